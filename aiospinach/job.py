@@ -1,0 +1,96 @@
+"""A job, as somebody saw it at one moment."""
+
+from __future__ import annotations
+
+import enum
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class JobStatus(enum.Enum):
+    """Where a job is.
+
+        NOT_SET ──schedule──▶ QUEUED ──leased by a worker──▶ RUNNING ──▶ SUCCEEDED
+           │                  ▲    ▲                            │ ├────▶ FAILED
+           └──schedule_at──▶ WAITING └──────── released ────────┤ └────▶ CANCELLED
+                              ▲                                 │
+                              └──────────── retry ──────────────┘
+
+    - NOT_SET: this snapshot does not tell: the job was a duplicate and nothing was stored, another
+      worker holds it, or nobody knows it.
+    - WAITING: stored, to be queued when its time comes: scheduled for later, or for another try.
+    - QUEUED: stored, and the next free worker of its queue takes it.
+    - RUNNING: a worker holds its lease.
+    - SUCCEEDED, FAILED, CANCELLED: it ended so, for ever.
+
+    A waiting or queued job becomes CANCELLED through ``engine.cancel``. A job released by workers that
+    stopped goes back to QUEUED without using a retry.
+    """
+
+    NOT_SET = "not_set"
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_defaults=True):
+    """One call of a task: an immutable snapshot, true when it was made.
+
+    Two snapshots are equal when they are of the same job, which (namespace, queue, id) identify. The
+    repr shows no arguments.
+    """
+
+    id: str
+    """Unique within its namespace and queue."""
+    task_name: str
+    queue: str
+    namespace: str
+    at: datetime
+    """When it may start, in UTC: its schedule, or the next try."""
+    status: JobStatus
+    retries: int = 0
+    """How many tries have failed and been followed by another."""
+    max_retries: int = 0
+    """0: it starts at most once. More: it is tried again after errors and lost workers."""
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    crashes: int = 0
+    """How many workers disappeared while they ran it."""
+    parked_at: datetime | None = None
+    """Since when it waits for a worker that knows its task, in UTC."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Job):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        tries = f" retry={self.retries}/{self.max_retries}" if self.max_retries else ""
+        return (
+            f"<Job {self.task_name} id={self.id} queue={self.queue} {self.status.name}{tries}"
+            f" namespace={self.namespace}>"
+        )
+
+    def _identity(self) -> tuple[str, str, str]:
+        return self.namespace, self.queue, self.id
+
+
+running_job: ContextVar[Job | None] = ContextVar("aiospinach_running_job", default=None)
+
+
+def current_job() -> Job | None:
+    """The job that this code runs in, or None outside of jobs.
+
+    It works in the body of the job, in its threads, in asyncio tasks that it starts, and in the
+    receivers of its signals.
+    """
+    return running_job.get()

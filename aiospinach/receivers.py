@@ -1,0 +1,178 @@
+"""Awaiting what receivers return: all at once, in the sender's context, whatever they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from types import TracebackType
+from typing import Any, Final
+
+from .outcome import tamed
+
+logger: logging.Logger = logging.getLogger("aiospinach.signals")
+
+GRACE: Final = 0.1
+"""Seconds that a receiver has to end after its cancellation, before it is left behind."""
+
+Receiver = Callable[..., Any]
+
+
+class ReceiverRun:
+    """One receiver's awaitable, and what came of it. Whatever it raises ends here."""
+
+    __slots__ = (
+        "_awaitable",
+        "abandoned",
+        "error",
+        "gathering",
+        "receiver",
+        "result",
+        "succeeded",
+        "task",
+    )
+
+    task: asyncio.Task[None]
+    gathering: Gathering
+
+    def __init__(self, receiver: Receiver, awaitable: Awaitable[Any]) -> None:
+        self.receiver: Receiver = receiver
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.succeeded: bool = False
+        self.abandoned: bool = False
+        self._awaitable = awaitable
+
+    async def main(self) -> None:
+        try:
+            self.result = await self._awaitable
+            self.succeeded = True
+        except BaseException as error:
+            if type(error) is GeneratorExit and asyncio._get_running_loop() is None:
+                raise  # not the receiver's: its loop ended before it did
+            if not (self.abandoned and type(error) is asyncio.CancelledError):
+                self.error = error
+        self.gathering.one_ended()
+
+
+class Gathering:
+    """The runs of one sending: a countdown, and one timer."""
+
+    def __init__(self, runs: list[ReceiverRun], context: Context) -> None:
+        self.overdue: list[ReceiverRun] = []
+        self._runs = runs
+        self._left = len(runs)
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] | None = None
+        for run in runs:
+            run.gathering = self
+            # Not create_task: an eager task factory would enter the context that is entered here.
+            run.task = asyncio.Task(run.main(), loop=self._loop, context=context)
+
+    def one_ended(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._wake()
+
+    async def wait(self, limit: float) -> asyncio.CancelledError | None:
+        """Wait for the runs, for ``limit`` seconds and a grace; gives back a cancellation of the sender
+        that arrived meanwhile."""
+        cancellation = await self._wait(limit)
+        if self._left:
+            self.overdue = [run for run in self._runs if not run.task.done()]
+            for run in self.overdue:
+                run.abandoned = True
+                run.task.cancel()
+            cancellation = await self._wait(GRACE) or cancellation
+        return cancellation
+
+    async def _wait(self, limit: float) -> asyncio.CancelledError | None:
+        cancellation = None
+        deadline = self._loop.time() + limit
+        while self._left:
+            left = deadline - self._loop.time()
+            if left <= 0:
+                break
+            self._ended = self._loop.create_future()
+            timer = self._loop.call_later(left, self._wake)
+            try:
+                await self._ended
+            except asyncio.CancelledError as error:
+                cancellation = error
+                # The loop may end: a run that was cancelled before its first step never counts down.
+                for run in self._runs:
+                    if run.task.cancelled():
+                        discard(run._awaitable)
+                self._left = sum(not run.task.done() for run in self._runs)
+            finally:
+                timer.cancel()
+        return cancellation
+
+    def _wake(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+
+_task_context: ContextVar[tuple[asyncio.Task[Any], Context] | None] = ContextVar(
+    "aiospinach_task_context", default=None
+)
+
+if sys.version_info >= (3, 12):
+
+    def share_context(context: Context) -> None:
+        """Tell the dispatcher which context the current task runs in, where Python does not."""
+
+    def own_context() -> Context:
+        task = asyncio.current_task()
+        return task.get_context() if task is not None else copy_context()
+
+else:
+
+    def share_context(context: Context) -> None:
+        """Tell the dispatcher which context the current task runs in, where Python does not."""
+        task = asyncio.current_task()
+        assert task is not None
+        _task_context.set((task, context))
+
+    def own_context() -> Context:
+        known = _task_context.get()
+        if known is not None and known[0] is asyncio.current_task():
+            return known[1]
+        return copy_context()
+
+
+def discard(awaitable: Any) -> None:
+    """Close a coroutine, or cancel a future, that nobody will await."""
+    try:
+        if isinstance(awaitable, Coroutine):
+            awaitable.close()
+        elif isinstance(awaitable, asyncio.Future):
+            awaitable.cancel()
+    except BaseException as error:
+        logger.error("closing what a receiver returned raised %s", type(error).__name__)
+
+
+def identity_of(receiver: Receiver) -> object:
+    if inspect.ismethod(receiver):
+        return id(receiver.__self__), id(receiver.__func__)
+    return id(receiver)
+
+
+def name_of(receiver: Receiver) -> str:
+    """A name for logs: never the receiver's own repr, which may raise, or show what is secret."""
+    with contextlib.suppress(BaseException):  # its attributes may be code of the user's
+        for named in (receiver, getattr(receiver, "func", None), type(receiver)):
+            name = getattr(named, "__qualname__", None)
+            if isinstance(name, str):
+                return f"{getattr(named, '__module__', None)}.{name}"
+    return type(receiver).__name__
+
+
+def traceable(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """``exc_info`` for a log, also of an error that counts as false, or misbehaves."""
+    error = tamed(error)
+    return type(error), error, error.__traceback__

@@ -1,0 +1,297 @@
+"""Signals: any function, plain or ``async def``, hears what happens to jobs and workers.
+
+Receivers are called with the namespace of the engine first, and keyword arguments; they take
+``**kwargs``, since new ones may come. What they raise is logged here and goes no further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import Any, Final, TypeVar
+
+from blinker import ANY, NamedSignal
+
+from .exceptions import InvalidValue
+from .job import Job
+from .receivers import (
+    Gathering,
+    Receiver,
+    ReceiverRun,
+    discard,
+    identity_of,
+    name_of,
+    own_context,
+    traceable,
+)
+from .timing import to_seconds
+
+__all__ = [
+    "ANY",
+    "SafeNamedSignal",
+    "job_cancelled",
+    "job_failed",
+    "job_finished",
+    "job_schedule_retry",
+    "job_scheduled",
+    "job_started",
+    "worker_started",
+    "worker_terminated",
+]
+
+logger: logging.Logger = logging.getLogger("aiospinach.signals")
+
+DEFAULT_TIMEOUT: Final = 5.0
+LEFT_BEHIND_AT_MOST: Final = 100
+"""Runs of one receiver that may be left behind before it is called no more."""
+SLOW_AFTER: Final = 0.1
+COMPLAIN_EVERY: Final = 60.0
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+Results = list[tuple[Receiver, Any]]
+
+
+class SafeNamedSignal(NamedSignal):
+    """A blinker signal whose receivers may be plain or ``async def``, and cannot harm its sender.
+
+    ``timeout`` is how many seconds the receivers of one sending have together; None means the engine's
+    ``signal_timeout`` for signals of an engine, and 5 otherwise.
+    """
+
+    def __init__(self, name: str, doc: str | None = None) -> None:
+        super().__init__(name, doc)
+        self._timeout: float | None = None
+        self._left_behind: defaultdict[object, set[asyncio.Task[None]]] = defaultdict(set)
+        self._complaints: dict[object, float] = {}
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__} "{self.name}"'
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for the receivers of one sending, or None for the default."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._timeout = (
+            None if seconds is None else to_seconds(seconds, what=f"{self.name}.timeout", least=0.001)
+        )
+
+    def connect(self, receiver: _F, sender: Any = ANY, weak: bool = False) -> _F:
+        """Have ``receiver`` called when ``sender`` (a namespace; default: anybody) sends this signal.
+
+        Returns the receiver, so that it works as a decorator. The connection is strong unless
+        ``weak=True``: a receiver defined within a function stays connected.
+        """
+        if not callable(receiver):
+            raise InvalidValue(
+                f"signal {self.name}: a receiver must be callable, not {type(receiver).__name__}"
+            )
+        return super().connect(receiver, sender, weak)
+
+    async def send_async(self, sender: Any = None, /, **kwargs: Any) -> Results:
+        """Call every receiver, and await what they return, all at once, under one time limit.
+
+        Plain receivers run inline; what all of them set in a ContextVar, the sender sees. Returns
+        ``(receiver, result)`` for those that succeeded; errors of the others are logged. If the sender
+        is cancelled meanwhile, the receivers still get their time before the cancellation goes on.
+        """
+        if not self.receivers or self.is_muted:
+            return []
+        return await self.dispatch(sender, kwargs, timeout=None, context=None)
+
+    def send(self, sender: Any = None, /, **kwargs: Any) -> Results:
+        """Call every receiver without awaiting anything; for senders that are not async.
+
+        Returns ``(receiver, result)`` for those that succeeded; errors are logged. If a receiver
+        returned an awaitable, all have been called, and TypeError says to use ``send_async``.
+        """
+        if not self.receivers or self.is_muted:
+            return []
+        results: Results = []
+        unawaited = []
+        for receiver, result, is_awaitable in self._call(sender, kwargs):
+            if is_awaitable:
+                discard(result)
+                unawaited.append(name_of(receiver))
+            else:
+                results.append((receiver, result))
+        if unawaited:
+            raise TypeError(
+                f"signal {self.name}: {', '.join(unawaited)} returned an awaitable:"
+                " use 'await signal.send_async(...)'"
+            )
+        return results
+
+    async def dispatch(
+        self,
+        sender: Any,
+        kwargs: dict[str, Any],
+        *,
+        timeout: float | None,
+        context: Context | None,
+    ) -> Results:
+        """``send_async`` for senders that know a default ``timeout`` and the context they run in."""
+        results: Results = []
+        runs: list[ReceiverRun] = []
+        for receiver, result, is_awaitable in self._call(sender, kwargs):
+            if is_awaitable:
+                runs.append(ReceiverRun(receiver, result))
+                results.append((receiver, runs[-1]))
+            else:
+                results.append((receiver, result))
+        if not runs:
+            return results
+        limit = self._timeout if self._timeout is not None else timeout or DEFAULT_TIMEOUT
+        gathering = Gathering(runs, context or own_context())
+        cancellation = await gathering.wait(limit)
+        for run in runs:
+            if run.error is not None:
+                self._log_error(run.receiver, kwargs, run.error)
+        if gathering.overdue:
+            self._log_overdue(gathering.overdue, limit, kwargs)
+        if cancellation is not None:
+            raise cancellation
+        return [
+            (receiver, result.result if isinstance(result, ReceiverRun) else result)
+            for receiver, result in results
+            if not isinstance(result, ReceiverRun) or result.succeeded
+        ]
+
+    def _call(self, sender: Any, kwargs: dict[str, Any]) -> Generator[tuple[Receiver, Any, bool]]:
+        """Call the receivers one by one; yields what those return that do not raise, and whether that is
+        to be awaited."""
+        for receiver in list(self.receivers_for(sender)):
+            if self._left_behind and self._is_skipped(receiver):
+                continue
+            began = time.perf_counter()
+            try:
+                result = receiver(sender, **kwargs)
+                is_awaitable = result is not None and inspect.isawaitable(result)
+            except BaseException as error:
+                self._log_error(receiver, kwargs, error)
+                continue
+            finally:
+                elapsed = time.perf_counter() - began
+                if elapsed > SLOW_AFTER:
+                    self._log_slow(receiver, elapsed)
+            yield receiver, result, is_awaitable
+
+    def _log_error(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
+        logger.error(
+            "signal %s: receiver %s raised %s, %s",
+            self.name,
+            name_of(receiver),
+            type(error).__name__,
+            _subject_of(kwargs),
+            exc_info=traceable(error),
+        )
+
+    def _log_overdue(self, runs: list[ReceiverRun], limit: float, kwargs: dict[str, Any]) -> None:
+        for run in runs:
+            if run.task.done():
+                fate = "was cancelled"
+            else:
+                fate = "ignores its cancellation and is left behind"
+                self._leave_behind(run)
+            logger.error(
+                "signal %s: receiver %s took longer than %g s and %s, %s",
+                self.name,
+                name_of(run.receiver),
+                limit,
+                fate,
+                _subject_of(kwargs),
+            )
+
+    def _leave_behind(self, run: ReceiverRun) -> None:
+        key = identity_of(run.receiver)
+        tasks = self._left_behind[key]
+        tasks.add(run.task)
+
+        def forget(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            if not tasks and self._left_behind.get(key) is tasks:
+                del self._left_behind[key]
+
+        run.task.add_done_callback(forget)
+
+    def _is_skipped(self, receiver: Receiver) -> bool:
+        tasks = self._left_behind.get(identity_of(receiver))
+        if tasks is None:
+            return False
+        tasks.difference_update([t for t in tasks if t.get_loop().is_closed()])
+        if len(tasks) < LEFT_BEHIND_AT_MOST:
+            return False
+        if self._may_complain("skipped", receiver):
+            logger.error(
+                "signal %s: receiver %s is skipped: %d of its runs ignore their cancellation",
+                self.name,
+                name_of(receiver),
+                len(tasks),
+            )
+        return True
+
+    def _log_slow(self, receiver: Receiver, elapsed: float) -> None:
+        if self._may_complain("slow", receiver):
+            logger.warning(
+                "signal %s: receiver %s blocked the event loop for %.0f ms: make it async, or hand its"
+                " work to a thread",
+                self.name,
+                name_of(receiver),
+                elapsed * 1000,
+            )
+
+    def _may_complain(self, about: str, receiver: Receiver) -> bool:
+        now = time.monotonic()
+        key = about, identity_of(receiver)
+        if now < self._complaints.get(key, now):
+            return False
+        recent = {k: until for k, until in self._complaints.items() if until > now}
+        self._complaints = {**recent, key: now + COMPLAIN_EVERY}
+        return True
+
+
+def _subject_of(kwargs: dict[str, Any]) -> str:
+    job = kwargs.get("job")
+    return f"of {job!r}" if isinstance(job, Job) else "outside of a job"
+
+
+job_scheduled: Final = SafeNamedSignal(
+    "job_scheduled",
+    "The broker stored a job; sent in the process that scheduled it. Keyword: job.",
+)
+job_started: Final = SafeNamedSignal(
+    "job_started",
+    "The body of a job is about to run; sent in the job's own context. Keyword: job.",
+)
+job_schedule_retry: Final = SafeNamedSignal(
+    "job_schedule_retry",
+    "A job was stored for another try, at job.at. Keywords: job, err.",
+)
+job_failed: Final = SafeNamedSignal(
+    "job_failed",
+    "A job was stored as failed for ever. Keywords: job, err.",
+)
+job_cancelled: Final = SafeNamedSignal(
+    "job_cancelled",
+    "A job was stored as cancelled. Keyword: job.",
+)
+job_finished: Final = SafeNamedSignal(
+    "job_finished",
+    "An execution ended, whatever its outcome; the last signal of each. Keywords: job, err (None on"
+    " success), duration (seconds), result.",
+)
+worker_started: Final = SafeNamedSignal(
+    "worker_started",
+    "A pool of workers begins to fetch jobs. Keyword: worker_name.",
+)
+worker_terminated: Final = SafeNamedSignal(
+    "worker_terminated",
+    "A pool of workers has drained, and sends nothing more. Keyword: worker_name.",
+)

@@ -1,0 +1,256 @@
+"""What every broker can do, and the records that go in and out of it.
+
+A broker stores jobs and leases them to workers. It holds no policy and sends no signals: what becomes of
+a job is decided above it. Moments are milliseconds since 1970 on the broker's own clock, ids are unique
+within a queue, and repeating any call after a lost answer changes nothing."""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..exceptions import InvalidValue
+from ..job import Job, JobStatus
+from ..outcome import Action
+from ..timing import from_milliseconds
+
+DEFAULT_LEASE = 60.0
+SHORTEST_LEASE = 0.1
+
+DEAD_AT_MOST = 10_000
+DEAD_FOR = 180 * 24 * 3600.0
+"""How many dead jobs a queue keeps, and for how many seconds."""
+REMEMBERED_FOR = 600.0
+"""For how many seconds, at least, the id that a user gave is known as used."""
+
+
+class Envelope(msgspec.Struct):
+    """A job as it is stored: a header, and a body that no broker looks into."""
+
+    id: str
+    task: str
+    body: bytes
+    at: int = 0
+    """When it is due; what is due already is queued at once."""
+    max_retries: int = 0
+    retries: int = 0
+    crashes: int = 0
+    parked_at: int = 0
+    """Since when no worker knew its task; 0 if it never was parked."""
+    named: bool = False
+    """The id was given by the user, so the broker remembers it after the job has ended. Said when it is
+    stored; what comes back need not tell."""
+
+    def as_job(
+        self,
+        namespace: str,
+        queue: str,
+        status: JobStatus,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Job:
+        """The snapshot for people, with arguments that somebody else has read from the body."""
+        return Job(
+            id=self.id,
+            task_name=self.task,
+            queue=queue,
+            namespace=namespace,
+            at=from_milliseconds(self.at),
+            status=status,
+            retries=self.retries,
+            max_retries=self.max_retries,
+            args=args,
+            kwargs=kwargs or {},
+            crashes=self.crashes,
+            parked_at=from_milliseconds(self.parked_at) if self.parked_at else None,
+        )
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to run a job, and to say what became of it, until it is lost."""
+
+    id: str
+    job: Envelope
+    trusted_until: float
+    """Where ``time.monotonic()`` says that the holder must no longer rely on it, unless renewed."""
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What became of a leased job."""
+
+    lease: Lease
+    action: Action
+    delay: float = 0.0
+    """Seconds until it is due again, for RETRY and PARK."""
+    detail: bytes = b""
+    """A DeadJob's ``detail``, for FAIL."""
+
+
+class Exchanged(msgspec.Struct, frozen=True):
+    """The answer to an exchange."""
+
+    leases: Sequence[Lease]
+    fenced: Collection[str]
+    """The leases among the settled that were gone: what they said changed nothing."""
+
+
+class Renewed(msgspec.Struct, frozen=True):
+    """The answer to a renewal."""
+
+    lost: Collection[str]
+    cancelled: Collection[str]
+    """Leases that live, and whose job somebody wants cancelled."""
+    trusted_until: float
+
+
+class Ticked(msgspec.Struct, frozen=True):
+    """The answer to a tick."""
+
+    next_due: float | None
+    """Seconds until something of the queue is due, or None if nothing is scheduled."""
+    expired: Sequence[Lease]
+    """Jobs whose worker disappeared, leased to the caller: to be judged and settled, never run."""
+    periodic: Sequence[tuple[str, int]]
+    """Periodic tasks that are due, and since when."""
+    is_forgetful: bool = False
+    """The store was emptied, and must be told again what is due when."""
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """Where a cancelled job was: WAITING or QUEUED, and now it is gone; RUNNING, and its worker will
+    hear of it with the next renewal; or NOT_SET, and no such job lives."""
+
+    status: JobStatus
+    job: Envelope | None = None
+
+
+class DeadJob(msgspec.Struct, frozen=True):
+    """A job that failed for ever."""
+
+    job: Envelope
+    died_at: int
+    detail: bytes
+    """JSON of reason, error type, message and traceback."""
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How many jobs of a queue are where."""
+
+    ready: int
+    """May start now: queued, in a lane, or waiting and due."""
+    running: int
+    waiting: int
+    """Not due yet."""
+    dead: int
+
+
+class Broker(ABC):
+    """Where jobs are stored. A broker belongs to one engine, and survives many event loops."""
+
+    lease: float = DEFAULT_LEASE
+    """Seconds that a worker may be silent before its jobs are given to others."""
+
+    _owner: Callable[[], object | None] | None = None
+
+    def belong_to(self, owner: object) -> None:
+        """Be the broker of one engine; InvalidValue if it is another's already."""
+        if self._owner is not None and self._owner() not in (None, owner):
+            raise InvalidValue(
+                f"this {type(self).__name__} belongs to another engine: give each engine a broker of its own"
+            )
+        self._owner = weakref.ref(owner)
+
+    @property
+    def margin(self) -> float:
+        """Seconds before a lease ends at which its holder stops trusting it."""
+        return self.lease / 12
+
+    @property
+    def grace(self) -> float:
+        """Seconds after a lease has ended before somebody else gets the job."""
+        return self.lease / 6
+
+    @property
+    def tick_period(self) -> float:
+        """Seconds between two ticks of a worker, at most."""
+        return min(5.0, self.lease / 12)
+
+    @abstractmethod
+    async def open(self, namespace: str) -> None:
+        """Connect, for jobs of this namespace. Repeating it does nothing."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Disconnect; what is stored stays stored. The broker can be opened again."""
+
+    @abstractmethod
+    def now(self) -> int:
+        """The broker's clock."""
+
+    @abstractmethod
+    async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
+        """Make tasks known: how many of each may run at once (0: any number), and when periodic ones
+        are due next. An earlier due that is stored already is kept."""
+
+    @abstractmethod
+    async def enqueue(self, queue: str, jobs: Sequence[Envelope], *, token: str | None = None) -> list[bool]:
+        """Store all jobs or none; tells of each whether it was stored or is a duplicate.
+
+        A repeat with the same token stores nothing and answers the same. Raises JobIdInUse. A caller
+        that is cancelled abandons the answer, not the call.
+        """
+
+    @abstractmethod
+    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+        """Give back and take in one trip: settle leased jobs, and lease up to ``want`` others.
+
+        First in, first out, but for tasks that run as often as they may. With ``want=0`` it still
+        wakes another worker if something is left to run. If it raises BrokerUnavailable, the caller
+        repeats it with the same arguments.
+        """
+
+    @abstractmethod
+    async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+        """Keep these leases for another while."""
+
+    @abstractmethod
+    async def tick(self, queue: str) -> Ticked:
+        """Queue what is due, and find what was lost."""
+
+    @abstractmethod
+    async def fire(self, queue: str, task: str, due: int, next_due: int, job: Envelope | None) -> bool:
+        """Move a periodic task from ``due`` to ``next_due``, and store the job of the tick, if there is
+        one; False, and nothing is done, if somebody else moved it."""
+
+    @abstractmethod
+    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
+        """Wait until one of the queues has something to do for one worker, and tell which; None after
+        ``timeout`` seconds. Being cancelled loses no wake-up."""
+
+    @abstractmethod
+    async def cancel(self, queue: str, job_id: str) -> Cancelled:
+        """Cancel a job wherever it is."""
+
+    @abstractmethod
+    async def dead(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[DeadJob]:
+        """Dead jobs, the latest first."""
+
+    @abstractmethod
+    async def requeue(self, queue: str, job_id: str) -> bool:
+        """Queue a dead job again, as if it never had run; False if there is none."""
+
+    @abstractmethod
+    async def discard(self, queue: str, job_id: str) -> bool:
+        """Forget a dead job; False if there is none."""
+
+    @abstractmethod
+    async def counts(self, queue: str) -> Counts:
+        """How many jobs are where."""
+
+    @abstractmethod
+    async def flush(self, queue: str) -> None:
+        """Forget everything about a queue."""

@@ -1,0 +1,239 @@
+"""A broker in the memory of one process: nothing to install, and everything that a broker can do."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from threading import RLock
+
+import msgspec
+
+from ..exceptions import JobIdInUse
+from ..timing import to_seconds
+from .base import (
+    DEFAULT_LEASE,
+    SHORTEST_LEASE,
+    Broker,
+    Cancelled,
+    Counts,
+    DeadJob,
+    Envelope,
+    Exchanged,
+    Renewed,
+    Settlement,
+    Ticked,
+)
+from .memory_queue import QueueState
+
+
+class MemoryBroker(Broker):
+    """Keeps jobs in this process: they end with it, and outlive its event loops.
+
+    ``lease`` is after how many seconds of silence a job is taken from its worker, as happens here when an
+    event loop ended while jobs ran. It may be used from several threads, each with a loop of its own.
+    """
+
+    def __init__(self, *, lease: float = DEFAULT_LEASE) -> None:
+        self.lease: float = to_seconds(lease, what="MemoryBroker(lease=)", least=SHORTEST_LEASE)
+        self._queues: defaultdict[str, QueueState] = defaultdict(QueueState)
+        self._waiters: list[_Waiter] = []
+        # Coroutines of one loop never meet within a method, which awaits nothing; threads may.
+        # Reentrant, for a call may be interrupted by the collection of a wait whose loop was closed.
+        self._lock = RLock()
+
+    async def open(self, namespace: str) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    def now(self) -> int:
+        return int(time.time() * 1000)
+
+    async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
+        with self._lock:
+            state = self._queues[queue]
+            state.limit(limits)
+            for task, due in periodic.items():
+                state.periodic[task] = min(due, state.periodic.get(task, due))
+            self._bell(queue, state)
+
+    async def enqueue(self, queue: str, jobs: Sequence[Envelope], *, token: str | None = None) -> list[bool]:
+        with self._lock:
+            state = self._queues[queue]
+            now = self.now()
+            if token is not None:
+                known = state.answers.get(token, now)
+                if known is not None:
+                    return list(known)
+            for job in jobs:
+                if job.id in state.tombstones:
+                    raise JobIdInUse(
+                        f"job id {job.id!r} belongs to a cancelled job that still lies in queue"
+                        f" {queue!r}: choose another, or try again later"
+                    )
+            stored = [state.add(job, now) for job in jobs]
+            if token is not None:
+                state.answers.put(token, tuple(stored), now)
+            self._bell(queue, state)
+            return stored
+
+    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+        with self._lock:
+            state = self._queues[queue]
+            fenced = state.settle(settled, self.now())
+            leases = state.take(want, time.monotonic() + self.lease, self.margin)
+            self._bell(queue, state)
+            return Exchanged(leases, fenced)
+
+    async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+        with self._lock:
+            state = self._queues[queue]
+            expiry = time.monotonic() + self.lease
+            for lease in leases:
+                if lease in state.leases:
+                    state.expiry[lease] = expiry
+            return Renewed(
+                lost=[lease for lease in leases if lease not in state.leases],
+                cancelled=state.cancels.intersection(leases),
+                trusted_until=expiry - self.margin,
+            )
+
+    async def tick(self, queue: str) -> Ticked:
+        with self._lock:
+            state = self._queues[queue]
+            now = self.now()
+            state.promote(now)
+            expired = state.take_expired(time.monotonic(), self.grace, self.lease, self.margin)
+            self._bell(queue, state)
+            return Ticked(
+                next_due=state.seconds_to_next(now),
+                expired=expired,
+                periodic=[(task, due) for task, due in state.periodic.items() if due <= now],
+            )
+
+    async def fire(self, queue: str, task: str, due: int, next_due: int, job: Envelope | None) -> bool:
+        with self._lock:
+            state = self._queues[queue]
+            if state.periodic.get(task) != due:
+                return False
+            state.periodic[task] = next_due
+            if job is not None:
+                state.add(job, self.now())
+            self._bell(queue, state)
+            return True
+
+    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
+        with self._lock:
+            for queue in queues:
+                state = self._queues[queue]
+                if state.wake:
+                    state.wake = False
+                    return queue
+            waiter = _Waiter(queues)
+            self._waiters.append(waiter)
+        woken = None
+        try:
+            woken = await waiter.answer(timeout)
+            return woken
+        finally:
+            with self._lock:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+                elif woken is None and waiter.woken_for is not None:  # while it gave up
+                    self._pass_on(waiter.woken_for)
+
+    async def cancel(self, queue: str, job_id: str) -> Cancelled:
+        with self._lock:
+            return self._queues[queue].cancel(job_id)
+
+    async def dead(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[DeadJob]:
+        with self._lock:
+            state = self._queues[queue]
+            state.bury_old(self.now())
+            latest_first = reversed(state.dead.values())
+            return list(itertools.islice(latest_first, offset, offset + limit))
+
+    async def requeue(self, queue: str, job_id: str) -> bool:
+        with self._lock:
+            state = self._queues[queue]
+            if job_id not in state.dead or job_id in state.jobs or job_id in state.tombstones:
+                return False
+            job = state.dead.pop(job_id).job
+            state.jobs[job_id] = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0)
+            state.ready.append(job_id)
+            self._bell(queue, state)
+            return True
+
+    async def discard(self, queue: str, job_id: str) -> bool:
+        with self._lock:
+            return self._queues[queue].dead.pop(job_id, None) is not None
+
+    async def counts(self, queue: str) -> Counts:
+        with self._lock:
+            state = self._queues[queue]
+            now = self.now()
+            due = sum(1 for at in state.waiting.values() if at <= now)
+            running = len(state.leases)
+            return Counts(
+                ready=len(state.jobs) - running - len(state.waiting) + due,
+                running=running,
+                waiting=len(state.waiting) - due,
+                dead=len(state.dead),
+            )
+
+    async def flush(self, queue: str) -> None:
+        with self._lock:
+            self._queues.pop(queue, None)
+
+    def __repr__(self) -> str:
+        return "MemoryBroker()"
+
+    def _bell(self, queue: str, state: QueueState) -> None:
+        """Wake one waiter if there is something for it: a job to run, or an earlier moment to sleep to."""
+        if state.something_to_run() or state.sooner:
+            state.sooner = False
+            self._pass_on(queue)
+
+    def _pass_on(self, queue: str) -> None:
+        """Give the queue's wake-up to one waiter, or keep it for the next that comes; it is at most one."""
+        for waiter in list(self._waiters):
+            if queue in waiter.queues and waiter.wake(queue):
+                self._waiters.remove(waiter)
+                return
+        self._queues[queue].wake = True
+
+
+class _Waiter:
+    """Somebody in ``wait``, in an event loop that may be another thread's, or have ended."""
+
+    def __init__(self, queues: Collection[str]) -> None:
+        self.queues = frozenset(queues)
+        self.woken_for: str | None = None
+        self._loop = asyncio.get_running_loop()
+        self._woken: asyncio.Future[str | None] = self._loop.create_future()
+
+    def wake(self, queue: str) -> bool:
+        if self._loop is asyncio._get_running_loop():  # none runs where a forgotten wait is collected
+            self._set(queue)
+        else:
+            try:
+                self._loop.call_soon_threadsafe(self._set, queue)
+            except RuntimeError:  # that loop has ended
+                return False
+        self.woken_for = queue
+        return True
+
+    async def answer(self, timeout: float) -> str | None:
+        timer = self._loop.call_later(timeout, self._set, None)
+        try:
+            return await self._woken
+        finally:
+            timer.cancel()
+
+    def _set(self, queue: str | None) -> None:
+        if not self._woken.done():
+            self._woken.set_result(queue)

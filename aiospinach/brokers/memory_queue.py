@@ -1,0 +1,255 @@
+"""The jobs of one queue, in memory: every transition that they make, and nothing that waits."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+from ..job import JobStatus
+from ..outcome import Action
+from .base import (
+    DEAD_AT_MOST,
+    DEAD_FOR,
+    REMEMBERED_FOR,
+    Cancelled,
+    DeadJob,
+    Envelope,
+    Lease,
+    Settlement,
+)
+
+_EXPIRED_AT_ONCE = 100
+
+_numbers = itertools.count()  # of all queues ever: a lease of before a flush must not look live after it
+
+
+class QueueState:
+    """The jobs of one queue. Each live job is in ``jobs``, and in exactly one of the ready list, a lane,
+    the waiting ones and the leases."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Envelope] = {}
+        self.ready: deque[str] = deque()
+        self.lanes: dict[str, deque[str]] = {}
+        """Jobs of tasks that run as often as they may, so that they block no others."""
+        self.waiting: dict[str, int] = {}
+        self.tombstones: set[str] = set()
+        """Cancelled jobs whose id still lies in ``ready`` or a lane."""
+        self.leases: dict[str, Envelope] = {}
+        self.expiry: dict[str, float] = {}
+        self.slots: dict[str, set[str]] = {}
+        self.cancels: set[str] = set()
+        self.limits: dict[str, int] = {}
+        self.periodic: dict[str, int] = {}
+        self.dead: dict[str, DeadJob] = {}
+        self.named: _Recent[bool] = _Recent()
+        self.answers: _Recent[tuple[bool, ...]] = _Recent()
+        self.wake: bool = False
+        self.sooner: bool = False
+        """Something is due earlier than whoever sleeps knows."""
+        self._schedule: list[tuple[int, int, str]] = []  # a heap; an entry counts if ``waiting`` agrees
+        self._lease_of: dict[str, str] = {}
+
+    def limit(self, limits: Mapping[str, int]) -> None:
+        for task, limit in limits.items():
+            if limit and not self.limits.get(task):  # what runs already was leased without a slot
+                self.slots[task] = {lease for lease, job in self.leases.items() if job.task == task}
+            self.limits[task] = limit
+
+    def add(self, job: Envelope, now: int) -> bool:
+        if job.id in self.jobs:
+            return False
+        if job.named:
+            if self.named.get(job.id, now):
+                return False
+            self.named.put(job.id, True, now)
+        self.jobs[job.id] = job
+        if job.at <= now:
+            self.ready.append(job.id)
+        else:
+            self._put_off(job, job.at)
+        return True
+
+    def take(self, want: int, expiry: float, margin: float) -> list[Lease]:
+        leases: list[Lease] = []
+        if want <= 0:
+            return leases
+        for task in list(self.lanes):
+            lane = self.lanes[task]
+            while lane and len(leases) < want and self._may_run(task):
+                self._lease_next(lane, leases, expiry, margin)
+            if not lane:
+                del self.lanes[task]
+        ready, jobs, limits = self.ready, self.jobs, self.limits
+        while ready and len(leases) < want:
+            job = jobs.get(ready[0])
+            if job is not None and limits.get(job.task) and not self._may_run(job.task):
+                self.lanes.setdefault(job.task, deque()).append(ready.popleft())
+            else:
+                self._lease_next(ready, leases, expiry, margin)
+        return leases
+
+    def settle(self, settled: Sequence[Settlement], now: int) -> list[str]:
+        """The leases that were gone."""
+        fenced: list[str] = []
+        released: list[Envelope] = []
+        for settlement in settled:
+            job = self._end_lease(settlement.lease.id)
+            if job is None:
+                fenced.append(settlement.lease.id)
+            elif settlement.action is Action.RELEASE:
+                released.append(job)
+            else:
+                self._settle(job, settlement, now)
+        for job in reversed(released):  # the first stands first again
+            self.lanes.get(job.task, self.ready).appendleft(job.id)
+        return fenced
+
+    def _settle(self, job: Envelope, settlement: Settlement, now: int) -> None:
+        action = settlement.action
+        if action is Action.DONE or action is Action.CANCELLED:
+            del self.jobs[job.id]
+        elif action is Action.FAIL:
+            del self.jobs[job.id]
+            self.dead.pop(job.id, None)
+            self.dead[job.id] = DeadJob(job, now, settlement.detail)
+            self.bury_old(now)
+        else:
+            due = now + int(settlement.delay * 1000)
+            if action is Action.RETRY:
+                job = msgspec.structs.replace(job, at=due, retries=job.retries + 1, parked_at=0)
+            else:
+                job = msgspec.structs.replace(job, at=due, parked_at=job.parked_at or now)
+            self.jobs[job.id] = job
+            if due <= now:
+                self.ready.append(job.id)
+            else:
+                self._put_off(job, due)
+
+    def promote(self, now: int) -> None:
+        schedule = self._schedule
+        while schedule and schedule[0][0] <= now:
+            due, _, job_id = heapq.heappop(schedule)
+            if self.waiting.get(job_id) == due:
+                del self.waiting[job_id]
+                self.ready.append(job_id)
+
+    def take_expired(self, now: float, grace: float, length: float, margin: float) -> list[Lease]:
+        # A renewed lease keeps its place in the dict, so all are looked at: as many as there are slots.
+        gone = [lease for lease, expiry in self.expiry.items() if expiry + grace <= now]
+        expired: list[Lease] = []
+        for lease in gone[:_EXPIRED_AT_ONCE]:
+            job = self._end_lease(lease)
+            if job is not None:
+                job = msgspec.structs.replace(job, crashes=job.crashes + 1)
+                self.jobs[job.id] = job
+                expired.append(self._lease(job, now + length, margin))
+        return expired
+
+    def seconds_to_next(self, now: int) -> float | None:
+        schedule = self._schedule
+        while schedule and self.waiting.get(schedule[0][2]) != schedule[0][0]:
+            heapq.heappop(schedule)  # cancelled, or put off again
+        dues = [*self.periodic.values(), *(due for due, _, _ in schedule[:1])]
+        return max(0.0, (min(dues) - now) / 1000) if dues else None
+
+    def cancel(self, job_id: str) -> Cancelled:
+        job = self.jobs.get(job_id)
+        if job is None:
+            return Cancelled(JobStatus.NOT_SET)
+        lease = self._lease_of.get(job_id)
+        if lease is not None:
+            self.cancels.add(lease)
+            return Cancelled(JobStatus.RUNNING, job)
+        del self.jobs[job_id]
+        if self.waiting.pop(job_id, None) is not None:
+            return Cancelled(JobStatus.WAITING, job)
+        self.tombstones.add(job_id)
+        return Cancelled(JobStatus.QUEUED, job)
+
+    def bury_old(self, now: int) -> None:
+        oldest = now - DEAD_FOR * 1000
+        while self.dead:
+            job_id, dead = next(iter(self.dead.items()))
+            if len(self.dead) <= DEAD_AT_MOST and dead.died_at >= oldest:
+                return
+            del self.dead[job_id]
+
+    def something_to_run(self) -> bool:
+        return bool(self.ready) or any(self._may_run(task) for task in self.lanes)
+
+    def _may_run(self, task: str) -> bool:
+        limit = self.limits.get(task)
+        return not limit or len(self.slots.get(task, ())) < limit
+
+    def _lease_next(self, line: deque[str], leases: list[Lease], expiry: float, margin: float) -> None:
+        job_id = line.popleft()
+        job = self.jobs.get(job_id)
+        if job is None:
+            self.tombstones.discard(job_id)
+        else:
+            leases.append(self._lease(job, expiry, margin))
+
+    def _lease(self, job: Envelope, expiry: float, margin: float) -> Lease:
+        lease = f"{job.id}:{next(_numbers)}"
+        self.leases[lease] = job
+        self.expiry[lease] = expiry
+        self._lease_of[job.id] = lease
+        if self.limits.get(job.task):
+            self.slots.setdefault(job.task, set()).add(lease)
+        return Lease(lease, job, expiry - margin)
+
+    def _end_lease(self, lease: str) -> Envelope | None:
+        job = self.leases.pop(lease, None)
+        if job is not None:
+            del self.expiry[lease]
+            del self._lease_of[job.id]
+            self.cancels.discard(lease)
+            holders = self.slots.get(job.task)
+            if holders is not None:
+                holders.discard(lease)
+                if not holders:
+                    del self.slots[job.task]
+        return job
+
+    def _put_off(self, job: Envelope, due: int) -> None:
+        self.waiting[job.id] = due
+        if len(self._schedule) > 2 * len(self.waiting) + 100:  # most of it was cancelled
+            self._schedule = [entry for entry in self._schedule if self.waiting.get(entry[2]) == entry[0]]
+            heapq.heapify(self._schedule)
+        heapq.heappush(self._schedule, (due, next(_numbers), job.id))
+        if self._schedule[0][2] == job.id:
+            self.sooner = True
+
+
+_V = TypeVar("_V")
+
+
+class _Recent(Generic[_V]):
+    """Remembers things for ten to twenty minutes: two tables, of which the older one is dropped."""
+
+    def __init__(self) -> None:
+        self._window = -1
+        self._tables: tuple[dict[str, _V], dict[str, _V]] = ({}, {})
+
+    def get(self, key: str, now: int) -> _V | None:
+        self._turn(now)
+        newer, older = self._tables
+        return newer.get(key, older.get(key))
+
+    def put(self, key: str, value: _V, now: int) -> None:
+        self._turn(now)
+        self._tables[0][key] = value
+
+    def _turn(self, now: int) -> None:
+        window = max(now // int(REMEMBERED_FOR * 1000), self._window)  # the clock may be set back
+        if window == self._window + 1:
+            self._tables = ({}, self._tables[0])
+        elif window != self._window:
+            self._tables = ({}, {})
+        self._window = window

@@ -1,0 +1,23 @@
+#!lua flags=allow-oom
+-- Queues a dead job again, or forgets it.
+-- ARGV   'requeue' or 'discard', id
+-- answer {now, 1 if there was one, 0 if not}
+-- repeat it is not dead any more
+local action, id = arg(), arg()
+local record = call('HGET', deadjobs, id)
+if not record then
+  return {now, 0}
+end
+if action == 'requeue' then
+  if call('HEXISTS', jobs, id) == 1 then -- guard: live again
+    return {now, 0}
+  end
+  local length, start = string.match(record, '^%d+ (%d+)\n()')
+  local envelope = string.sub(record, start, start + length - 1)
+  call('HSET', jobs, id, rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}))
+  call('RPUSH', ready, id)
+  arm()
+end
+call('HDEL', deadjobs, id)
+call('ZREM', dead, id)
+return {now, 1}

@@ -1,0 +1,207 @@
+#!lua flags=allow-oom
+-- Settles leased jobs, and leases others.
+-- ARGV   session, seq, want, lease (ms), version of the limits, count of limits, then for each: task,
+--        limit; count of settled, then for each: lease, task, action, delay (ms), detail
+-- answer {now, fenced leases, lease and envelope of each leased job in turn, 1 if the limits given are stale,
+--        and those that hold, as from register}; then nothing was leased
+-- repeat the session remembers its last seq: nothing is settled or leased again, and the answer is the same
+--        but for leases that were lost meanwhile; a call before the last one, which comes late, does nothing
+local session, seq, want, length, version = arg(), arg(), tonumber(arg()), tonumber(arg()), arg()
+read_limits()
+
+local function envelopes_of(taken)
+  local ids, answer = {}, {}
+  for number, lease in ipairs(taken) do
+    ids[number] = id_of(lease)
+  end
+  for number, envelope in ipairs(looked_up('HMGET', jobs, ids)) do
+    if envelope then
+      answer[#answer + 1] = taken[number]
+      answer[#answer + 1] = envelope
+    end
+  end
+  return answer
+end
+
+local function words(text)
+  local list = {}
+  for word in string.gmatch(text, '%S+') do
+    list[#list + 1] = word
+  end
+  return list
+end
+
+local current = call('HGET', limits, ' version') or '0'
+local stale = current ~= version -- guard: limits version
+
+local last = call('GET', sess)
+if last then
+  local last_seq, last_fenced, last_taken = string.match(last, '^(%d+)\n([^\n]*)\n(.*)$')
+  if last_seq == seq then -- guard: sequence
+    local live, taken = {}, words(last_taken)
+    for number, score in ipairs(looked_up('ZMSCORE', leases, taken)) do
+      if score then -- guard: repeated lease
+        live[#live + 1] = taken[number]
+      end
+    end
+    local answered_limits = stale and last_taken == '' and call('HGETALL', limits)
+    return {now, words(last_fenced), envelopes_of(live), answered_limits and 1 or 0, answered_limits or {}}
+  end
+  if tonumber(seq) < tonumber(last_seq) then -- guard: late call
+    return {now, {}, {}, 0, {}}
+  end
+end
+
+local settled, sent, fenced, sooner, is_dead = {}, {}, {}, false, false
+for number = 1, tonumber(arg()) do
+  sent[number] = arg()
+  settled[number] = {task = arg(), action = arg(), delay = tonumber(arg()), detail = arg()}
+end
+local gone, ended, freed, released, is_settled = {}, {}, {}, {}, {}
+for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
+  local lease, what = sent[number], settled[number]
+  local id = id_of(lease)
+  if not score or is_settled[lease] then -- guard: fence
+    fenced[#fenced + 1] = lease
+  else
+    is_settled[lease] = true
+    gone[#gone + 1] = lease
+    freed[#freed + 1] = what.task .. '\n' .. lease
+    if what.action == 'done' or what.action == 'cancelled' then
+      ended[#ended + 1] = id
+    elseif what.action == 'release' then
+      local line = lane_of[what.task] or ready
+      released[line] = released[line] or {}
+      table.insert(released[line], id)
+    else
+      local envelope = call('HGET', jobs, id) or ''
+      if not header(envelope) then -- guard: unreadable settled job
+        put_aside(id)
+      elseif what.action == 'fail' then
+        call('HSET', deadjobs, id, now .. ' ' .. #envelope .. '\n' .. envelope .. what.detail)
+        local latest = call('ZREVRANGE', dead, 0, 0, 'WITHSCORES')[2]
+        call('ZADD', dead, math.max(now, (latest or 0) + 0.001), id) -- in order, also within a millisecond
+        is_dead = true
+        ended[#ended + 1] = id
+      else
+        local _, retries, _, _, parked = header(envelope)
+        local new = {at = math.min(now + what.delay, LAST_MOMENT - 1)}
+        if what.action == 'retry' then
+          new.retries, new.parked = retries + 1, 0 -- whoever asks for it knows the task
+        elseif parked == '0' then
+          new.parked = now
+        end
+        call('HSET', jobs, id, rewritten(envelope, new))
+        if what.delay > 0 then
+          sooner = put_off(id, new.at) or sooner
+        else
+          call('RPUSH', ready, id)
+        end
+      end
+    end
+  end
+end
+chunked('ZREM', leases, gone)
+chunked('HDEL', jobs, ended)
+for line, ids in pairs(released) do
+  local last_first = {}
+  for number = #ids, 1, -1 do
+    last_first[#last_first + 1] = ids[number]
+  end
+  chunked('LPUSH', line, last_first)
+end
+if #gone > 0 then
+  if call('EXISTS', slots) == 1 then
+    chunked('ZREM', slots, freed)
+  end
+  if call('EXISTS', cancels) == 1 then
+    chunked('SREM', cancels, gone)
+  end
+end
+
+if is_dead then
+  bury_old()
+end
+
+local BITES, LARGE_BITE = 5, 512
+
+local taken, table_of_limits = {}, {}
+if stale then
+  table_of_limits = call('HGETALL', limits)
+elseif want > 0 then
+  local scores, holders, expiry = {}, {}, now + length
+  local free = {}
+
+  local function lease(id, task)
+    local name = id .. ':' .. session .. '.' .. seq
+    taken[#taken + 1] = name
+    scores[#scores + 1] = expiry
+    scores[#scores + 1] = name
+    if limit_of[task] then
+      free[task] = free[task] - 1
+      holders[#holders + 1] = 0
+      holders[#holders + 1] = task .. '\n' .. name
+    end
+  end
+
+  -- Leases from the head of a line until enough are taken; gives back how many ids are done with.
+  local function take(ids)
+    local blocked, done = {}, 0
+    for number, envelope in ipairs(looked_up('HMGET', jobs, ids)) do
+      if #taken >= want then
+        break
+      end
+      done = number
+      local id = ids[number]
+      local task = envelope and string.match(id, '^[%w_.:@-]+$') and header(envelope)
+      if envelope == TOMBSTONE then -- guard: tombstone in line
+        call('HDEL', jobs, id)
+        call('SREM', cancels, ' ' .. id)
+      elseif not task then -- guard: unreadable
+        put_aside(id)
+      else
+        free[task] = free[task] or free_slots(task)
+        if free[task] > 0 then -- guard: limit
+          lease(id, task)
+        else
+          blocked[task] = blocked[task] or {}
+          table.insert(blocked[task], id)
+        end
+      end
+    end
+    for task, blocked_ids in pairs(blocked) do
+      chunked('RPUSH', lane_of[task], blocked_ids)
+    end
+    return done
+  end
+
+  for task, lane in pairs(lane_of) do
+    while #taken < want do
+      free[task] = free[task] or free_slots(task)
+      local count = math.min(free[task], want - #taken, CHUNK)
+      local ids = count > 0 and call('LPOP', lane, count)
+      if not ids then
+        break
+      end
+      take(ids)
+    end
+  end
+  -- What is leased comes off in one command; looking past blocked jobs takes larger bites, so many at most.
+  local bite = math.min(want - #taken, CHUNK)
+  for _ = 1, BITES do
+    local ids = #taken < want and call('LRANGE', ready, 0, bite - 1)
+    if not ids or #ids == 0 then
+      break
+    end
+    call('LTRIM', ready, take(ids), -1)
+    bite = LARGE_BITE
+  end
+  chunked('ZADD', leases, scores)
+  chunked('ZADD', slots, holders)
+end
+call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(taken, ' '),
+  'PX', length * 2)
+if sooner or something_to_run() then
+  arm()
+end
+return {now, fenced, envelopes_of(taken), stale and 1 or 0, table_of_limits}

@@ -1,0 +1,36 @@
+#!lua flags=allow-oom
+-- Makes tasks known.
+-- ARGV   count, then for each: task, limit (0: none); then for each periodic task: task, due
+-- answer {now, {' version', version, task, limit, task, limit ...} in any order}
+-- repeat sets the same again
+local changed, newly_limited = false, {}
+for _ = 1, tonumber(arg()) do
+  local task, limit = arg(), arg()
+  local before = call('HGET', limits, task) or '0'
+  if before ~= limit then
+    changed = true
+    newly_limited[task] = before == '0'
+    call('HSET', limits, task, limit)
+  end
+end
+if next(newly_limited) then -- what runs already was leased without a slot
+  for _, lease in ipairs(call('ZRANGE', leases, 0, -1)) do
+    local envelope = call('HGET', jobs, id_of(lease))
+    local task = envelope and header(envelope)
+    if newly_limited[task or ''] then -- guard: newly limited
+      call('ZADD', slots, 0, task .. '\n' .. lease)
+    end
+  end
+end
+-- A version that never was there before, also if everything was flushed meanwhile; there always is one, so
+-- that its absence tells of that.
+if changed or call('HEXISTS', limits, ' version') == 0 then
+  local version = math.max(now, (call('HGET', limits, ' version') or 0) + 1)
+  call('HSET', limits, ' version', string.format('%.0f', version))
+end
+while position < #ARGV do
+  local task, due = arg(), arg()
+  call('ZADD', periodic, 'LT', due, task) -- guard: earlier due
+end
+arm()
+return {now, call('HGETALL', limits)}

@@ -1,0 +1,66 @@
+#!lua flags=allow-oom
+-- Queues what is due, and leases what was lost to the caller, to be judged.
+-- ARGV   session, number of this tick, lease (ms), grace (ms), count at most, count of limits, then for
+--        each: task, limit; then the periodic tasks that the caller knows
+-- answer {now, ms to the next due or -1, lease and envelope of each lost job, periodic task and due of each
+--        that is due}
+-- repeat reads everything anew; what the first one leased to a caller that never heard of it is lost again
+--        later
+local session, tick, length, grace, most = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
+read_limits()
+local due = call('ZRANGEBYSCORE', future, '-inf', now, 'LIMIT', 0, CHUNK) -- guard: not before it is due
+chunked('RPUSH', ready, due)
+chunked('ZREM', future, due)
+
+local lost = {}
+local expired = call('ZRANGEBYSCORE', leases, '-inf', now - grace, 'LIMIT', 0, most) -- guard: grace
+for _, old in ipairs(expired) do
+  local id = id_of(old)
+  local envelope = call('HGET', jobs, id)
+  local task, crashes, _
+  if envelope then
+    task, _, _, crashes = header(envelope)
+  end
+  call('ZREM', leases, old)
+  call('SREM', cancels, old)
+  if not task then -- guard: unreadable lost job
+    for _, holder in ipairs(call('ZRANGE', slots, 0, -1)) do -- nothing tells its task
+      if string.match(holder, '\n(.*)$') == old then
+        call('ZREM', slots, holder)
+      end
+    end
+    put_aside(id)
+  else
+    local lease = id .. ':' .. session .. '.t' .. tick
+    envelope = rewritten(envelope, {crashes = crashes + 1})
+    call('HSET', jobs, id, envelope)
+    call('ZADD', leases, now + length, lease)
+    if call('ZREM', slots, task .. '\n' .. old) == 1 then -- guard: slot of a lost job
+      call('ZADD', slots, 0, task .. '\n' .. lease)
+    end
+    lost[#lost + 1] = lease
+    lost[#lost + 1] = envelope
+  end
+end
+
+call('ZREMRANGEBYSCORE', periodic, '-inf', now - 604800000)
+local next_due = call('ZRANGE', future, 0, 0, 'WITHSCORES')[2]
+next_due = next_due and tonumber(next_due)
+local known, ticks = {}, {}
+for number = position + 1, #ARGV do
+  known[#known + 1] = ARGV[number]
+end
+for number, at in ipairs(looked_up('ZMSCORE', periodic, known)) do
+  if at then
+    at = tonumber(at)
+    if at <= now then -- guard: not before the tick
+      ticks[#ticks + 1] = known[number]
+      ticks[#ticks + 1] = at
+    end
+    next_due = math.min(next_due or at, at)
+  end
+end
+if something_to_run() then
+  arm()
+end
+return {now, next_due and math.max(0, next_due - now) or -1, lost, ticks}

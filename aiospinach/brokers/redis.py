@@ -1,0 +1,366 @@
+"""A broker on Redis or Valkey: one server, a master that Sentinels name, or a Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ..exceptions import BrokerError, InvalidValue
+from ..job import JobStatus
+from ..timing import to_seconds
+from . import scripts, wire
+from .base import (
+    DEFAULT_LEASE,
+    SHORTEST_LEASE,
+    Broker,
+    Cancelled,
+    Counts,
+    DeadJob,
+    Envelope,
+    Exchanged,
+    Lease,
+    Renewed,
+    Settlement,
+    Ticked,
+)
+from .connecting import Link, place_of
+from .scripts import Script
+from .trips import Trip, Trips
+
+logger: logging.Logger = logging.getLogger("aiospinach.broker")
+
+OLDEST_REDIS = (7, 0)
+EXPIRED_AT_ONCE = 100
+
+
+class _Queue:
+    """What this process knows of a queue."""
+
+    def __init__(self, keys: wire.Keys) -> None:
+        self.keys = keys
+        self.seq = 0
+        self.ticks = 0
+        self.version = b"0"
+        self.limits: dict[str, int] = {}
+        self.periodic: set[str] = set()
+        self.unanswered: tuple[Sequence[Settlement], int, list[str], list[Any], float] | None = None
+        self.registered: dict[str, int] = {}
+        self.is_forgotten = False
+        """The server has lost when periodic tasks are due."""
+        self.settled: tuple[Sequence[Settlement], list[str]] | None = None
+        """What the server has settled, and fenced, for a caller who has no answer yet."""
+
+    def learn(self, flat: Sequence[bytes]) -> None:
+        """Take the limits as the server has them."""
+        table = dict(wire.pairs(flat))
+        self.version = table.pop(b" version", b"0")
+        self.limits = {task.decode(): int(limit) for task, limit in table.items()}
+
+    @property
+    def limit_arguments(self) -> list[Any]:
+        flat: list[Any] = [len(self.limits)]
+        for task, limit in self.limits.items():
+            flat += (task, limit)
+        return flat
+
+
+class _Loop:
+    """Connections, and trips under way, of one event loop."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.trips: dict[str, Trips] = {}
+        self.is_checked = False
+
+
+class RedisBroker(Broker):
+    """Keeps jobs in Redis 7.0 or newer, or Valkey.
+
+    ``url_or_client`` is ``redis://``, ``rediss://`` (TLS), ``unix://``,
+    ``redis+sentinel://host:port,host:port/service`` or ``redis+cluster://host:port,host:port``, or a client
+    of redis.asyncio, of which only the settings are read. ``lease`` is after how many seconds of silence a
+    worker's jobs are given to others. ``enqueue_timeout`` is how many seconds ``schedule`` tries to reach
+    Redis. Nothing connects before it is used.
+    """
+
+    def __init__(
+        self,
+        url_or_client: object = "redis://localhost:6379/0",
+        *,
+        lease: float = DEFAULT_LEASE,
+        enqueue_timeout: float = 10.0,
+    ) -> None:
+        self.lease: float = to_seconds(lease, what="RedisBroker(lease=)", least=SHORTEST_LEASE)
+        self._within = to_seconds(enqueue_timeout, what="RedisBroker(enqueue_timeout=)")
+        self._place = place_of(url_or_client)
+        self._session = secrets.token_hex(16)
+        self._namespace = ""
+        self._queues: dict[str, _Queue] = {}
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
+        self._clock: float | None = None  # Redis' clock less ours, in seconds
+
+    def __repr__(self) -> str:
+        return f"RedisBroker({str(self._place)!r})"
+
+    async def open(self, namespace: str) -> None:
+        if self._namespace not in ("", namespace):
+            raise InvalidValue(f"this RedisBroker serves the namespace {self._namespace!r} already")
+        self._namespace = namespace
+        here = self._here()
+        if not here.is_checked:
+            await self._check_server(here.link)
+            here.is_checked = True
+
+    async def aclose(self) -> None:
+        here = self._loops.pop(asyncio.get_running_loop(), None)
+        if here is not None:
+            for trips in list(here.trips.values()):
+                await trips.aclose()
+            await here.link.aclose()
+
+    def now(self) -> int:
+        return int((time.time() if self._clock is None else time.monotonic() + self._clock) * 1000)
+
+    async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
+        state = self._queue(queue)
+        state.periodic.update(periodic)
+        arguments: list[Any] = [len(limits)]
+        for task, limit in (*limits.items(), *periodic.items()):
+            arguments += (task, limit)
+        answer = await self._work(scripts.REGISTER, state, arguments)
+        state.learn(answer[1])
+        state.registered.update(limits)
+        state.is_forgotten = False
+
+    async def enqueue(self, queue: str, jobs: Sequence[Envelope], *, token: str | None = None) -> list[bool]:
+        here, state = self._here(), self._queue(queue)
+        trips = here.trips.get(queue)
+        if trips is None:
+
+            async def send(trip: Trip) -> list[Any]:
+                answer: list[Any] = await self._run(scripts.ENQUEUE, here.link.produce, state, trip.arguments)
+                return answer
+
+            trips = here.trips[queue] = Trips(queue, send, within=self._within)
+        return await trips.store(jobs, token)
+
+    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+        state = self._queue(queue)
+        asked: Sequence[Settlement] = settled
+        fenced: list[str] = []
+        if state.settled is not None and state.settled[0] is asked:
+            settled, fenced = (), list(state.settled[1])
+        while True:
+            last = state.unanswered
+            if last is None or last[0] is not settled or last[1] != want:
+                state.seq += 1
+                arguments = self._exchange_arguments(state, settled, want)
+                keys = state.keys.with_lanes(state.limits)
+                last = state.unanswered = (settled, want, keys, arguments, time.monotonic())
+            _, _, keys, arguments, sent_at = last
+            _, gone, leased, is_stale, limits = await self._work(scripts.EXCHANGE, state, arguments, keys)
+            state.unanswered = None
+            fenced += [lease.decode() for lease in gone]
+            if not is_stale:
+                break
+            settled, state.settled = (), (asked, fenced)
+            state.learn(limits)
+            if not limits and state.registered:
+                # The server was emptied: who leased now would know no limit.
+                await self.register(queue, state.registered, {})
+                state.is_forgotten = True
+        state.settled = None
+        trusted_until = sent_at + self.lease - self.margin
+        return Exchanged(
+            [_lease(name, envelope, trusted_until) for name, envelope in wire.pairs(leased)], fenced
+        )
+
+    async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+        sent_at = time.monotonic()
+        _, lost, cancelled = await self._work(
+            scripts.RENEW, self._queue(queue), [self._milliseconds(self.lease), *leases]
+        )
+        return Renewed(
+            lost=[lease.decode() for lease in lost],
+            cancelled=[lease.decode() for lease in cancelled],
+            trusted_until=sent_at + self.lease - self.margin,
+        )
+
+    async def tick(self, queue: str) -> Ticked:
+        state = self._queue(queue)
+        state.ticks += 1
+        sent_at = time.monotonic()
+        _, next_due, lost, ticks = await self._work(
+            scripts.TICK,
+            state,
+            [
+                self._session,
+                state.ticks,
+                self._milliseconds(self.lease),
+                self._milliseconds(self.grace),
+                EXPIRED_AT_ONCE,
+                *state.limit_arguments,
+                *state.periodic,
+            ],
+        )
+        trusted_until = sent_at + self.lease - self.margin
+        return Ticked(
+            next_due=None if next_due < 0 else next_due / 1000,
+            expired=[_lease(name, envelope, trusted_until) for name, envelope in wire.pairs(lost)],
+            periodic=[(task.decode(), int(due)) for task, due in wire.pairs(ticks)],
+            is_forgetful=state.is_forgotten,
+        )
+
+    async def fire(self, queue: str, task: str, due: int, next_due: int, job: Envelope | None) -> bool:
+        stored = ("", "") if job is None else (job.id, wire.write(job))
+        _, moved = await self._work(scripts.FIRE, self._queue(queue), [task, due, next_due, *stored])
+        return bool(moved)
+
+    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
+        by_key = {self._queue(queue).keys.wake: queue for queue in queues}
+        try:
+            woken = [by_key[key] for key in await self._here().link.pop(list(by_key), timeout)]
+        except asyncio.CancelledError:
+            # The token may be on its way here: another worker gets it.
+            await self._pass_on(queues)
+            raise
+        await self._pass_on(woken[1:])
+        return woken[0] if woken else None
+
+    async def cancel(self, queue: str, job_id: str) -> Cancelled:
+        _, where, envelope = await self._produce(scripts.CANCEL, self._queue(queue), [job_id])
+        status = JobStatus(where.decode())
+        return Cancelled(status, wire.read(job_id.encode(), envelope) if envelope else None)
+
+    async def dead(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[DeadJob]:
+        state = self._queue(queue)
+        _, flat = await self._produce(scripts.DEAD, state, [offset, limit])
+        return [wire.read_dead(job_id, record) for job_id, record in wire.pairs(flat)]
+
+    async def requeue(self, queue: str, job_id: str) -> bool:
+        _, done = await self._produce(scripts.BURY, self._queue(queue), ["requeue", job_id])
+        return bool(done)
+
+    async def discard(self, queue: str, job_id: str) -> bool:
+        _, done = await self._produce(scripts.BURY, self._queue(queue), ["discard", job_id])
+        return bool(done)
+
+    async def counts(self, queue: str) -> Counts:
+        _, ready, running, waiting, dead = await self._work(scripts.COUNTS, self._queue(queue), [])
+        return Counts(ready=ready, running=running, waiting=waiting, dead=dead)
+
+    async def flush(self, queue: str) -> None:
+        state = self._queue(queue)
+        state.registered.clear()
+        link = self._here().link
+        limits = await link.produce("HKEYS", state.keys.limits)
+        await link.produce("DEL", *state.keys.with_lanes(task.decode() for task in limits))
+
+    # Within.
+
+    async def _check_server(self, link: Link) -> None:
+        seconds, microseconds = await link.produce("TIME")
+        self._clock = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+        answer = await link.produce("HELLO")
+        facts = answer if isinstance(answer, dict) else dict(wire.pairs(answer))
+        server = _text(facts.get(b"server", facts.get("server", b"redis")))
+        version = _text(facts.get(b"version", facts.get("version", b"0")))
+        if server == "redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+            raise BrokerError(
+                f"{self._place} is Redis {version}, and aiospinach needs Redis 7.0 or newer, or Valkey"
+            )
+        with contextlib.suppress(BrokerError):  # a user may be denied INFO
+            memory = _text(await link.produce("INFO", "memory"))
+            policy = next(
+                (
+                    line.partition(":")[2]
+                    for line in memory.splitlines()
+                    if line.startswith("maxmemory_policy:")
+                ),
+                "noeviction",
+            )
+            if policy.strip() != "noeviction":
+                logger.warning(
+                    "%s has maxmemory-policy %s and may drop jobs: set it to noeviction",
+                    self._place,
+                    policy.strip(),
+                )
+
+    def _here(self) -> _Loop:
+        loop = asyncio.get_running_loop()
+        here = self._loops.get(loop)
+        if here is None:
+            here = self._loops[loop] = _Loop(self._place.link())
+        return here
+
+    def _queue(self, queue: str) -> _Queue:
+        state = self._queues.get(queue)
+        if state is None:
+            keys = wire.Keys(self._namespace, queue, self._session)
+            state = self._queues[queue] = _Queue(keys)
+        return state
+
+    def _exchange_arguments(self, state: _Queue, settled: Sequence[Settlement], want: int) -> list[Any]:
+        arguments = [
+            self._session,
+            state.seq,
+            want,
+            self._milliseconds(self.lease),
+            state.version,
+            *state.limit_arguments,
+            len(settled),
+        ]
+        for settlement in settled:
+            arguments += (
+                settlement.lease.id,
+                settlement.lease.job.task,
+                settlement.action.value,
+                self._milliseconds(settlement.delay),
+                settlement.detail,
+            )
+        return arguments
+
+    async def _pass_on(self, queues: Collection[str]) -> None:
+        """Have another worker woken for each of the queues that has something to run."""
+        for queue in queues:
+            state = self._queue(queue)
+            with contextlib.suppress(BrokerError):
+                await self._work(scripts.RING, state, state.limit_arguments)
+
+    async def _work(
+        self, script: Script, state: _Queue, arguments: Sequence[Any], keys: Sequence[str] | None = None
+    ) -> Any:
+        return await self._run(script, self._here().link.work, state, arguments, keys)
+
+    async def _produce(self, script: Script, state: _Queue, arguments: Sequence[Any]) -> Any:
+        return await self._run(script, self._here().link.produce, state, arguments)
+
+    async def _run(
+        self,
+        script: Script,
+        send: scripts.Send,
+        state: _Queue,
+        arguments: Sequence[Any],
+        keys: Sequence[str] | None = None,
+    ) -> Any:
+        answer = await script.run(send, keys or state.keys.with_lanes(state.limits), arguments)
+        self._clock = answer[0] / 1000 - time.monotonic()
+        return answer
+
+    @staticmethod
+    def _milliseconds(seconds: float) -> int:
+        return max(0, round(seconds * 1000))
+
+
+def _lease(name: bytes, envelope: bytes, trusted_until: float) -> Lease:
+    return Lease(name.decode(), wire.read(name.rpartition(b":")[0], envelope), trusted_until)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,174 @@
+"""The traffic of one queue: what ended goes to the broker, what is next comes back, in one trip."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING
+
+from ..brokers.base import Exchanged, Settlement
+from ..exceptions import BrokerError
+from ..outcome import RELEASED
+from .run import Run
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+logger: logging.Logger = logging.getLogger("aiospinach")
+
+LONGEST_PAUSE = 5.0
+"""Seconds between two tries to reach a broker that is away, at most."""
+
+
+class Feed:
+    """Exchanges with the broker, one at a time. While one is under way, jobs that end gather for the
+    next: no timer, and no delay where nothing is to be waited for."""
+
+    def __init__(self, pool: Pool, queue: str) -> None:
+        self.pool: Pool = pool
+        self.queue: str = queue
+        self.dry: bool = False
+        """The last exchange brought less than was asked for, and nobody rang since."""
+        self.gave_up: bool = False
+        self._outbox: list[tuple[Settlement, Run | None]] = []
+        self._bell = asyncio.Event()
+        self._must_pass_on = False
+        self.is_failing: bool = False
+        self.answered_at: float | None = None
+        """When the broker answered last, by time.monotonic()."""
+        self._travelling = False
+        self._claimed = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """It talks with the broker, or has to."""
+        return self._travelling or self._must_pass_on or bool(self._outbox)
+
+    @property
+    def is_idle(self) -> bool:
+        """It has nothing to give back, and knows of nothing to run."""
+        return self.dry and not self._outbox
+
+    def ring(self) -> None:
+        """Have it look whether there is something to exchange."""
+        self._bell.set()
+
+    def wake(self) -> None:
+        """There may be something to run. If no slot is free, another worker is woken instead."""
+        self.dry = False
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Have the broker wake another worker, if something is left to run."""
+        self._must_pass_on = not self.gave_up
+        self._bell.set()
+
+    def settle(self, settlement: Settlement, run: Run | None) -> None:
+        """Give a job back with the next exchange; its run hears whether it still was its own."""
+        if self.gave_up:
+            if run is not None:
+                run.hear(False)
+            return
+        self._outbox.append((settlement, run))
+        self._bell.set()
+
+    def give_up(self) -> None:
+        """The broker is not going to answer: nobody waits for it any longer."""
+        self.gave_up = True
+        self._must_pass_on = False
+        for _, run in self._outbox:
+            if run is not None:
+                run.hear(False)
+        self._outbox.clear()
+
+    def give_up_if_failing(self) -> None:
+        """The pool ends, and does not wait for a broker that is away."""
+        if self.is_failing:
+            self.give_up()
+
+    async def work(self) -> None:
+        """Exchange until cancelled, once the pool is closing."""
+        while True:
+            try:
+                await self._bell.wait()
+            except asyncio.CancelledError:
+                if self.pool.is_closing:
+                    raise
+                self.pool.notice_cancellation()
+                continue
+            self._bell.clear()
+            sent, self._outbox = self._outbox, []
+            want = self.pool.claim(self)
+            if sent or want or self._must_pass_on:
+                self._must_pass_on = False
+                await self._trip(sent, want)
+
+    async def _trip(self, sent: list[tuple[Settlement, Run | None]], want: int) -> None:
+        self._travelling, self._claimed = True, want
+        try:
+            exchanged = await self._exchange([settlement for settlement, _ in sent], want)
+        except BaseException:
+            for _, run in sent:
+                if run is not None:
+                    run.hear(False)
+            raise
+        finally:
+            self._travelling = False
+            room = self._claimed if self._claimed else self.pool.slots.free
+            self._let_go()
+        for settlement, run in sent:
+            if run is not None:
+                run.hear(settlement.lease.id not in exchanged.fenced)
+        room = 0 if self.pool.is_stopping else room
+        for lease in exchanged.leases[:room]:
+            self.pool.start(Run(self.pool, self, lease))
+        for lease in exchanged.leases[room:]:
+            self.settle(Settlement(lease, RELEASED.action), None)
+        if len(exchanged.leases) < want:
+            self._run_dry()
+        elif want:
+            self.dry = False
+        if self.pool.is_stopping:
+            self.pool.note_change()
+
+    def _let_go(self) -> None:
+        """Leave the slots that were claimed for an exchange to others."""
+        self.pool.slots.unclaim(self._claimed)
+        self._claimed = 0
+
+    def _run_dry(self) -> None:
+        self.dry = True
+        self.pool.note_dry()
+
+    async def _exchange(self, settled: list[Settlement], want: int) -> Exchanged:
+        pause = 0.05
+        while True:
+            try:
+                exchanged = await self.pool.broker.exchange(self.queue, settled, want)
+                self.is_failing, self.answered_at = False, time.monotonic()
+                return exchanged
+            except BrokerError as error:
+                if not self.is_failing:
+                    logger.error("queue %s: %s; trying on", self.queue, error)
+                self.is_failing = True
+                self._let_go()  # one queue that is away must not starve the others
+                self._run_dry()
+                if self.gave_up:
+                    return Exchanged([], [settlement.lease.id for settlement in settled])
+                pause = await self._rest(pause)
+            except asyncio.CancelledError:
+                # Repeating it is harmless, and abandoning it would strand what it leased.
+                if self.pool.is_closing:
+                    raise
+                self.pool.notice_cancellation()
+
+    async def _rest(self, pause: float) -> float:
+        try:
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+        except asyncio.CancelledError:
+            if self.pool.is_closing:
+                raise
+            self.pool.notice_cancellation()
+        return min(pause * 2, LONGEST_PAUSE)

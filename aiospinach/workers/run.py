@@ -1,0 +1,334 @@
+"""One run of one job, from its lease to its last signal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .. import signals
+from ..brokers.base import Lease, Settlement
+from ..exceptions import (
+    Interrupted,
+    InvalidValue,
+    JobCancelled,
+    JobError,
+    JobTimeout,
+    LeaseLost,
+    UnknownTask,
+    WorkerLost,
+)
+from ..job import Job, JobStatus, running_job
+from ..outcome import RELEASED, Action, Outcome, describe, judge, tamed
+from ..receivers import share_context, traceable
+from ..signals import SafeNamedSignal
+from ..task import Task
+from ..timing import from_milliseconds
+
+if TYPE_CHECKING:
+    from .feed import Feed
+    from .pool import Pool
+
+logger: logging.Logger = logging.getLogger("aiospinach")
+
+
+class Run:
+    """A job that this pool holds the lease of. It is an asyncio task, in a context of its own.
+
+    Nothing that a user wrote can escape from it: errors and cancellations of the body become values. Only
+    the body is ever cancelled; the bookkeeping after it goes on whatever happens.
+    """
+
+    __slots__ = (
+        "_began",
+        "_in_body",
+        "_reason",
+        "_struck_for",
+        "_task",
+        "_waiter",
+        "abandoned",
+        "applied",
+        "context",
+        "feed",
+        "holds_slot",
+        "is_recovery",
+        "lease",
+        "pool",
+        "task",
+        "trusted_until",
+    )
+
+    def __init__(self, pool: Pool, feed: Feed, lease: Lease, *, is_recovery: bool = False) -> None:
+        self.pool: Pool = pool
+        self.feed: Feed = feed
+        self.lease: Lease = lease
+        self.trusted_until: float = lease.trusted_until
+        self.is_recovery: bool = is_recovery
+        """The job's worker was lost: it is judged and settled here, and its body does not run."""
+        self.holds_slot: bool = not is_recovery
+        """The body has not ended yet."""
+        self.applied: bool | None = None
+        """Whether the broker took what became of the job, once it has answered."""
+        self.abandoned: bool = False
+        self._task: Task[..., Any] | None = pool.tasks.get(lease.job.task)
+        self._began = 0.0
+        self._in_body = False
+        self._reason: JobError | None = None
+        self._struck_for: tuple[type[JobError], ...] = ()
+        self._waiter: asyncio.Future[None] | None = None
+        self.context: Context = pool.context.copy()
+        self.task: asyncio.Task[None] = asyncio.Task(self._main(), loop=pool.loop, context=self.context)
+
+    @property
+    def is_stubborn(self) -> bool:
+        """The body is asynchronous, and goes on although it was cancelled."""
+        return self._in_body and self._reason is not None and self._is_async
+
+    @property
+    def _is_async(self) -> bool:
+        return self._task is not None and self._task.is_async
+
+    def cancel(self, reason: JobError) -> None:
+        """Have the body end for this reason, which becomes the error of the run; the first one counts.
+
+        A body in a thread goes on, and what it raises in the end is replaced by the reason. A body that
+        returns all the same has succeeded.
+        """
+        if not self.holds_slot:
+            return
+        # That somebody wants it never to run again counts more than why it would have ended this time.
+        is_wish = isinstance(reason, JobCancelled) and isinstance(self._reason, (Interrupted, JobTimeout))
+        if self._reason is None or is_wish:
+            self._reason = reason
+            if isinstance(reason, LeaseLost):
+                job = self._job(JobStatus.NOT_SET)
+                logger.warning("%r lost its lease, and is cancelled: %s", job, reason)
+        if self._is_async and type(reason) not in self._struck_for:
+            # Once for each: a second blow would hit what the body does to end in order.
+            self._struck_for = (*self._struck_for, type(reason))
+            # Later, for the task may be the one that runs now, and would be struck after its body.
+            self.pool.loop.call_soon(self._strike)
+
+    def interrupt(self) -> None:
+        """Have the body end because the pool does, unless it runs in a thread."""
+        if self._is_async or not self._in_body:
+            self.cancel(Interrupted("the workers stopped while the job ran"))
+
+    def release(self) -> None:
+        """Give a job back that has not begun; a lost one is found again when its new lease runs out."""
+        if not self.is_recovery:
+            self.feed.settle(Settlement(self.lease, RELEASED.action), None)
+
+    def hear(self, applied: bool) -> None:
+        """Take the broker's answer to the settlement."""
+        self.applied = applied
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def abandon(self) -> None:
+        """Tell that a body, which is abandoned, is finished as far as we go; its lease runs out."""
+        job = self._job(JobStatus.NOT_SET)
+        logger.error("%r ignores its cancellation and is left behind", job)
+        finished = {
+            "job": job,
+            "err": self._reason,
+            "duration": time.perf_counter() - self._began,
+            "result": None,
+        }
+        # In a task, for plain receivers run in the context of the task that calls them.
+        telling = asyncio.Task(
+            self._tell(signals.job_finished, finished), loop=self.pool.loop, context=self.context
+        )
+        while not telling.done():
+            try:
+                await asyncio.wait([telling])
+            except asyncio.CancelledError:
+                self.pool.interrupt()
+
+    def _strike(self) -> None:
+        if self._in_body:
+            self.task.cancel()
+
+    async def _main(self) -> None:
+        try:
+            await self._live()
+        except Exception as error:
+            self.pool.crash(error)
+        finally:
+            self.pool.ended(self)
+
+    async def _live(self) -> None:
+        error: BaseException | None
+        result, duration, executed = None, 0.0, False
+        if self.is_recovery:
+            job = self._job(JobStatus.RUNNING)
+            error = WorkerLost("the worker that ran the job disappeared")
+        elif self._task is None:
+            job = self._job(JobStatus.RUNNING)
+            error = UnknownTask(f"no task {job.task_name!r} is attached to this engine")
+        else:
+            share_context(self.context)
+            executed = True
+            try:
+                args, kwargs = self._task.arguments.decode(self.lease.job.body)
+            except InvalidValue as unreadable:
+                job, error = self._job(JobStatus.RUNNING), unreadable
+            else:
+                job, error = self._job(JobStatus.RUNNING, args, kwargs), None
+            running_job.set(job)
+            await self._tell(signals.job_started, {"job": job})
+            if error is None:
+                self._began = time.perf_counter()
+                result, error = await self._run_body(self._task, job)
+                duration = time.perf_counter() - self._began
+                if self.abandoned:
+                    return
+        running_job.set(job)
+        job, error = await self._settle(job, error)
+        if error is not None:
+            if job.status is JobStatus.WAITING and not isinstance(error, UnknownTask):
+                await self._tell(signals.job_schedule_retry, {"job": job, "err": error})
+            elif job.status is JobStatus.FAILED:
+                await self._tell(signals.job_failed, {"job": job, "err": error})
+            elif job.status is JobStatus.CANCELLED:
+                await self._tell(signals.job_cancelled, {"job": job})
+        if executed:
+            await self._tell(
+                signals.job_finished,
+                {"job": job, "err": error, "duration": duration, "result": result},
+            )
+
+    async def _run_body(self, task: Task[..., Any], job: Job) -> tuple[Any, BaseException | None]:
+        if self._reason is not None:
+            return None, self._reason
+        timer = None
+        if task.timeout is not None:
+            late = JobTimeout(f"task {task.name!r} took longer than {task.timeout:g} s")
+            timer = self.pool.loop.call_later(task.timeout, self.cancel, late)
+        result, error = None, None
+        self._in_body = True
+        try:
+            if task.is_async:
+                result = await task.function(*job.args, **job.kwargs)
+            else:
+                result = await self.pool.threads.run(task.function, job.args, job.kwargs)
+        except BaseException as raised:
+            if type(raised) is GeneratorExit and asyncio._get_running_loop() is None:
+                raise  # not the body's: its loop ended before it did
+            error = tamed(raised)
+        finally:
+            self._in_body = False
+            if timer is not None:
+                timer.cancel()
+        if self.task.cancelling():
+            await self._absorb()
+        return (None, self._error_of(error)) if error is not None or self._is_lost else (result, None)
+
+    @property
+    def _is_lost(self) -> bool:
+        return isinstance(self._reason, LeaseLost)
+
+    def _error_of(self, error: BaseException | None) -> BaseException | None:
+        """Why the body ended: what it raised, unless it was made to."""
+        if self._reason is None:
+            if isinstance(error, asyncio.CancelledError) and self.pool.is_ending_now:
+                return Interrupted("the event loop ended while the job ran")
+            return error
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            self._reason.__cause__ = error
+        return self._reason
+
+    async def _absorb(self) -> None:
+        """Forget cancellations of this task that are left from its body."""
+        while self.task.cancelling():
+            self.task.uncancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)  # before Python 3.13 one may still be on its way
+
+    async def _settle(self, job: Job, error: BaseException | None) -> tuple[Job, BaseException | None]:
+        """Have the broker store what becomes of the job; gives back where the job is now, and why."""
+        if self._is_lost:
+            self.pool.body_ended(self)
+            return msgspec.structs.replace(job, status=JobStatus.NOT_SET), self._reason
+        now = self.pool.broker.now()
+        outcome = self._judge(job, error, now)
+        detail = b""
+        if outcome.action is Action.FAIL and error is not None:
+            detail = describe(error, outcome.reason)
+        settlement = Settlement(self.lease, outcome.action, outcome.delay, detail)
+        self.feed.settle(settlement, self)
+        self.pool.body_ended(self)
+        while self.applied is None:
+            self._waiter = self.pool.loop.create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError:
+                self.pool.notice_cancellation()
+        if not self.applied:
+            error = LeaseLost("the store gave the job to another worker, or forgot it")
+            job = msgspec.structs.replace(job, status=JobStatus.NOT_SET)
+            logger.warning("%r had lost its lease, and how it ended does not count: %s", job, error)
+            return job, error
+        if error is not None:
+            job = self._after(job, outcome, now)
+            self._log(job, outcome, error)
+        else:
+            job = self._job(outcome.status, job.args, job.kwargs)
+        return job, error
+
+    def _judge(self, job: Job, error: BaseException | None, now: int) -> Outcome:
+        backoff = self._task.backoff if self._task is not None else None
+        try:
+            return judge(job, error, now, backoff)
+        except BaseException as wrong:
+            logger.error(
+                "%r: its backoff or the moment of its retry is wrong, the default is used instead",
+                job,
+                exc_info=traceable(wrong),
+            )
+            return judge(job, RuntimeError(), now)
+
+    def _after(self, job: Job, outcome: Outcome, now: int) -> Job:
+        if outcome.action is Action.RETRY:
+            at = from_milliseconds(now + outcome.delay * 1000)
+            self.pool.note_retry(self, outcome.delay)
+            return msgspec.structs.replace(job, status=outcome.status, at=at, retries=job.retries + 1)
+        return msgspec.structs.replace(job, status=outcome.status)
+
+    def _log(self, job: Job, outcome: Outcome, error: BaseException) -> None:
+        if outcome.action is Action.FAIL:
+            logger.error("%r failed (%s)", job, outcome.reason, exc_info=traceable(error))
+        elif outcome.action is Action.RETRY:
+            logger.warning(
+                "%r raised %s and is tried again in %.1f s",
+                job,
+                type(error).__name__,
+                outcome.delay,
+                exc_info=traceable(error),
+            )
+        else:
+            logger.info("%r: %s", job, outcome.reason)
+
+    async def _tell(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
+        if not signal.receivers or signal.is_muted:
+            return
+        try:
+            await signal.dispatch(
+                self.pool.namespace,
+                kwargs,
+                timeout=self.pool.signal_timeout,
+                context=self.context,
+            )
+        except asyncio.CancelledError:
+            await self._absorb()
+            self.pool.notice_cancellation()
+
+    def _job(
+        self, status: JobStatus, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Job:
+        return self.lease.job.as_job(self.pool.namespace, self.feed.queue, status, args, kwargs)

@@ -1,0 +1,79 @@
+"""aiospinach: background jobs for asyncio, with signals that any function can hear."""
+
+from . import signals
+from .batch import Batch
+from .brokers import Broker, MemoryBroker, RedisBroker
+from .cron import Cron
+from .engine import Engine
+from .exceptions import (
+    AbortException,
+    AiospinachError,
+    AlreadyRunning,
+    BatchPartlyStored,
+    BatchTooLarge,
+    BrokerError,
+    BrokerUnavailable,
+    DuplicateTask,
+    EnqueueUncertain,
+    Interrupted,
+    InvalidArguments,
+    InvalidValue,
+    JobCancelled,
+    JobError,
+    JobIdInUse,
+    JobTimeout,
+    LeaseLost,
+    NotAttached,
+    RetryException,
+    UnknownQueue,
+    UnknownTask,
+    UnsupportedType,
+    WorkerLost,
+)
+from .graveyard import DeadJob
+from .job import Job, JobStatus, current_job
+from .task import Task, Tasks
+from .workers import Health
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AbortException",
+    "AiospinachError",
+    "AlreadyRunning",
+    "Batch",
+    "BatchPartlyStored",
+    "BatchTooLarge",
+    "Broker",
+    "BrokerError",
+    "BrokerUnavailable",
+    "Cron",
+    "DeadJob",
+    "DuplicateTask",
+    "Engine",
+    "EnqueueUncertain",
+    "Health",
+    "Interrupted",
+    "InvalidArguments",
+    "InvalidValue",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobIdInUse",
+    "JobStatus",
+    "JobTimeout",
+    "LeaseLost",
+    "MemoryBroker",
+    "NotAttached",
+    "RedisBroker",
+    "RetryException",
+    "Task",
+    "Tasks",
+    "UnknownQueue",
+    "UnknownTask",
+    "UnsupportedType",
+    "WorkerLost",
+    "__version__",
+    "current_job",
+    "signals",
+]

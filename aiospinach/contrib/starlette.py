@@ -1,0 +1,49 @@
+"""Workers that live and stop with a FastAPI or Starlette application.
+
+It imports neither: a lifespan is any function of the application that returns an async context manager.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from aiospinach import Engine
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+def lifespan(
+    engine: Engine,
+    *,
+    number: int = 5,
+    queue: str | Sequence[str] = "default",
+    shutdown_timeout: float | timedelta = 25.0,
+    inner: Lifespan | None = None,
+) -> Lifespan:
+    """The lifespan of an application whose event loop also runs the engine's jobs.
+
+    ``FastAPI(lifespan=lifespan(engine, number=10))``. Workers run before the application takes requests,
+    and drain after it has stopped taking them; the arguments are those of ``Engine.start_workers``.
+    ``inner`` is a lifespan of the application's own: it is entered first and left last, so that jobs can
+    use what it opens, and what it yields is the application's state.
+    """
+
+    @asynccontextmanager
+    async def run(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
+        async with _entered(inner, app) as state, engine:
+            await engine.start_workers(number, queue, block=False, shutdown_timeout=shutdown_timeout)
+            yield state
+
+    return run
+
+
+@asynccontextmanager
+async def _entered(inner: Lifespan | None, app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
+    if inner is None:
+        yield None
+    else:
+        async with inner(app) as state:
+            yield state

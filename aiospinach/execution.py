@@ -1,0 +1,85 @@
+"""Running the body of a task here and now, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from . import signals
+from .exceptions import JobTimeout
+from .job import Job, JobStatus, running_job
+from .producer import Producer
+from .task import Task
+from .workers import Threads
+
+
+async def execute(
+    task: Task[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    namespace: str,
+    producer: Producer,
+) -> Any:
+    """What the task returns, or raises; with job_started and job_finished around it."""
+    task.arguments.fit(args, kwargs)
+    job = Job(
+        id=task.job_id or secrets.token_hex(16),
+        task_name=task.name,
+        queue=task.queue,
+        namespace=namespace,
+        at=datetime.now(UTC),
+        status=JobStatus.RUNNING,
+        args=args,
+        kwargs=kwargs,
+    )
+    before = running_job.set(job)
+    try:
+        return await _run(task, job, producer)
+    finally:
+        running_job.reset(before)
+
+
+async def _run(task: Task[..., Any], job: Job, producer: Producer) -> Any:
+    began = time.perf_counter()
+    result, error, status = None, None, JobStatus.SUCCEEDED
+    try:
+        await producer.tell(signals.job_started, {"job": job})
+        began = time.perf_counter()
+        result = await _call(task, job)
+    except BaseException as raised:
+        error, status = raised, JobStatus.FAILED
+    await producer.tell(
+        signals.job_finished,
+        {
+            "job": msgspec.structs.replace(job, status=status),
+            "err": error,
+            "duration": time.perf_counter() - began,
+            "result": result,
+        },
+    )
+    if error is not None:
+        raise error
+    return result
+
+
+async def _call(task: Task[..., Any], job: Job) -> Any:
+    if not task.is_async:
+        caller = asyncio.current_task()
+        assert caller is not None
+        cancellations = caller.cancelling()
+        result = await Threads(1).run(task.function, job.args, job.kwargs)
+        if caller.cancelling() > cancellations:
+            raise asyncio.CancelledError  # it was kept back while the thread ran
+        return result
+    try:
+        async with asyncio.timeout(task.timeout) as limit:
+            return await task.function(*job.args, **job.kwargs)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise JobTimeout(f"task {task.name!r} took longer than {task.timeout:g} s") from error

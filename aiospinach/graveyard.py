@@ -1,0 +1,94 @@
+"""Jobs that failed for ever, and what can be done with them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+import msgspec
+
+from .brokers.base import Broker
+from .brokers.base import DeadJob as Record
+from .job import Job, JobStatus
+from .registry import KnownTasks
+from .timing import from_milliseconds
+
+PAGE = 100
+
+
+class DeadJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that failed for ever, and why. The repr shows neither arguments nor message."""
+
+    job: Job
+    died_at: datetime
+    """In UTC."""
+    reason: str
+    """lost, poison, exhausted, aborted, interrupted or unknown; the design page tells them apart."""
+    error: str
+    """The class of the last error, with its module."""
+    message: str
+    traceback: str
+
+    def __repr__(self) -> str:
+        return f"<DeadJob {self.reason} {self.error} {self.job!r}>"
+
+
+class Graveyard:
+    """The dead jobs of an engine's queues."""
+
+    def __init__(self, broker: Broker, namespace: str, tasks: KnownTasks) -> None:
+        self._broker = broker
+        self._namespace = namespace
+        self._tasks = tasks
+
+    async def jobs(self, queues: Sequence[str]) -> AsyncIterator[DeadJob]:
+        """Every dead job, the latest of each queue first. Those that are requeued or discarded while one
+        iterates make no other be left out."""
+        await self._broker.open(self._namespace)
+        for queue in queues:
+            async for record in self._records(queue):
+                yield self._read(record, queue)
+
+    async def requeue(self, queues: Sequence[str], job_id: str) -> bool:
+        """Queue it again, in the first of the queues that has it dead."""
+        await self._broker.open(self._namespace)
+        for queue in queues:
+            if await self._broker.requeue(queue, job_id):
+                return True
+        return False
+
+    async def discard(self, queues: Sequence[str], job_id: str) -> bool:
+        """Forget it, in the first of the queues that has it dead."""
+        await self._broker.open(self._namespace)
+        for queue in queues:
+            if await self._broker.discard(queue, job_id):
+                return True
+        return False
+
+    async def _records(self, queue: str) -> AsyncIterator[Record]:
+        seen: set[str] = set()
+        offset = 0
+        while True:
+            page = await self._broker.dead(queue, offset=offset, limit=PAGE)
+            if offset and not any(record.job.id in seen for record in page):
+                offset = max(0, offset - PAGE)  # some have gone meanwhile: back to where the last page ended
+                continue
+            for record in page:
+                if record.job.id not in seen:
+                    seen.add(record.job.id)
+                    yield record
+            if len(page) < PAGE:
+                return
+            offset += PAGE - 1
+
+    def _read(self, record: Record, queue: str) -> DeadJob:
+        args, kwargs = self._tasks.read(record.job.task, record.job.body)
+        detail: dict[str, str] = msgspec.json.decode(record.detail) if record.detail else {}
+        return DeadJob(
+            job=record.job.as_job(self._namespace, queue, JobStatus.FAILED, args, kwargs),
+            died_at=from_milliseconds(record.died_at),
+            reason=detail.get("reason", ""),
+            error=detail.get("error", ""),
+            message=detail.get("message", ""),
+            traceback=detail.get("traceback", ""),
+        )

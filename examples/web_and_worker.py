@@ -1,0 +1,65 @@
+"""A web application that only schedules; its jobs run in other processes.
+
+    pip install fastapi uvicorn
+    export REDIS_URL=redis://localhost:6379/0
+    uvicorn --app-dir examples web_and_worker:app
+    python examples/web_and_worker.py          as many of these as there is work for
+
+    curl -X POST localhost:8000/reports -H "Content-Type: application/json" -d '{"id": "may", "lines": 3}'
+
+answers ``{"id":"may","is_new":true}``, and a worker prints ``report may has 3 lines``. Posting the same id
+again within 10 minutes answers ``"is_new":false`` and runs nothing. While Redis cannot be reached the answer
+is 503, and the client may post again: the id sees to it that the report is made once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel
+
+from aiospinach import BrokerError, Engine, JobStatus, RedisBroker
+
+engine = Engine(RedisBroker(os.environ.get("REDIS_URL", "redis://localhost:6379/0")), namespace="reports")
+
+
+@engine.task(max_retries=3, timeout=60)
+async def report(id: str, lines: int) -> None:
+    print(f"report {id} has {lines} lines", flush=True)
+
+
+@asynccontextmanager
+async def connected(app: FastAPI) -> AsyncIterator[None]:
+    async with engine:  # and no start_workers: this process runs no job
+        yield
+
+
+app = FastAPI(lifespan=connected)
+
+
+class Order(BaseModel):
+    id: str
+    lines: int
+
+
+@app.post("/reports", status_code=202)
+async def order(order: Order) -> dict[str, object]:
+    try:
+        job = await report.options(id=order.id).schedule(order.id, order.lines)
+    except BrokerError as error:
+        raise HTTPException(503, "try again later") from error
+    return {"id": job.id, "is_new": job.status is JobStatus.QUEUED}
+
+
+async def work() -> None:
+    async with engine:
+        await engine.start_workers(number=10)  # until SIGTERM or SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(work()))

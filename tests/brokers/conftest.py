@@ -1,0 +1,117 @@
+"""Every broker that the contract is tested with, and the words that its tests are written in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+
+from aiospinach.brokers.base import Broker, Envelope, Lease, Settlement
+from aiospinach.outcome import Action
+
+from ..brokers_under_test import BROKERS, MakeBroker
+
+LEASE = 0.4
+"""Seconds: long beside a call to a broker, short enough to be waited for."""
+
+
+@pytest.fixture(params=BROKERS)
+async def broker(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator[Broker]:
+    """An open broker with short leases, in a namespace of its own."""
+    make: MakeBroker = request.param
+    broker = make(lease=LEASE)
+    await broker.open(namespace)
+    yield broker
+    await broker.aclose()
+
+
+@pytest.fixture
+async def queue(broker: Broker) -> AsyncIterator[str]:
+    """The name of a queue, which is forgotten after the test."""
+    yield "mail"
+    await broker.flush("mail")
+
+
+@pytest.fixture
+async def other_queue(broker: Broker) -> AsyncIterator[str]:
+    """The name of another queue of the same broker."""
+    yield "mail.slow"
+    await broker.flush("mail.slow")
+
+
+def job(job_id: str, **fields: Any) -> Envelope:
+    """A job of the task ``send``, with a body that tells whose it is."""
+    return Envelope(**{"id": job_id, "task": "send", "body": b"body of " + job_id.encode()} | fields)
+
+
+async def put(broker: Broker, queue: str, *job_ids: str, **fields: Any) -> None:
+    """Store new jobs."""
+    stored = await broker.enqueue(queue, [job(job_id, **fields) for job_id in job_ids])
+    assert stored == [True] * len(job_ids)
+
+
+async def take(broker: Broker, queue: str, want: int = 100) -> list[Lease]:
+    """Lease up to ``want`` jobs."""
+    return list((await broker.exchange(queue, [], want)).leases)
+
+
+async def put_and_take(broker: Broker, queue: str, job_id: str, **fields: Any) -> Lease:
+    """Store one job in an empty queue, and lease it."""
+    await put(broker, queue, job_id, **fields)
+    (lease,) = await take(broker, queue)
+    assert lease.job.id == job_id
+    return lease
+
+
+async def settle(
+    broker: Broker, queue: str, lease: Lease, action: Action, delay: float = 0.0, detail: bytes = b""
+) -> bool:
+    """Give one job back; False if the lease was gone."""
+    exchanged = await broker.exchange(queue, [Settlement(lease, action, delay, detail)], 0)
+    assert list(exchanged.leases) == []
+    assert list(exchanged.fenced) in ([], [lease.id])
+    return not exchanged.fenced
+
+
+async def bury(broker: Broker, queue: str, *job_ids: str) -> None:
+    """Have jobs die one after the other, each in a millisecond of its own."""
+    for job_id in job_ids:
+        lease = await put_and_take(broker, queue, job_id)
+        assert await settle(broker, queue, lease, Action.FAIL, detail=b"why " + job_id.encode())
+        died = broker.now()
+        while broker.now() == died:
+            await asyncio.sleep(0.001)
+
+
+async def take_when_due(broker: Broker, queue: str) -> list[Lease]:
+    """Tick until something can be leased, and lease it."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        assert list((await broker.tick(queue)).expired) == []
+        if leases := await take(broker, queue):
+            return leases
+        await asyncio.sleep(0.005)
+    raise AssertionError("nothing became due in 10 s")
+
+
+async def take_when_expired(broker: Broker, queue: str) -> list[Lease]:
+    """Tick until leases of others have expired, and get them."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if expired := (await broker.tick(queue)).expired:
+            return list(expired)
+        await asyncio.sleep(0.005)
+    raise AssertionError("no lease expired in 10 s")
+
+
+async def swallow_wakes(broker: Broker, *queues: str) -> None:
+    """Use up what is kept for the next that waits."""
+    while await broker.wait(queues, 0.02) is not None:
+        pass
+
+
+def ids(leases: Iterable[Lease]) -> list[str]:
+    return [lease.job.id for lease in leases]

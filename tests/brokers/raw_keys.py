@@ -1,0 +1,162 @@
+"""What lies in a queue's keys, read with a plain client and by its own rules, without asking the broker."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+TOMBSTONE = b"-"
+REMAINING = {"limits", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
+"""What may remain of a queue that has been drained, besides ``sess:*``."""
+
+_TYPES = {
+    "ready": "list",
+    "bad": "list",
+    "wake": "list",
+    "lane": "list",
+    "jobs": "hash",
+    "deadjobs": "hash",
+    "limits": "hash",
+    "leases": "zset",
+    "slots": "zset",
+    "future": "zset",
+    "dead": "zset",
+    "periodic": "zset",
+    "cancels": "set",
+    "dedup": "set",
+    "sess": "string",
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The fields before the body."""
+
+    retries: int
+    max_retries: int
+    crashes: int
+    parked_at: int
+    task: str
+    at: int
+    body: bytes
+
+    @staticmethod
+    def read(envelope: bytes) -> Header | None:
+        """The header of an envelope; None if it is unreadable."""
+        line, newline, body = envelope.partition(b"\n")
+        fields = line.split(b" ")
+        if not newline or len(fields) < 8 or fields[0] != b"1":
+            return None
+        retries, most, crashes, parked, _, task, at = fields[1:8]
+        return Header(int(retries), int(most), int(crashes), int(parked), task.decode(), int(at), body)
+
+
+class RawKeys:
+    """The keys of one queue."""
+
+    def __init__(self, client: redis.Redis, namespace: str, queue: str) -> None:
+        self._client = client
+        self.prefix = f"ais1:{{{namespace}:{queue}}}:"
+
+    def read(self) -> dict[str, Any]:
+        """Every key that there is, without the prefix, and what lies in it."""
+        names = sorted(_decoded(self._client.keys(self.prefix + "*")))
+        pipe = self._client.pipeline(transaction=True)
+        for name in names:
+            kind = _TYPES[name.removeprefix(self.prefix).partition(":")[0]]
+            if kind == "list":
+                pipe.lrange(name, 0, -1)
+            elif kind == "hash":
+                pipe.hgetall(name)
+            elif kind == "zset":
+                pipe.zrange(name, 0, -1, withscores=True)
+            elif kind == "set":
+                pipe.smembers(name)
+            else:
+                pipe.get(name)
+        found = pipe.execute() if names else []
+        return {name.removeprefix(self.prefix): value for name, value in zip(names, found, strict=True)}
+
+    def places(self, seen: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
+        """The ids in each place: queued (in ready or a lane, with tombstones), leased, waiting, bad."""
+        seen = self.read() if seen is None else seen
+        lanes = [job_id for key in seen if key.startswith("lane:") for job_id in seen[key]]
+        return {
+            "queued": _decoded([*seen.get("ready", []), *lanes]),
+            "leased": _decoded(lease.rpartition(b":")[0] for lease, _ in seen.get("leases", [])),
+            "waiting": _decoded(job_id for job_id, _ in seen.get("future", [])),
+            "bad": _decoded(seen.get("bad", [])),
+        }
+
+    def check(self, most: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """Assert the invariants I2 and I3, and that what belongs together is together.
+
+        ``most`` is how many leases each limited task may have, if not as many as its limit is.
+        """
+        seen = self.read()
+        jobs = seen.get("jobs", {})
+        places = self.places(seen)
+        tombstones = {job_id.decode() for job_id, envelope in jobs.items() if envelope == TOMBSTONE}
+        everything = Counter(job_id for ids in places.values() for job_id in ids)
+        assert set(everything.values()) <= {1}, f"I2: disjoint: {everything}"
+        assert set(everything) == {job_id.decode() for job_id in jobs}, "I2: their union is jobs"
+        assert tombstones <= set(places["queued"]), "a tombstone lies in a list"
+        cancels = _decoded(seen.get("cancels", ()))
+        leases = _decoded(lease for lease, _ in seen.get("leases", []))
+        assert {" " + job_id for job_id in tombstones} == {mark for mark in cancels if mark[0] == " "}
+        assert {mark for mark in cancels if mark[0] != " "} <= set(leases), "cancels go with their lease"
+        headers = {job_id.decode(): Header.read(envelope) for job_id, envelope in jobs.items()}
+        for job_id, header in headers.items():
+            assert header is not None or job_id in tombstones or job_id in places["bad"]
+        for job_id, score in seen.get("future", []):
+            due = headers[job_id.decode()]
+            assert due is not None
+            assert due.at == int(score), "its due is said in two places"
+        self._check_slots(seen, leases, headers, most)
+        dead = _decoded(job_id for job_id, _ in seen.get("dead", []))
+        assert sorted(dead) == sorted(_decoded(seen.get("deadjobs", {}))), "a dead job has a record"
+        assert len(seen.get("wake", [])) <= 1, "a token wakes one worker"
+        return seen
+
+    @staticmethod
+    def _check_slots(
+        seen: Mapping[str, Any],
+        leases: list[str],
+        headers: Mapping[str, Header | None],
+        most: Mapping[str, int] | None,
+    ) -> None:
+        """I3. A task whose limit was removed may keep slots of what was leased before."""
+        limits = {
+            task.decode(): int(limit)
+            for task, limit in seen.get("limits", {}).items()
+            if task != b" version" and int(limit)
+        }
+        slots = {member.decode() for member, _ in seen.get("slots", [])}
+        holders = set()
+        for lease in leases:
+            header = headers[lease.rpartition(":")[0]]
+            assert header is not None, "what is leased can be read"
+            holders.add(f"{header.task}\n{lease}")
+        assert slots <= holders, "I3: a slot does not leak"
+        known = {task.decode() for task in seen.get("limits", {})}
+        assert {slot.partition("\n")[0] for slot in slots} <= known, "I3: only limited tasks have slots"
+        for task, limit in limits.items():
+            own = {holder for holder in holders if holder.startswith(task + "\n")}
+            assert own <= slots, "I3: each lease of a limited task has a slot"
+            assert len(own) <= (limit if most is None else most[task]), "I3: within the limit"
+
+    def check_drained(self) -> None:
+        """I9: nothing is left but what is meant to, and that of each call and session for a time."""
+        seen = self.read()
+        assert {name for name in seen if not name.startswith("sess:")} <= REMAINING
+        for name in seen:
+            if name.startswith(("sess:", "dedup:")):
+                assert self._client.pttl(self.prefix + name) > 0, f"{name} ends by itself"
+
+
+def _decoded(values: Any) -> list[str]:
+    return [value.decode("utf-8", "backslashreplace") for value in values]

@@ -1,0 +1,292 @@
+"""Giving back and taking in one trip: what every action does to a job, and what a lost lease cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from aiospinach.brokers.base import Broker, Counts, Lease, Settlement
+from aiospinach.job import JobStatus
+from aiospinach.outcome import Action
+
+from .conftest import (
+    ids,
+    put,
+    put_and_take,
+    settle,
+    take,
+    take_when_due,
+    take_when_expired,
+)
+
+NOTHING = Counts(0, 0, 0, 0)
+SETTLEMENTS = [
+    pytest.param(Action.DONE, 0.0, NOTHING, id="done"),
+    pytest.param(Action.CANCELLED, 0.0, NOTHING, id="cancelled"),
+    pytest.param(Action.FAIL, 0.0, Counts(0, 0, 0, 1), id="fail"),
+    pytest.param(Action.RETRY, 0.0, Counts(1, 0, 0, 0), id="retry at once"),
+    pytest.param(Action.RETRY, 60.0, Counts(0, 0, 1, 0), id="retry later"),
+    pytest.param(Action.RELEASE, 0.0, Counts(1, 0, 0, 0), id="release"),
+    pytest.param(Action.PARK, 60.0, Counts(0, 0, 1, 0), id="park"),
+]
+
+
+async def test_an_exchange_of_nothing_for_nothing(broker: Broker, queue: str) -> None:
+    exchanged = await broker.exchange(queue, [], 10)
+    assert (list(exchanged.leases), list(exchanged.fenced)) == ([], [])
+
+
+async def test_want_is_the_most_that_is_leased(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"abcde")
+    assert ids(await take(broker, queue, 0)) == []
+    assert ids(await take(broker, queue, 2)) == ["a", "b"]
+    assert ids(await take(broker, queue, 1000)) == ["c", "d", "e"]
+    assert ids(await take(broker, queue, 1)) == []
+
+
+async def test_a_leased_job_is_nobody_elses(broker: Broker, queue: str) -> None:
+    names = [str(number) for number in range(100)]
+    await put(broker, queue, *names)
+    shares = await asyncio.gather(*(take(broker, queue, 7) for _ in range(20)))
+    assert sorted(name for share in shares for name in ids(share)) == sorted(names)
+    assert len({lease.id for share in shares for lease in share}) == 100
+
+
+async def test_one_exchange_settles_and_leases(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"abc")
+    first, second = await take(broker, queue, 2)
+    exchanged = await broker.exchange(
+        queue, [Settlement(first, Action.DONE), Settlement(second, Action.FAIL, 0.0, b"why")], 5
+    )
+    assert list(exchanged.fenced) == []
+    assert ids(exchanged.leases) == ["c"]
+    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=1)
+
+
+async def test_what_an_exchange_puts_back_it_may_lease_again(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    exchanged = await broker.exchange(queue, [Settlement(lease, Action.RELEASE)], 1)
+    (again,) = exchanged.leases
+    assert again.job.id == "a"
+    assert again.id != lease.id
+
+
+async def test_a_lease_is_trusted_until_its_margin_before_the_end(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "a")
+    sent = time.monotonic()
+    (lease,) = await take(broker, queue)
+    answered = time.monotonic()
+    trust = broker.lease - broker.margin
+    assert sent + trust <= lease.trusted_until <= answered + trust
+
+
+@pytest.mark.parametrize(("action", "delay", "after"), SETTLEMENTS)
+async def test_each_action_puts_the_job_where_it_belongs(
+    broker: Broker, queue: str, action: Action, delay: float, after: Counts
+) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+    assert await settle(broker, queue, lease, action, delay)
+    assert await broker.counts(queue) == after
+
+
+async def test_a_retry_is_counted_and_comes_when_its_delay_is_over(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a", max_retries=5)
+    for retry in (1, 2, 3):
+        before = broker.now()
+        assert await settle(broker, queue, lease, Action.RETRY, 0.05)
+        after = broker.now()
+        assert await take(broker, queue) == []
+        (lease,) = await take_when_due(broker, queue)
+        assert broker.now() >= before + 50
+        assert before + 50 <= lease.job.at <= after + 50
+        assert (lease.job.retries, lease.job.max_retries, lease.job.crashes) == (retry, 5, 0)
+
+
+async def test_a_retry_without_delay_stands_at_the_end_of_the_queue(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"abc")
+    (lease,) = await take(broker, queue, 1)
+    assert await settle(broker, queue, lease, Action.RETRY)
+    leases = await take(broker, queue)
+    assert ids(leases) == ["b", "c", "a"]
+    assert [lease.job.retries for lease in leases] == [0, 0, 1]
+
+
+async def test_a_failed_job_is_dead_with_its_detail(broker: Broker, queue: str) -> None:
+    detail = b'{"reason":"error"}\x00\xff\n'
+    lease = await put_and_take(broker, queue, "a", max_retries=3)
+    before = broker.now()
+    assert await settle(broker, queue, lease, Action.FAIL, detail=detail)
+    after = broker.now()
+    (dead,) = await broker.dead(queue)
+    assert dead.job == lease.job
+    assert bytes(dead.detail) == detail
+    assert before <= dead.died_at <= after
+    await broker.tick(queue)
+    assert await take(broker, queue) == []
+
+
+async def test_a_released_job_is_the_next_and_uses_no_retry(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"abc", max_retries=3)
+    first, second = await take(broker, queue, 2)
+    assert await settle(broker, queue, second, Action.RELEASE)
+    assert await settle(broker, queue, first, Action.RELEASE)
+    leases = await take(broker, queue)
+    assert ids(leases) == ["a", "b", "c"]
+    assert [(lease.job.retries, lease.job.crashes) for lease in leases] == [(0, 0)] * 3
+
+
+async def test_a_parked_job_keeps_the_moment_when_it_first_was(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a", max_retries=1)
+    before = broker.now()
+    assert await settle(broker, queue, lease, Action.PARK, 0.03)
+    after = broker.now()
+    assert await take(broker, queue) == []
+    (lease,) = await take_when_due(broker, queue)
+    assert broker.now() >= before + 30
+    parked_at = lease.job.parked_at
+    assert before <= parked_at <= after
+    assert lease.job.retries == 0
+    for _ in range(2):
+        assert await settle(broker, queue, lease, Action.PARK, 0.01)
+        (lease,) = await take_when_due(broker, queue)
+        assert lease.job.parked_at == parked_at
+
+
+async def test_the_moment_of_parking_survives_release_and_death(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    assert await settle(broker, queue, lease, Action.PARK)
+    (lease,) = await take_when_due(broker, queue)
+    assert await settle(broker, queue, lease, Action.RELEASE)
+    (lease,) = await take(broker, queue)
+    assert lease.job.parked_at > 0
+    assert await settle(broker, queue, lease, Action.FAIL)
+    (dead,) = await broker.dead(queue)
+    assert dead.job.parked_at == lease.job.parked_at
+
+
+async def test_a_retry_ends_the_parking(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a", max_retries=1)
+    assert await settle(broker, queue, lease, Action.PARK)
+    (lease,) = await take_when_due(broker, queue)
+    assert lease.job.parked_at > 0
+    assert await settle(broker, queue, lease, Action.RETRY)
+    (lease,) = await take(broker, queue)
+    assert (lease.job.parked_at, lease.job.retries) == (0, 1)
+
+
+@pytest.mark.parametrize("limit", [0, 3])
+async def test_what_one_exchange_releases_keeps_its_order(broker: Broker, queue: str, limit: int) -> None:
+    await broker.register(queue, {"send": limit}, {})
+    await put(broker, queue, *"abcde")
+    leases = await take(broker, queue, 3)
+    exchanged = await broker.exchange(queue, [Settlement(lease, Action.RELEASE) for lease in leases], 0)
+    assert list(exchanged.fenced) == []
+    assert ids(await take(broker, queue, 3)) == ["a", "b", "c"]
+
+
+async def test_a_retry_in_a_far_century_is_a_job_still(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a", max_retries=1)
+    assert await settle(broker, queue, lease, Action.RETRY, 250e9)
+    assert await broker.counts(queue) == Counts(ready=0, running=0, waiting=1, dead=0)
+    cancelled = await broker.cancel(queue, "a")
+    assert cancelled.job is not None
+    assert cancelled.job.at > 250e12
+
+
+@pytest.mark.parametrize("again", list(Action))
+@pytest.mark.parametrize(("action", "delay", "after"), SETTLEMENTS)
+async def test_a_lease_settles_once(
+    broker: Broker, queue: str, action: Action, delay: float, after: Counts, again: Action
+) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    assert await settle(broker, queue, lease, action, delay, b"first")
+    assert not await settle(broker, queue, lease, again, 30.0, b"second")
+    assert await broker.counts(queue) == after
+    assert [bytes(dead.detail) for dead in await broker.dead(queue)] == [b"first"] * after.dead
+
+
+async def test_of_two_settlements_of_one_lease_in_one_exchange_the_first_counts(
+    broker: Broker, queue: str
+) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    both = [Settlement(lease, Action.FAIL), Settlement(lease, Action.RELEASE)]
+    exchanged = await broker.exchange(queue, both, 1)
+    assert list(exchanged.fenced) == [lease.id]
+    assert list(exchanged.leases) == []
+    assert await broker.counts(queue) == Counts(ready=0, running=0, waiting=0, dead=1)
+
+
+async def test_only_the_lost_ones_of_a_batch_are_fenced(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"abc")
+    a, b, c = await take(broker, queue)
+    assert await settle(broker, queue, b, Action.DONE)
+    exchanged = await broker.exchange(queue, [Settlement(lease, Action.DONE) for lease in (a, b, c)], 0)
+    assert list(exchanged.fenced) == [b.id]
+    assert await broker.counts(queue) == NOTHING
+
+
+async def test_a_settled_lease_cannot_touch_the_next_run_of_its_job(broker: Broker, queue: str) -> None:
+    old = await put_and_take(broker, queue, "a", max_retries=1)
+    assert await settle(broker, queue, old, Action.RETRY)
+    (new,) = await take(broker, queue)
+    for action in Action:
+        assert not await settle(broker, queue, old, action)
+    assert list((await broker.renew(queue, [old.id, new.id])).lost) == [old.id]
+    assert await settle(broker, queue, new, Action.DONE)
+    assert await broker.counts(queue) == NOTHING
+
+
+@pytest.mark.parametrize("action", list(Action))
+async def test_a_zombie_cannot_touch_the_job_that_was_taken_from_it(
+    broker: Broker, queue: str, action: Action
+) -> None:
+    zombie = await put_and_take(broker, queue, "a", max_retries=1)
+    (taken,) = await take_when_expired(broker, queue)
+    assert not await settle(broker, queue, zombie, action, 30.0, b"from the grave")
+    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+    assert list((await broker.renew(queue, [zombie.id, taken.id])).lost) == [zombie.id]
+    assert await settle(broker, queue, taken, Action.RETRY)
+    (lease,) = await take(broker, queue)
+    assert (lease.job.retries, lease.job.crashes) == (1, 1)
+
+
+async def test_a_lease_of_another_queue_is_fenced(broker: Broker, queue: str, other_queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await put_and_take(broker, other_queue, "a")
+    elsewhere = Settlement(Lease("a:of-nobody", lease.job, lease.trusted_until), Action.DONE)
+    assert list((await broker.exchange(other_queue, [elsewhere], 0)).fenced) == ["a:of-nobody"]
+    assert (await broker.counts(other_queue)).running == 1
+    assert await settle(broker, queue, lease, Action.DONE)
+
+
+async def _retry(broker: Broker, queue: str, lease: Lease) -> None:
+    assert await settle(broker, queue, lease, Action.RETRY)
+
+
+async def _park(broker: Broker, queue: str, lease: Lease) -> None:
+    assert await settle(broker, queue, lease, Action.PARK)
+
+
+async def _expire(broker: Broker, queue: str, lease: Lease) -> None:
+    assert ids(await take_when_expired(broker, queue)) == [lease.job.id]
+
+
+@pytest.mark.parametrize("change", [_retry, _park, _expire])
+async def test_what_a_lease_says_of_its_job_does_not_change_under_its_holder(
+    broker: Broker, queue: str, change: Callable[[Broker, str, Lease], Awaitable[None]]
+) -> None:
+    lease = await put_and_take(broker, queue, "a", max_retries=3)
+    then = (lease.job.at, lease.job.retries, lease.job.crashes, lease.job.parked_at)
+    await change(broker, queue, lease)
+    assert (lease.job.at, lease.job.retries, lease.job.crashes, lease.job.parked_at) == then
+
+
+async def test_a_cancelled_job_in_the_queue_is_passed_over(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"abcd")
+    for name in "ac":
+        assert (await broker.cancel(queue, name)).status is JobStatus.QUEUED
+    assert ids(await take(broker, queue, 2)) == ["b", "d"]

@@ -1,0 +1,185 @@
+"""Keeping leases, and finding the jobs of those who did not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from aiospinach.brokers.base import Broker, Counts, Settlement
+from aiospinach.job import JobStatus
+from aiospinach.outcome import Action
+
+from .conftest import LEASE, ids, put, put_and_take, settle, take, take_when_expired
+
+ROUNDING = 0.002
+"""A broker may count in whole milliseconds."""
+
+
+async def test_the_times_of_a_lease_follow_from_its_length(broker: Broker) -> None:
+    assert broker.lease == LEASE
+    assert broker.margin == pytest.approx(LEASE / 12)
+    assert broker.grace == pytest.approx(LEASE / 6)
+    assert broker.tick_period == pytest.approx(LEASE / 12)
+
+
+async def test_a_renewal_moves_the_trust_on(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    trusted_until = lease.trusted_until
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        sent = time.monotonic()
+        renewed = await broker.renew(queue, [lease.id])
+        answered = time.monotonic()
+        trust = broker.lease - broker.margin
+        assert sent + trust <= renewed.trusted_until <= answered + trust
+        assert renewed.trusted_until > trusted_until
+        assert (list(renewed.lost), list(renewed.cancelled)) == ([], [])
+        trusted_until = renewed.trusted_until
+
+
+async def test_a_renewed_lease_does_not_expire(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    end = time.monotonic() + 1.5 * (broker.lease + broker.grace)
+    while time.monotonic() < end:
+        assert list((await broker.renew(queue, [lease.id])).lost) == []
+        assert list((await broker.tick(queue)).expired) == []
+        await asyncio.sleep(broker.lease / 8)
+    assert await settle(broker, queue, lease, Action.DONE)
+
+
+async def test_a_renewal_tells_the_lost_from_the_live(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"ab")
+    a, b = await take(broker, queue)
+    assert await settle(broker, queue, a, Action.DONE)
+    renewed = await broker.renew(queue, [a.id, b.id, "of-nobody:1"])
+    assert sorted(renewed.lost) == sorted([a.id, "of-nobody:1"])
+    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+
+
+async def test_renewing_nothing_answers_nothing(broker: Broker, queue: str) -> None:
+    renewed = await broker.renew(queue, [])
+    assert (list(renewed.lost), list(renewed.cancelled)) == ([], [])
+
+
+async def test_a_renewal_tells_of_cancelled_jobs_as_long_as_they_run(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"ab")
+    a, b = await take(broker, queue)
+    assert (await broker.cancel(queue, "a")).status is JobStatus.RUNNING
+    for _ in range(2):
+        renewed = await broker.renew(queue, [a.id, b.id])
+        assert (list(renewed.lost), list(renewed.cancelled)) == ([], [a.id])
+    assert list((await broker.renew(queue, [b.id])).cancelled) == []
+    assert await settle(broker, queue, a, Action.CANCELLED)
+    renewed = await broker.renew(queue, [a.id, b.id])
+    assert (list(renewed.lost), list(renewed.cancelled)) == ([a.id], [])
+
+
+async def test_the_wish_to_cancel_ends_with_the_lease_that_it_was_for(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await broker.cancel(queue, "a")
+    assert await settle(broker, queue, lease, Action.RELEASE)
+    (lease,) = await take(broker, queue)
+    assert list((await broker.renew(queue, [lease.id])).cancelled) == []
+
+
+async def test_an_expired_lease_goes_to_the_caller_after_the_grace(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "a", max_retries=2)
+    taken = time.monotonic()
+    (lost,) = await take(broker, queue)
+    (found,) = await take_when_expired(broker, queue)
+    assert time.monotonic() - taken >= broker.lease + broker.grace - ROUNDING
+    assert found.id != lost.id
+    assert found.job.id == "a"
+    assert (found.job.crashes, found.job.retries, found.job.max_retries) == (1, 0, 2)
+    assert bytes(found.job.body) == b"body of a"
+    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+
+
+async def test_an_expired_lease_is_not_handed_out_by_an_exchange(broker: Broker, queue: str) -> None:
+    await put_and_take(broker, queue, "a")
+    (found,) = await take_when_expired(broker, queue)
+    assert await take(broker, queue) == []
+    assert await settle(broker, queue, found, Action.FAIL, detail=b"lost")
+    (dead,) = await broker.dead(queue)
+    assert (dead.job.id, dead.job.crashes) == ("a", 1)
+
+
+async def test_who_gets_an_expired_lease_can_trust_and_lose_it_like_any_other(
+    broker: Broker, queue: str
+) -> None:
+    await put_and_take(broker, queue, "a")
+    for crashes in (1, 2, 3):
+        sent = time.monotonic()
+        (found,) = await take_when_expired(broker, queue)
+        trust = broker.lease - broker.margin
+        assert sent + trust <= found.trusted_until <= time.monotonic() + trust
+        assert found.job.crashes == crashes
+        assert list((await broker.tick(queue)).expired) == []
+    assert await settle(broker, queue, found, Action.RETRY)
+    (lease,) = await take(broker, queue)
+    assert (lease.job.crashes, lease.job.retries) == (3, 1)
+
+
+async def test_of_many_callers_one_gets_the_expired_lease(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"abc")
+    assert len(await take(broker, queue)) == 3
+    found: list[str] = []
+    deadline = time.monotonic() + 10
+    while len(found) < 3:
+        assert time.monotonic() < deadline
+        for ticked in await asyncio.gather(*(broker.tick(queue) for _ in range(8))):
+            found += ids(ticked.expired)
+        await asyncio.sleep(0.005)
+    for ticked in await asyncio.gather(*(broker.tick(queue) for _ in range(8))):
+        found += ids(ticked.expired)
+    assert sorted(found) == ["a", "b", "c"]
+
+
+async def test_only_the_leases_that_were_not_renewed_expire(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"ab")
+    kept, lost = await take(broker, queue)
+    found: list[str] = []
+    deadline = time.monotonic() + 10
+    while not found:
+        assert time.monotonic() < deadline
+        assert list((await broker.renew(queue, [kept.id])).lost) == []
+        found += ids((await broker.tick(queue)).expired)
+        await asyncio.sleep(0.01)
+    assert found == [lost.job.id]
+
+
+async def test_a_late_worker_may_settle_as_long_as_nobody_took_its_job(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    while time.monotonic() < lease.trusted_until + broker.margin + broker.grace + 0.02:
+        await asyncio.sleep(0.01)
+    assert await settle(broker, queue, lease, Action.DONE)
+    assert list((await broker.tick(queue)).expired) == []
+    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+
+
+async def test_a_late_worker_may_renew_as_long_as_nobody_took_its_job(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    while time.monotonic() < lease.trusted_until + broker.margin + broker.grace + 0.02:
+        await asyncio.sleep(0.01)
+    assert list((await broker.renew(queue, [lease.id])).lost) == []
+    assert list((await broker.tick(queue)).expired) == []
+    assert await settle(broker, queue, lease, Action.DONE)
+
+
+async def test_more_leases_than_one_tick_recovers_are_all_found(broker: Broker, queue: str) -> None:
+    names = [str(number) for number in range(350)]
+    await put(broker, queue, *names)
+    assert len(await take(broker, queue, 1000)) == 350
+    found: list[str] = []
+    deadline = time.monotonic() + 10
+    while len(found) < 350:
+        assert time.monotonic() < deadline
+        expired = (await broker.tick(queue)).expired
+        done = [Settlement(lease, Action.DONE) for lease in expired]
+        assert list((await broker.exchange(queue, done, 0)).fenced) == []
+        found += ids(expired)
+        await asyncio.sleep(0.002)
+    assert sorted(found) == sorted(names)
+    assert await broker.counts(queue) == Counts(0, 0, 0, 0)

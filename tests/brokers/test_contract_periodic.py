@@ -1,0 +1,146 @@
+"""Periodic tasks: registered once, due when they are due, fired by one caller only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from aiospinach.brokers.base import Broker, Counts
+
+from .conftest import ids, job, put, swallow_wakes, take, take_when_due
+
+MINUTE = 60_000
+
+
+async def test_a_registered_task_is_due_when_its_moment_has_come(broker: Broker, queue: str) -> None:
+    due = broker.now() + 80
+    await broker.register(queue, {}, {"hourly": due})
+    deadline = time.monotonic() + 10
+    while not (periodic := (await broker.tick(queue)).periodic):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+    assert broker.now() >= due
+    assert list(periodic) == [("hourly", due)]
+
+
+async def test_a_due_task_stays_due_until_it_is_fired(broker: Broker, queue: str) -> None:
+    due = broker.now() - 5
+    await broker.register(queue, {}, {"hourly": due, "daily": due + MINUTE})
+    for _ in range(3):
+        assert list((await broker.tick(queue)).periodic) == [("hourly", due)]
+    assert await broker.fire(queue, "hourly", due, due + MINUTE, None)
+    assert list((await broker.tick(queue)).periodic) == []
+
+
+@pytest.mark.parametrize("again", [-30_000, 0, 30_000])
+async def test_the_earlier_due_is_kept(broker: Broker, queue: str, again: int) -> None:
+    first = broker.now() - MINUTE
+    await broker.register(queue, {}, {"hourly": first})
+    await broker.register(queue, {}, {"hourly": first + again})
+    assert list((await broker.tick(queue)).periodic) == [("hourly", first + min(0, again))]
+
+
+async def test_registering_others_forgets_nobody(broker: Broker, queue: str) -> None:
+    due = broker.now() - 5
+    await broker.register(queue, {}, {"a": due})
+    await broker.register(queue, {}, {"b": due})
+    await broker.register(queue, {}, {})
+    assert sorted((await broker.tick(queue)).periodic) == [("a", due), ("b", due)]
+
+
+async def test_a_fired_task_moves_and_stores_its_job(broker: Broker, queue: str) -> None:
+    due = broker.now() - 5
+    await broker.register(queue, {}, {"hourly": due})
+    tick = job(f"hourly@{due}", task="hourly", at=due, max_retries=2)
+    assert await broker.fire(queue, "hourly", due, due + MINUTE, tick)
+    ticked = await broker.tick(queue)
+    assert list(ticked.periodic) == []
+    assert ticked.next_due == pytest.approx(MINUTE / 1000, abs=5)
+    (lease,) = await take(broker, queue)
+    assert (lease.job.id, lease.job.task, lease.job.max_retries) == (f"hourly@{due}", "hourly", 2)
+
+
+async def test_one_of_many_concurrent_callers_fires(broker: Broker, queue: str) -> None:
+    due = broker.now() - 5
+    await broker.register(queue, {}, {"hourly": due})
+    fired = await asyncio.gather(
+        *(
+            broker.fire(queue, "hourly", due, due + MINUTE + caller, job(f"hourly@{due}-{caller}"))
+            for caller in range(10)
+        )
+    )
+    assert sorted(fired) == [False] * 9 + [True]
+    winner = fired.index(True)
+    assert ids(await take(broker, queue)) == [f"hourly@{due}-{winner}"]
+    assert await broker.fire(queue, "hourly", due + MINUTE + winner, due + 2 * MINUTE, None)
+
+
+@pytest.mark.parametrize("task", ["hourly", "unknown"])
+async def test_firing_what_somebody_else_moved_does_nothing(broker: Broker, queue: str, task: str) -> None:
+    due = broker.now() - 5
+    await broker.register(queue, {}, {"hourly": due})
+    await swallow_wakes(broker, queue)
+    assert not await broker.fire(queue, task, due - 1, due + MINUTE, job("late"))
+    assert not await broker.fire(queue, task, due + MINUTE, due + 2 * MINUTE, job("early"))
+    assert list((await broker.tick(queue)).periodic) == [("hourly", due)]
+    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+
+
+async def test_firing_without_a_job_only_moves(broker: Broker, queue: str) -> None:
+    due = broker.now() - 5
+    await broker.register(queue, {}, {"hourly": due})
+    assert await broker.fire(queue, "hourly", due, due + MINUTE, None)
+    assert not await broker.fire(queue, "hourly", due, due + MINUTE, None)
+    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert list((await broker.tick(queue)).periodic) == []
+
+
+async def test_a_job_of_a_tick_that_lives_already_is_not_stored_twice(broker: Broker, queue: str) -> None:
+    due = broker.now() - 5
+    await put(broker, queue, f"hourly@{due}")
+    await broker.register(queue, {}, {"hourly": due})
+    assert await broker.fire(queue, "hourly", due, due + MINUTE, job(f"hourly@{due}"))
+    assert ids(await take(broker, queue)) == [f"hourly@{due}"]
+
+
+async def test_a_tick_knows_the_seconds_to_the_next_due_thing(broker: Broker, queue: str) -> None:
+    assert (await broker.tick(queue)).next_due is None
+    now = broker.now()
+    await put(broker, queue, "later", at=now + 50_000)
+    assert (await broker.tick(queue)).next_due == pytest.approx(50, abs=5)
+    await broker.register(queue, {}, {"hourly": now + 30_000})
+    assert (await broker.tick(queue)).next_due == pytest.approx(30, abs=5)
+    await put(broker, queue, "sooner", at=now + 15_000)
+    assert (await broker.tick(queue)).next_due == pytest.approx(15, abs=5)
+    await broker.cancel(queue, "sooner")
+    assert (await broker.tick(queue)).next_due == pytest.approx(30, abs=5)
+
+
+async def test_an_overdue_periodic_task_is_due_in_no_seconds(broker: Broker, queue: str) -> None:
+    await broker.register(queue, {}, {"hourly": broker.now() - MINUTE})
+    assert (await broker.tick(queue)).next_due == 0
+
+
+async def test_queued_running_and_dead_jobs_are_not_due(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "queued", "running")
+    await take(broker, queue, 1)
+    assert (await broker.tick(queue)).next_due is None
+
+
+async def test_a_tick_queues_all_that_is_due_and_only_once(broker: Broker, queue: str) -> None:
+    due = broker.now() + 30
+    await put(broker, queue, *"abc", at=due)
+    await put(broker, queue, "later", at=due + MINUTE)
+    assert sorted(ids(await take_when_due(broker, queue))) == ["a", "b", "c"]
+    await asyncio.gather(*(broker.tick(queue) for _ in range(5)))
+    assert await take(broker, queue) == []
+    assert await broker.counts(queue) == Counts(ready=0, running=3, waiting=1, dead=0)
+
+
+async def test_the_broker_counts_milliseconds_since_1970(broker: Broker) -> None:
+    first = broker.now()
+    assert first == pytest.approx(time.time() * 1000, abs=60_000)
+    await asyncio.sleep(0.05)
+    assert broker.now() - first >= 45

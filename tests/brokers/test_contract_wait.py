@@ -1,0 +1,279 @@
+"""Waiting for work: one wake-up for one worker, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from aiospinach.brokers.base import Broker
+from aiospinach.outcome import Action
+
+from .conftest import bury, ids, job, put, put_and_take, settle, swallow_wakes, take, take_when_expired
+
+MINUTE = 60_000
+
+
+async def start_waiting(broker: Broker, *queues: str, timeout: float = 5) -> asyncio.Task[str | None]:
+    """Somebody who waits. If it does not quite yet, the wake-up is kept for it."""
+    task = asyncio.create_task(broker.wait(queues, timeout))
+    await asyncio.sleep(0.01)
+    return task
+
+
+async def test_waiting_for_nothing_ends_with_the_timeout(broker: Broker, queue: str) -> None:
+    began = time.monotonic()
+    assert await broker.wait([queue], 0.1) is None
+    assert time.monotonic() - began >= 0.09
+
+
+async def test_waiting_for_no_time_answers(broker: Broker, queue: str) -> None:
+    assert await broker.wait([queue], 0) is None
+    await put(broker, queue, "a")
+    assert await broker.wait([queue], 0) == queue
+
+
+async def _enqueue(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "a")
+
+
+async def _fire(broker: Broker, queue: str) -> None:
+    due = broker.now() - 5
+    await broker.register(queue, {}, {"hourly": due})
+    assert await broker.fire(queue, "hourly", due, due + MINUTE, job("hourly@1"))
+
+
+async def _requeue(broker: Broker, queue: str) -> None:
+    await bury(broker, queue, "a")
+    await swallow_wakes(broker, queue)
+    assert await broker.requeue(queue, "a")
+
+
+async def _retry(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await swallow_wakes(broker, queue)
+    assert await settle(broker, queue, lease, Action.RETRY)
+
+
+async def _release(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await swallow_wakes(broker, queue)
+    assert await settle(broker, queue, lease, Action.RELEASE)
+
+
+async def _become_due(broker: Broker, queue: str) -> None:
+    due = broker.now() + 30
+    await put(broker, queue, "a", at=due)
+    await swallow_wakes(broker, queue)
+    while broker.now() <= due:
+        await asyncio.sleep(0.005)
+    await broker.tick(queue)
+
+
+async def _recover(broker: Broker, queue: str) -> None:
+    await put_and_take(broker, queue, "a")
+    await swallow_wakes(broker, queue)
+    (found,) = await take_when_expired(broker, queue)
+    assert await settle(broker, queue, found, Action.RETRY)
+
+
+async def _leave_some(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "a", "b")
+    await swallow_wakes(broker, queue)
+    assert len(await take(broker, queue, 1)) == 1
+
+
+CAUSES = [_enqueue, _fire, _requeue, _retry, _release, _become_due, _recover, _leave_some]
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+async def test_work_is_kept_for_the_next_who_waits(
+    broker: Broker, queue: str, cause: Callable[[Broker, str], Awaitable[None]]
+) -> None:
+    await cause(broker, queue)
+    assert await broker.wait([queue], 5) == queue
+    assert len(await take(broker, queue)) == 1
+    assert await broker.wait([queue], 0.05) is None
+
+
+@pytest.mark.parametrize("cause", [_enqueue, _fire])
+async def test_work_wakes_who_waits(
+    broker: Broker, queue: str, cause: Callable[[Broker, str], Awaitable[None]]
+) -> None:
+    waiting = await start_waiting(broker, queue)
+    await cause(broker, queue)
+    assert await waiting == queue
+
+
+async def test_a_requeued_job_wakes_who_waits(broker: Broker, queue: str) -> None:
+    await bury(broker, queue, "a")
+    await swallow_wakes(broker, queue)
+    waiting = await start_waiting(broker, queue)
+    assert await broker.requeue(queue, "a")
+    assert await waiting == queue
+
+
+@pytest.mark.parametrize("action", [Action.RETRY, Action.RELEASE])
+async def test_a_job_put_back_wakes_who_waits(broker: Broker, queue: str, action: Action) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await swallow_wakes(broker, queue)
+    waiting = await start_waiting(broker, queue)
+    assert await settle(broker, queue, lease, action)
+    assert await waiting == queue
+
+
+async def test_one_job_wakes_exactly_one_of_many(broker: Broker, queue: str) -> None:
+    waiting = [await start_waiting(broker, queue, timeout=0.4) for _ in range(5)]
+    await put(broker, queue, "a")
+    answers = await asyncio.gather(*waiting)
+    assert sorted(answers, key=str) == [None] * 4 + [queue]
+
+
+async def test_each_worker_that_takes_one_job_wakes_the_next(broker: Broker, queue: str) -> None:
+    taken: list[str] = []
+
+    async def work() -> None:
+        assert await broker.wait([queue], 5) == queue
+        taken.extend(ids(await take(broker, queue, 1)))
+
+    workers = [asyncio.create_task(work()) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    await put(broker, queue, *"abcde")
+    await asyncio.gather(*workers)
+    assert sorted(taken) == list("abcde")
+
+
+async def test_an_idle_waiter_is_woken_by_a_job_that_is_due_sooner(broker: Broker, queue: str) -> None:
+    now = broker.now()
+    for minutes in (9, 6, 3):
+        waiting = await start_waiting(broker, queue)
+        await put(broker, queue, f"in {minutes}", at=now + minutes * MINUTE)
+        assert await waiting == queue
+        assert (await broker.tick(queue)).next_due == pytest.approx(60 * minutes, abs=5)
+
+
+async def test_an_idle_waiter_is_woken_by_a_retry_that_is_due_sooner(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await swallow_wakes(broker, queue)
+    waiting = await start_waiting(broker, queue)
+    assert await settle(broker, queue, lease, Action.RETRY, 30.0)
+    assert await waiting == queue
+
+
+async def test_an_idle_waiter_is_not_woken_by_a_job_that_is_due_later(broker: Broker, queue: str) -> None:
+    now = broker.now()
+    await put(broker, queue, "first", at=now + MINUTE)
+    await swallow_wakes(broker, queue)
+    waiting = await start_waiting(broker, queue, timeout=0.1)
+    await put(broker, queue, "later", "much later", at=now + 2 * MINUTE)
+    assert await waiting is None
+
+
+async def test_taking_the_last_job_wakes_nobody(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "a", "b")
+    await swallow_wakes(broker, queue)
+    assert len(await take(broker, queue)) == 2
+    assert await broker.wait([queue], 0.05) is None
+
+
+async def test_an_exchange_for_nothing_wakes_another_if_something_is_left(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "a")
+    assert await broker.wait([queue], 5) == queue
+    assert await broker.wait([queue], 0.05) is None
+    assert await take(broker, queue, 0) == []
+    assert await broker.wait([queue], 5) == queue
+    waiting = await start_waiting(broker, queue)
+    assert await take(broker, queue, 0) == []
+    assert await waiting == queue
+
+
+async def test_an_exchange_for_nothing_wakes_nobody_if_nothing_is_left(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await swallow_wakes(broker, queue)
+    assert await take(broker, queue, 0) == []
+    assert await settle(broker, queue, lease, Action.DONE)
+    assert await broker.wait([queue], 0.05) is None
+
+
+async def test_one_can_wait_for_several_queues(broker: Broker, queue: str, other_queue: str) -> None:
+    for name in (other_queue, queue, other_queue):
+        waiting = await start_waiting(broker, queue, other_queue)
+        await put(broker, name, "a")
+        assert await waiting == name
+        (lease,) = await take(broker, name)
+        assert await settle(broker, name, lease, Action.DONE)
+        await swallow_wakes(broker, queue, other_queue)
+
+
+async def test_wake_ups_of_several_queues_are_kept_apart(
+    broker: Broker, queue: str, other_queue: str
+) -> None:
+    await put(broker, queue, "a")
+    await put(broker, other_queue, "b")
+    answers = [await broker.wait([queue, other_queue], 5) for _ in range(2)]
+    assert sorted(answers, key=str) == sorted([queue, other_queue])
+    assert await broker.wait([queue, other_queue], 0.05) is None
+
+
+async def test_work_of_another_queue_wakes_nobody(broker: Broker, queue: str, other_queue: str) -> None:
+    waiting = await start_waiting(broker, queue, timeout=0.1)
+    await put(broker, other_queue, "a")
+    assert await waiting is None
+    assert await broker.wait([other_queue], 5) == other_queue
+
+
+async def test_a_cancelled_wait_leaves_the_wake_up_to_the_next(broker: Broker, queue: str) -> None:
+    waiting = await start_waiting(broker, queue)
+    await put(broker, queue, "a")
+    waiting.cancel()
+    answers = await asyncio.gather(waiting, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError) or answers[0] == queue
+    if answers[0] != queue:
+        assert await broker.wait([queue], 5) == queue
+
+
+async def test_a_cancelled_wait_passes_the_wake_up_to_who_waits_already(broker: Broker, queue: str) -> None:
+    for round_ in range(20):
+        first = await start_waiting(broker, queue)
+        second = await start_waiting(broker, queue)
+        await put(broker, queue, f"job-{round_}")
+        first.cancel()
+        answers = await asyncio.gather(first, return_exceptions=True)
+        if answers[0] != queue:
+            assert await second == queue
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        assert len(await take(broker, queue)) == 1
+        await swallow_wakes(broker, queue)
+
+
+async def test_a_wait_that_is_cancelled_at_any_moment_loses_no_wake_up(broker: Broker, queue: str) -> None:
+    chance = random.Random(7)
+    for round_ in range(100):
+        waiting = asyncio.create_task(broker.wait([queue], 5))
+        for _ in range(chance.randint(0, 3)):
+            await asyncio.sleep(0)
+        await put(broker, queue, f"job-{round_}")
+        for _ in range(chance.randint(0, 3)):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        answers = await asyncio.gather(waiting, return_exceptions=True)
+        if answers[0] != queue:
+            assert await broker.wait([queue], 5) == queue
+        assert len(await take(broker, queue)) == 1
+
+
+async def test_a_wait_that_ends_as_work_comes_loses_no_wake_up(broker: Broker, queue: str) -> None:
+    chance = random.Random(7)
+    for round_ in range(60):
+        waiting = asyncio.create_task(broker.wait([queue], 0.003))
+        await asyncio.sleep(chance.uniform(0, 0.006))
+        # The loop is held up, so that the time-out and the wake-up come together.
+        time.sleep(0.002)
+        await put(broker, queue, f"job-{round_}")
+        if await waiting is None:
+            assert await broker.wait([queue], 5) == queue
+        assert len(await take(broker, queue)) == 1

@@ -1,0 +1,818 @@
+"""Whatever workers, zombies and users do in whatever order, the promises of a broker hold: checked against a
+model of its own, which knows where each job is but not how it got there; on Redis the keys are looked into
+as well."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from aiospinach import MemoryBroker, RedisBroker
+from aiospinach.brokers import memory, scripts
+from aiospinach.brokers import redis as redis_broker
+from aiospinach.brokers.base import REMEMBERED_FOR, Broker, Envelope, Lease, Settlement
+from aiospinach.brokers.scripts import Script, Send
+from aiospinach.exceptions import JobIdInUse
+from aiospinach.job import JobStatus
+from aiospinach.outcome import Action
+
+from ..servers import Server
+from .raw_keys import Header, RawKeys
+
+T = TypeVar("T")
+
+QUEUE = "mail"
+LEASE = 12.0
+"""With its margin of 1 s and grace of 2 s, exact in binary: the model and the broker agree on each edge."""
+PLAIN = ("plain", "other")
+LIMITED = ("one", "two")
+USER_IDS = tuple(f"order-{number}" for number in range(4))
+"""Given by users, and so remembered after the job has ended."""
+OWN_IDS = tuple(f"own-{number}" for number in range(10))
+WORKERS_IN_ALL = 3
+WORKERS = st.integers(0, WORKERS_IN_ALL - 1)
+IDS = st.one_of(st.just(""), st.just(""), st.sampled_from(USER_IDS + OWN_IDS))
+"""An empty one stands for one that is new."""
+BODIES = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"\n", b"[]", bytes(range(256))]))
+DELAYS = st.sampled_from([0.0, 0.0, 0.0, 0.125, 1.0, 30.0])
+WANT = st.sampled_from([10, 3, 2, 1, 0])
+CRASHES_AT_MOST = 3
+SAME_ANSWER = {"enqueue", "exchange", "renew", "register", "counts", "dead", "ring"}
+"""Scripts that answer a repeat as they did before. The others tell what there was to do then."""
+
+
+class BrokerUnderTest(ABC):
+    """A broker, and the only things that the machine must know of its kind: how time goes by for it, and
+    what can be seen from behind."""
+
+    brokers: Sequence[Broker]
+    """That of each worker. The first is also that of the users."""
+
+    @abstractmethod
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """The answer to a call. No time passes for the broker meanwhile."""
+
+    @abstractmethod
+    def pass_time(self, seconds: float) -> None:
+        """Have so many seconds, a multiple of 1/8, go by for the broker, and for ``monotonic``."""
+
+    @abstractmethod
+    def monotonic(self) -> float:
+        """What the broker takes for ``time.monotonic()``."""
+
+    @abstractmethod
+    def check(self, live: Mapping[str, Known], most: Mapping[str, int]) -> None:
+        """Whether all that lives lies where it belongs; ``most`` is how often each limited task may run."""
+
+    @abstractmethod
+    def check_drained(self) -> None:
+        """Whether nothing lies about, now that nothing lives."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class Clock:
+    """What the broker takes for the module ``time``."""
+
+    def __init__(self, start: int = 1_700_000_000) -> None:
+        self.start = start
+        self.passed = 0.0
+
+    def time(self) -> float:
+        return self.start + self.passed
+
+    def monotonic(self) -> float:
+        return 1000.0 + self.passed
+
+
+class MemoryUnderTest(BrokerUnderTest):
+    def __init__(self) -> None:
+        self._clock = Clock()
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(memory, "time", self._clock)
+        self._runner = asyncio.Runner()
+        self.broker = MemoryBroker(lease=LEASE)
+        self.brokers = [self.broker] * WORKERS_IN_ALL
+        self.run(self.broker.open("invariants"))
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(call)
+
+    def pass_time(self, seconds: float) -> None:
+        self._clock.passed += seconds
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def check(self, live: Mapping[str, Known], most: Mapping[str, int]) -> None:
+        pass
+
+    def check_drained(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.run(self.broker.aclose())
+        self._runner.close()
+        self._patch.undo()
+
+
+class RedisUnderTest(BrokerUnderTest):
+    """A broker for each worker, with a session of its own, on one server.
+
+    The scripts read the time from a key, by the one line that is changed in them, so that it stands still
+    unless it is told to go by. Every third call is sent twice, as after a lost answer.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._clock = Clock(int(time.time()) + 3600)  # ahead, so that the server forgets nothing by itself
+        self._client = server.client()
+        self._client.flushdb()
+        self._keys = RawKeys(self._client, "invariants", QUEUE)
+        self._calls = 0
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(redis_broker, "time", self._clock)
+        for name, script in vars(scripts).items():
+            if isinstance(script, Script):
+                before, line, after = script.source.partition("call('TIME')")
+                assert line
+                text = f"{before}call('LRANGE', 'clock', 0, 1){after}"
+                self._patch.setattr(scripts, name, Script(script.name, text))
+        self._patch.setattr(Script, "run", self._sometimes_twice(Script.run))
+        self.pass_time(0)
+        self._runner = asyncio.Runner()
+        self.brokers = [RedisBroker(server.unix_url, lease=LEASE) for _ in range(WORKERS_IN_ALL)]
+        for broker in self.brokers:
+            self.run(broker.open("invariants"))
+
+    def _sometimes_twice(self, run: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        async def sometimes_twice(
+            script: Script, send: Send, keys: Sequence[str], arguments: Sequence[Any]
+        ) -> Any:
+            answer = await run(script, send, keys, arguments)
+            self._calls += 1
+            if self._calls % 3 == 0:
+                before = self._keys.read()
+                again = await run(script, send, keys, arguments)
+                assert self._keys.read() == before, f"I6: {script.name} changes nothing when repeated"
+                if script.name in SAME_ANSWER:
+                    assert again == answer, f"I6: {script.name} answers the same when repeated"
+            return answer
+
+        return sometimes_twice
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(call)
+
+    def pass_time(self, seconds: float) -> None:
+        self._clock.passed += seconds
+        now = self._clock.time()
+        self._client.delete("clock")
+        self._client.rpush("clock", int(now), int(now % 1 * 1_000_000))
+        for number in range(2):
+            name = f"{self._keys.prefix}dedup:{number}"
+            if 0 < self._client.pexpiretime(name) <= now * 1000:
+                self._client.delete(name)
+        for session in self._client.keys(self._keys.prefix + "sess:*"):
+            self._client.pexpire(session, self._client.pttl(session) - int(seconds * 1000))
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def check(self, live: Mapping[str, Known], most: Mapping[str, int]) -> None:
+        seen = self._keys.check(most)
+        places = self._keys.places(seen)
+        jobs = {key.decode(): value for key, value in seen.get("jobs", {}).items() if value != b"-"}
+        of_status = {JobStatus.QUEUED: "queued", JobStatus.WAITING: "waiting", JobStatus.RUNNING: "leased"}
+        assert set(jobs) == set(live), "I1"
+        assert places["bad"] == []
+        expiries = {lease.decode(): score for lease, score in seen.get("leases", [])}
+        assert len(expiries) == len(places["leased"])
+        start = self._clock.time() - self._clock.monotonic()
+        for job_id, known in live.items():
+            assert job_id in places[of_status[known.status]]
+            if known.lease is not None:
+                assert expiries[known.lease] == (start + known.expiry) * 1000
+            job = known.job
+            header = Header.read(jobs[job_id])
+            assert header is not None
+            assert header.body == job.body, "I8: body out = body in"
+            assert (header.retries, header.max_retries, header.crashes, header.parked_at, header.task) == (
+                job.retries,
+                job.max_retries,
+                job.crashes,
+                job.parked_at,
+                job.task,
+            )
+
+    def check_drained(self) -> None:
+        self._keys.check_drained()
+
+    def close(self) -> None:
+        for broker in self.brokers:
+            self.run(broker.aclose())
+        self._runner.close()
+        self._client.close()
+        self._patch.undo()
+
+
+@dataclass
+class Known:
+    """What the model knows of one live job."""
+
+    job: Envelope
+    status: JobStatus
+    rank: int = 0
+    """Its place among the queued; what was put back at one stroke shares one."""
+    lease: str | None = None
+    expiry: float = 0.0
+    cancel_wanted: bool = False
+    starts: int = 0
+    allowed: int = 0
+    """Starts beyond the first and the retries, which were given back unused."""
+
+    def matches(self, seen: Envelope) -> bool:
+        return msgspec.structs.replace(seen, at=0, named=False) == msgspec.structs.replace(
+            self.job, at=0, named=False
+        )
+
+
+@dataclass
+class Held:
+    """A lease that a worker believes to have, and what it was told of the job."""
+
+    lease: Lease
+    told: Envelope
+    is_recovery: bool = False
+
+
+@dataclass
+class Worker:
+    broker: Broker
+    held: list[Held] = field(default_factory=list)
+    lives: bool = True
+
+
+class Promises(RuleBasedStateMachine):
+    """Workers that die and come back as zombies, users, and the passing of time."""
+
+    make: Callable[[], BrokerUnderTest]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_test = self.make()
+        self.broker = self.under_test.brokers[0]
+        self.workers = [Worker(broker) for broker in self.under_test.brokers]
+        self.forget()
+        self.flushes = 0
+        self.gone: list[str] = []
+
+    def forget(self) -> None:
+        self.live: dict[str, Known] = {}
+        self.dead: dict[str, tuple[Envelope, bytes]] = {}
+        self.cancelled_in_queue: set[str] = set()
+        self.named: dict[str, int] = {}
+        self.calls: list[tuple[str, list[Envelope], list[bool], int]] = []
+        self.limits: dict[str, int] = {}
+        self.most: dict[str, int] = {}
+        self.periodic: dict[str, int] = {}
+        self.fired: set[str] = set()
+        self.first = self.last = 0
+        self.stored = self.succeeded = self.cancelled = self.discarded = self.replaced = 0
+
+    # What the model says.
+
+    def now(self) -> int:
+        return self.broker.now()
+
+    def queued(self) -> list[Known]:
+        return [known for known in self.live.values() if known.status is JobStatus.QUEUED]
+
+    def running(self, task: str) -> int:
+        return sum(
+            known.job.task == task and known.status is JobStatus.RUNNING for known in self.live.values()
+        )
+
+    def room(self, task: str) -> int:
+        limit = self.limits.get(task, 0)
+        return max(0, limit - self.running(task)) if limit else len(self.live)
+
+    def runnable(self) -> int:
+        """How many jobs could be leased at once."""
+        plain = sum(known.job.task in PLAIN for known in self.queued())
+        return plain + sum(
+            min(self.room(task), sum(known.job.task == task for known in self.queued())) for task in LIMITED
+        )
+
+    def append(self, known: Known) -> None:
+        self.last += 1
+        known.status, known.rank = JobStatus.QUEUED, self.last
+
+    def put_off(self, known: Known, due: int) -> None:
+        known.job = msgspec.structs.replace(known.job, at=due)
+        if due <= self.now():
+            self.append(known)
+        else:
+            known.status = JobStatus.WAITING
+
+    def store(self, job: Envelope) -> None:
+        self.stored += 1
+        # A copy: the broker may not change what the model knows.
+        known = self.live[job.id] = Known(msgspec.structs.replace(job), JobStatus.WAITING)
+        self.put_off(known, job.at)
+
+    def expected(self, job: Envelope) -> bool | None:
+        """Whether a new job is stored; None if the broker is free to remember its name or not."""
+        if job.id in self.live:
+            return False
+        if not job.named or job.id not in self.named:
+            return True
+        age = self.now() - self.named[job.id]
+        if age < REMEMBERED_FOR * 1000:
+            return False
+        return True if age >= 2 * REMEMBERED_FOR * 1000 else None
+
+    def forget_live(self, known: Known) -> None:
+        del self.live[known.job.id]
+
+    def worker(self, number: int) -> Worker:
+        """That worker, or if it is dead, one that lives; the first never dies."""
+        return self.workers[number if self.workers[number].lives else 0]
+
+    # What the broker is asked, and whether the answer is right.
+
+    def lease(self, known: Known, lease: Lease, worker: Worker, *, is_recovery: bool = False) -> None:
+        trust = self.under_test.monotonic() + LEASE - self.broker.margin
+        assert lease.trusted_until == trust
+        assert known.matches(lease.job), "I8: what comes out is what went in"
+        assert lease.id not in {held.lease.id for each in self.workers for held in each.held}
+        known.status, known.lease, known.cancel_wanted = JobStatus.RUNNING, lease.id, False
+        known.expiry = self.under_test.monotonic() + LEASE
+        worker.held.append(Held(lease, msgspec.structs.replace(lease.job), is_recovery))
+
+    def exchange(self, worker: Worker, back: list[tuple[Held, Action, float]], want: int) -> None:
+        settled = [Settlement(held.lease, action, delay, b"why") for held, action, delay in back]
+        exchanged = self.under_test.run(worker.broker.exchange(QUEUE, settled, want))
+        fenced = []
+        self.first -= len(back)
+        self.released = self.first
+        for held, action, delay in back:
+            known = self.live.get(held.lease.job.id)
+            if known is None or known.lease != held.lease.id:
+                fenced.append(held.lease.id)
+            else:
+                self.settle(known, action, delay)
+        assert list(exchanged.fenced) == fenced, "I5: a lease that is gone changes nothing"
+        for held, _, _ in back:
+            assert held.lease.job == held.told, "what a lease says does not change"
+            worker.held.remove(held)
+            self.gone.append(held.lease.id)
+        room = {task: self.room(task) for task in LIMITED}
+        queued = self.queued()
+        assert len(exchanged.leases) == min(want, self.runnable()), "all that may run is handed out"
+        taken = []
+        for lease in exchanged.leases:
+            known = self.live[lease.job.id]
+            assert known.status is JobStatus.QUEUED, "I2, I7: only what is queued is leased, and once"
+            assert known.job.at <= self.now(), "I7: nothing starts before it is due"
+            self.lease(known, lease, worker)
+            known.starts += 1
+            assert known.starts <= 1 + known.job.max_retries + known.allowed, "I4"
+            taken.append(known)
+        for task in LIMITED:
+            assert sum(known.job.task == task for known in taken) <= room[task], "I3: within the limit"
+        self.check_order(queued, taken)
+
+    def check_order(self, queued: list[Known], taken: list[Known]) -> None:
+        """I10, for the tasks without a limit together, and for each of the others."""
+        for tasks in (PLAIN, *((task,) for task in LIMITED)):
+            ranks = sorted(known.rank for known in queued if known.job.task in tasks)
+            came = [known.rank for known in taken if known.job.task in tasks]
+            assert came == ranks[: len(came)], "I10: first in, first out"
+
+    def settle(self, known: Known, action: Action, delay: float) -> None:
+        known.lease = None
+        if action is Action.DONE:
+            self.forget_live(known)
+            self.succeeded += 1
+        elif action is Action.CANCELLED:
+            self.forget_live(known)
+            self.cancelled += 1
+        elif action is Action.FAIL:
+            self.forget_live(known)
+            self.replaced += self.dead.pop(known.job.id, None) is not None
+            self.dead[known.job.id] = (known.job, b"why")
+        elif action is Action.RELEASE:
+            self.released += 1
+            known.status, known.rank = JobStatus.QUEUED, self.released
+            known.allowed += 1
+        else:
+            if action is Action.RETRY:
+                known.job = msgspec.structs.replace(known.job, retries=known.job.retries + 1, parked_at=0)
+            else:
+                parked_at = known.job.parked_at or self.now()
+                known.job = msgspec.structs.replace(known.job, parked_at=parked_at)
+                known.allowed += 1
+            self.put_off(known, self.now() + int(delay * 1000))
+
+    def tick(self, worker: Worker) -> None:
+        ticked = self.under_test.run(worker.broker.tick(QUEUE))
+        due = [
+            known
+            for known in self.live.values()
+            if known.status is JobStatus.WAITING and known.job.at <= self.now()
+        ]
+        for moment in sorted({known.job.at for known in due}):
+            self.last += 1
+            for known in due:
+                if known.job.at == moment:
+                    known.status, known.rank = JobStatus.QUEUED, self.last
+        monotonic = self.under_test.monotonic()
+        expired = {
+            known.job.id
+            for known in self.live.values()
+            if known.status is JobStatus.RUNNING and known.expiry + self.broker.grace <= monotonic
+        }
+        assert sorted(lease.job.id for lease in ticked.expired) == sorted(expired)
+        for lease in ticked.expired:
+            known = self.live[lease.job.id]
+            known.job = msgspec.structs.replace(known.job, crashes=known.job.crashes + 1)
+            self.lease(known, lease, worker, is_recovery=True)
+        assert dict(ticked.periodic) == {
+            task: due for task, due in self.periodic.items() if due <= self.now()
+        }
+        dues = [*self.periodic.values()]
+        dues += [known.job.at for known in self.live.values() if known.status is JobStatus.WAITING]
+        if dues:
+            assert ticked.next_due == max(0.0, (min(dues) - self.now()) / 1000)
+        else:
+            assert ticked.next_due is None
+
+    def renew(self, worker: Worker) -> None:
+        leases = [held.lease.id for held in worker.held] + self.gone[-5:]
+        renewed = self.under_test.run(worker.broker.renew(QUEUE, leases))
+        live = {known.lease: known for known in self.live.values() if known.lease is not None}
+        assert sorted(renewed.lost) == sorted(lease for lease in leases if lease not in live)
+        assert sorted(renewed.cancelled) == sorted(
+            lease for lease in leases if lease in live and live[lease].cancel_wanted
+        )
+        assert renewed.trusted_until == self.under_test.monotonic() + LEASE - self.broker.margin
+        for lease in leases:
+            if lease in live:
+                live[lease].expiry = self.under_test.monotonic() + LEASE
+
+    def actions(self, held: Held) -> list[Action]:
+        """What a worker may say of a job, given what it was told."""
+        job = held.told
+        if held.is_recovery:
+            again = job.max_retries > job.retries and job.crashes < CRASHES_AT_MOST
+            return [Action.RETRY] if again else [Action.FAIL]
+        actions = [Action.DONE, Action.FAIL, Action.CANCELLED, Action.PARK]
+        if job.max_retries:
+            actions.append(Action.RELEASE)
+        if job.retries < job.max_retries:
+            actions.append(Action.RETRY)
+        return actions
+
+    def draw_back(self, data: st.DataObject, worker: Worker) -> list[tuple[Held, Action, float]]:
+        """Some of what a worker holds, and what is to become of it."""
+        if not worker.held:
+            return []
+        some = data.draw(st.lists(st.sampled_from(range(len(worker.held))), unique=True, max_size=4))
+        back = [worker.held[place] for place in some]
+        return [(held, data.draw(st.sampled_from(self.actions(held))), data.draw(DELAYS)) for held in back]
+
+    # What users and workers do.
+
+    @initialize(limits=st.fixed_dictionaries({task: st.integers(0, 2) for task in LIMITED}))
+    def begin(self, limits: dict[str, int]) -> None:
+        self.register(limits)
+
+    @rule(limits=st.dictionaries(st.sampled_from(LIMITED), st.integers(0, 3)))
+    def register(self, limits: dict[str, int]) -> None:
+        for _ in range(2):
+            self.under_test.run(self.broker.register(QUEUE, limits, {}))
+        self.limits |= limits
+        self.most |= {task: max(limit, self.running(task)) for task, limit in limits.items()}
+
+    @precondition(lambda self: any(self.running(task) for task in LIMITED))
+    @rule(limit=st.integers(0, 2))
+    def limit_what_runs(self, limit: int) -> None:
+        self.register({task: limit for task in LIMITED if self.running(task)})
+
+    @rule(task=st.sampled_from(PLAIN), delay=DELAYS)
+    def register_periodic(self, task: str, delay: float) -> None:
+        due = self.now() + int(delay * 1000) + 1  # a calendar tells what comes after now
+        for broker in self.under_test.brokers:  # a tick tells what its caller has registered
+            self.under_test.run(broker.register(QUEUE, {}, {task: due}))
+        self.periodic[task] = min(due, self.periodic.get(task, due))
+
+    @rule(
+        wanted=st.lists(
+            st.tuples(
+                IDS,
+                st.sampled_from(PLAIN + LIMITED),
+                BODIES,
+                st.integers(0, 3),
+                DELAYS,
+            ),
+            min_size=2,
+            max_size=8,
+        ),
+        with_token=st.booleans(),
+    )
+    def enqueue(self, wanted: list[tuple[str, str, bytes, int, float]], with_token: bool) -> None:
+        now = self.now()
+        jobs = [
+            Envelope(
+                job_id or f"new-{self.stored}-{place}",
+                task,
+                body,
+                now + int(delay * 1000),
+                max_retries,
+                named=job_id in USER_IDS,
+            )
+            for place, (job_id, task, body, max_retries, delay) in enumerate(wanted)
+        ]
+        token = f"call-{self.flushes}-{len(self.calls)}" if with_token else None
+        try:
+            answer = self.under_test.run(self.broker.enqueue(QUEUE, jobs, token=token))
+        except JobIdInUse:
+            # The invariants see that nothing was stored.
+            assert self.cancelled_in_queue.intersection(job.id for job in jobs)
+            return
+        assert len(answer) == len(jobs)
+        for job, stored in zip(jobs, answer, strict=True):
+            assert self.expected(job) in (stored, None)
+            if stored:
+                if job.named:
+                    self.named[job.id] = now
+                self.cancelled_in_queue.discard(job.id)
+                self.store(job)
+        if token is not None:
+            self.calls.append((token, jobs, answer, now))
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def enqueue_again(self, data: st.DataObject) -> None:
+        token, jobs, answer, at = data.draw(st.sampled_from(self.calls))
+        if self.now() - at < REMEMBERED_FOR * 1000:
+            assert self.under_test.run(self.broker.enqueue(QUEUE, jobs, token=token)) == answer, "I6"
+
+    @rule(number=WORKERS, data=st.data(), want=WANT, again=st.booleans())
+    def exchange_some(self, number: int, data: st.DataObject, want: int, again: bool) -> None:
+        worker = self.worker(number)
+        back = self.draw_back(data, worker)
+        self.exchange(worker, back, want)
+        if again:  # I6: a repeat is fenced
+            settled = [Settlement(held.lease, action, delay) for held, action, delay in back]
+            exchanged = self.under_test.run(worker.broker.exchange(QUEUE, settled, 0))
+            assert list(exchanged.fenced) == [held.lease.id for held, _, _ in back]
+            assert list(exchanged.leases) == []
+
+    @rule(number=WORKERS, data=st.data(), want=WANT)
+    def sleep_and_work(self, number: int, data: st.DataObject, want: int) -> None:
+        """Where something may run, whoever waits is woken at once."""
+        worker = self.worker(number)
+        woken = self.under_test.run(worker.broker.wait([QUEUE], 0.001))
+        assert woken == QUEUE or (woken is None and not self.runnable())
+        if woken is not None:
+            self.exchange(worker, self.draw_back(data, worker), want)
+        if not self.runnable():  # use up what is kept, so that the next wake-up is one for new work
+            self.under_test.run(worker.broker.wait([QUEUE], 0.001))
+
+    @rule(number=WORKERS, action=st.sampled_from(Action), want=WANT)
+    def give_all_back(self, number: int, action: Action, want: int) -> None:
+        worker = self.worker(number)
+        back = [(held, action, 0.0) for held in worker.held if action in self.actions(held)]
+        self.exchange(worker, back, want)
+
+    @rule(number=WORKERS)
+    def renew_some(self, number: int) -> None:
+        self.renew(self.worker(number))
+
+    @rule(number=WORKERS)
+    def tick_some(self, number: int) -> None:
+        self.tick(self.worker(number))
+
+    @rule(number=st.integers(1, 2))
+    def die(self, number: int) -> None:
+        self.workers[number].lives = False
+
+    @precondition(lambda self: not all(worker.lives for worker in self.workers))
+    @rule()
+    def come_back(self) -> None:
+        for worker in self.workers:
+            worker.lives = True
+
+    @rule(
+        seconds=st.sampled_from([0.125, 1.0, 3.0, 10.0, 12.0, 13.0, 14.0, 14.125, 60.0, 650.0, 1300.0]),
+        renewing=st.booleans(),
+        number=WORKERS,
+    )
+    def pass_time(self, seconds: float, renewing: bool, number: int) -> None:
+        """Time goes by, and then somebody looks; workers that live may keep their leases meanwhile."""
+        if renewing and seconds <= 60:
+            while seconds > LEASE / 4:
+                self.under_test.pass_time(LEASE / 4)
+                seconds -= LEASE / 4
+                for worker in self.workers:
+                    if worker.lives:
+                        self.renew(worker)
+        self.under_test.pass_time(seconds)
+        self.tick(self.worker(number))
+
+    @precondition(lambda self: self.periodic)
+    @rule(data=st.data(), off=st.sampled_from([0, 0, 0, 1, -1]), delay=DELAYS, with_job=st.booleans())
+    def fire(self, data: st.DataObject, off: int, delay: float, with_job: bool) -> None:
+        task = data.draw(st.sampled_from(sorted(self.periodic)))
+        due = self.periodic[task] + off
+        if due > self.now():
+            return
+        next_due = self.now() + int(delay * 1000) + 1
+        job = Envelope(f"{task}@{due}", task, b"[[],{}]", due)
+        given = job if with_job else None
+        fired = [
+            self.under_test.run(broker.fire(QUEUE, task, due, next_due, given))
+            for broker in self.under_test.brokers
+        ]
+        assert fired == [off == 0, False, False], "I7: one job a tick"
+        if off == 0:
+            self.periodic[task] = next_due
+            if with_job:
+                assert job.id not in self.fired
+                self.fired.add(job.id)
+                self.store(job)
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from([*USER_IDS, *OWN_IDS, *self.live]))
+        cancelled = self.under_test.run(self.broker.cancel(QUEUE, job_id))
+        known = self.live.get(job_id)
+        if known is None:
+            assert (cancelled.status, cancelled.job) == (JobStatus.NOT_SET, None)
+            return
+        assert cancelled.status is known.status
+        assert cancelled.job is not None
+        assert known.matches(cancelled.job)
+        if known.status is JobStatus.RUNNING:
+            known.cancel_wanted = True
+            return
+        if known.status is JobStatus.QUEUED:
+            self.cancelled_in_queue.add(job_id)
+        self.forget_live(known)
+        self.cancelled += 1
+        assert self.under_test.run(self.broker.cancel(QUEUE, job_id)).status is JobStatus.NOT_SET
+
+    @precondition(lambda self: self.dead)
+    @rule(data=st.data())
+    def enqueue_what_is_dead(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.dead)))
+        if job_id not in USER_IDS:
+            self.enqueue([(job_id, "plain", b"another", 1, 0.0)], with_token=False)
+            assert not self.under_test.run(self.broker.requeue(QUEUE, job_id)), "its id is in use"
+
+    @rule(data=st.data())
+    def requeue(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from([*OWN_IDS[:2], *self.dead]))
+        requeued = self.under_test.run(self.broker.requeue(QUEUE, job_id))
+        if job_id not in self.dead or job_id in self.live:
+            assert not requeued
+        elif requeued:
+            job, _ = self.dead.pop(job_id)
+            self.cancelled_in_queue.discard(job_id)
+            fresh = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0)
+            known = self.live[job_id] = Known(fresh, JobStatus.QUEUED)
+            self.append(known)
+            assert not self.under_test.run(self.broker.requeue(QUEUE, job_id))
+        else:
+            assert job_id in self.cancelled_in_queue
+
+    @precondition(lambda self: self.dead)
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.dead)))
+        for expected in (True, False):
+            assert self.under_test.run(self.broker.discard(QUEUE, job_id)) is expected
+        del self.dead[job_id]
+        self.discarded += 1
+
+    @precondition(lambda self: len(self.live) > 8)
+    @rule()
+    def flush(self) -> None:
+        """What was leased before haunts what comes after."""
+        for worker in self.workers:  # one that had registered would have its limits back otherwise
+            self.under_test.run(worker.broker.flush(QUEUE))
+        self.flushes += 1
+        self.forget()
+
+    # What always holds.
+
+    @invariant()
+    def every_job_is_in_one_place(self) -> None:
+        """I1 and I2."""
+        counts = self.under_test.run(self.broker.counts(QUEUE))
+        due = [known for known in self.live.values() if known.job.at <= self.now()]
+        running = sum(known.status is JobStatus.RUNNING for known in self.live.values())
+        waiting = sum(
+            known.status is JobStatus.WAITING and known.job.at > self.now() for known in self.live.values()
+        )
+        assert len(due) >= running
+        assert (counts.ready, counts.running, counts.waiting, counts.dead) == (
+            len(self.live) - running - waiting,
+            running,
+            waiting,
+            len(self.dead),
+        )
+        ended = self.succeeded + self.cancelled + self.discarded + self.replaced
+        assert self.stored == len(self.live) + len(self.dead) + ended, "I1"
+        self.under_test.check(self.live, self.most)
+
+    @invariant()
+    def the_dead_are_kept_as_they_died(self) -> None:
+        dead = self.under_test.run(self.broker.dead(QUEUE))
+        assert {one.job.id for one in dead} == set(self.dead)
+        for one in dead:
+            job, detail = self.dead[one.job.id]
+            assert Known(job, JobStatus.FAILED).matches(one.job)
+            assert one.detail == detail
+        assert [one.died_at for one in dead] == sorted((one.died_at for one in dead), reverse=True)
+
+    def teardown(self) -> None:
+        try:
+            self.drain()
+        finally:
+            self.under_test.close()
+
+    def drain(self) -> None:
+        """I9: in the end every job has come out, and nothing lies in the way of new ones."""
+        self.under_test.run(self.broker.register(QUEUE, dict.fromkeys(LIMITED, 0), {}))
+        self.limits = {}
+        last = Worker(self.broker)
+        for _ in range(2):
+            self.under_test.pass_time(60)
+            self.tick(last)
+            while True:
+                self.exchange(last, [(held, Action.DONE, 0.0) for held in list(last.held)], 5)
+                if not last.held:
+                    break
+        assert self.live == {}
+        for worker in self.workers:  # zombies to the last
+            self.exchange(worker, [(held, Action.RELEASE, 0.0) for held in list(worker.held)], 5)
+            assert worker.held == []
+        self.every_job_is_in_one_place()
+        self.under_test.check_drained()
+        again = [Envelope(job_id, "plain", b"") for job_id in OWN_IDS]
+        assert self.under_test.run(self.broker.enqueue(QUEUE, again)) == [True] * len(again)
+
+
+class MemoryPromises(Promises):
+    make = MemoryUnderTest
+
+
+SETTINGS = settings(
+    max_examples=200,
+    stateful_step_count=60,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    phases=[Phase.explicit, Phase.generate, Phase.target, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server that no other test sees."""
+    server = Server().start()
+    yield server
+    server.close()
+
+
+def test_the_promises_of_the_memory_broker_hold_whatever_happens() -> None:
+    run_state_machine_as_test(MemoryPromises, settings=SETTINGS)
+
+
+def test_the_promises_of_the_redis_broker_hold_whatever_happens(server: Server) -> None:
+    class RedisPromises(Promises):
+        make = staticmethod(lambda: RedisUnderTest(server))
+
+    run_state_machine_as_test(RedisPromises, settings=settings(SETTINGS, max_examples=30))

@@ -1,0 +1,469 @@
+"""Every guard in a script is needed: without it, a script breaks a promise.
+
+A guard is a line that ends in ``-- guard: name``. It is neutralised by its form:
+
+- ``if A then``, ``elseif A then``, ``[local] x = A``: ``A`` becomes ``true``, in another mutant ``false``;
+- a call with the range ``'-inf', A``: it ends at ``'+inf'``;
+- a ZADD with the option ``'LT'``: the option is left out.
+
+A mutant that cannot even pass a plain job through is no test of a guard, and there are others of each guard.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from aiospinach import RedisBroker
+from aiospinach.brokers import scripts
+from aiospinach.brokers.base import Counts, Lease, Settlement
+from aiospinach.brokers.scripts import Script, Send
+from aiospinach.exceptions import BrokerError, BrokerUnavailable, JobIdInUse
+from aiospinach.job import JobStatus
+from aiospinach.outcome import Action
+
+from ..brokers_under_test import shared_server
+from .conftest import ids, job, put, put_and_take, settle, swallow_wakes, take
+from .raw_keys import RawKeys
+
+QUEUE = "mail"
+NOTHING = Counts(0, 0, 0, 0)
+CALLS_AT_MOST = 100
+"""A mutant may send its caller round and round."""
+UNGUARDED = {"counts", "dead", "ring"}
+"""Scripts that refuse nothing."""
+
+_LUA = files("aiospinach.brokers") / "lua"
+_SOURCES = {
+    path.name.removesuffix(".lua"): path.read_text("utf-8")
+    for path in _LUA.iterdir()
+    if path.name.endswith(".lua")
+}
+_GUARD = re.compile(r"^(?P<code>.*\S) *-- guard: (?P<name>.+)$", re.MULTILINE)
+GUARDS = [
+    (script, found["name"], found[0]) for script, text in _SOURCES.items() for found in _GUARD.finditer(text)
+]
+
+
+def mutants(line: str) -> list[str]:
+    """The line, neutralised in every way that its form allows."""
+    code = line.partition("-- guard:")[0].rstrip()
+    if found := re.fullmatch(r"( *(?:else)?if ).* then", code):
+        return [f"{found[1]}{constant} then" for constant in ("true", "false")]
+    if "'LT', " in code:
+        return [code.replace("'LT', ", "")]
+    if "'-inf', " in code:
+        return [re.sub(r"'-inf', [^,]+,", "'-inf', '+inf',", code)]
+    if found := re.fullmatch(r"( *(?:local )?\w+ = ).*", code):
+        return [f"{found[1]}{constant}" for constant in ("true", "false")]
+    raise AssertionError(f"a guard has another form: {line}")
+
+
+class Stage:
+    """Two brokers on one queue of the server, and its keys."""
+
+    def __init__(self, namespace: str) -> None:
+        url = shared_server().unix_url
+        self.broker = RedisBroker(url)
+        self.another = RedisBroker(url)
+        self.client = shared_server().client()
+        self.raw = RawKeys(self.client, namespace, QUEUE)
+        self.calls: list[tuple[Script, Send, Sequence[str], Sequence[Any]]] = []
+
+    async def open(self, namespace: str) -> None:
+        await self.broker.open(namespace)
+        await self.another.open(namespace)
+
+    async def aclose(self) -> None:
+        for name in self.client.keys(self.raw.prefix + "*"):
+            self.client.delete(name)
+        self.client.close()
+        await self.broker.aclose()
+        await self.another.aclose()
+
+    async def repeat(self, number: int = -1) -> Any:
+        """Send a call again, byte for byte; what the server answers."""
+        script, send, keys, arguments = self.calls[number]
+        return await script.run(send, keys, arguments)
+
+    def expire(self, lease: Lease) -> None:
+        self.client.zadd(self.raw.prefix + "leases", {lease.id: 1})
+
+    def spoil(self, job_id: str) -> None:
+        self.client.hset(self.raw.prefix + "jobs", job_id, b"1 garbage")
+
+
+Scenario = Callable[[Stage], Awaitable[None]]
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(guard: str) -> Callable[[Scenario], Scenario]:
+    def add(play: Scenario) -> Scenario:
+        SCENARIOS[guard] = play
+        return play
+
+    return add
+
+
+async def a_plain_job(stage: Stage) -> None:
+    """What a mutant must do to count: it loads, it runs, and a job passes."""
+    broker = stage.broker
+    lease = await put_and_take(broker, QUEUE, "a")
+    assert await settle(broker, QUEUE, lease, Action.DONE)
+    assert await broker.counts(QUEUE) == NOTHING
+    await broker.register(QUEUE, {}, {})
+    await broker.tick(QUEUE)
+    await broker.renew(QUEUE, [])
+    await broker.fire(QUEUE, "nightly", 1, 2, None)
+    await broker.cancel(QUEUE, "b")
+    await broker.discard(QUEUE, "b")
+
+
+@scenario("token")
+async def a_repeated_call_stores_nothing(stage: Stage) -> None:
+    assert await stage.broker.enqueue(QUEUE, [job("a")], token="call") == [True]
+    (lease,) = await take(stage.broker, QUEUE)
+    assert await settle(stage.broker, QUEUE, lease, Action.DONE)
+    assert await stage.broker.enqueue(QUEUE, [job("a")], token="call") == [True]
+    assert await stage.broker.counts(QUEUE) == NOTHING
+
+
+@scenario("tombstone")
+async def the_id_of_a_cancelled_job_in_line_is_refused(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    assert (await stage.broker.cancel(QUEUE, "a")).status is JobStatus.QUEUED
+    try:
+        await stage.broker.enqueue(QUEUE, [job("a")])
+    except JobIdInUse:
+        return
+    raise AssertionError("said stored, or a duplicate")
+
+
+@scenario("duplicate")
+async def what_lives_or_was_named_is_not_stored_again(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    assert await stage.broker.enqueue(QUEUE, [job("a")]) == [False]
+
+
+@scenario("later")
+async def what_is_due_later_waits(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", at=stage.broker.now() + 60_000)
+    assert await take(stage.broker, QUEUE) == []
+
+
+@scenario("limits version")
+async def who_does_not_know_the_limits_keeps_them(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    await put(stage.broker, QUEUE, "a", "b")
+    assert ids(await take(stage.another, QUEUE)) == ["a"]
+
+
+@scenario("sequence")
+async def a_repeated_exchange_answers_the_same(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b")
+    await take(stage.broker, QUEUE, 1)
+    before = stage.raw.read()
+    _, fenced, leased, stale, limits = await stage.repeat()
+    assert (fenced, leased[0][:2], len(leased), stale, limits) == ([], b"a:", 2, 0, [])
+    assert stage.raw.read() == before, "I6"
+
+
+@scenario("repeated lease")
+async def a_repeat_does_not_give_what_was_lost_meanwhile(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b")
+    lost, kept = await take(stage.broker, QUEUE)
+    stage.expire(lost)
+    assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
+    _, _, leased, _, _ = await stage.repeat(-2)
+    assert [name.decode() for name in leased[::2]] == [kept.id]
+
+
+@scenario("late call")
+async def a_call_that_comes_after_its_successor_does_nothing(stage: Stage) -> None:
+    await take(stage.broker, QUEUE)
+    late = len(stage.calls) - 1
+    await put(stage.broker, QUEUE, "a", "b")
+    await take(stage.broker, QUEUE, 1)
+    before = stage.raw.read()
+    assert (await stage.repeat(late))[1:] == [[], [], 0, []]
+    assert stage.raw.read() == before, "I6"
+
+
+@scenario("fence")
+async def a_lease_settles_once(stage: Stage) -> None:
+    lease = await put_and_take(stage.broker, QUEUE, "a", max_retries=1)
+    assert await settle(stage.broker, QUEUE, lease, Action.RETRY)
+    assert not await settle(stage.broker, QUEUE, lease, Action.RELEASE), "I5"
+
+
+@scenario("unreadable settled job")
+async def a_job_that_was_spoilt_as_it_ran_stops_no_worker(stage: Stage) -> None:
+    for action in (Action.FAIL, Action.RETRY):
+        lease = await put_and_take(stage.broker, QUEUE, action.value)
+        stage.spoil(action.value)
+        assert await settle(stage.broker, QUEUE, lease, action)
+    assert stage.raw.places()["bad"] == ["fail", "retry"]
+    lease = await put_and_take(stage.broker, QUEUE, "good")
+    assert await settle(stage.broker, QUEUE, lease, Action.FAIL)
+    assert [dead.job.id for dead in await stage.broker.dead(QUEUE)] == ["good"]
+
+
+@scenario("tombstone in line")
+async def a_cancelled_job_leaves_the_line_without_a_trace(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b")
+    assert (await stage.broker.cancel(QUEUE, "a")).status is JobStatus.QUEUED
+    stage.raw.check()
+    (lease,) = await take(stage.broker, QUEUE)
+    assert await settle(stage.broker, QUEUE, lease, Action.DONE)
+    stage.raw.check_drained()
+
+
+@scenario("unreadable")
+async def a_job_that_cannot_be_read_stops_no_other(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "spoilt", "good")
+    stage.spoil("spoilt")
+    stage.client.lpush(stage.raw.prefix + "ready", "never stored")
+    assert ids(await take(stage.broker, QUEUE)) == ["good"]
+    assert stage.raw.places()["bad"] == ["never stored", "spoilt"]
+    assert await stage.broker.counts(QUEUE) == Counts(ready=0, running=1, waiting=0, dead=0)
+
+
+@scenario("limit")
+async def a_limited_task_runs_so_often_and_blocks_no_other(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 2}, {})
+    await put(stage.broker, QUEUE, *"abcd")
+    await put(stage.broker, QUEUE, "free", task="other")
+    leases = await take(stage.broker, QUEUE)
+    assert ids(leases) == ["a", "b", "free"]
+    stage.raw.check()
+    exchanged = await stage.broker.exchange(QUEUE, [Settlement(leases[0], Action.DONE)], 5)
+    assert ids(exchanged.leases) == ["c"]
+
+
+@scenario("newly limited")
+async def what_runs_already_counts_towards_a_new_limit(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "other", task="other")
+    await put(stage.broker, QUEUE, "a", "b")
+    await take(stage.broker, QUEUE, 2)
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    assert await take(stage.broker, QUEUE) == []
+
+
+@scenario("earlier due")
+async def an_earlier_due_is_kept(stage: Stage) -> None:
+    due = stage.broker.now() + 60_000
+    await stage.broker.register(QUEUE, {}, {"nightly": due})
+    await stage.another.register(QUEUE, {}, {"nightly": due + 1000})
+    assert stage.raw.read()["periodic"] == [(b"nightly", due)]
+
+
+@scenario("due")
+async def a_tick_fires_once(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {}, {"nightly": 1000})
+    assert await stage.broker.fire(QUEUE, "nightly", 1000, 2000, job("nightly@1000"))
+    assert not await stage.another.fire(QUEUE, "nightly", 1000, 2000, job("again")), "I7: one job a tick"
+    assert (await stage.broker.counts(QUEUE)).ready == 1
+
+
+@scenario("new tick")
+async def the_job_of_a_tick_that_lives_is_not_queued_again(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {}, {"nightly": 1000})
+    await put(stage.broker, QUEUE, "nightly@1000")
+    assert await stage.broker.fire(QUEUE, "nightly", 1000, 2000, job("nightly@1000"))
+    stage.raw.check()
+    assert await stage.broker.fire(QUEUE, "nightly", 2000, 3000, job("nightly@2000"))
+    assert (await stage.broker.counts(QUEUE)).ready == 2
+
+
+@scenario("one token")
+async def work_wakes_one_worker(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    await put(stage.broker, QUEUE, "b")
+    stage.raw.check()
+    assert await stage.broker.wait([QUEUE], 0.001) == QUEUE
+    assert await stage.broker.wait([QUEUE], 0.001) is None
+
+
+@scenario("renewed lease")
+async def a_lease_that_is_gone_is_not_renewed(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b")
+    gone, kept = await take(stage.broker, QUEUE)
+    assert await settle(stage.broker, QUEUE, gone, Action.DONE)
+    assert list((await stage.broker.renew(QUEUE, [gone.id, kept.id])).lost) == [gone.id], "I5"
+
+
+@scenario("not before it is due")
+async def a_tick_queues_only_what_is_due(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", at=stage.broker.now() + 60_000)
+    await stage.broker.tick(QUEUE)
+    assert await take(stage.broker, QUEUE) == [], "I7"
+    assert (await stage.broker.counts(QUEUE)).waiting == 1
+
+
+@scenario("grace")
+async def a_tick_takes_only_what_was_lost(stage: Stage) -> None:
+    lease = await put_and_take(stage.broker, QUEUE, "a")
+    assert list((await stage.another.tick(QUEUE)).expired) == []
+    assert await settle(stage.broker, QUEUE, lease, Action.DONE)
+
+
+@scenario("unreadable lost job")
+async def a_lost_job_that_was_spoilt_stops_no_tick(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 9}, {})
+    await put(stage.broker, QUEUE, "spoilt", "good")
+    for lease in await take(stage.broker, QUEUE):
+        stage.expire(lease)
+    stage.spoil("spoilt")
+    (lease,) = (await stage.broker.tick(QUEUE)).expired
+    assert (lease.job.id, lease.job.crashes) == ("good", 1)
+    assert stage.raw.places()["bad"] == ["spoilt"]
+
+
+@scenario("slot of a lost job")
+async def a_slot_goes_with_its_lease(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    await put(stage.broker, QUEUE, "a", "b")
+    await put(stage.broker, QUEUE, "other", task="other")
+    for lease in await take(stage.broker, QUEUE):
+        stage.expire(lease)
+    lost = (await stage.another.tick(QUEUE)).expired
+    assert sorted(ids(lost)) == ["a", "other"]
+    stage.raw.check()
+    assert await take(stage.broker, QUEUE) == []
+
+
+@scenario("not before the tick")
+async def a_tick_tells_of_what_is_due(stage: Stage) -> None:
+    due = stage.broker.now() + 60_000
+    await stage.broker.register(QUEUE, {}, {"nightly": due, "hourly": 1})
+    stage.client.zadd(stage.raw.prefix + "periodic", {"hourly": due - 120_000})
+    assert list((await stage.broker.tick(QUEUE)).periodic) == [("hourly", due - 120_000)]
+
+
+@scenario("live again")
+async def a_dead_job_whose_id_lives_stays_dead(stage: Stage) -> None:
+    for name in ("a", "b"):
+        lease = await put_and_take(stage.broker, QUEUE, name)
+        assert await settle(stage.broker, QUEUE, lease, Action.FAIL)
+    await put(stage.broker, QUEUE, "a")
+    assert not await stage.broker.requeue(QUEUE, "a")
+    assert await stage.broker.requeue(QUEUE, "b")
+
+
+@scenario("cancelled")
+async def what_does_not_live_cannot_be_cancelled(stage: Stage) -> None:
+    assert (await stage.broker.cancel(QUEUE, "a")).status is JobStatus.NOT_SET
+    await put(stage.broker, QUEUE, "a")
+    for expected in (JobStatus.QUEUED, JobStatus.NOT_SET):
+        assert (await stage.broker.cancel(QUEUE, "a")).status is expected
+
+
+@scenario("whole id")
+async def a_lease_of_an_id_that_begins_alike_is_another(stage: Stage) -> None:
+    await put_and_take(stage.broker, QUEUE, "a:b")
+    await put(stage.broker, QUEUE, "a")
+    assert (await stage.broker.cancel(QUEUE, "a")).status is JobStatus.QUEUED
+    assert (await stage.broker.cancel(QUEUE, "a:b")).status is JobStatus.RUNNING
+
+
+async def play(scene: Scenario, namespace: str) -> None:
+    """Have the scene played on keys of its own; a call that is refused breaks a promise, too."""
+    stage = Stage(namespace)
+    run = Script.run
+
+    async def recorded(script: Script, send: Send, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        stage.calls.append((script, send, keys, arguments))
+        assert len(stage.calls) < CALLS_AT_MOST
+        return await run(script, send, keys, arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Script, "run", recorded)
+        try:
+            await stage.open(namespace)
+            await scene(stage)
+            stage.raw.check()
+            await swallow_wakes(stage.broker, QUEUE)
+        except (BrokerError, JobIdInUse, ValueError) as error:  # a ValueError: other leases than expected
+            raise AssertionError("a call is refused, or answers something else") from error
+        finally:
+            await stage.aclose()
+
+
+async def passes(scene: Scenario, namespace: str) -> bool:
+    try:
+        await play(scene, namespace)
+    except AssertionError:
+        return False
+    return True
+
+
+@pytest.fixture
+def names(namespace: str) -> Iterator[str]:
+    """As many namespaces as are asked for."""
+    return (f"{namespace}-{number}" for number in range(100))
+
+
+async def test_a_plain_job_passes(namespace: str) -> None:
+    await play(a_plain_job, namespace)
+
+
+@pytest.mark.parametrize("guard", SCENARIOS)
+async def test_with_its_guard_a_script_keeps_the_promise(namespace: str, guard: str) -> None:
+    await play(SCENARIOS[guard], namespace)
+
+
+@pytest.mark.parametrize(("script", "guard", "line"), GUARDS, ids=[f"{s}: {name}" for s, name, _ in GUARDS])
+async def test_without_its_guard_a_script_breaks_the_promise(
+    monkeypatch: pytest.MonkeyPatch, names: Iterator[str], script: str, guard: str, line: str
+) -> None:
+    originals = [(name, each) for name, each in vars(scripts).items() if isinstance(each, Script)]
+    tested = 0
+    for mutant in mutants(line):
+        changed = 0
+        for name, original in originals:
+            source = original.source.replace(line, mutant)
+            changed += source != original.source
+            monkeypatch.setattr(scripts, name, Script(original.name, source))
+        assert changed == (len(originals) if script == "prelude" else 1)
+        if await passes(a_plain_job, next(names)):
+            tested += 1
+            assert not await passes(SCENARIOS[guard], next(names)), f"nobody notices {mutant.strip()!r}"
+    assert tested, "no mutant runs"
+
+
+async def test_a_repeat_after_stale_limits_still_tells_who_was_fenced(namespace: str) -> None:
+    async def scene(stage: Stage) -> None:
+        lease = await put_and_take(stage.another, QUEUE, "a")
+        await stage.broker.register(QUEUE, {"send": 1}, {})
+        settled = [Settlement(lease, Action.DONE)]
+        run = Script.run
+
+        async def lose_the_second_answer(script: Script, *args: Any) -> Any:
+            answer = await run(script, *args)
+            lost.append(answer)
+            if len(lost) == 2:
+                raise BrokerUnavailable("the answer was lost")
+            return answer
+
+        await put(stage.broker, QUEUE, "b")
+        lost: list[Any] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Script, "run", lose_the_second_answer)
+            with pytest.raises(BrokerUnavailable):
+                await stage.another.exchange(QUEUE, settled, 1)
+            exchanged = await stage.another.exchange(QUEUE, settled, 1)
+        assert (list(exchanged.fenced), ids(exchanged.leases)) == ([], ["b"])
+
+    await play(scene, namespace)
+
+
+def test_every_guard_has_a_scenario_and_a_name_of_its_own() -> None:
+    assert sorted(name for _, name, _ in GUARDS) == sorted(SCENARIOS)
+
+
+def test_every_script_that_can_refuse_something_has_guards() -> None:
+    assert set(_SOURCES) - {script for script, _, _ in GUARDS} == UNGUARDED

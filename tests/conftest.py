@@ -1,0 +1,124 @@
+"""Fixtures of all tests: engines that end with their test, and checks that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from aiospinach import Engine, MemoryBroker, signals
+from aiospinach.signals import SafeNamedSignal
+
+from .waiting import until
+
+ALL_SIGNALS: list[SafeNamedSignal] = [
+    value for value in vars(signals).values() if isinstance(value, SafeNamedSignal)
+]
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        choices=["asyncio", "uvloop"],
+        default="asyncio",
+        help="the event loop that async tests run in",
+    )
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if config.getoption("--loop") == "uvloop":
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test has."""
+    return f"test-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture(autouse=True)
+def signals_as_they_were() -> Iterator[None]:
+    """Signals are global: no test hears the receivers, or feels the settings, of another."""
+    yield
+    for signal in ALL_SIGNALS:
+        signal._clear_state()
+        signal.timeout = None
+        signal.is_muted = False
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left() -> AsyncIterator[None]:
+    """No task, thread or timer of the engine outlives a test."""
+    before = asyncio.all_tasks()
+    threads = set(threading.enumerate())
+    yield
+    current = {asyncio.current_task()}
+
+    def tasks() -> list[str]:
+        return [repr(t) for t in asyncio.all_tasks() - before - current if not t.done()]
+
+    await until(lambda: not tasks(), "no task is left", show=tasks)
+
+    def strangers() -> list[str]:
+        # The threads of anyio and of asyncio's own executor end with the event loop.
+        own = ("AnyIO worker thread", "asyncio_")
+        return [t.name for t in set(threading.enumerate()) - threads if not t.name.startswith(own)]
+
+    await until(lambda: not strangers(), "no thread is left", show=strangers)
+    timers = [
+        repr(handle)
+        for handle in getattr(asyncio.get_running_loop(), "_scheduled", [])
+        if not handle.cancelled() and "aiospinach" in repr(handle)
+    ]
+    assert not timers
+
+
+@pytest.fixture
+async def engine(namespace: str) -> AsyncIterator[Engine]:
+    """An engine on a broker in memory; its workers are stopped after the test."""
+    async with Engine(MemoryBroker(), namespace) as engine:
+        yield engine
+
+
+class Heard(list[tuple[str, dict[str, Any]]]):
+    """What the signals of one namespace said, in order: (signal's name, keyword arguments)."""
+
+    def names(self, job_id: str | None = None) -> list[str]:
+        return [
+            name
+            for name, kwargs in self
+            if job_id is None or getattr(kwargs.get("job"), "id", None) == job_id
+        ]
+
+    def last(self, name: str) -> dict[str, Any]:
+        return next(kwargs for heard, kwargs in reversed(self) if heard == name)
+
+    def count(self, name: object) -> int:
+        return self.names().count(str(name))
+
+
+@pytest.fixture
+def heard(namespace: str) -> Heard:
+    """Records every signal of the test's namespace, with a sync receiver on each."""
+    record = Heard()
+
+    def connect(signal: SafeNamedSignal) -> None:
+        def receiver(sender: str, **kwargs: Any) -> None:
+            record.append((signal.name, kwargs))
+
+        signal.connect_via(namespace)(receiver)
+
+    for signal in ALL_SIGNALS:
+        connect(signal)
+    return record

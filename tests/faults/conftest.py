@@ -1,0 +1,109 @@
+"""Servers to be broken, workers to be killed, and how large the scenarios are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from aiospinach import Batch, Engine, RedisBroker
+
+from ..servers import Server
+from .fleet import Fleet, Store
+from .ledger import Ledger
+from .worker import faulty_tasks
+
+CHAOS = os.environ.get("AIOSPINACH_CHAOS") == "1"
+"""Scenarios have their full size; without it, about a tenth."""
+
+
+class Size(Protocol):
+    """Chooses between the size in the suite and the full one."""
+
+    def __call__(self, short: int, full: int) -> int: ...
+
+
+class Report(Protocol):
+    """Prints what was counted, for people who run with ``-s``."""
+
+    def __call__(self, **counts: object) -> None: ...
+
+
+class ScheduleAll(Protocol):
+    """Gives back the keys of the jobs it scheduled."""
+
+    async def __call__(self, task: str, count: int, *args: object, name: str | None = None) -> list[str]: ...
+
+
+@pytest.fixture
+def size() -> Size:
+    return lambda short, full: full if CHAOS else short
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Report:
+    def tell(**counts: object) -> None:
+        shown = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+        print(f"\n{request.node.name}: {shown}")
+
+    return tell
+
+
+@pytest.fixture
+def server_options() -> list[str]:
+    """What the server is started with; a module may have its own."""
+    return []
+
+
+@pytest.fixture
+def server(server_options: list[str]) -> Iterator[Server]:
+    """A server of the test's own."""
+    server = Server(*server_options).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(tmp_path / "ledger")
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def fleet(server: Server, namespace: str, ledger: Ledger, tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(server.url, namespace, ledger, tmp_path)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture
+def store(server: Server, namespace: str) -> Store:
+    return Store(server, namespace)
+
+
+@pytest.fixture
+async def engine(server: Server, namespace: str, ledger: Ledger) -> AsyncIterator[Engine]:
+    """Schedules the jobs, and runs none."""
+    async with Engine(RedisBroker(server.url), namespace) as engine:
+        engine.attach_tasks(faulty_tasks(ledger))
+        yield engine
+
+
+@pytest.fixture
+def schedule_all(engine: Engine) -> ScheduleAll:
+    """Schedules jobs of a task, with keys ``task-0``, ``task-1`` and so on, in batches."""
+
+    async def schedule(task: str, count: int, *args: object, name: str | None = None) -> list[str]:
+        keys = [f"{name or task}-{number}" for number in range(count)]
+        for first in range(0, count, 5000):
+            batch = Batch()
+            for key in keys[first : first + 5000]:
+                batch.schedule(task, key, *args)
+            await engine.schedule_batch(batch)
+        return keys
+
+    return schedule

@@ -1,0 +1,153 @@
+"""Worker processes that can be harmed, and the store as a plain client sees it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ..servers import Server
+from ..waiting import until
+from .ledger import Ledger
+
+ROOT = Path(__file__).parents[2]
+
+
+class Worker:
+    """One process that runs ``worker.py``."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Have it stand still."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have it go on as if nothing had been."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.process.send_signal(signal.SIGTERM)
+
+
+class Fleet:
+    """The worker processes of one test, on one server and one ledger."""
+
+    def __init__(self, url: str, namespace: str, ledger: Ledger, folder: Path) -> None:
+        self._start = [sys.executable, "-m", "tests.faults.worker", url, namespace, str(ledger.path)]
+        self._ledger = ledger
+        self._folder = folder
+        self.workers: list[Worker] = []
+
+    def start(self, *options: str) -> Worker:
+        """Start a process, without waiting for it."""
+        worker = Worker([*self._start, *options], self._folder / f"worker-{len(self.workers)}.log")
+        self.workers.append(worker)
+        return worker
+
+    async def started(self, count: int, *options: str) -> list[Worker]:
+        """Start so many, and return when they fetch."""
+        workers = [self.start(*options) for _ in range(count)]
+        await self.up(*workers)
+        return workers
+
+    async def up(self, *workers: Worker) -> None:
+        """Return when these fetch."""
+        pids = {worker.pid for worker in workers}
+        await until(
+            lambda: pids <= {entry.pid for entry in self._ledger.of("up")},
+            "the workers fetch",
+            timeout=20,
+            show=self.logs,
+        )
+
+    @property
+    def alive(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.is_alive]
+
+    def logs(self, *, whole: bool = False) -> str:
+        """What they said, or only their last words."""
+        return "\n".join(
+            f"--- {worker.pid} {worker.process.poll()}\n{worker.log.read_text()[0 if whole else -1500 :]}"
+            for worker in self.workers
+        )
+
+    def close(self) -> None:
+        """End all that still run."""
+        for worker in self.alive:
+            worker.kill()
+
+
+class Store:
+    """What lies in the keys of the queue ``default``."""
+
+    def __init__(self, server: Server, namespace: str) -> None:
+        self._server = server
+        self._prefix = f"ais1:{{{namespace}:default}}:"
+
+    def __call__(self, command: str, name: str, *arguments: Any) -> Any:
+        with self._server.client() as client:
+            return client.execute_command(command, self._prefix + name, *arguments)
+
+    @property
+    def live(self) -> int:
+        """Jobs that have not ended."""
+        count: int = self("HLEN", "jobs")
+        return count
+
+    @property
+    def leases(self) -> int:
+        count: int = self("ZCARD", "leases")
+        return count
+
+    @property
+    def slots(self) -> int:
+        count: int = self("ZCARD", "slots")
+        return count
+
+    @property
+    def ready(self) -> int:
+        count: int = self("LLEN", "ready")
+        return count
+
+    def dead(self) -> dict[str, tuple[str, str]]:
+        """By the keys of jobs that died (a job's id where it has no key): task and reason."""
+        buried = {}
+        for job_id, record in self("HGETALL", "deadjobs").items():
+            head, _, rest = record.partition(b"\n")
+            length = int(head.split(b" ")[1])
+            header, _, body = rest[:length].partition(b"\n")
+            args = json.loads(body)[0]
+            reason = json.loads(rest[length:])["reason"]
+            buried[args[0] if args else job_id.decode()] = (header.split(b" ")[6].decode(), reason)
+        return buried
+
+    def reasons(self) -> Counter[tuple[str, str]]:
+        """How many jobs of each task died for each reason."""
+        return Counter(self.dead().values())
+
+    async def drained(self, fleet: Fleet, *, timeout: float = 20) -> None:
+        """Return when no job lives, and none is leased."""
+        await until(lambda: not self.live, "every job has ended", timeout=timeout, show=fleet.logs)
+        assert (self.leases, self.slots, self.ready) == (0, 0, 0)

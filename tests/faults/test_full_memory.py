@@ -1,0 +1,82 @@
+"""A Redis at its maxmemory refuses new jobs whole, while those it has run, are renewed, and drain."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiospinach import Batch, Engine
+from aiospinach.exceptions import BrokerError
+
+from ..servers import Server
+from ..waiting import until
+from .conftest import Report, ScheduleAll, Size
+from .fleet import Fleet, Store
+from .ledger import Ledger
+
+BATCH = 20
+PADDING = "x" * 50_000
+
+
+async def test_memory_is_full(
+    engine: Engine,
+    schedule_all: ScheduleAll,
+    server: Server,
+    fleet: Fleet,
+    store: Store,
+    ledger: Ledger,
+    size: Size,
+    report: Report,
+) -> None:
+    running = await schedule_all("again", size(10, 100), 3.0, name="running")
+    options = ("--lease", "2", "--number", str(len(running)), "--period", "1")
+    [worker] = await fleet.started(1, *options)
+    await until(lambda: len(ledger.of("start", "running")) == len(running), "they run", show=fleet.logs)
+    with server.client() as client:
+        used = int(client.info("memory")["used_memory"])
+        client.config_set("maxmemory", used + size(10, 100) * 1024 * 1024)
+    stored: list[str] = []
+    refused = 0
+    while refused < 3:
+        batch = Batch()
+        keys = [f"big-{len(stored) + number}" for number in range(BATCH)]
+        for key in keys:
+            batch.schedule("again", key, 0.0, PADDING)
+        before = store("HLEN", "jobs"), store("LLEN", "ready")
+        try:
+            await engine.schedule_batch(batch)
+        except BrokerError:
+            refused += 1
+            assert (store("HLEN", "jobs"), store("LLEN", "ready")) == before
+        else:
+            stored += keys
+    with server.client() as client:
+        # Nothing may be left for those that lease, renew and settle either.
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - 1_000_000)
+    with pytest.raises(BrokerError):
+        await engine.schedule("again", "refused", 0.0)
+    assert not ledger.of("end", "running")
+    await store.drained(fleet)
+    await until(lambda: len(ledger.of("finished", "running")) == len(running), "they ended")
+    with server.client() as client:
+        client.config_set("maxmemory", 0)
+    await engine.schedule("again", "after", 0.0)
+    ticks = len(ledger.of("start", "ticks@"))
+    await until(lambda: len(ledger.of("start", "ticks@")) > ticks, "a tick", show=fleet.logs)
+    await until(lambda: len(ledger.of("end", "after")) == 1, "it runs", show=fleet.logs)
+
+    starts, ends = ledger.counted("start"), ledger.counted("end")
+    expected = dict.fromkeys([*running, *stored, "after"], 1)
+    report(
+        running=len(running),
+        stored=len(stored),
+        refused=refused * BATCH + 1,
+        ended=len(ends),
+        repeated=sum(starts[key] - 1 for key in expected),
+        dead=len(store.dead()),
+    )
+    assert len(stored) >= 5 * BATCH
+    assert ends == expected
+    assert {key: starts[key] for key in expected} == expected
+    assert {entry.note for entry in ledger.of("finished")} == {"NoneType"}
+    assert store.dead() == {}
+    assert worker.is_alive

@@ -1,0 +1,122 @@
+"""Workers that are killed, by others or by their jobs, lose no job and run none twice that may start once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from aiospinach import Engine
+
+from ..waiting import until
+from .conftest import Report, ScheduleAll, Size
+from .fleet import Fleet, Store
+from .ledger import Ledger, most_at_once
+from .worker import LIMIT
+
+
+async def test_random_workers_are_killed_again_and_again(
+    schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
+) -> None:
+    jobs = size(400, 2000)
+    pause, seconds = size(5, 20) / 10, size(10, 30) / 100
+    options = ("--lease", "1", "--number", "5")
+    await fleet.started(3, *options)
+    limited = await schedule_all("limited", jobs // 10, seconds * 1.5)
+    once = await schedule_all("once", jobs // 2, seconds)
+    again = await schedule_all("again", jobs * 2 // 5, seconds)
+    gone: dict[int, float] = {}
+    # What was hit goes to the tail, so while most jobs have not run yet none is hit twice, let alone thrice.
+    while len(ledger.of("end")) < jobs * 0.6:
+        await asyncio.sleep(pause)
+        worker = random.choice(fleet.alive)
+        worker.kill()
+        gone[worker.pid] = time.monotonic()
+        await fleet.started(1, *options)
+    await store.drained(fleet, timeout=60)
+
+    starts, ends, dead = ledger.counted("start"), ledger.counted("end"), store.dead()
+    at_once = most_at_once(ledger.of_task("limited"), gone=gone)
+    report(
+        jobs=jobs,
+        kills=len(gone),
+        lost=len({*once, *again, *limited} - ends.keys() - dead.keys()),
+        once_dead=len(dead),
+        once_starts_at_most=max(starts[key] for key in once),
+        repeated=sum(starts[key] - 1 for key in again),
+        limited_repeated=sum(starts[key] - 1 for key in limited),
+        limited_at_most=at_once,
+        slots=store.slots,
+    )
+    assert len(gone) >= size(2, 8)
+    assert at_once <= LIMIT
+    assert max(starts[key] for key in once) == 1
+    assert {*once, *again, *limited} - ends.keys() == dead.keys() - ends.keys()
+    assert set(dead.values()) <= {("once", "lost")}
+    assert dead.keys() <= {*once}
+    assert ends.keys() >= {*again, *limited}
+
+
+async def test_one_process_is_killed_three_times_in_a_long_drain(
+    schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
+) -> None:
+    jobs = size(1200, 20_000)
+    once = await schedule_all("once", jobs // 2, 0.02)
+    again = await schedule_all("again", jobs // 2, 0.02)
+    options = ("--lease", "1", "--number", "20", "--until-empty")
+
+    async def ended(count: int) -> None:
+        await until(lambda: len(ledger.of("end")) >= count, "a part", timeout=60, show=fleet.logs)
+
+    for part in (1, 2, 3):
+        worker = fleet.start(*options)
+        await ended(jobs * part // 5)
+        worker.kill()
+    last = fleet.start(*options)
+    await until(lambda: not last.is_alive, "the last run has ended", timeout=120, show=fleet.logs)
+
+    starts, ends, dead = ledger.counted("start"), ledger.counted("end"), store.dead()
+    report(
+        jobs=jobs,
+        ended=len(ends),
+        dead=store.reasons(),
+        once_starts_at_most=max(starts[key] for key in once),
+        recovered=fleet.logs(whole=True).count("raised WorkerLost and is tried again"),
+        left=store.live,
+    )
+    assert last.process.returncode == 0, fleet.logs()
+    assert (store.live, store.leases, store.slots) == (0, 0, 0)
+    assert max(starts[key] for key in once) == 1
+    assert {*once, *again} - ends.keys() == dead.keys() - ends.keys()
+    assert set(dead.values()) <= {("once", "lost")}
+    assert ends.keys() >= {*again}
+
+
+async def test_a_body_that_exits_is_dead_as_poison_after_three_workers(
+    engine: Engine,
+    schedule_all: ScheduleAll,
+    fleet: Fleet,
+    store: Store,
+    ledger: Ledger,
+    size: Size,
+    report: Report,
+) -> None:
+    await fleet.started(4, "--lease", "1", "--number", "5")
+    await engine.schedule("exits", "poison")
+    good = await schedule_all("again", size(40, 400), 0.05)
+    began = time.monotonic()
+    await store.drained(fleet, timeout=30)
+
+    ends, starts = ledger.counted("end"), ledger.counted("start", "poison")
+    report(
+        starts=starts["poison"],
+        reasons=store.reasons(),
+        good=len(ends),
+        exited=4 - len(fleet.alive),
+        seconds=f"{time.monotonic() - began:.1f}",
+    )
+    assert starts == {"poison": 3}
+    assert store.dead() == {"poison": ("exits", "poison")}
+    assert ends.keys() == {*good}
+    assert sorted(worker.process.poll() or 0 for worker in fleet.workers) == [0, 9, 9, 9]
+    assert len(fleet.alive) == 1

@@ -1,0 +1,150 @@
+"""A program that runs workers, to be killed: ``python -m tests.faults.worker URL NAMESPACE LEDGER``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from aiospinach import Engine, RedisBroker, Tasks, current_job, signals
+
+from .ledger import Ledger
+
+Body = Callable[..., Coroutine[Any, Any, None]]
+
+LIMIT = 3
+"""How many jobs of the task ``limited`` may run at once."""
+
+
+def faulty_tasks(ledger: Ledger, *, without: str = "", period: float = 0.0) -> Tasks:
+    """Tasks that write when they start and end; the last word of a key tells which job it is."""
+    tasks = Tasks()
+
+    def often(name: str, max_concurrency: int | None = None) -> Callable[[Body], object]:
+        return tasks.task(
+            name=name, max_retries=1000, backoff=lambda attempt: 0.05, max_concurrency=max_concurrency
+        )
+
+    async def body(key: str, seconds: float) -> None:
+        ledger.write("start", key)
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            ledger.write("cancelled", key)
+            raise
+        ledger.write("end", key)
+
+    @tasks.task(name="once")
+    async def once(key: str, seconds: float) -> None:
+        await body(key, seconds)
+
+    @often("again")
+    async def again(key: str, seconds: float, padding: str = "") -> None:
+        await body(key, seconds)
+
+    if without != "limited":
+
+        @often("limited", LIMIT)
+        async def limited(key: str, seconds: float) -> None:
+            await body(key, seconds)
+
+    @often("exits")
+    async def exits(key: str) -> None:
+        ledger.write("start", key)
+        os._exit(9)
+
+    @often("blocks")
+    async def blocks(key: str, seconds: float) -> None:
+        ledger.write("start", key)
+        job = current_job()
+        if job is not None and not job.crashes:
+            time.sleep(seconds)
+        ledger.write("end", key)
+
+    @often("ignores")
+    async def ignores(key: str, seconds: float) -> None:
+        ledger.write("start", key)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            try:
+                await asyncio.sleep(left)
+            except asyncio.CancelledError:
+                ledger.write("ignored", key)
+        ledger.write("end", key)
+
+    @tasks.task(name="fails_first", max_retries=5, backoff=lambda attempt: 0.5)
+    async def fails_first(key: str) -> None:
+        ledger.write("start", key)
+        job = current_job()
+        if job is not None and not job.retries:
+            raise RuntimeError("the first time")
+        ledger.write("end", key)
+
+    if period:
+
+        @tasks.task(name="ticks", periodicity=timedelta(seconds=period))
+        async def ticks() -> None:
+            job = current_job()
+            ledger.write("start", job.id if job is not None else "?")
+
+    return tasks
+
+
+def hear(ledger: Ledger) -> None:
+    """Write how runs end, and when the workers do."""
+
+    @signals.job_finished.connect
+    def finished(namespace: str, job: Any, err: Any, **kwargs: Any) -> None:
+        ledger.write("finished", job.args[0] if job.args else job.id, type(err).__name__)
+
+    @signals.worker_started.connect
+    def up(namespace: str, **kwargs: Any) -> None:
+        ledger.write("up", "-")
+
+    @signals.worker_terminated.connect
+    def down(namespace: str, **kwargs: Any) -> None:
+        ledger.write("down", "-")
+
+
+def main() -> None:
+    """Run workers until a signal, or until the queue is empty."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("namespace")
+    parser.add_argument("ledger", type=Path)
+    parser.add_argument("--lease", type=float, default=1.0)
+    parser.add_argument("--number", type=int, default=5)
+    parser.add_argument("--shutdown-timeout", type=float, default=25.0)
+    parser.add_argument("--period", type=float, default=0.0)
+    parser.add_argument("--clock", type=float, default=0.0)
+    parser.add_argument("--without", default="")
+    parser.add_argument("--until-empty", action="store_true")
+    options = parser.parse_args()
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s")
+    if options.clock:
+        right = time.time
+        time.time = lambda: right() + options.clock
+    ledger = Ledger(options.ledger)
+    hear(ledger)
+    engine = Engine(RedisBroker(options.url, lease=options.lease), options.namespace)
+    engine.attach_tasks(faulty_tasks(ledger, without=options.without, period=options.period))
+
+    async def run() -> None:
+        async with engine:
+            await engine.start_workers(
+                options.number,
+                shutdown_timeout=options.shutdown_timeout,
+                stop_when_queue_empty=options.until_empty,
+            )
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""A TCP proxy before a real server, which does harm: it cuts, delays, swallows and loses answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+Loses = Callable[[bytes, int], bool]
+"""Is the answer lost of a call with this script or command, which is the n-th of them?"""
+
+
+class _Pair:
+    """One client's connection, and the proxy's to the server for it."""
+
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        self.client = client
+        self.server = server
+        self.swallows = False
+
+    def cut(self) -> None:
+        self.client.transport.abort()
+        self.server.transport.abort()
+
+
+class Proxy:
+    """Listens at a port of its own, in the running event loop, and passes on what it hears."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._server: asyncio.Server | None = None
+        self._pairs: set[_Pair] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._names: dict[bytes, bytes] = {}
+        self._loses: Loses | None = None
+        self.port = 0
+        self.delay = 0.0
+        """Seconds that every answer takes longer."""
+        self.is_black_hole = False
+        """Nothing passes, in either direction, and nothing is closed."""
+        self.calls: Counter[bytes] = Counter()
+        """How often each command or script was called."""
+        self.lost: Counter[bytes] = Counter()
+        """How many answers to it were lost."""
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def connections(self) -> int:
+        return len(self._pairs)
+
+    def lose_answers(self, loses: Loses | None, names: dict[str, str] | None = None) -> None:
+        """Have the server carry out the calls chosen, lose their answers, and cut the connections.
+
+        ``names`` tells the names of scripts by their SHA-1, so that ``loses`` hears of ``enqueue``, and
+        not of ``EVALSHA``.
+        """
+        self._loses = loses
+        if names is not None:
+            self._names = {sha.encode(): name.encode() for sha, name in names.items()}
+
+    def cut(self) -> None:
+        """Reset every connection; new ones are taken."""
+        for pair in list(self._pairs):
+            pair.cut()
+
+    def half_close(self) -> None:
+        """Have the clients hear that nothing more will come, while what they send still is taken."""
+        for pair in self._pairs:
+            pair.swallows = True
+            with contextlib.suppress(OSError, RuntimeError):
+                pair.client.write_eof()
+
+    def refuse(self) -> None:
+        """Take no connections any more, and reset those that are there."""
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+
+    async def accept(self) -> None:
+        """Listen, at the same port as before if there was one."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def __aenter__(self) -> Self:
+        await self.accept()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.refuse()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            to_client.transport.abort()
+            return
+        except asyncio.CancelledError:
+            to_client.transport.abort()
+            raise
+        pair = _Pair(to_client, to_server)
+        self._pairs.add(pair)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._ask(pair, from_client))
+                tasks.create_task(self._answer(pair, from_server))
+        except* OSError:
+            pass
+        except* asyncio.CancelledError:
+            pass
+        finally:
+            pair.cut()
+            self._pairs.discard(pair)
+
+    async def _ask(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(1 << 16):
+            # Commands are sent one at a time, so that a command begins where data does after an answer.
+            name = self._name_of(data)
+            if name:
+                self.calls[name] += 1
+                if self._loses is not None and self._loses(name, self.calls[name]):
+                    self.lost[name] += 1
+                    pair.swallows = True
+            if not self.is_black_hole:
+                pair.server.write(data)
+                await pair.server.drain()
+        raise ConnectionResetError
+
+    async def _answer(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(1 << 16):
+            if pair.swallows:
+                raise ConnectionResetError
+            if self.delay:
+                await asyncio.sleep(self.delay)
+            if not self.is_black_hole:
+                pair.client.write(data)
+                await pair.client.drain()
+        raise ConnectionResetError
+
+    def _name_of(self, data: bytes) -> bytes:
+        words = data.split(b"\r\n", 6)
+        if not data.startswith(b"*") or len(words) < 3:
+            return b""
+        command = words[2].upper()
+        if command == b"EVALSHA" and len(words) > 4:
+            return self._names.get(words[4], words[4])
+        return command

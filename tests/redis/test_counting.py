@@ -1,0 +1,224 @@
+"""What work costs, counted in commands and connections by the server itself, never in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
+
+import pytest
+
+from aiospinach import Batch, Engine, RedisBroker
+from aiospinach.brokers.base import Exchanged, Settlement, Ticked
+from aiospinach.workers import listener
+
+from ..conftest import Heard
+from ..servers import Server
+from ..waiting import until
+from .conftest import Counts
+
+
+class CountingBroker(RedisBroker):
+    """Counts the calls of workers."""
+
+    def __init__(self, url: str, *, lease: float = 60.0) -> None:
+        super().__init__(url, lease=lease)
+        self.calls: Counter[str] = Counter()
+
+    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+        self.calls["exchange"] += 1
+        return await super().exchange(queue, settled, want)
+
+    async def tick(self, queue: str) -> Ticked:
+        self.calls["tick"] += 1
+        return await super().tick(queue)
+
+    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
+        self.calls["wait"] += 1
+        woken = await super().wait(queues, timeout)
+        self.calls["woken"] += woken is not None
+        return woken
+
+
+async def stored(engine: Engine, number: int, task: str = "job") -> None:
+    batch = Batch()
+    for _ in range(number):
+        batch.schedule(task)
+    await engine.schedule_batch(batch)
+
+
+async def test_a_large_batch_drains_in_few_trips_and_commands(
+    namespace: str, own_server: Server, heard: Heard
+) -> None:
+    broker = CountingBroker(own_server.unix_url)
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task(name="job")
+        async def job() -> None:
+            pass
+
+        await stored(engine, 1000)
+        with own_server.client() as client:
+            counts = Counts(client)
+            await engine.start_workers(100, stop_when_queue_empty=True)
+            commands = counts.by_name()
+    assert heard.count("job_finished") == 1000
+    assert broker.calls["exchange"] <= 12
+    assert sum(commands.values()) <= 500, commands
+
+
+@pytest.mark.parametrize("waiting", [0, 20_000])
+async def test_what_a_fetch_costs_does_not_depend_on_what_is_queued(
+    namespace: str, own_server: Server, waiting: int
+) -> None:
+    broker = RedisBroker(own_server.unix_url)
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task(name="job")
+        async def job() -> None:
+            pass
+
+        for _ in range(waiting // 10_000):
+            await stored(engine, 10_000)
+        await stored(engine, 10)
+        await broker.exchange("default", [], 0)
+        with own_server.client() as client:
+            counts = Counts(client)
+            assert len((await broker.exchange("default", [], 10)).leases) == 10
+            assert sum(counts.by_name().values()) <= 13, counts.by_name()
+
+
+async def test_one_worker_drains_with_one_exchange_a_job(
+    namespace: str, own_server: Server, heard: Heard
+) -> None:
+    broker = CountingBroker(own_server.unix_url)
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task(name="job")
+        async def job() -> None:
+            await asyncio.sleep(0)
+
+        await stored(engine, 200)
+        await engine.start_workers(1, stop_when_queue_empty=True)
+    assert heard.count("job_finished") == 200
+    assert broker.calls["exchange"] <= 200 + 3
+
+
+async def test_a_process_uses_three_connections_for_any_number_of_queues(
+    namespace: str, own_server: Server, heard: Heard
+) -> None:
+    queues = [f"queue-{number}" for number in range(30)]
+    async with Engine(RedisBroker(own_server.unix_url), namespace) as engine:
+        for queue in queues:
+
+            @engine.task(name=f"job-{queue}", queue=queue)
+            async def job() -> None:
+                pass
+
+        with own_server.client() as client:
+            await engine.start_workers(10, queues, block=False)
+            most = 0
+            for round_ in range(5):
+                await asyncio.gather(*(engine.schedule(f"job-{queue}") for queue in queues * 4))
+                finished = len(queues) * 4 * (round_ + 1)
+                await until(lambda: heard.count("job_finished") == finished)  # noqa: B023
+                most = max(most, len(client.client_list()) - 1)
+            assert most <= 3
+            await engine.stop_workers()
+            await engine._broker.aclose()
+            await until(lambda: len(client.client_list()) == 1)
+
+
+async def test_concurrent_callers_share_trips(namespace: str, own_server: Server) -> None:
+    async with Engine(RedisBroker(own_server.unix_url), namespace) as engine:
+
+        @engine.task
+        async def job(caller: int, number: int) -> None:
+            pass
+
+        async def caller(caller: int) -> list[str]:
+            return [(await job.schedule(caller, number)).id for number in range(20)]
+
+        with own_server.client() as client:
+            await job.schedule(0, 0)
+            counts = Counts(client)
+            ids = await asyncio.gather(*(caller(number) for number in range(32)))
+            commands = counts.by_name()
+            assert len({job_id for mine in ids for job_id in mine}) == 640
+            assert client.hlen(f"ais1:{{{namespace}:default}}:jobs") == 641
+        # All 32 go with one trip, or those of the first with one of their own: never one a job.
+        assert commands["evalsha"] <= 2 * 20 + 2
+        assert commands.get("eval", 0) == 0
+
+
+async def test_a_trip_carries_a_thousand_jobs_and_a_megabyte_at_most(
+    namespace: str, own_server: Server
+) -> None:
+    async with Engine(RedisBroker(own_server.unix_url), namespace) as engine:
+
+        @engine.task
+        async def job(text: str = "") -> None:
+            pass
+
+        with own_server.client() as client:
+            await job.schedule()
+            counts = Counts(client)
+            await asyncio.gather(*(job.schedule() for _ in range(2500)))
+            assert 3 <= counts.by_name()["evalsha"] <= 5
+            counts.start()
+            await asyncio.gather(*(job.schedule("x" * 200_000) for _ in range(20)))
+            assert 4 <= counts.by_name()["evalsha"] <= 6
+
+
+async def test_an_idle_worker_waits_looks_and_ticks_once_a_period(
+    namespace: str, own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "LISTEN_FOR", 0.25)  # for 5 s, as 3 s are for 60 s
+    broker = CountingBroker(own_server.unix_url, lease=3)
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task
+        async def job() -> None:
+            pass
+
+        await engine.start_workers(5, block=False)
+        await until(lambda: broker.calls["wait"] >= 3)
+        broker.calls.clear()
+        await until(lambda: broker.calls["wait"] == 8)
+        calls = Counter(broker.calls)
+        await engine.stop_workers()
+    assert calls["exchange"] <= 8 + 1
+    # A renewal, every third period, wakes the keeper once more.
+    assert calls["tick"] <= 8 + 1 + 3, calls
+
+
+async def test_one_job_wakes_one_of_many_idle_workers(
+    namespace: str, own_server: Server, heard: Heard
+) -> None:
+    brokers = [CountingBroker(own_server.unix_url) for _ in range(20)]
+    async with AsyncExitStack() as stack:
+        engines = [await stack.enter_async_context(Engine(broker, namespace)) for broker in brokers]
+        for engine in engines:
+
+            @engine.task(name="job")
+            async def job() -> None:
+                pass
+
+            await engine.start_workers(2, block=False)
+
+        def total(name: str) -> int:
+            return sum(broker.calls[name] for broker in brokers)
+
+        with own_server.client() as client:
+            await until(lambda: client.info("clients")["blocked_clients"] == 20)
+            await until(lambda: client.llen(f"ais1:{{{namespace}:default}}:wake") == 0)
+            for number in range(1, 11):
+                woken = total("woken")
+                counts = Counts(client)
+                await engines[0].schedule("job")
+                await until(lambda: heard.count("job_finished") == number)  # noqa: B023
+                await until(lambda: client.info("clients")["blocked_clients"] == 20)
+                assert total("woken") - woken == 1
+                # The job is stored, fetched and settled, and one worker ticks.
+                assert counts.by_name()["evalsha"] <= 1 + 3 + 1, counts.by_name()

@@ -1,0 +1,243 @@
+"""What a server can refuse: each refusal says where it happened and what to do, and none is a riddle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from aiospinach import BrokerError, BrokerUnavailable, Engine, RedisBroker
+
+from ..conftest import Heard
+from ..servers import Server, free_port
+from ..waiting import until
+
+LEAST = (
+    "-@all +@read +@write +@connection +eval +evalsha +script|load +time -@dangerous +info"
+    " ~ais1:{{{namespace}:* ~ais1:{{{namespace}}}:*"
+)
+"""What the documentation asks an administrator to allow."""
+
+
+@asynccontextmanager
+async def server_that_says(version: str, name: str = "redis") -> AsyncIterator[str]:
+    """The URL of a server that answers HELLO with this version, and anything else with OK."""
+    facts: list[str | int] = [
+        "server",
+        name,
+        "version",
+        version,
+        "proto",
+        3,
+        "id",
+        1,
+        "mode",
+        "standalone",
+        "role",
+        "master",
+    ]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            if b"HELLO" in data.upper():
+                answer = f"%{len(facts) // 2}\r\n"
+                for fact in facts:
+                    answer += f":{fact}\r\n" if isinstance(fact, int) else f"${len(fact)}\r\n{fact}\r\n"
+                writer.write(answer.encode())
+            elif b"INFO" in data.upper():
+                writer.write(b"$29\r\nmaxmemory_policy:noeviction\r\n\r\n")
+            else:
+                writer.write(b"+OK\r\n" * data.count(b"*"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    server.close()
+
+
+@pytest.mark.parametrize("version", ["6.2.0", "6.0.16", "5.0"])
+async def test_an_old_server_is_refused(namespace: str, version: str) -> None:
+    async with server_that_says(version) as url:
+        broker = RedisBroker(url)
+        with pytest.raises(
+            BrokerError, match=rf"is Redis {version}, and aiospinach needs Redis 7\.0"
+        ) as caught:
+            await broker.open(namespace)
+        assert not isinstance(caught.value, BrokerUnavailable)
+        assert url in str(caught.value)
+        with pytest.raises(BrokerError, match="needs Redis"):  # it is not forgotten
+            await broker.open(namespace)
+        await broker.aclose()
+
+
+@pytest.mark.parametrize(("version", "name"), [("7.0.0", "redis"), ("8.2.1", "redis"), ("7.2.4", "valkey")])
+async def test_a_new_server_is_taken(namespace: str, version: str, name: str) -> None:
+    async with server_that_says(version, name) as url:
+        broker = RedisBroker(url)
+        await broker.open(namespace)
+        await broker.aclose()
+
+
+async def test_a_refused_connection_names_the_place_and_the_remedy(namespace: str) -> None:
+    port = free_port()
+    engine = Engine(RedisBroker(f"redis://127.0.0.1:{port}"), namespace)
+
+    @engine.task
+    def job() -> None:
+        pass
+
+    for call in (job.schedule, engine.start_workers, engine.__aenter__):
+        with pytest.raises(BrokerUnavailable, match=rf"127\.0\.0\.1:{port}/0 .*is it running") as caught:
+            await call()
+        assert isinstance(caught.value.__cause__, Exception)
+
+
+async def test_a_socket_that_is_not_there_is_named(namespace: str) -> None:
+    with pytest.raises(BrokerUnavailable, match="unix:///nowhere/s does not answer"):
+        await RedisBroker("unix:///nowhere/s").open(namespace)
+
+
+@pytest.mark.parametrize("user", ["", "nobody"])
+async def test_a_wrong_password_is_a_clear_error(namespace: str, user: str) -> None:
+    server = Server("--requirepass", "right").start()
+    try:
+        for credentials in (f"{user}:wrong@", ""):
+            broker = RedisBroker(f"redis://{credentials}127.0.0.1:{server.port}")
+            with pytest.raises(BrokerError, match="check user, password and ACL") as caught:
+                await broker.open(namespace)
+            assert not isinstance(caught.value, BrokerUnavailable)
+            assert "wrong" not in str(caught.value)
+            await broker.aclose()
+    finally:
+        server.close()
+
+
+async def test_a_database_that_is_not_there_is_a_clear_error(namespace: str, own_server: Server) -> None:
+    broker = RedisBroker(f"redis://127.0.0.1:{own_server.port}/99")
+    with pytest.raises(BrokerError, match=r"/99 refuses a call: .*out of range") as caught:
+        await broker.open(namespace)
+    assert not isinstance(caught.value, BrokerUnavailable)
+    await broker.aclose()
+
+
+@pytest.mark.parametrize("missing", ["-evalsha -eval", "-lrange", "-zadd", "-time", "-blpop"])
+async def test_a_command_that_an_acl_denies_is_a_clear_error_and_workers_stay_up(
+    namespace: str, own_server: Server, heard: Heard, caplog: pytest.LogCaptureFixture, missing: str
+) -> None:
+    with own_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all")
+        broker = RedisBroker(f"redis://app:pw@127.0.0.1:{own_server.port}", lease=2)
+        async with Engine(broker, namespace) as engine:
+
+            @engine.task
+            def job() -> None:
+                pass
+
+            async def use_it_all() -> None:
+                await job.schedule()
+                await broker.exchange("default", [], 1)
+                await broker.tick("default")
+                await broker.register("default", {}, {"beat": broker.now() + 60_000})
+
+            await engine.start_workers(1, block=False)
+            client.execute_command("ACL", "SETUSER", "app", *missing.split())
+            if missing != "-blpop":
+                with pytest.raises(BrokerError) as caught:
+                    await use_it_all()
+                assert not isinstance(caught.value, BrokerUnavailable)
+                assert f"127.0.0.1:{own_server.port}" in str(caught.value)
+            else:
+                with pytest.raises(BrokerError, match="check user, password and ACL"):
+                    await broker.wait(["default"], 0.01)
+            client.execute_command("ACL", "SETUSER", "app", "+@all")
+            await job.schedule()
+            await until(lambda: heard.count("job_finished"), timeout=20)
+            await engine.stop_workers()
+    assert not [r for r in caplog.records if r.levelno == logging.CRITICAL]
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+async def test_a_policy_that_may_drop_jobs_is_warned_of_once(
+    namespace: str, own_server: Server, caplog: pytest.LogCaptureFixture, policy: str
+) -> None:
+    with own_server.client() as client:
+        client.config_set("maxmemory-policy", policy)
+    broker = RedisBroker(own_server.unix_url)
+    await broker.open(namespace)
+    await broker.open(namespace)
+    await broker.aclose()
+    [record] = [r for r in caplog.records if r.name == "aiospinach.broker"]
+    assert record.levelname == "WARNING"
+    assert policy in record.getMessage()
+    assert "noeviction" in record.getMessage()
+
+
+async def test_the_policy_is_not_asked_for_where_info_is_denied(
+    namespace: str, own_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with own_server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-info")
+    broker = RedisBroker(f"redis://app:pw@127.0.0.1:{own_server.port}")
+    await broker.open(namespace)
+    await broker.aclose()
+    assert [r for r in caplog.records if r.name == "aiospinach.broker"] == []
+
+
+async def test_the_right_policy_is_not_worth_a_word(
+    namespace: str, own_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = RedisBroker(own_server.unix_url)
+    await broker.open(namespace)
+    await broker.aclose()
+    assert [r for r in caplog.records if r.name == "aiospinach.broker"] == []
+
+
+async def test_the_least_privileged_user_runs_jobs_from_end_to_end(
+    namespace: str, own_server: Server, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    with own_server.client() as client:
+        rules = LEAST.format(namespace=namespace).split()
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", *rules)
+        client.execute_command("ACL", "LOG", "RESET")
+        broker = RedisBroker(f"redis://app:pw@127.0.0.1:{own_server.port}", lease=2)
+        async with Engine(broker, namespace) as engine:
+            renewed = asyncio.Event()
+
+            @engine.task(max_retries=1, backoff=lambda attempt: 0.01)
+            async def flaky(number: int) -> None:
+                if number == 0 and heard.count("job_schedule_retry") == 0:
+                    raise ValueError
+
+            @engine.task(max_concurrency=1)
+            async def limited() -> None:
+                await renewed.wait()
+
+            @engine.task
+            async def failing() -> None:
+                raise ValueError
+
+            await engine.start_workers(4, block=False)
+            for number in range(10):
+                await flaky.schedule(number)
+            await limited.schedule()
+            dead = await failing.schedule()
+            queued = await limited.schedule()
+            await until(lambda: heard.count("job_finished") == 12)
+            assert await engine.cancel(queued)
+            await broker.renew("default", [])
+            await until(lambda: heard.count("job_failed"))
+            assert [d.job.id async for d in engine.dead_jobs()] == [dead.id]
+            assert await engine.requeue(dead)
+            await until(lambda: heard.count("job_failed") == 2)
+            assert await engine.discard(dead)
+            renewed.set()
+            await engine.stop_workers()
+            counts = await broker.counts("default")
+            assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
+            await broker.flush("default")
+        assert client.execute_command("ACL", "LOG") == []
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR and r.name != "aiospinach"]

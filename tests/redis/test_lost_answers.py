@@ -1,0 +1,414 @@
+"""Answers that never come: every call may be repeated, and no job is lost or run twice by that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from aiospinach import (
+    Batch,
+    BatchPartlyStored,
+    BrokerUnavailable,
+    Engine,
+    EnqueueUncertain,
+    Job,
+    JobStatus,
+    RedisBroker,
+)
+from aiospinach.brokers.base import Envelope
+from aiospinach.brokers.connecting import Channel
+from aiospinach.exceptions import JobIdInUse
+
+from ..brokers_under_test import shared_server
+from ..conftest import Heard
+from ..waiting import until
+from .conftest import key, keys_of
+from .proxy import Proxy
+
+KINDS = ["enqueue", "exchange", "tick", "renew", "fire", "register"]
+SETTLED = {"limits", "periodic", "dedup:0", "dedup:1", "wake"}
+"""What remains of a queue that is drained, but for its sessions."""
+
+
+def every(number: int, *kinds: str) -> Any:
+    """Lose the answer of every so many calls of these kinds."""
+    names = {kind.encode() for kind in kinds}
+    return lambda name, count: name in names and count % number == 0
+
+
+def names_in(answer: Any) -> list[str]:
+    return [name.decode() for name in answer]
+
+
+def live(plain: redis.Redis, namespace: str, queue: str = "default") -> int:
+    stored: int = plain.hlen(key(namespace, "jobs", queue))
+    return stored
+
+
+@pytest.mark.parametrize("kinds", [*([kind] for kind in KINDS), KINDS], ids="-".join)
+async def test_no_job_is_lost_or_doubled_when_answers_are(
+    namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis, kinds: list[str]
+) -> None:
+    ran: Counter[int] = Counter()
+    broker = RedisBroker(proxy.url, lease=3, enqueue_timeout=20)
+    end = asyncio.Event()
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task
+        async def job(number: int) -> None:
+            ran[number] += 1
+            if number == 0:  # long enough to be renewed
+                await end.wait()
+
+        @engine.task(name="beat", periodicity=timedelta(seconds=1))
+        async def beat() -> None:
+            pass
+
+        await engine.start_workers(20, block=False)
+        proxy.lose_answers(every(3, *kinds))
+        if "register" in kinds:
+            proxy.lose_answers(every(1, "register"))
+            engine._pool.keeper.register_again()  # type: ignore[union-attr]
+            await until(lambda: proxy.lost[b"register"] >= 1)
+            proxy.lose_answers(every(3, *kinds))
+        jobs: list[Job] = []
+        for first in range(0, 500, 25):
+            jobs += await asyncio.gather(*(job.schedule(number) for number in range(first, first + 25)))
+        assert all(job.status is JobStatus.QUEUED for job in jobs)
+        await until(lambda: len(ran) == 500 and proxy.lost, timeout=30)
+        for kind in kinds:
+            await until(lambda: proxy.lost[kind.encode()] >= 1, kind, timeout=30)  # noqa: B023
+        end.set()
+        proxy.lose_answers(None)
+        await engine.stop_workers()
+        beats = [kwargs["job"].id for name, kwargs in heard if name == "job_started"]
+        beats = [job_id for job_id in beats if job_id.startswith("beat@")]
+    assert ran == Counter(dict.fromkeys(range(500), 1))
+    assert len(beats) == len(set(beats))
+    assert plain.zcard(key(namespace, "leases")) == 0
+    assert plain.zcard(key(namespace, "dead")) == 0
+    scheduled = [kwargs["job"].id for name, kwargs in heard if name == "job_scheduled"]
+    assert Counter(job_id for job_id in scheduled if not job_id.startswith("beat@")) == Counter(
+        job.id for job in jobs
+    )
+    left = {name for name in keys_of(plain, namespace) if not name.startswith("sess:")}
+    assert left <= SETTLED | {"jobs", "ready"}  # a last beat may wait
+    assert live(plain, namespace) <= 1
+
+
+# A caller who was not told.
+
+
+async def test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once(
+    namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
+) -> None:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace) as engine:
+
+        @engine.task
+        async def job(number: int) -> None:
+            pass
+
+        proxy.lose_answers(every(1, "enqueue"))
+        with pytest.raises(EnqueueUncertain, match="retry") as caught:
+            await job.schedule(1)
+        assert live(plain, namespace) == 1
+        assert heard.count("job_scheduled") == 0
+        with pytest.raises(EnqueueUncertain) as again:
+            await caught.value.retry()
+        proxy.lose_answers(None)
+        stored = await again.value.retry()
+        assert isinstance(stored, Job)
+        assert (stored.status, stored.args, stored.task_name) == (JobStatus.QUEUED, (1,), job.name)
+        assert plain.hkeys(key(namespace, "jobs")) == [stored.id.encode()]
+        assert plain.lrange(key(namespace, "ready"), 0, -1) == [stored.id.encode()]
+        assert [kwargs["job"] for _, kwargs in heard] == [stored]
+
+
+async def test_a_call_that_never_reached_the_server_is_stored_by_its_retry(
+    namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
+) -> None:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace) as engine:
+
+        @engine.task
+        async def job() -> None:
+            pass
+
+        proxy.is_black_hole = True
+        with pytest.raises(EnqueueUncertain) as caught:
+            await job.schedule()
+        proxy.is_black_hole = False
+        assert live(plain, namespace) == 0
+        stored = await caught.value.retry()
+        assert plain.hkeys(key(namespace, "jobs")) == [stored.id.encode()]
+        assert heard.count("job_scheduled") == 1
+
+
+async def test_the_retry_for_a_duplicate_says_so(
+    namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
+) -> None:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=0.1), namespace) as engine:
+
+        @engine.task
+        async def job() -> None:
+            pass
+
+        await job.options(id="mine").schedule()
+        proxy.lose_answers(every(1, "enqueue"))
+        with pytest.raises(EnqueueUncertain) as caught:
+            await job.options(id="mine").schedule()
+        proxy.lose_answers(None)
+        assert (await caught.value.retry()).status is JobStatus.NOT_SET
+        assert heard.count("job_scheduled") == 1
+        assert live(plain, namespace) == 1
+
+
+async def test_each_caller_of_a_shared_trip_can_retry(
+    namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
+) -> None:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=1.5), namespace) as engine:
+
+        @engine.task
+        async def job(number: int) -> None:
+            pass
+
+        await engine._broker.open(namespace)
+        proxy.lose_answers(every(1, "enqueue"))
+        errors = await asyncio.gather(*(job.schedule(n) for n in range(30)), return_exceptions=True)
+        proxy.lose_answers(None)
+        retries = []
+        for error in errors:
+            assert isinstance(error, EnqueueUncertain)
+            retries.append(error.retry())
+        jobs: list[Job] = await asyncio.gather(*retries)
+        assert [job.args for job in jobs] == [(number,) for number in range(30)]
+        assert {job.status for job in jobs} == {JobStatus.QUEUED}
+        assert set(plain.hkeys(key(namespace, "jobs"))) == {job.id.encode() for job in jobs}
+        assert heard.count("job_scheduled") == 30
+
+
+async def test_the_retry_of_a_batch_stores_the_rest_of_it(
+    namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
+) -> None:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace) as engine:
+        for queue in "abc":
+
+            @engine.task(name=queue, queue=queue)
+            async def job(number: int) -> None:
+                pass
+
+        batch = Batch()
+        for number in range(9):
+            batch.schedule("abc"[number % 3], number)
+        await engine._broker.open(namespace)
+        proxy.lose_answers(lambda name, count: name == b"enqueue" and count >= 2)
+        await engine.schedule("c", 100)
+        with pytest.raises(EnqueueUncertain) as first:
+            await engine.schedule_batch(batch)
+        proxy.lose_answers(lambda name, count: name == b"enqueue" and count > proxy_count + 1)
+        proxy_count = proxy.calls[b"enqueue"]
+        with pytest.raises(BatchPartlyStored) as partly:
+            await first.value.retry()
+        assert [job.queue for job in partly.value.stored] == ["a"] * 3
+        cause = partly.value.__cause__
+        assert isinstance(cause, EnqueueUncertain)
+        proxy.lose_answers(None)
+        jobs = await cause.retry()
+        assert [job.args for job in jobs] == [(number,) for number in range(9)]
+        assert [live(plain, namespace, queue) for queue in "abc"] == [3, 3, 4]
+        told = Counter(kwargs["job"].id for _, kwargs in heard)
+        assert len(told) == 10
+        assert set(told.values()) == {1}
+
+
+async def test_nothing_was_stored_where_no_connection_was_made(
+    namespace: str, proxy: Proxy, plain: redis.Redis
+) -> None:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace) as engine:
+
+        @engine.task
+        async def job() -> None:
+            pass
+
+        proxy.refuse()
+        with pytest.raises(BrokerUnavailable):  # never connected
+            await RedisBroker(proxy.url).open(namespace)
+        with pytest.raises(BrokerUnavailable):  # the connection that was there is found to be gone
+            await engine.cancel("any")
+        with pytest.raises(BrokerUnavailable):
+            await job.schedule()
+        await proxy.accept()
+        await job.schedule()
+        assert live(plain, namespace) == 1
+
+
+async def test_a_refusal_after_a_lost_answer_leaves_it_uncertain(
+    namespace: str, proxy: Proxy, plain: redis.Redis
+) -> None:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=20), namespace) as engine:
+
+        @engine.task
+        async def job() -> None:
+            pass
+
+        plain.acl_setuser(namespace, enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"])
+        place = engine._broker._place  # type: ignore[attr-defined]
+        place._settings |= {"username": namespace, "password": "pw"}
+
+        def lose_and_deny(name: bytes, number: int) -> bool:
+            return name == b"enqueue" and number == 1
+
+        await engine._broker.aclose()
+        proxy.lose_answers(lose_and_deny)
+        scheduling = asyncio.create_task(job.schedule())
+        await until(lambda: proxy.lost[b"enqueue"])
+        await until(lambda: live(plain, namespace) == 1)
+        plain.acl_setuser(namespace, enabled=True, commands=["-evalsha"])
+        with pytest.raises(EnqueueUncertain) as caught:
+            await scheduling
+        plain.acl_setuser(namespace, enabled=True, commands=["+evalsha"])
+        await caught.value.retry()
+        assert live(plain, namespace) == 1
+        plain.acl_deluser(namespace)
+
+
+# Company.
+
+
+async def test_a_server_that_forgets_the_scripts_under_load_loses_nothing(
+    namespace: str, heard: Heard, own_server: Any
+) -> None:
+    ran: Counter[int] = Counter()
+    async with Engine(RedisBroker(own_server.unix_url), namespace) as engine:
+
+        @engine.task
+        async def job(number: int) -> None:
+            ran[number] += 1
+
+        await engine.start_workers(10, block=False)
+        with own_server.client() as client:
+            for first in range(0, 500, 10):
+                client.script_flush()
+                await asyncio.gather(*(job.schedule(number) for number in range(first, first + 10)))
+            await until(lambda: heard.count("job_finished") == 500)
+            await engine.stop_workers()
+    assert ran == Counter(dict.fromkeys(range(500), 1))
+
+
+async def test_an_id_in_use_refuses_no_other_caller_of_the_trip(
+    namespace: str, proxy: Proxy, plain: redis.Redis
+) -> None:
+    async with Engine(RedisBroker(proxy.url), namespace) as engine:
+
+        @engine.task
+        async def job(number: int) -> None:
+            pass
+
+        await engine.cancel(await job.options(id="taken").schedule(0))
+        before = proxy.calls[b"enqueue"]
+        answers = await asyncio.gather(
+            *(job.options(id="taken" if n == 7 else f"id-{n}").schedule(n) for n in range(20)),
+            return_exceptions=True,
+        )
+        assert proxy.calls[b"enqueue"] - before >= 2
+        assert isinstance(answers.pop(7), JobIdInUse)
+        assert all(isinstance(answer, Job) for answer in answers)
+        assert plain.llen(key(namespace, "ready")) == 20  # and the tombstone
+
+
+@pytest.mark.parametrize("company", [1, 4])
+async def test_a_cancelled_schedule_is_stored_once_at_most_and_a_returned_one_once(
+    namespace: str, plain: redis.Redis, company: int
+) -> None:
+    async with Engine(RedisBroker(shared_server().unix_url), namespace) as engine:
+
+        @engine.task
+        async def job(number: int) -> None:
+            pass
+
+        await job.options(id="first").schedule(0)
+        connected = len(plain.client_list())
+        returned, cancelled = {"first"}, set()
+        for number in range(500 // company):
+            names = [f"{number}-{mine}" for mine in range(company)]
+            calls = [asyncio.create_task(job.options(id=name).schedule(0)) for name in names]
+            for _ in range(number % 25):
+                await asyncio.sleep(0)
+            calls[0].cancel()
+            for name, result in zip(names, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+                if isinstance(result, asyncio.CancelledError):
+                    cancelled.add(name)
+                else:
+                    assert isinstance(result, Job)
+                    assert (result.id, result.status) == (name, JobStatus.QUEUED)
+                    returned.add(name)
+        await job.options(id="last").schedule(0)  # travels after all the others
+        returned.add("last")
+        assert len(plain.client_list()) == connected
+        stored = names_in(plain.lrange(key(namespace, "ready"), 0, -1))
+        assert cancelled
+        assert set(Counter(stored).values()) == {1}
+        assert returned <= set(stored) <= returned | cancelled
+        assert set(names_in(plain.hkeys(key(namespace, "jobs")))) == set(stored)
+
+
+async def test_a_cancelled_call_with_a_token_is_stored_once_by_its_repeat(
+    namespace: str, proxy: Proxy, plain: redis.Redis
+) -> None:
+    broker = RedisBroker(proxy.url)
+    await broker.open(namespace)
+    proxy.delay = 0.05
+    jobs = [Envelope(f"job-{number}", "job", b"[[],{}]") for number in range(3)]
+    call = asyncio.create_task(broker.enqueue("default", jobs, token="mine"))
+    await until(lambda: live(plain, namespace) == 3)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await broker.enqueue("default", jobs, token="mine") == [True] * 3
+    assert plain.llen(key(namespace, "ready")) == 3
+    await broker.aclose()
+
+
+# Connections that end, or pretend to live.
+
+
+@pytest.mark.parametrize("harm", ["cut", "half_close", "black_hole", "delay"])
+async def test_workers_outlive_what_happens_to_their_connections(
+    namespace: str, heard: Heard, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    defaults: Any = Channel.call.__kwdefaults__
+    monkeypatch.setitem(defaults, "timeout", 0.3)  # of 10 s
+    monkeypatch.setattr("aiospinach.brokers.connecting.WATCHDOG", 0.2)
+    monkeypatch.setattr("aiospinach.workers.listener.LISTEN_FOR", 0.2)
+    ran: Counter[int] = Counter()
+    async with Engine(RedisBroker(proxy.url, lease=10), namespace) as engine:
+
+        @engine.task
+        async def job(number: int) -> None:
+            ran[number] += 1
+
+        async def broker_down() -> None:
+            with pytest.raises(BrokerUnavailable):
+                await engine.cancel("any")
+
+        await engine.start_workers(4, block=False)
+        for round_ in range(3):
+            scheduling = [asyncio.create_task(job.schedule(round_ * 10 + n)) for n in range(10)]
+            await until(lambda: ran)
+            if harm == "black_hole":
+                proxy.is_black_hole = True
+                await asyncio.gather(*(broker_down() for _ in range(2)))
+                proxy.is_black_hole = False
+            elif harm == "delay":
+                proxy.delay = 0.05
+            else:
+                getattr(proxy, harm)()
+            await asyncio.gather(*scheduling)
+        await until(lambda: heard.count("job_finished") == 30, show=lambda: heard.count("job_finished"))
+        proxy.delay = 0
+        await engine.stop_workers()
+    assert ran == Counter(dict.fromkeys(range(30), 1))

@@ -1,0 +1,43 @@
+"""Engines on every broker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from aiospinach import Broker, Engine
+
+from ..brokers_under_test import BROKERS, MakeBroker
+
+
+@pytest.fixture(params=BROKERS)
+def make_broker(request: pytest.FixtureRequest) -> MakeBroker:
+    """Makes a broker of one kind."""
+    make: MakeBroker = request.param
+    return make
+
+
+@pytest.fixture
+def broker(make_broker: MakeBroker) -> Broker:
+    return make_broker()
+
+
+@pytest.fixture
+async def engine(broker: Broker, namespace: str) -> AsyncIterator[Engine]:
+    """An engine on ``broker``; its workers are stopped after the test."""
+    async with Engine(broker, namespace) as engine:
+        yield engine
+
+
+@pytest.fixture
+def hasty_broker(make_broker: MakeBroker) -> Broker:
+    """A broker whose leases are short, so that lost jobs are found soon."""
+    return make_broker(lease=0.2)
+
+
+@pytest.fixture
+async def hasty(hasty_broker: Broker, namespace: str) -> AsyncIterator[Engine]:
+    """An engine on ``hasty_broker``."""
+    async with Engine(hasty_broker, namespace) as engine:
+        yield engine

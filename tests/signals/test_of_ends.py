@@ -1,0 +1,239 @@
+"""Each job_started has its one job_finished, whatever ends the run, on every broker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aiospinach import (
+    Broker,
+    BrokerUnavailable,
+    Engine,
+    Interrupted,
+    JobStatus,
+    LeaseLost,
+    WorkerLost,
+    current_job,
+    signals,
+)
+
+from ..conftest import Heard
+from ..waiting import until
+
+QUEUE = "default"
+MakeBroker = Callable[..., Broker]
+
+
+async def test_a_job_that_the_end_of_the_workers_interrupts_is_released(
+    engine: Engine, broker: Broker, heard: Heard
+) -> None:
+    @engine.task(max_retries=3)
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    job = await hangs.schedule()
+    await engine.start_workers(block=False, shutdown_timeout=0)
+    await until(lambda: heard.count("job_started"))
+    await engine.stop_workers()
+    assert heard.names() == [
+        "job_scheduled",
+        "worker_started",
+        "job_started",
+        "job_finished",
+        "worker_terminated",
+    ]
+    finished = heard.last("job_finished")
+    assert finished["job"] == job
+    assert finished["job"].status is JobStatus.QUEUED
+    assert finished["job"].retries == 0
+    assert isinstance(finished["err"], Interrupted)
+    assert (await broker.counts(QUEUE)).ready == 1
+
+
+async def test_an_at_most_once_job_that_the_end_of_the_workers_interrupts_has_failed(
+    engine: Engine, heard: Heard
+) -> None:
+    @engine.task
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    job = await hangs.schedule()
+    await engine.start_workers(block=False, shutdown_timeout=0)
+    await until(lambda: heard.count("job_started"))
+    await engine.stop_workers()
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_failed", "job_finished"]
+    assert isinstance(heard.last("job_failed")["err"], Interrupted)
+
+
+async def test_a_body_that_ignores_the_end_of_the_workers_is_said_to_be_finished_in_its_context(
+    engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiospinach.workers.pool.INTERRUPT_GRACE", 0.05)
+    release = asyncio.Event()
+    seen: list[object] = []
+
+    @engine.task(max_retries=1)
+    async def stubborn() -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    @signals.job_finished.connect_via(engine.namespace)
+    def plain(namespace: str, **kwargs: Any) -> None:
+        seen.append(current_job())
+
+    @signals.job_finished.connect_via(engine.namespace)
+    async def asynchronous(namespace: str, **kwargs: Any) -> None:
+        seen.append(current_job())
+
+    job = await stubborn.schedule()
+    await engine.start_workers(block=False, shutdown_timeout=0)
+    await until(lambda: heard.count("job_started"))
+    await engine.stop_workers()
+    names = heard.names()
+    release.set()
+    assert names[-3:] == ["job_started", "job_finished", "worker_terminated"]
+    assert isinstance(heard.last("job_finished")["err"], Interrupted)
+    assert seen == [job, job]
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+    assert heard.names() == names
+
+
+async def test_a_job_whose_lease_was_lost_is_finished_and_not_failed(
+    hasty: Engine, hasty_broker: Broker, heard: Heard
+) -> None:
+    begun = asyncio.Event()
+
+    @hasty.task(max_retries=3)
+    async def hangs() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    job = await hangs.schedule()
+    await hasty.start_workers(block=False)
+    await begun.wait()
+    await hasty_broker.flush(QUEUE)
+    await until(lambda: heard.count("job_finished"))
+    await hasty.stop_workers()
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
+    finished = heard.last("job_finished")
+    assert isinstance(finished["err"], LeaseLost)
+    assert finished["result"] is None
+    assert finished["job"].status is JobStatus.NOT_SET
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_run_that_hears_of_its_loss_when_it_settles_is_finished_and_not_failed(
+    engine: Engine, broker: Broker, heard: Heard, fails: bool
+) -> None:
+    @engine.task
+    async def body() -> str:
+        await broker.flush(QUEUE)
+        if fails:
+            raise ValueError("wrong")
+        return "lost"
+
+    job = await body.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
+    assert isinstance(heard.last("job_finished")["err"], LeaseLost)
+    assert heard.last("job_finished")["job"].status is JobStatus.NOT_SET
+
+
+async def test_a_job_that_no_renewal_reached_is_finished_and_the_finder_tells_the_rest(
+    hasty: Engine, hasty_broker: Broker, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*args: Any, **kwargs: Any) -> Any:
+        raise BrokerUnavailable("gone")
+
+    monkeypatch.setattr(hasty_broker, "renew", away)
+
+    @hasty.task
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    job = await hangs.schedule()
+    await hasty.start_workers(block=False)
+    await until(lambda: heard.count("job_finished"))
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
+    assert isinstance(heard.last("job_finished")["err"], LeaseLost)
+    monkeypatch.undo()
+    await until(lambda: heard.count("job_failed"))
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished", "job_failed"]
+    assert isinstance(heard.last("job_failed")["err"], WorkerLost)
+
+
+@pytest.mark.parametrize("blocks", [0.3, 0.05])
+async def test_a_body_that_blocks_the_event_loop_has_its_pair_all_the_same(
+    hasty: Engine, hasty_broker: Broker, heard: Heard, blocks: float
+) -> None:
+    @hasty.task
+    async def blocking() -> None:
+        time.sleep(blocks)
+        await asyncio.sleep(0)
+
+    jobs = [await blocking.schedule() for _ in range(3)]
+    await hasty.start_workers(stop_when_queue_empty=True)
+    for job in jobs:
+        names = heard.names(job.id)
+        assert names.count("job_started") == names.count("job_finished") == 1
+        assert names.index("job_started") < names.index("job_finished")
+
+
+async def test_while_the_broker_is_away_what_follows_the_settle_waits_for_it(
+    engine: Engine, broker: Broker, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+    exchange = broker.exchange
+
+    async def away(*args: Any, **kwargs: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        raise BrokerUnavailable("gone")
+
+    @engine.task
+    async def failing() -> None:
+        monkeypatch.setattr(broker, "exchange", away)
+        raise ValueError("wrong")
+
+    job = await failing.schedule()
+    await engine.start_workers(block=False)
+    await until(lambda: tries >= 2)
+    assert heard.names(job.id) == ["job_scheduled", "job_started"]
+    monkeypatch.setattr(broker, "exchange", exchange)
+    await until(lambda: heard.count("job_finished"))
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_failed", "job_finished"]
+    assert isinstance(heard.last("job_finished")["err"], ValueError)
+
+
+async def test_while_the_broker_is_away_what_follows_waits_for_the_fence(
+    engine: Engine, broker: Broker, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+    exchange = broker.exchange
+
+    async def away(*args: Any, **kwargs: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        raise BrokerUnavailable("gone")
+
+    @engine.task
+    async def failing() -> None:
+        monkeypatch.setattr(broker, "exchange", away)
+        raise ValueError("wrong")
+
+    job = await failing.schedule()
+    await engine.start_workers(block=False)
+    await until(lambda: tries >= 2)
+    await broker.flush(QUEUE)
+    assert heard.names(job.id) == ["job_scheduled", "job_started"]
+    monkeypatch.setattr(broker, "exchange", exchange)
+    await until(lambda: heard.count("job_finished"))
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
+    assert isinstance(heard.last("job_finished")["err"], LeaseLost)

@@ -1,0 +1,262 @@
+"""Signals come after what they tell of, and tell of the jobs of dead workers, on every broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aiospinach import (
+    Broker,
+    Engine,
+    Job,
+    JobStatus,
+    WorkerLost,
+    current_job,
+    signals,
+)
+
+from ..conftest import Heard
+from ..waiting import until
+
+QUEUE = "default"
+MakeBroker = Callable[..., Broker]
+
+
+async def cancel_oneself(engine: Engine) -> None:
+    job = current_job()
+    assert job is not None
+    assert await engine.cancel(job) is JobStatus.RUNNING
+    await asyncio.Event().wait()
+
+
+async def test_who_hears_job_failed_finds_the_job_among_the_dead(engine: Engine, broker: Broker) -> None:
+    seen: list[list[str]] = []
+
+    @signals.job_failed.connect_via(engine.namespace)
+    async def receiver(namespace: str, job: Job, **kwargs: Any) -> None:
+        seen.append([dead.job.id for dead in await broker.dead(QUEUE)])
+
+    @engine.task
+    async def failing() -> None:
+        raise ValueError("wrong")
+
+    job = await failing.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert seen == [[job.id]]
+
+
+async def test_who_hears_job_schedule_retry_finds_the_job_waiting(engine: Engine, broker: Broker) -> None:
+    seen: list[tuple[int, int]] = []
+
+    @signals.job_schedule_retry.connect_via(engine.namespace)
+    async def receiver(namespace: str, job: Job, **kwargs: Any) -> None:
+        counts = await broker.counts(QUEUE)
+        seen.append((counts.waiting, counts.running))
+
+    @engine.task(max_retries=1, backoff=lambda attempt: 3600)
+    async def failing() -> None:
+        raise ValueError("wrong")
+
+    await failing.schedule()
+    await engine.start_workers(block=False)
+    await until(lambda: seen)
+    assert seen == [(1, 0)]
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_who_hears_job_cancelled_or_job_finished_finds_the_job_gone(
+    engine: Engine, broker: Broker, cancels: bool
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    @signals.job_cancelled.connect_via(engine.namespace)
+    async def cancelled(namespace: str, **kwargs: Any) -> None:
+        seen.append(("cancelled", (await broker.counts(QUEUE)).running))
+
+    @signals.job_finished.connect_via(engine.namespace)
+    async def finished(namespace: str, **kwargs: Any) -> None:
+        seen.append(("finished", (await broker.counts(QUEUE)).running))
+
+    @engine.task
+    async def body() -> None:
+        if cancels:
+            await cancel_oneself(engine)
+
+    await body.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert seen == ([("cancelled", 0)] if cancels else []) + [("finished", 0)]
+
+
+async def die_with_the_next_job(broker: Broker) -> None:
+    """Take a job as a worker would that disappears then."""
+    exchanged = await broker.exchange(QUEUE, [], 1)
+    assert len(exchanged.leases) == 1
+
+
+async def test_an_at_most_once_job_of_a_dead_worker_has_failed_says_the_finder(
+    hasty: Engine, hasty_broker: Broker, heard: Heard
+) -> None:
+    @hasty.task
+    async def body() -> None:
+        raise AssertionError("it runs at most once")
+
+    job = await body.schedule()
+    await die_with_the_next_job(hasty_broker)
+    await hasty.start_workers(stop_when_queue_empty=True)
+    assert heard.names() == ["job_scheduled", "worker_started", "job_failed", "worker_terminated"]
+    assert heard.last("job_failed")["job"] == job
+    assert isinstance(heard.last("job_failed")["err"], WorkerLost)
+    [dead] = await hasty_broker.dead(QUEUE)
+    assert dead.job.id == job.id
+
+
+async def test_a_job_of_a_dead_worker_is_tried_again_says_the_finder(
+    hasty: Engine, hasty_broker: Broker, heard: Heard
+) -> None:
+    @hasty.task(max_retries=2)
+    async def body() -> str:
+        return "ran"
+
+    job = await body.schedule()
+    await die_with_the_next_job(hasty_broker)
+    await hasty.start_workers(stop_when_queue_empty=True)
+    names = heard.names(job.id)
+    assert sorted(names) == ["job_finished", "job_schedule_retry", "job_scheduled", "job_started"]
+    assert names[0] == "job_scheduled"
+    retry = heard.last("job_schedule_retry")
+    assert isinstance(retry["err"], WorkerLost)
+    assert retry["job"].crashes == 1
+    assert heard.last("job_finished")["result"] == "ran"
+
+
+async def test_a_job_that_killed_three_workers_has_failed_and_never_finished(
+    hasty: Engine, hasty_broker: Broker, heard: Heard
+) -> None:
+    @hasty.task(max_retries=10)
+    async def body() -> None:
+        raise AssertionError("only dead workers took it")
+
+    job = await body.schedule()
+    await die_with_the_next_job(hasty_broker)
+    found: list[Any] = []
+
+    async def expire() -> None:
+        while not found:
+            found.extend((await hasty_broker.tick(QUEUE)).expired)
+            await asyncio.sleep(0.005)
+
+    for _ in range(2):  # finders that die as well
+        found.clear()
+        await expire()
+    await hasty.start_workers(stop_when_queue_empty=True)
+    assert heard.names(job.id) == ["job_scheduled", "job_failed"]
+    failed = heard.last("job_failed")
+    assert isinstance(failed["err"], WorkerLost)
+    assert failed["job"].crashes == 3
+
+
+async def test_an_execution_here_is_started_and_finished_and_nothing_else(
+    engine: Engine, heard: Heard
+) -> None:
+    @engine.task(max_retries=3)
+    async def divide(a: int, b: int) -> float:
+        return a / b
+
+    assert await engine.execute(divide, 1, 2) == 0.5
+    with pytest.raises(ZeroDivisionError):
+        await engine.execute(divide, 1, 0)
+    assert heard.names() == ["job_started", "job_finished"] * 2
+    right, wrong = (kwargs for name, kwargs in heard if name == "job_finished")
+    assert right["job"].status is JobStatus.SUCCEEDED
+    assert right["result"] == 0.5
+    assert wrong["job"].status is JobStatus.FAILED
+    assert isinstance(wrong["err"], ZeroDivisionError)
+
+
+@pytest.mark.parametrize("moment", ["in a receiver", "in the body"])
+async def test_an_execution_here_that_is_cancelled_has_its_pair_as_well(
+    engine: Engine, heard: Heard, moment: str
+) -> None:
+    begun = asyncio.Event()
+
+    async def pause(here: str) -> None:
+        if moment == here:
+            begun.set()
+            await asyncio.sleep(0.02)
+
+    @signals.job_started.connect_via(engine.namespace)
+    async def receiver(namespace: str, **kwargs: Any) -> None:
+        await pause("in a receiver")
+
+    @engine.task
+    async def body() -> None:
+        await pause("in the body")
+
+    executing = asyncio.create_task(engine.execute(body))
+    await begun.wait()
+    executing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await executing
+    assert heard.names() == ["job_started", "job_finished"]
+    assert isinstance(heard.last("job_finished")["err"], asyncio.CancelledError)
+
+
+async def test_job_finished_of_one_job_may_overlap_job_started_of_the_next(engine: Engine) -> None:
+    order: list[str] = []
+    second_started = asyncio.Event()
+
+    @signals.job_started.connect_via(engine.namespace)
+    def started(namespace: str, job: Job, **kwargs: Any) -> None:
+        order.append(f"started {job.args[0]}")
+        if job.args[0] == 2:
+            second_started.set()
+
+    @signals.job_finished.connect_via(engine.namespace)
+    async def finished(namespace: str, job: Job, **kwargs: Any) -> None:
+        await second_started.wait()
+        order.append(f"finished {job.args[0]}")
+
+    @engine.task
+    async def body(number: int) -> None:
+        pass
+
+    await body.schedule(1)
+    await body.schedule(2)
+    await engine.start_workers(1, stop_when_queue_empty=True)
+    assert order == ["started 1", "started 2", "finished 1", "finished 2"]
+
+
+async def test_two_engines_of_one_process_tell_their_own_namespace(
+    make_broker: MakeBroker, namespace: str
+) -> None:
+    heard: list[tuple[str, str, object]] = []
+    anybody: list[str] = []
+    names = [f"{namespace}-shop", f"{namespace}-bank"]
+    engines = [Engine(make_broker(), name) for name in names]
+
+    def listen(name: str) -> None:
+        @signals.job_finished.connect_via(name)
+        async def receiver(sender: str, result: object, **kwargs: Any) -> None:
+            heard.append((name, sender, result))
+
+    for name in names:
+        listen(name)
+
+    @signals.job_finished.connect
+    async def everybody(sender: str, **kwargs: Any) -> None:
+        anybody.append(sender)
+
+    async def body() -> str:
+        job = current_job()
+        assert job is not None
+        return job.namespace
+
+    for engine in engines:
+        async with engine:
+            await engine.task(body).schedule()
+            await engine.start_workers(stop_when_queue_empty=True)
+    assert heard == [(name, name, name) for name in names]
+    assert anybody == names

@@ -1,0 +1,252 @@
+"""A batch is checked as it grows, bounded, and stored queue by queue, all or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from aiospinach import (
+    AiospinachError,
+    Batch,
+    BatchPartlyStored,
+    BatchTooLarge,
+    BrokerUnavailable,
+    Engine,
+    InvalidArguments,
+    InvalidValue,
+    JobIdInUse,
+    JobStatus,
+    MemoryBroker,
+    UnknownTask,
+)
+from aiospinach.batch import BYTES_LIMIT, JOBS_LIMIT
+from aiospinach.brokers.base import Counts, Envelope
+from aiospinach.codec import BODY_LIMIT
+
+from .conftest import Heard
+
+NOTHING = Counts(ready=0, running=0, waiting=0, dead=0)
+
+
+class Counting(MemoryBroker):
+    """Counts the calls of ``enqueue``, and refuses queues that are away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, int]] = []
+        self.away: set[str] = set()
+
+    async def enqueue(self, queue: str, jobs: Sequence[Envelope], *, token: str | None = None) -> list[bool]:
+        self.calls.append((queue, len(jobs)))
+        if queue in self.away:
+            raise BrokerUnavailable("the store is away")
+        return await super().enqueue(queue, jobs, token=token)
+
+
+@pytest.fixture
+def broker() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def engine(broker: Counting, namespace: str) -> Engine:
+    return Engine(broker, namespace)
+
+
+async def test_a_batch_is_stored_in_one_trip_for_each_queue_and_comes_back_in_its_order(
+    engine: Engine, broker: Counting
+) -> None:
+    @engine.task(queue="a")
+    async def first(number: int) -> None: ...
+
+    @engine.task(queue="b")
+    async def second(number: int) -> None: ...
+
+    batch = Batch()
+    for number in range(10):
+        batch.schedule(second if number % 3 else first, number)
+    jobs = await engine.schedule_batch(batch)
+    assert [job.args for job in jobs] == [(number,) for number in range(10)]
+    assert [job.queue for job in jobs] == [("b" if number % 3 else "a") for number in range(10)]
+    assert broker.calls == [("a", 4), ("b", 6)]
+
+
+async def test_the_jobs_of_a_batch_run_and_each_is_announced_once(engine: Engine, heard: Heard) -> None:
+    ran: list[int] = []
+
+    @engine.task(name="work")
+    async def work(number: int) -> None:
+        ran.append(number)
+
+    later = datetime.now(UTC) + timedelta(hours=1)
+    batch = Batch().schedule(work, 1).schedule("work", 2).schedule_at(work, later, 3)
+    batch.schedule_at("work", datetime(2001, 1, 1), 4)
+    jobs = await engine.schedule_batch(batch)
+    assert [job.status.name for job in jobs] == ["QUEUED", "QUEUED", "WAITING", "QUEUED"]
+    assert [kwargs["job"] for _, kwargs in heard] == jobs
+    await engine.start_workers(1, stop_when_queue_empty=True)
+    assert ran == [1, 2, 4]
+
+
+async def test_an_empty_batch_is_stored_without_a_trip(engine: Engine, broker: Counting) -> None:
+    assert await engine.schedule_batch(Batch()) == []
+    assert broker.calls == []
+
+
+async def test_a_duplicate_in_a_batch_says_so_and_the_others_are_stored(engine: Engine, heard: Heard) -> None:
+    @engine.task
+    async def work(number: int) -> None: ...
+
+    same = work.options(id="same")
+    jobs = await engine.schedule_batch(Batch().schedule(same, 1).schedule(work, 2).schedule(same, 3))
+    assert [job.status for job in jobs] == [JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.NOT_SET]
+    assert heard.count("job_scheduled") == 2
+
+
+def test_a_batch_tells_how_many_jobs_it_holds() -> None:
+    batch = Batch()
+    assert (len(batch), repr(batch)) == (0, "<Batch of 0 jobs>")
+    batch.schedule("a").schedule("b", 1)
+    assert (len(batch), repr(batch)) == (2, "<Batch of 2 jobs>")
+
+
+def test_arguments_are_checked_when_they_are_added_and_a_refused_call_changes_nothing(engine: Engine) -> None:
+    @engine.task
+    async def work(number: int) -> None: ...
+
+    batch = Batch().schedule(work, 1)
+    with pytest.raises(InvalidArguments, match="number"):
+        batch.schedule(work, "x")  # type: ignore[call-overload]
+    with pytest.raises(InvalidValue, match="1970"):
+        batch.schedule_at(work, datetime(1969, 1, 1), 1)
+    assert len(batch) == 1
+
+
+async def test_calls_by_name_are_checked_when_the_batch_is_stored_and_then_none_is(
+    engine: Engine, broker: Counting
+) -> None:
+    @engine.task(name="work")
+    async def work(number: int) -> None: ...
+
+    for batch, error in (
+        (Batch().schedule(work, 1).schedule("work", "x"), InvalidArguments),
+        (Batch().schedule(work, 1).schedule("unknown"), UnknownTask),
+        (Batch().schedule(work, 1).schedule("no such name"), InvalidValue),
+    ):
+        with pytest.raises(error):
+            await engine.schedule_batch(batch)
+    assert broker.calls == []
+    assert await broker.counts("default") == NOTHING
+
+
+def test_a_batch_holds_ten_thousand_jobs_and_no_more() -> None:
+    assert JOBS_LIMIT == 10_000
+    batch = Batch()
+    for _ in range(10_000):
+        batch.schedule("work")
+    with pytest.raises(BatchTooLarge, match="10,000"):
+        batch.schedule("work")
+    assert len(batch) == 10_000
+
+
+async def test_ten_thousand_jobs_are_stored_in_one_trip(engine: Engine, broker: Counting) -> None:
+    @engine.task
+    async def work(number: int) -> None: ...
+
+    batch = Batch()
+    for number in range(10_000):
+        batch.schedule(work, number)
+    jobs = await engine.schedule_batch(batch)
+    assert len({job.id for job in jobs}) == 10_000
+    assert broker.calls == [("default", 10_000)]
+    assert (await broker.counts("default")).ready == 10_000
+
+
+LARGE = "x" * (BODY_LIMIT - len('[[""],{}]'))
+
+
+async def test_a_batch_holds_8_mb_of_arguments_and_no_more(engine: Engine, broker: Counting) -> None:
+    assert BYTES_LIMIT == 8 * 1024 * 1024
+
+    @engine.task(name="work")
+    async def work(text: str) -> None: ...
+
+    batch, by_name = Batch(), Batch()
+    for _ in range(32):
+        batch.schedule(work, LARGE)
+        by_name.schedule("work", LARGE)
+    with pytest.raises(BatchTooLarge, match="8,388,608"):
+        batch.schedule(work, "")
+    assert len(batch) == 32
+    by_name.schedule("work", "")
+    with pytest.raises(BatchTooLarge, match="8,388,608"):
+        await engine.schedule_batch(by_name)
+    assert await broker.counts("default") == NOTHING
+    assert len(await engine.schedule_batch(batch)) == 32
+
+
+async def test_a_queue_that_was_not_stored_leaves_the_error_to_name_those_that_were(
+    engine: Engine, broker: Counting, heard: Heard
+) -> None:
+    @engine.task(queue="a")
+    async def first() -> None: ...
+
+    @engine.task(queue="b")
+    async def second() -> None: ...
+
+    broker.away = {"b"}
+    with pytest.raises(BatchPartlyStored, match="queue 'b'") as caught:
+        await engine.schedule_batch(Batch().schedule(first).schedule(second).schedule(first))
+    assert [job.queue for job in caught.value.stored] == ["a", "a"]
+    assert [job.status for job in caught.value.stored] == [JobStatus.QUEUED] * 2
+    assert isinstance(caught.value.__cause__, BrokerUnavailable)
+    assert "of a were" in str(caught.value)
+    assert (await broker.counts("a")).ready == 2
+    assert await broker.counts("b") == NOTHING
+
+
+async def test_an_error_before_anything_was_stored_is_raised_as_it_is(
+    engine: Engine, broker: Counting
+) -> None:
+    @engine.task(queue="a")
+    async def first() -> None: ...
+
+    @engine.task(queue="b")
+    async def second() -> None: ...
+
+    broker.away = {"a"}
+    with pytest.raises(BrokerUnavailable):
+        await engine.schedule_batch(Batch().schedule(first).schedule(second))
+    assert await broker.counts("b") == NOTHING
+
+
+async def test_an_id_in_use_stores_no_job_of_its_queue(engine: Engine, broker: Counting) -> None:
+    @engine.task
+    async def work() -> None: ...
+
+    await engine.cancel(await work.options(id="gone").schedule())
+    with pytest.raises(JobIdInUse, match="'gone'"):
+        await engine.schedule_batch(Batch().schedule(work).schedule(work.options(id="gone")))
+    assert await broker.counts("default") == NOTHING
+
+
+async def test_a_batch_may_be_stored_again_as_other_jobs(engine: Engine) -> None:
+    @engine.task
+    async def work(number: int) -> None: ...
+
+    batch = Batch().schedule(work, 1)
+    [first], [second] = await engine.schedule_batch(batch), await engine.schedule_batch(batch)
+    assert first != second
+
+
+async def test_a_batch_of_another_engines_task_is_refused(engine: Engine, broker: Counting) -> None:
+    other = Engine(MemoryBroker(), "other")
+
+    @other.task(name="foreign")
+    async def foreign() -> None: ...
+
+    with pytest.raises(AiospinachError, match="foreign"):
+        await engine.schedule_batch(Batch().schedule(foreign))
+    assert broker.calls == []

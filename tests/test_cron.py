@@ -1,0 +1,296 @@
+"""Periodic tasks are due at exact moments, whatever the clocks of a zone do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiospinach import AiospinachError, Cron, InvalidValue
+from aiospinach.cron import Every, calendar_of
+from aiospinach.timing import from_milliseconds, to_milliseconds
+
+PARIS = "Europe/Paris"
+NEW_YORK = "America/New_York"
+
+
+def moment(text: str) -> int:
+    return to_milliseconds(datetime.fromisoformat(text).replace(tzinfo=UTC), what="the test")
+
+
+def dues(calendar: Cron | Every, after: str, count: int) -> list[str]:
+    """The next moments, as UTC to the minute."""
+    found, now = [], moment(after)
+    for _ in range(count):
+        now = calendar.next_after(now)
+        assert now % 60_000 == 0
+        found.append(from_milliseconds(now).strftime("%Y-%m-%d %H:%M"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("expression", "after", "expected"),
+    [
+        ("0 9 * * mon-fri", "2024-06-07 08:00", ["2024-06-07 09:00", "2024-06-10 09:00"]),
+        ("*/15 * * * *", "2024-06-07 08:50", ["2024-06-07 09:00", "2024-06-07 09:15"]),
+        ("30 23 31 * *", "2024-01-31 23:30", ["2024-03-31 23:30", "2024-05-31 23:30"]),
+        ("0 0 29 2 *", "2024-02-29 00:00", ["2028-02-29 00:00", "2032-02-29 00:00"]),
+        ("0 0 1 jan *", "2024-06-07 08:00", ["2025-01-01 00:00", "2026-01-01 00:00"]),
+        ("0 0 13 * fri", "2024-09-12 00:00", ["2024-09-13 00:00", "2024-09-20 00:00"]),
+        ("0 12 * * 7", "2024-06-07 08:00", ["2024-06-09 12:00", "2024-06-16 12:00"]),
+        ("5,10-12 8 * * *", "2024-06-07 08:05", ["2024-06-07 08:10", "2024-06-07 08:11"]),
+        ("  0   9 * *\t*  ", "2024-06-07 08:00", ["2024-06-07 09:00", "2024-06-08 09:00"]),
+    ],
+)
+def test_the_five_fields_mean_what_crontab_says(expression: str, after: str, expected: list[str]) -> None:
+    assert dues(Cron(expression), after, len(expected)) == expected
+
+
+def test_a_zone_gives_the_time_of_its_wall_clocks_in_winter_and_in_summer() -> None:
+    cron = Cron("0 9 * * mon-fri", tz=PARIS)
+    assert dues(cron, "2024-01-08 00:00", 1) == ["2024-01-08 08:00"]
+    assert dues(cron, "2024-07-08 00:00", 1) == ["2024-07-08 07:00"]
+
+
+CHANGES = [
+    # The clocks of Paris go from 02:00 to 03:00 at 01:00 UTC.
+    (
+        "a time that Paris skips is due right after the change",
+        Cron("30 2 * * *", tz=PARIS),
+        "2024-03-30 12:00",
+        ["2024-03-31 01:00", "2024-04-01 00:30", "2024-04-02 00:30"],
+    ),
+    (
+        "the first hour after the gap is due once",
+        Cron("0 3 * * *", tz=PARIS),
+        "2024-03-30 12:00",
+        ["2024-03-31 01:00", "2024-04-01 01:00"],
+    ),
+    (
+        "every half hour follows the clocks of Paris through the gap",
+        Cron("*/30 * * * *", tz=PARIS),
+        "2024-03-31 00:00",
+        ["2024-03-31 00:30", "2024-03-31 01:00", "2024-03-31 01:30"],
+    ),
+    # ... and from 03:00 back to 02:00 at 01:00 UTC.
+    (
+        "a time that Paris repeats is due once, the first time",
+        Cron("30 2 * * *", tz=PARIS),
+        "2024-10-26 12:00",
+        ["2024-10-27 00:30", "2024-10-28 01:30", "2024-10-29 01:30"],
+    ),
+    (
+        "whoever asks in the repeated hour of Paris gets the next day",
+        Cron("30 2 * * *", tz=PARIS),
+        "2024-10-27 01:10",
+        ["2024-10-28 01:30", "2024-10-29 01:30"],
+    ),
+    (
+        "every half hour follows the clocks of Paris through the fold",
+        Cron("*/30 * * * *", tz=PARIS),
+        "2024-10-26 23:30",
+        ["2024-10-27 00:00", "2024-10-27 00:30", "2024-10-27 01:00", "2024-10-27 01:30"],
+    ),
+    # The clocks of New York go from 02:00 to 03:00 at 07:00 UTC.
+    (
+        "a time that New York skips is due right after the change",
+        Cron("30 2 * * *", tz=NEW_YORK),
+        "2024-03-09 12:00",
+        ["2024-03-10 07:00", "2024-03-11 06:30"],
+    ),
+    (
+        "a time before the gap is due as ever",
+        Cron("30 1 * * *", tz=NEW_YORK),
+        "2024-03-09 12:00",
+        ["2024-03-10 06:30", "2024-03-11 05:30"],
+    ),
+    # ... and from 02:00 back to 01:00 at 06:00 UTC.
+    (
+        "a time that New York repeats is due once, the first time",
+        Cron("30 1 * * *", tz=NEW_YORK),
+        "2024-11-02 12:00",
+        ["2024-11-03 05:30", "2024-11-04 06:30"],
+    ),
+    (
+        "whoever asks in the repeated hour of New York gets the next day",
+        Cron("30 1 * * *", tz=NEW_YORK),
+        "2024-11-03 06:00",
+        ["2024-11-04 06:30", "2024-11-05 06:30"],
+    ),
+    (
+        "every hour follows the clocks of New York through the fold",
+        Cron("0 * * * *", tz=NEW_YORK),
+        "2024-11-03 04:00",
+        ["2024-11-03 05:00", "2024-11-03 06:00", "2024-11-03 07:00"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("cron", "after", "expected"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES]
+)
+def test_a_change_of_the_clocks_is_gone_through_as_documented(
+    cron: Cron, after: str, expected: list[str]
+) -> None:
+    assert dues(cron, after, len(expected)) == expected
+
+
+EXPRESSIONS = [
+    "30 2 * * *",
+    "0 2 * * *",
+    "0 3 * * *",
+    "30 1 * * *",
+    "*/30 * * * *",
+    "0 */2 * * *",
+    "15 1-3 * * *",
+]
+NIGHTS = [
+    (PARIS, "2024-03-30 20:00"),
+    (PARIS, "2024-10-26 20:00"),
+    (NEW_YORK, "2024-03-10 01:00"),
+    (NEW_YORK, "2024-11-03 01:00"),
+    ("UTC", "2024-11-03 01:00"),
+]
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+@pytest.mark.parametrize(("tz", "start"), NIGHTS)
+def test_all_who_ask_before_a_due_moment_get_the_same_one_and_it_lies_after_now(
+    expression: str, tz: str, start: str
+) -> None:
+    cron, now = Cron(expression, tz=tz), moment(start)
+    end, due = now + 24 * 3600_000, cron.next_after(now)
+    while now < end:
+        assert cron.next_after(now) == due
+        assert due > now
+        now += 10 * 60_000
+        if now >= due:
+            now, due = due, cron.next_after(due)
+
+
+@given(
+    st.sampled_from(EXPRESSIONS),
+    st.sampled_from([PARIS, NEW_YORK, "UTC", "Asia/Kolkata"]),
+    st.integers(min_value=0, max_value=moment("2100-01-01")),
+)
+def test_the_next_moment_is_strictly_after_now(expression: str, tz: str, now: int) -> None:
+    assert Cron(expression, tz=tz).next_after(now) > now
+
+
+def test_a_due_moment_is_followed_by_another_and_one_millisecond_before_it_is_still_to_come() -> None:
+    cron, due = Cron("0 9 * * *"), moment("2024-06-07 09:00")
+    assert cron.next_after(due - 1) == due
+    assert cron.next_after(due) == moment("2024-06-08 09:00")
+    assert cron.next_after(due + 1) == moment("2024-06-08 09:00")
+
+
+WRONG_FIELDS = [
+    ("60 * * * *", "minute"),
+    ("x * * * *", "minute"),
+    ("*/0 * * * *", "minute"),
+    ("5-1 * * * *", "minute"),
+    (", * * * *", "minute"),
+    ("-1 * * * *", "minute"),
+    ("* 24 * * *", "hour"),
+    ("* * 0 * *", "day"),
+    ("* * 32 * *", "day"),
+    ("* * * 13 *", "month"),
+    ("* * * foo *", "month"),
+    ("* * * * 8", "day-of-week"),
+    ("* * * * fri#6", "day-of-week"),
+]
+
+
+@pytest.mark.parametrize(("expression", "field"), WRONG_FIELDS)
+def test_a_wrong_field_is_named(expression: str, field: str) -> None:
+    with pytest.raises(InvalidValue, match=field) as caught:
+        Cron(expression)
+    assert repr(expression) in str(caught.value)
+
+
+@pytest.mark.parametrize("expression", ["", "*", "* * * *", "* * * * * *", "@daily", "0 0 * * * * *"])
+def test_another_number_of_fields_than_five_is_refused(expression: str) -> None:
+    with pytest.raises(InvalidValue, match="five fields"):
+        Cron(expression)
+
+
+@pytest.mark.parametrize("expression", ["0 0 30 2 *", "0 0 31 2,4,6 *", "0 0 31 6 *"])
+def test_an_expression_that_is_never_due_is_refused(expression: str) -> None:
+    with pytest.raises(InvalidValue, match="Cron"):
+        Cron(expression)
+
+
+@pytest.mark.parametrize(
+    "tz", ["Europe/Atlantis", "", "Europe", "../../etc/passwd", "/etc/localtime", "\0", "\udcff", "x" * 5000]
+)
+def test_an_unknown_zone_is_refused_by_name(tz: str) -> None:
+    with pytest.raises(InvalidValue, match="no such time zone") as caught:
+        Cron("* * * * *", tz=tz)
+    assert repr(tz[:60]) in str(caught.value)
+
+
+@given(
+    st.lists(
+        st.text("0123456789*/,-#LWJANMONx\u00b2\u0661\0\udcff", min_size=1, max_size=4),
+        min_size=5,
+        max_size=5,
+    )
+)
+def test_whatever_stands_in_the_fields_is_taken_or_refused_in_our_own_words(fields: list[str]) -> None:
+    try:
+        cron = Cron(" ".join(fields))
+    except AiospinachError:
+        return
+    assert cron.next_after(0) > 0
+
+
+def test_a_cron_shows_its_expression_and_zone() -> None:
+    assert repr(Cron("0 9 * * *", tz=PARIS)) == "Cron('0 9 * * *', tz='Europe/Paris')"
+
+
+@pytest.mark.parametrize(
+    ("period", "after", "expected"),
+    [
+        (timedelta(minutes=5), "2024-06-07 08:51", ["2024-06-07 08:55", "2024-06-07 09:00"]),
+        (timedelta(minutes=5), "2024-06-07 08:55", ["2024-06-07 09:00", "2024-06-07 09:05"]),
+        (timedelta(days=1), "2024-06-07 08:51", ["2024-06-08 00:00", "2024-06-09 00:00"]),
+        (timedelta(hours=7), "1970-01-01 00:00", ["1970-01-01 07:00", "1970-01-01 14:00"]),
+    ],
+)
+def test_a_period_ticks_on_whole_multiples_of_itself(
+    period: timedelta, after: str, expected: list[str]
+) -> None:
+    calendar = calendar_of(period)
+    assert calendar is not None
+    assert dues(calendar, after, len(expected)) == expected
+
+
+@given(st.integers(min_value=100, max_value=10**12), st.integers(min_value=0, max_value=10**13))
+def test_a_tick_of_a_period_lies_on_the_grid_and_at_most_one_period_after_now(period: int, now: int) -> None:
+    due = Every(timedelta(milliseconds=period)).next_after(now)
+    assert due % period == 0
+    assert now < due <= now + period
+
+
+@pytest.mark.parametrize("period", [timedelta(0), timedelta(seconds=-1), timedelta(milliseconds=99)])
+def test_a_period_shorter_than_a_tenth_of_a_second_is_refused(period: timedelta) -> None:
+    with pytest.raises(InvalidValue, match="periodicity"):
+        calendar_of(period)
+
+
+def test_the_shortest_period_is_a_tenth_of_a_second() -> None:
+    assert Every(timedelta(milliseconds=100)).next_after(0) == 100
+
+
+def test_a_cron_is_its_own_calendar_and_none_is_none() -> None:
+    cron = Cron("* * * * *")
+    assert calendar_of(cron) is cron
+    assert calendar_of(None) is None
+
+
+@pytest.mark.parametrize("wrong", [5, "5 min", "* * * * *", True, object()])
+def test_a_periodicity_of_another_type_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidValue, match="periodicity"):
+        calendar_of(wrong)

@@ -1,0 +1,190 @@
+"""A Cluster of three masters: jobs of all queues run, also while slots move and masters come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import redis.asyncio
+from anyio import to_thread
+from redis.asyncio.cluster import ClusterNode
+
+from aiospinach import RedisBroker
+from aiospinach.brokers.base import Envelope
+
+from ..servers import Server
+from ..waiting import until
+from .conftest import Cluster, slot_of, spread
+from .working import Work
+
+
+def by_url(cluster: Cluster) -> RedisBroker:
+    return RedisBroker(cluster.url, lease=12, enqueue_timeout=30)
+
+
+def by_client(cluster: Cluster) -> RedisBroker:
+    nodes = [ClusterNode("127.0.0.1", server.port) for server in cluster.servers]
+    return RedisBroker(redis.asyncio.RedisCluster(startup_nodes=nodes), lease=12, enqueue_timeout=30)
+
+
+def keys_in(cluster: Cluster, server: Server, slot: int) -> list[str]:
+    found: list[str] = cluster.ask(server, "CLUSTER GETKEYSINSLOT", slot, 1000)
+    return found
+
+
+async def move(cluster: Cluster, slot: int, *, halfway: Callable[[], object] = lambda: True) -> None:
+    """Move a slot to the next master; ``halfway`` is waited for while half of its keys are there."""
+
+    async def ask(server: Server, *command: object) -> object:
+        return await to_thread.run_sync(cluster.ask, server, *command)
+
+    source = cluster.owner(slot)
+    target = cluster.servers[(cluster.servers.index(source) + 1) % len(cluster.servers)]
+    await ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", cluster.id_of(source))
+    await ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", cluster.id_of(target))
+    keys = await to_thread.run_sync(keys_in, cluster, source, slot)
+    assert len(keys) > 1
+    for part in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
+        await ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *part)
+        await until(halfway, "halfway")
+    while keys := await to_thread.run_sync(keys_in, cluster, source, slot):
+        await ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+    for server in (target, source, *cluster.servers):
+        await ask(server, "CLUSTER SETSLOT", slot, "NODE", cluster.id_of(target))
+    await until(lambda: cluster.owner(slot) is target, "the slot has moved")
+
+
+@pytest.mark.parametrize("make", [by_url, by_client])
+async def test_jobs_of_queues_on_all_masters_run_end_to_end(
+    cluster: Cluster, namespace: str, make: Callable[[Cluster], RedisBroker]
+) -> None:
+    work = Work(make(cluster), namespace, spread(cluster, namespace))
+    assert {cluster.owner(slot_of(cluster, namespace, queue)) for queue in work.queues} == {*cluster.servers}
+    async with work.engine:
+        await work.schedule_all(range(20))
+        await work.engine.start_workers(10, work.queues, block=False)
+        await work.schedule_all(range(20, 40))
+        await work.done()
+    assert sum(work.runs.values()) == 40 * len(work.queues)
+
+
+async def test_a_worker_that_waits_is_woken_for_each_queue(cluster: Cluster, namespace: str) -> None:
+    queues = spread(cluster, namespace)
+    broker, producer = by_url(cluster), by_url(cluster)
+    await broker.open(namespace)
+    await producer.open(namespace)
+    for queue in queues:
+        waiting = asyncio.create_task(broker.wait(queues, 40))
+        await until(lambda: blocked_clients(cluster) == len(queues), "it waits on every queue")
+        await producer.enqueue(queue, [Envelope(f"of {queue}", "task", b"[[],{}]")])
+        assert await waiting == queue
+        await broker.flush(queue)
+    await broker.aclose()
+    await producer.aclose()
+
+
+async def test_no_wake_up_is_lost_when_two_queues_get_jobs_at_once(cluster: Cluster, namespace: str) -> None:
+    queues = spread(cluster, namespace)
+    broker, producer = by_url(cluster), by_url(cluster)
+    await broker.open(namespace)
+    await producer.open(namespace)
+    for number in range(10):
+        waiting = asyncio.create_task(broker.wait(queues, 40))
+        await until(lambda: blocked_clients(cluster) == len(queues), "it waits on every queue")
+        job = Envelope(f"job-{number}", "task", b"[[],{}]")
+        await asyncio.gather(*(producer.enqueue(queue, [job]) for queue in queues))
+        left = {*queues} - {await waiting}
+        while left:
+            woken = await broker.wait(left, 40)
+            assert woken in left
+            left -= {woken}
+        for queue in queues:
+            await broker.flush(queue)
+    await broker.aclose()
+    await producer.aclose()
+
+
+def blocked_clients(cluster: Cluster) -> int:
+    total = 0
+    for server in cluster.servers:
+        with server.client() as client:
+            total += client.info("clients")["blocked_clients"]
+    return total
+
+
+async def test_a_slot_that_moves_under_load_loses_and_doubles_nothing(
+    cluster: Cluster, namespace: str
+) -> None:
+    work = Work(by_url(cluster), namespace, spread(cluster, namespace))
+    moved = work.queues[0]
+    slot = slot_of(cluster, namespace, moved)
+    before = cluster.owner(slot)
+    async with work.engine:
+        await work.engine.start_workers(10, work.queues, block=False)
+        load = asyncio.create_task(work.schedule_all(range(300)))
+        await until(lambda: work.runs[f"{moved}/20"], "there is load")
+        seen = sum(work.runs.values())
+        await move(cluster, slot, halfway=lambda: sum(work.runs.values()) > seen)
+        await load
+        await work.done()
+    assert cluster.owner(slot) is not before
+    assert sum(work.runs.values()) == 300 * len(work.queues)
+
+
+async def test_a_worker_that_waits_is_woken_after_its_slot_has_moved(
+    cluster: Cluster, namespace: str
+) -> None:
+    [queue, *_] = spread(cluster, namespace)
+    work = Work(by_url(cluster), namespace, [queue])
+    async with work.engine:
+        await work.engine.start_workers(2, queue, block=False)
+        await work.schedule_all(range(10))
+        await work.done()
+        await until(lambda: blocked_clients(cluster) == 1, "the worker waits")
+        await move(cluster, slot_of(cluster, namespace, queue))
+        await work.schedule_all(range(10, 20))
+        await work.done()
+
+
+async def test_a_master_that_crashes_stops_its_own_queues_only_and_loses_nothing(
+    cluster: Cluster, namespace: str
+) -> None:
+    work = Work(by_url(cluster), namespace, spread(cluster, namespace))
+    lost, *_ = work.queues
+    victim = cluster.owner(slot_of(cluster, namespace, lost))
+    others = [q for q in work.queues if cluster.owner(slot_of(cluster, namespace, q)) is not victim]
+    async with work.engine:
+        await work.schedule_all(range(20))
+        victim.kill()
+        try:
+            await work.engine.start_workers(5, others, block=False)
+            await until(
+                lambda: not [name for name in work.missing() if name.split("/")[0] in others],
+                "the queues of the other masters are served",
+                timeout=30,
+                show=work.missing,
+            )
+            assert not any(work.runs[f"{lost}/{number}"] for number in range(20))
+            await work.engine.stop_workers()
+        finally:
+            victim.start()
+        await work.schedule_all(range(20, 40))  # it tries until the master answers, as a start does not
+        await work.engine.start_workers(5, work.queues, block=False)
+        await work.done()
+
+
+async def test_workers_resume_when_a_master_crashes_and_comes_back_under_load(
+    cluster: Cluster, namespace: str
+) -> None:
+    work = Work(by_url(cluster), namespace, spread(cluster, namespace))
+    victim = cluster.owner(slot_of(cluster, namespace, work.queues[0]))
+    async with work.engine:
+        await work.engine.start_workers(10, work.queues, block=False)
+        load = asyncio.create_task(work.schedule_all(range(200)))
+        await until(lambda: len(work.runs) > 100, "there is load")
+        victim.kill()
+        victim.start()
+        await load
+        await work.done()
+    assert sum(work.runs.values()) == 200 * len(work.queues)

@@ -1,0 +1,54 @@
+"""Producers and workers get by with the user that docs/production.md shows, also on a Cluster."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aiospinach import BrokerError, RedisBroker
+
+from ..servers import Server
+from .conftest import Cluster, raw, spread
+from .working import Work
+
+PAGE = (Path(__file__).parents[2] / "docs" / "production.md").read_text()
+ON_A_CLUSTER = ("+cluster|slots", "+cluster|shards", "+cluster|nodes")
+
+
+def rules_for(namespace: str) -> list[str]:
+    """The rules of the page, for a namespace of the tests."""
+    [rules] = re.findall(r"ACL SETUSER shop (.*?)\n```", PAGE, re.S)
+    return str(rules).replace("ais1:{shop", f"ais1:{{{namespace}").split()
+
+
+@pytest.fixture
+def users() -> Iterator[list[tuple[Server, str]]]:
+    """Users that are removed after the test."""
+    made: list[tuple[Server, str]] = []
+    yield made
+    for server, name in made:
+        raw(server.port, "ACL", "DELUSER", name)
+
+
+async def test_a_cluster_serves_the_user_of_the_docs(
+    cluster: Cluster, namespace: str, users: list[tuple[Server, str]]
+) -> None:
+    assert all(rule in PAGE for rule in ON_A_CLUSTER)
+    for server in cluster.servers:
+        raw(server.port, "ACL", "SETUSER", namespace, *rules_for(namespace), *ON_A_CLUSTER)
+        users.append((server, namespace))
+    url = cluster.url.replace("//", f"//{namespace}:secret@")
+    work = Work(RedisBroker(url, lease=12), namespace, spread(cluster, namespace))
+    async with work.engine:
+        await work.schedule_all(range(10))
+        await work.engine.start_workers(10, work.queues, block=False)
+        await work.schedule_all(range(10, 20))
+        await work.done()
+    stranger = RedisBroker(url)
+    await stranger.open("another")
+    with pytest.raises(BrokerError, match="ACL"):
+        await stranger.counts("default")
+    await stranger.aclose()

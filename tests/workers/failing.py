@@ -1,0 +1,67 @@
+"""A broker in memory that breaks when a test wants it, and tells who sleeps at it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+from aiospinach import BrokerUnavailable, MemoryBroker
+from aiospinach.brokers.base import Counts, Exchanged, Renewed, Settlement, Ticked
+
+
+class FailingBroker(MemoryBroker):
+    """Works, but raises the error in ``broken`` in the methods that are named there."""
+
+    def __init__(self, *, lease: float = 60.0) -> None:
+        super().__init__(lease=lease)
+        self.broken: dict[str, type[Exception]] = {}
+        self.refused: Counter[str] = Counter()
+        """How many calls have raised."""
+        self.sleepers = 0
+        """How many workers wait for something to do."""
+
+    def go_away(self, *methods: str) -> None:
+        """Be unavailable, for these methods or all."""
+        for method in methods or ("open", "register", "exchange", "renew", "tick", "wait", "counts"):
+            self.broken[method] = BrokerUnavailable
+
+    def come_back(self) -> None:
+        self.broken.clear()
+
+    def _check(self, method: str) -> None:
+        error = self.broken.get(method)
+        if error is not None:
+            self.refused[method] += 1
+            raise error(f"{method} is broken")
+
+    async def open(self, namespace: str) -> None:
+        self._check("open")
+        await super().open(namespace)
+
+    async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
+        self._check("register")
+        await super().register(queue, limits, periodic)
+
+    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+        self._check("exchange")
+        return await super().exchange(queue, settled, want)
+
+    async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+        self._check("renew")
+        return await super().renew(queue, leases)
+
+    async def tick(self, queue: str) -> Ticked:
+        self._check("tick")
+        return await super().tick(queue)
+
+    async def counts(self, queue: str) -> Counts:
+        self._check("counts")
+        return await super().counts(queue)
+
+    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
+        self._check("wait")
+        self.sleepers += 1
+        try:
+            return await super().wait(queues, timeout)
+        finally:
+            self.sleepers -= 1

@@ -1,0 +1,25 @@
+"""What a test asks about one job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from aiospinach import Job
+from aiospinach.brokers import Broker
+
+from ..conftest import Heard
+from ..waiting import until
+
+
+async def finish_of(heard: Heard, job: Job) -> dict[str, Any]:
+    """Wait for the job_finished of a job that has one, and give back what it said."""
+    await until(lambda: "job_finished" in heard.names(job.id), f"job_finished of {job!r}", show=heard.names)
+    [said] = [kwargs for name, kwargs in heard if name == "job_finished" and kwargs["job"] == job]
+    return said
+
+
+async def reasons_of_death(broker: Broker, queue: str = "default") -> dict[str, str]:
+    """Why the dead jobs of a queue died, by their ids."""
+    return {dead.job.id: msgspec.json.decode(dead.detail)["reason"] for dead in await broker.dead(queue)}

@@ -1,0 +1,103 @@
+"""Values that misbehave when they are looked at: none of them reaches the pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aiospinach import Engine, signals
+
+from ..conftest import Heard
+
+
+class NoBool(Exception):
+    def __bool__(self) -> bool:
+        raise RuntimeError("no truth")
+
+
+class Falsy(Exception):
+    def __len__(self) -> int:
+        return 0
+
+
+class NoClass(Exception):
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("no class")
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None: ...
+
+
+class NoAttributes:
+    """A proxy whose target is gone."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("no attributes")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        raise ValueError("no call")
+
+
+class ClasslessResult:
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("no class")
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None: ...
+
+
+async def run_a_good_job(engine: Engine, heard: Heard) -> None:
+    good = engine.task(name="good")(lambda: "good")
+    await good.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert heard.last("job_finished")["result"] == "good"
+    assert heard.last("job_finished")["err"] is None
+
+
+@pytest.mark.parametrize("error", [NoBool, Falsy, NoClass])
+@pytest.mark.parametrize("max_retries", [0, 1])
+async def test_an_error_that_misbehaves_fails_its_job_only(
+    engine: Engine, heard: Heard, error: type[Exception], max_retries: int
+) -> None:
+    @engine.task(max_retries=max_retries, backoff=lambda attempt: 0)
+    async def body() -> None:
+        raise error
+
+    await body.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert heard.count("job_failed") == 1
+    assert heard.count("job_finished") == 1 + max_retries
+    await run_a_good_job(engine, heard)
+
+
+@pytest.mark.parametrize("error", [NoBool, Falsy, NoClass])
+async def test_a_receiver_whose_error_misbehaves_costs_no_other_anything(
+    engine: Engine, heard: Heard, error: type[Exception]
+) -> None:
+    @signals.job_started.connect
+    def plain(namespace: str, **kwargs: Any) -> None:
+        raise error
+
+    @signals.job_finished.connect
+    async def asynchronous(namespace: str, **kwargs: Any) -> None:
+        raise error
+
+    await run_a_good_job(engine, heard)
+
+
+async def test_a_receiver_that_cannot_be_named_is_survived(
+    engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    signals.job_started.connect(NoAttributes())
+    await run_a_good_job(engine, heard)
+    assert "NoAttributes raised ValueError" in caplog.text
+
+
+async def test_a_receiver_whose_result_cannot_be_asked_for_its_class_is_survived(
+    engine: Engine, heard: Heard
+) -> None:
+    signals.job_started.connect(lambda namespace, **kwargs: ClasslessResult())
+    await run_a_good_job(engine, heard)

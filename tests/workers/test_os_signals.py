@@ -1,0 +1,256 @@
+"""SIGINT and SIGTERM: the first drains the workers, the second cancels bodies; nothing else is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from aiospinach import Engine, MemoryBroker, signals
+
+from ..conftest import Heard
+from ..waiting import until
+from .failing import FailingBroker
+
+ROOT = Path(__file__).parents[2]
+
+PROGRAM = textwrap.dedent(
+    """
+    import asyncio, logging, signal, sys
+    from aiospinach import Engine, MemoryBroker, signals
+
+    def say(*words):
+        print(*words, flush=True)
+
+    class Say(logging.Handler):
+        def emit(self, record):
+            say(record.levelname, record.getMessage().split(":")[0])
+
+    logging.getLogger("aiospinach").setLevel("INFO")
+    logging.getLogger("aiospinach").addHandler(Say())
+    engine = Engine(MemoryBroker())
+
+    @engine.task(max_retries=1)
+    async def job(number):
+        say("began", number)
+        try:
+            await asyncio.to_thread(sys.stdin.readline)
+        except asyncio.CancelledError:
+            say("cancelled", number)
+            await asyncio.sleep(0.01)
+            say("cleaned", number)
+            raise
+        say("ended", number)
+
+    @signals.job_finished.connect
+    def finished(namespace, job, err, **kwargs):
+        say("finished", job.status.name, type(err).__name__)
+
+    @signals.worker_terminated.connect
+    def terminated(namespace, **kwargs):
+        say("terminated")
+
+    def handlers():
+        return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    async def main():
+        before = handlers()
+        await job.schedule(1)
+        await job.schedule(2)
+        await engine.start_workers(1)
+        say("restored", handlers() == before)
+
+    if sys.argv[1] == "uvloop":
+        import uvloop
+        new_loop = uvloop.new_event_loop
+    else:
+        new_loop = asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+    say("over")
+    """
+)
+
+
+class Program:
+    """The program above in a process of its own."""
+
+    def __init__(self, path: Path, loop: str) -> None:
+        path.write_text(PROGRAM)
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", str(path), loop],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self.said: list[str] = []
+
+    def hear(self, line: str) -> None:
+        """Read what it says, until it says this."""
+        for said in self._stream(self.process.stdout):
+            self.said.append(said.rstrip("\n"))
+            if self.said[-1] == line:
+                return
+        raise AssertionError(f"it never said {line!r}, but {self.said}")
+
+    def answer(self) -> None:
+        """Let a body end."""
+        stream = self._stream(self.process.stdin)
+        stream.write("\n")
+        stream.flush()
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.process.pid, number)
+
+    def end(self) -> int:
+        """Read to the end; gives the exit status."""
+        self.said += [line.rstrip("\n") for line in self._stream(self.process.stdout)]
+        return self.process.wait(30)
+
+    @staticmethod
+    def _stream(stream: IO[str] | None) -> IO[str]:
+        assert stream is not None
+        return stream
+
+
+@pytest.fixture
+def program(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Program]:
+    program = Program(tmp_path / "program.py", request.config.getoption("--loop"))
+    with program.process as process:
+        yield program
+        if process.poll() is None:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_lets_running_jobs_finish(program: Program, number: signal.Signals) -> None:
+    program.hear("began 1")
+    program.send(number)
+    program.hear(f"INFO {number.name}")
+    program.answer()
+    assert program.end() == 0
+    assert program.said == [
+        "began 1",
+        f"INFO {number.name}",
+        "ended 1",
+        "finished SUCCEEDED NoneType",
+        "terminated",
+        "restored True",
+        "over",
+    ]
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_cancels_the_bodies(
+    program: Program, first: signal.Signals, second: signal.Signals
+) -> None:
+    program.hear("began 1")
+    program.send(first)
+    program.hear(f"INFO {first.name}")
+    program.send(second)
+    program.hear("restored True")
+    program.answer()  # the thread that reads is the body's own, and outlives it
+    assert program.end() == 0
+    assert [line for line in program.said if not line.startswith("INFO <Job")] == [
+        "began 1",
+        f"INFO {first.name}",
+        f"WARNING {second.name}",
+        "cancelled 1",
+        "cleaned 1",
+        "finished QUEUED Interrupted",
+        "terminated",
+        "restored True",
+        "over",
+    ]
+
+
+@pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(), reason="tests run in another thread"
+)
+async def test_signals_are_handled_while_a_start_blocks_and_as_before_afterwards(
+    engine: Engine, heard: Heard
+) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    during: list[object] = []
+    signals.worker_started.connect(
+        lambda namespace, **kwargs: during.append(signal.getsignal(signal.SIGTERM)), engine.namespace
+    )
+    for _ in range(3):
+        await engine.start_workers(stop_when_queue_empty=True)
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert len(during) == 3
+    assert before[1] not in during
+
+
+@pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(), reason="tests run in another thread"
+)
+async def test_two_engines_side_by_side_both_hear_and_the_last_puts_back_what_was(
+    engine: Engine, namespace: str
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    other = Engine(MemoryBroker(), f"{namespace}-other")
+    ended: list[str] = []
+    signals.worker_terminated.connect(lambda namespace, **kwargs: ended.append(namespace))
+    first = asyncio.create_task(engine.start_workers())
+    await until(lambda: signal.getsignal(signal.SIGTERM) != before, "the handlers are installed")
+    second = asyncio.create_task(other.start_workers())
+    await until(lambda: other.health().is_running and engine.health().is_running, "both run")
+    await engine.stop_workers()
+    await first
+    assert signal.getsignal(signal.SIGTERM) != before
+    os.kill(os.getpid(), signal.SIGTERM)
+    await second
+    assert ended == [engine.namespace, other.namespace]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+async def test_signals_are_restored_after_a_start_that_failed(namespace: str) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    broker = FailingBroker()
+    broker.broken["open"] = RuntimeError
+    with pytest.raises(RuntimeError):
+        await Engine(broker, namespace).start_workers()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+async def test_signals_are_restored_after_a_start_that_was_cancelled(engine: Engine, heard: Heard) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    task = asyncio.create_task(engine.start_workers())
+    await until(lambda: heard.count("worker_started"))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+async def test_a_start_that_does_not_block_leaves_signals_alone(engine: Engine) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    await engine.start_workers(block=False)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    await engine.stop_workers()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+async def test_a_start_in_another_thread_leaves_signals_alone(namespace: str, heard: Heard) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    engine = Engine(FailingBroker(), namespace)
+    thread = threading.Thread(target=lambda: asyncio.run(engine.start_workers()), daemon=True)
+    thread.start()
+    await until(lambda: heard.count("worker_started"))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    await engine.stop_workers()
+    await until(lambda: not thread.is_alive())
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

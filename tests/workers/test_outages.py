@@ -1,0 +1,240 @@
+"""The pool survives a broker that is away, ends in time when it is told to, and says what its defects are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from aiospinach import BrokerError, Engine, JobStatus, LeaseLost
+from aiospinach.workers import pool
+
+from ..conftest import Heard
+from ..waiting import until
+from .failing import FailingBroker
+from .hearing import finish_of
+
+METHODS = ["exchange", "renew", "tick", "wait"]
+
+
+class Errors(BrokerError):
+    """Another failure of a broker."""
+
+
+@pytest.mark.parametrize("error", [None, Errors], ids=["unavailable", "other"])
+@pytest.mark.parametrize("methods", [*([method] for method in METHODS), METHODS], ids="-".join)
+async def test_nothing_is_lost_while_the_broker_is_away(
+    namespace: str, heard: Heard, methods: list[str], error: type[Exception] | None
+) -> None:
+    broker = FailingBroker(lease=2)
+    ran: Counter[int] = Counter()
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task
+        async def job(number: int) -> None:
+            ran[number] += 1
+            await asyncio.sleep(0.001)
+
+        @engine.task
+        async def held() -> None:
+            await end.wait()
+
+        end = asyncio.Event()
+        await held.schedule()
+        await engine.start_workers(4, block=False)
+        for number in range(100):
+            await job.schedule(number)
+        await until(lambda: ran)
+        broker.go_away(*methods)
+        if error is not None:
+            broker.broken = dict.fromkeys(broker.broken, error)
+        for number in range(100, 200):
+            await job.schedule(number)
+        first = methods[0] if methods != METHODS else "exchange"
+        if first == "wait":
+            await until(lambda: heard.count("job_finished") == 200)
+        await until(lambda: broker.refused[first] >= 2)
+        broker.come_back()
+        end.set()
+        await until(lambda: heard.count("job_finished") == 201, show=lambda: heard.count("job_finished"))
+        await engine.stop_workers()
+    assert ran == Counter(dict.fromkeys(range(200), 1))
+    assert {kwargs["err"] for name, kwargs in heard if name == "job_finished"} == {None}
+    counts = await broker.counts("default")
+    assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
+
+
+async def test_what_follows_the_settle_waits_for_the_broker(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    @engine.task
+    async def job() -> None:
+        broker.go_away()
+
+    scheduled = await job.schedule()
+    await engine.start_workers(1, block=False)
+    await until(lambda: broker.refused["exchange"] >= 2)
+    assert heard.names(scheduled.id) == ["job_scheduled", "job_started"]
+    broker.come_back()
+    assert (await finish_of(heard, scheduled))["job"].status is JobStatus.SUCCEEDED
+    await engine.stop_workers()
+
+
+async def test_an_outage_is_logged_once(
+    engine: Engine, broker: FailingBroker, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.go_away("exchange")
+    await engine.start_workers(1, block=False)
+    await until(lambda: broker.refused["exchange"] >= 3)
+    broker.come_back()
+    await engine.stop_workers()
+    assert [r.levelname for r in caplog.records if "exchange is broken" in r.getMessage()] == ["ERROR"]
+
+
+@pytest.mark.parametrize("methods", [[], ["exchange"]], ids=["everything", "exchange"])
+async def test_a_pool_told_to_stop_while_the_broker_is_away_ends_in_time(
+    engine: Engine,
+    broker: FailingBroker,
+    heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+    methods: list[str],
+) -> None:
+    monkeypatch.setattr(pool, "INTERRUPT_GRACE", 0.05)
+    end = asyncio.Event()
+
+    @engine.task
+    async def job() -> None:
+        await end.wait()
+
+    scheduled = await job.schedule()
+    await engine.start_workers(2, block=False, shutdown_timeout=0.1)
+    await until(lambda: heard.count("job_started"))
+    broker.go_away(*methods)
+    end.set()
+    await until(lambda: broker.refused["exchange"])
+    await asyncio.wait_for(engine.stop_workers(), 10)
+    said = await finish_of(heard, scheduled)
+    assert isinstance(said["err"], LeaseLost)
+    assert said["job"].status is JobStatus.NOT_SET
+    assert heard.names()[-1] == "worker_terminated"
+    broker.come_back()
+
+
+async def test_a_pool_told_to_stop_waits_for_a_broker_that_comes_back_in_time(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    end = asyncio.Event()
+
+    @engine.task
+    async def job() -> None:
+        await end.wait()
+
+    scheduled = await job.schedule()
+    await engine.start_workers(2, block=False)
+    await until(lambda: heard.count("job_started"))
+    broker.go_away()
+    end.set()
+    await until(lambda: broker.refused["exchange"])
+    stopping = asyncio.create_task(engine.stop_workers())
+    await until(lambda: broker.refused["exchange"] >= 2)
+    broker.come_back()
+    await stopping
+    assert (await finish_of(heard, scheduled))["job"].status is JobStatus.SUCCEEDED
+    assert (await broker.counts("default")).running == 0
+
+
+async def test_a_stop_while_the_broker_is_away_and_nothing_runs_ends_in_time(
+    engine: Engine, broker: FailingBroker, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "INTERRUPT_GRACE", 0.05)
+    await engine.start_workers(2, block=False, shutdown_timeout=0.1)
+    broker.go_away()
+    await asyncio.wait_for(engine.stop_workers(), 10)
+    assert heard.names() == ["worker_started", "worker_terminated"]
+    broker.come_back()
+
+
+# Defects.
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_defect_is_logged_at_once_and_raised_by_the_stop(
+    namespace: str, heard: Heard, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    broker = FailingBroker(lease=1)
+    engine = Engine(broker, namespace)
+    cancelled = asyncio.Event()
+
+    @engine.task
+    async def job() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    @engine.task
+    async def other() -> None:
+        pass
+
+    scheduled = await job.schedule()
+    await engine.start_workers(2, block=False)
+    await until(lambda: heard.count("job_started"))
+    broker.broken[method] = RuntimeError
+    await other.schedule()
+    await until(lambda: heard.count("worker_terminated"))
+    [record] = [r for r in caplog.records if r.levelno == logging.CRITICAL]
+    assert record.name == "aiospinach"
+    assert record.exc_info is not None
+    assert cancelled.is_set()
+    assert len([1 for name in heard.names(scheduled.id) if name == "job_finished"]) == 1
+    with pytest.raises(RuntimeError, match=f"{method} is broken"):
+        await engine.stop_workers()
+    broker.come_back()
+    await engine.start_workers(block=False)
+    await finish_of(heard, await other.schedule())
+    await engine.stop_workers()
+
+
+async def test_a_defect_is_raised_by_a_blocking_start(namespace: str, heard: Heard) -> None:
+    broker = FailingBroker()
+    engine = Engine(broker, namespace)
+    broker.broken["exchange"] = RuntimeError
+    with pytest.raises(RuntimeError, match="exchange is broken"):
+        await asyncio.wait_for(engine.start_workers(), 10)
+    assert heard.names() == ["worker_started", "worker_terminated"]
+
+
+async def test_a_defect_in_the_watch_for_an_empty_queue_ends_the_pool(namespace: str, heard: Heard) -> None:
+    broker = FailingBroker()
+    engine = Engine(broker, namespace)
+    broker.broken["counts"] = RuntimeError
+    with pytest.raises(RuntimeError, match="counts is broken"):
+        await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
+
+
+async def test_a_watch_for_an_empty_queue_survives_an_outage(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    broker.go_away("counts")
+    task = asyncio.create_task(engine.start_workers(stop_when_queue_empty=True))
+    await until(lambda: broker.refused["counts"])
+    assert not task.done()
+    broker.come_back()
+    await asyncio.wait_for(task, 10)
+
+
+async def test_errors_of_a_crashed_pool_reach_no_later_pool(namespace: str, heard: Heard) -> None:
+    broker = FailingBroker()
+    engine = Engine(broker, namespace)
+    broker.broken["exchange"] = RuntimeError
+    await engine.start_workers(block=False)
+    await until(lambda: heard.count("worker_terminated"))
+    broker.come_back()
+    await engine.start_workers(block=False)
+    await engine.stop_workers()
+    results: list[Any] = await asyncio.gather(*(engine.stop_workers() for _ in range(2)))
+    assert results == [None, None]

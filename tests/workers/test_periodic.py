@@ -1,0 +1,234 @@
+"""Periodic tasks fire by themselves, each tick at most once, and missed ticks are skipped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from aiospinach import Cron, Engine, Job, JobStatus, current_job
+
+from ..conftest import Heard
+from ..waiting import until
+from .failing import FailingBroker
+
+
+def milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+async def test_a_period_fires_each_of_its_ticks_once(engine: Engine, heard: Heard) -> None:
+    jobs: list[Job] = []
+
+    @engine.task(periodicity=timedelta(milliseconds=100))
+    async def tick() -> None:
+        job = current_job()
+        assert job is not None
+        assert datetime.now(UTC) >= job.at
+        jobs.append(job)
+
+    await engine.start_workers(3, block=False)
+    await until(lambda: len(jobs) >= 4)
+    await engine.stop_workers()
+    dues = [milliseconds(job.at) for job in jobs]
+    assert len(set(dues)) == len(dues)
+    assert all(due % 100 == 0 for due in dues)
+    assert [job.id for job in jobs] == [f"{tick.name}@{due}" for due in dues]
+    scheduled = [kwargs["job"] for name, kwargs in heard if name == "job_scheduled"]
+    assert scheduled[: len(jobs)] == jobs
+    assert {job.status for job in scheduled} == {JobStatus.QUEUED}
+
+
+async def test_a_periodic_job_is_retried_like_any_other(engine: Engine, heard: Heard) -> None:
+    tries: list[str] = []
+
+    @engine.task(periodicity=timedelta(hours=1), max_retries=2, backoff=lambda attempt: 0)
+    async def tick() -> None:
+        job = current_job()
+        assert job is not None
+        tries.append(job.id)
+        raise ValueError
+
+    broker: FailingBroker = engine._broker  # type: ignore[assignment]
+    due = broker.now() - 1000
+    await broker.register("default", {}, {tick.name: due})
+    await engine.start_workers(block=False)
+    await until(lambda: heard.count("job_failed"))
+    await engine.stop_workers()
+    assert tries == [f"{tick.name}@{due}"] * 3
+
+
+async def test_a_tick_that_is_late_fires_once(engine: Engine, broker: FailingBroker, heard: Heard) -> None:
+    @engine.task(periodicity=timedelta(seconds=1000))
+    async def tick() -> None:
+        pass
+
+    due = broker.now() - 30_000
+    await broker.register("default", {}, {tick.name: due})
+    await engine.start_workers(block=False)
+    await until(lambda: heard.count("job_finished"))
+    await engine.stop_workers()
+    assert [kwargs["job"].id for name, kwargs in heard if name == "job_finished"] == [f"{tick.name}@{due}"]
+    assert milliseconds(heard.last("job_finished")["job"].at) == due
+
+
+async def test_missed_ticks_are_skipped_and_named(
+    engine: Engine, broker: FailingBroker, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    @engine.task(periodicity=timedelta(seconds=1000))
+    async def tick() -> None:
+        pass
+
+    await broker.register("default", {}, {tick.name: broker.now() - 10_000_000})
+    before = broker.now()
+    await engine.start_workers(block=False)
+    await until(lambda: "missed" in caplog.text)
+    await until(lambda: broker.sleepers)
+    await engine.stop_workers()
+    assert tick.name in caplog.text
+    assert heard.names() == ["worker_started", "worker_terminated"]
+    ticked = await broker.tick("default")
+    assert ticked.periodic == []
+    assert ticked.next_due is not None
+    assert before + ticked.next_due * 1000 <= before + 1_000_000 + 1000
+
+
+async def test_a_restart_does_not_fire_a_tick_again(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    @engine.task(periodicity=timedelta(hours=1))
+    async def tick() -> None:
+        pass
+
+    await broker.register("default", {}, {tick.name: broker.now() - 1})
+    for _ in range(3):
+        await engine.start_workers(block=False)
+        await until(lambda: heard.count("job_finished") and broker.sleepers)
+        await engine.stop_workers()
+    assert heard.count("job_scheduled") == 1
+    assert heard.count("job_finished") == 1
+
+
+async def test_a_tick_that_somebody_else_fired_is_not_fired_here(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    @engine.task(periodicity=timedelta(hours=1))
+    async def tick() -> None:
+        pass
+
+    due = broker.now() - 1
+    await broker.register("default", {}, {tick.name: due})
+    assert await broker.fire("default", tick.name, due, due + 3_600_000, None)
+    assert not await broker.fire("default", tick.name, due, due + 3_600_000, None)
+    await engine.start_workers(block=False)
+    await until(lambda: broker.sleepers)
+    await engine.stop_workers()
+    assert heard.count("job_scheduled") == 0
+
+
+async def test_a_slow_periodic_job_does_not_hold_up_the_next(engine: Engine, heard: Heard) -> None:
+    began: list[int] = []
+    end = asyncio.Event()
+
+    @engine.task(periodicity=timedelta(milliseconds=100))
+    async def tick() -> None:
+        began.append(1)
+        await end.wait()
+
+    await engine.start_workers(3, block=False)
+    await until(lambda: len(began) == 3)
+    end.set()
+    await engine.stop_workers()
+
+
+async def test_a_periodic_task_runs_in_a_thread_too(engine: Engine, heard: Heard) -> None:
+    @engine.task(periodicity=timedelta(milliseconds=100))
+    def tick() -> str:
+        return "in a thread"
+
+    await engine.start_workers(block=False)
+    await until(lambda: heard.count("job_finished") >= 2)
+    await engine.stop_workers()
+    assert heard.last("job_finished")["result"] == "in a thread"
+
+
+async def test_a_periodic_task_attached_while_workers_run_fires(engine: Engine, heard: Heard) -> None:
+    await engine.start_workers(block=False)
+    ran: list[int] = []
+
+    @engine.task(periodicity=timedelta(milliseconds=100))
+    async def late() -> None:
+        ran.append(1)
+
+    await until(lambda: len(ran) >= 2, timeout=3)
+    await engine.stop_workers()
+
+
+async def test_a_periodic_task_of_another_queue_fires_for_its_workers_only(
+    engine: Engine, heard: Heard
+) -> None:
+    ran: list[str] = []
+
+    @engine.task(queue="a", periodicity=timedelta(milliseconds=100))
+    async def in_a() -> None:
+        ran.append("a")
+
+    @engine.task(queue="b", periodicity=timedelta(milliseconds=100))
+    async def in_b() -> None:
+        ran.append("b")
+
+    await engine.start_workers(2, "a", block=False)
+    await until(lambda: len(ran) >= 3)
+    await engine.stop_workers()
+    assert set(ran) == {"a"}
+    await engine.start_workers(2, ["a", "b"], block=False)
+    await until(lambda: "b" in ran)
+    await engine.stop_workers()
+
+
+async def test_a_periodic_task_can_be_scheduled_by_hand(engine: Engine, heard: Heard) -> None:
+    @engine.task(periodicity=timedelta(hours=1))
+    async def tick() -> None:
+        pass
+
+    job = await tick.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
+
+
+class ShiftedBroker(FailingBroker):
+    """Its clock stands shortly before a full minute when it is made."""
+
+    def __init__(self, milliseconds_before: int) -> None:
+        super().__init__()
+        now = int(time.time() * 1000)
+        self._shift = 60_000 - now % 60_000 - milliseconds_before
+
+    def now(self) -> int:
+        return super().now() + getattr(self, "_shift", 0)
+
+
+async def test_a_cron_task_fires_on_the_minute(namespace: str, heard: Heard) -> None:
+    broker = ShiftedBroker(200)
+    minute = (broker.now() // 60_000 + 1) * 60_000
+    seen: list[int] = []
+
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task(periodicity=Cron("* * * * *", tz="Europe/Paris"))
+        async def tick() -> None:
+            seen.append(broker.now())
+
+        await engine.start_workers(block=False)
+        await until(lambda: seen, timeout=3)
+        await until(lambda: broker.sleepers)
+        await engine.stop_workers()
+    [job] = [kwargs["job"] for name, kwargs in heard if name == "job_finished"]
+    assert job.id == f"{tick.name}@{minute}"
+    assert milliseconds(job.at) == minute
+    assert minute <= seen[0] < minute + 2000
+    next_due = (await broker.tick("default")).next_due
+    assert next_due is not None
+    assert 50 < next_due <= 60

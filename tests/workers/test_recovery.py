@@ -1,0 +1,341 @@
+"""Jobs whose worker disappeared are found and judged, and a worker that lost a job says so."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from aiospinach import BrokerUnavailable, Engine, JobStatus, LeaseLost, WorkerLost
+from aiospinach.brokers.base import Lease, Settlement
+from aiospinach.outcome import Action
+
+from ..conftest import Heard
+from ..waiting import until
+from .failing import FailingBroker
+from .hearing import finish_of, reasons_of_death
+
+LEASE = 0.1
+
+
+@pytest.fixture
+def broker() -> FailingBroker:
+    return FailingBroker(lease=LEASE)
+
+
+async def lose(broker: FailingBroker) -> Lease:
+    """Lease the next job as a worker does that is never heard of again."""
+    [lease] = (await broker.exchange("default", [], 1)).leases
+    return lease
+
+
+async def find_again(broker: FailingBroker) -> Lease:
+    """Wait until a lost job is found, by a worker that is not heard of again either."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for lease in (await broker.tick("default")).expired:
+            return lease
+        await asyncio.sleep(0.005)
+    raise AssertionError("the job was not found")
+
+
+async def test_a_lost_job_with_retries_is_tried_again_at_once(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    @engine.task(max_retries=1, backoff=lambda attempt: 1000)
+    async def job() -> str:
+        return "found"
+
+    scheduled = await job.schedule()
+    await lose(broker)
+    await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
+    assert heard.names(scheduled.id) == [
+        "job_scheduled",
+        "job_schedule_retry",
+        "job_started",
+        "job_finished",
+    ]
+    retry = heard.last("job_schedule_retry")
+    assert isinstance(retry["err"], WorkerLost)
+    assert (retry["job"].retries, retry["job"].crashes, retry["job"].status) == (1, 1, JobStatus.WAITING)
+    assert heard.last("job_finished")["result"] == "found"
+
+
+async def test_a_lost_job_without_retries_is_dead_and_never_runs(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    ran: list[int] = []
+
+    @engine.task
+    async def job() -> None:
+        ran.append(1)
+
+    scheduled = await job.schedule()
+    await lose(broker)
+    await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
+    assert ran == []
+    assert heard.names(scheduled.id) == ["job_scheduled", "job_failed"]
+    failed = heard.last("job_failed")
+    assert isinstance(failed["err"], WorkerLost)
+    assert failed["job"].status is JobStatus.FAILED
+    assert await reasons_of_death(broker) == {scheduled.id: "lost"}
+
+
+async def test_a_job_that_was_lost_three_times_is_poison(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    ran: list[int] = []
+
+    @engine.task(max_retries=100)
+    async def job() -> None:
+        ran.append(1)
+
+    scheduled = await job.schedule()
+    await lose(broker)
+    for crashes in (1, 2):
+        assert (await find_again(broker)).job.crashes == crashes
+    await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
+    assert ran == []
+    assert heard.names(scheduled.id) == ["job_scheduled", "job_failed"]
+    failed = heard.last("job_failed")
+    assert isinstance(failed["err"], WorkerLost)
+    assert failed["job"].crashes == 3
+    assert await reasons_of_death(broker) == {scheduled.id: "poison"}
+
+
+async def test_a_job_that_was_lost_twice_still_runs(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    @engine.task(max_retries=100)
+    async def job() -> str:
+        return "alive"
+
+    scheduled = await job.schedule()
+    await lose(broker)
+    await find_again(broker)
+    await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
+    said = await finish_of(heard, scheduled)
+    assert (said["result"], said["job"].crashes) == ("alive", 2)
+
+
+async def test_a_lost_job_without_retries_left_is_exhausted(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    @engine.task(max_retries=1)
+    async def job() -> None:
+        raise AssertionError("it has no try left")
+
+    scheduled = await job.schedule()
+    lease = await lose(broker)
+    await broker.exchange("default", [Settlement(lease, Action.RETRY)], 0)
+    await lose(broker)
+    await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
+    assert heard.names(scheduled.id) == ["job_scheduled", "job_failed"]
+    assert await reasons_of_death(broker) == {scheduled.id: "exhausted"}
+
+
+async def test_many_lost_jobs_are_all_found(engine: Engine, broker: FailingBroker, heard: Heard) -> None:
+    ran: list[int] = []
+
+    @engine.task(max_retries=1)
+    async def job(number: int) -> None:
+        ran.append(number)
+
+    for number in range(250):
+        await job.schedule(number)
+    assert len((await broker.exchange("default", [], 250)).leases) == 250
+    await asyncio.wait_for(engine.start_workers(5, stop_when_queue_empty=True), 30)
+    assert sorted(ran) == list(range(250))
+
+
+async def test_a_slot_of_a_limited_task_that_was_lost_is_free_again(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    ran: list[int] = []
+
+    @engine.task(max_retries=1, max_concurrency=1)
+    async def job(number: int) -> None:
+        ran.append(number)
+
+    await broker.register("default", {job.name: 1}, {})
+    for number in range(2):
+        await job.schedule(number)
+    await lose(broker)
+    await asyncio.wait_for(engine.start_workers(2, stop_when_queue_empty=True), 10)
+    assert sorted(ran) == [0, 1]
+
+
+# A worker that was held up.
+
+
+async def test_a_worker_that_blocked_its_loop_does_not_declare_its_own_jobs_lost(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    end = asyncio.Event()
+
+    @engine.task(max_retries=1)
+    async def blocks() -> str:
+        time.sleep(4 * LEASE)
+        end.set()
+        return "mine"
+
+    job = await blocks.schedule()
+    await engine.start_workers(2, block=False)
+    said = await finish_of(heard, job)
+    await engine.stop_workers()
+    assert (said["result"], said["err"], said["job"].status) == ("mine", None, JobStatus.SUCCEEDED)
+    assert heard.count("job_started") == 1
+
+
+def steal(broker: FailingBroker) -> list[Lease]:
+    """In a thread, with a loop of its own: what another worker does while this one is held up."""
+    stolen: list[Lease] = []
+
+    def tick() -> None:
+        stolen.extend(asyncio.run(broker.tick("default")).expired)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    thread.join()
+    return stolen
+
+
+async def test_a_job_that_was_given_to_another_worker_meanwhile_is_lost(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    stolen: list[Lease] = []
+
+    @engine.task(max_retries=1)
+    async def blocks() -> str:
+        time.sleep(2 * LEASE)
+        stolen.extend(steal(broker))
+        return "too late"
+
+    job = await blocks.schedule()
+    await engine.start_workers(1, block=False)
+    said = await finish_of(heard, job)
+    await engine.stop_workers()
+    assert len(stolen) == 1
+    assert isinstance(said["err"], LeaseLost)
+    assert said["job"].status is JobStatus.NOT_SET
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
+    assert (await broker.counts("default")).dead == 0
+    exchanged = await broker.exchange("default", [Settlement(stolen[0], Action.DONE)], 0)
+    assert exchanged.fenced == []
+
+
+async def test_the_body_of_a_lost_job_is_cancelled(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    cancelled: list[bool] = []
+
+    @engine.task(max_retries=1)
+    async def blocks() -> None:
+        time.sleep(2 * LEASE)
+        assert len(steal(broker)) == 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    job = await blocks.schedule()
+    await engine.start_workers(1, block=False)
+    said = await finish_of(heard, job)
+    await engine.stop_workers()
+    assert cancelled == [True]
+    assert isinstance(said["err"], LeaseLost)
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
+
+
+async def test_a_lease_that_cannot_be_renewed_is_not_trusted_to_its_end(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    ended: list[float] = []
+
+    @engine.task(max_retries=1)
+    async def job() -> None:
+        began = time.monotonic()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(time.monotonic() - began)
+
+    broker.broken["renew"] = BrokerUnavailable
+    scheduled = await job.schedule()
+    await engine.start_workers(1, block=False)
+    said = await finish_of(heard, scheduled)
+    broker.come_back()
+    assert isinstance(said["err"], LeaseLost)
+    assert said["job"].status is JobStatus.NOT_SET
+    assert ended[0] >= LEASE - broker.margin - 0.02
+    await engine.stop_workers()
+
+
+async def test_what_a_body_does_to_end_when_its_lease_is_lost_is_not_cancelled_again(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    cleaned = asyncio.Event()
+
+    @engine.task
+    async def job() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            cleaned.set()
+
+    broker.broken["renew"] = BrokerUnavailable
+    scheduled = await job.schedule()
+    await engine.start_workers(1, block=False)
+    await finish_of(heard, scheduled)
+    assert cleaned.is_set()
+    broker.come_back()
+    await engine.stop_workers()
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_leases_are_renewed_while_their_jobs_run(
+    engine: Engine, broker: FailingBroker, heard: Heard, kind: str
+) -> None:
+    ran: list[int] = []
+
+    async def in_loop() -> None:
+        ran.append(1)
+        await asyncio.sleep(5 * LEASE)
+
+    def in_thread() -> None:
+        ran.append(1)
+        time.sleep(5 * LEASE)
+
+    function: Any = in_loop if kind == "async" else in_thread
+    engine.task(name="long", max_retries=3)(function)
+    job = await engine.schedule("long")
+    await engine.start_workers(1, stop_when_queue_empty=True)
+    assert (await finish_of(heard, job))["job"].status is JobStatus.SUCCEEDED
+    assert ran == [1]
+
+
+async def test_recovery_takes_no_slot(engine: Engine, broker: FailingBroker, heard: Heard) -> None:
+    end = asyncio.Event()
+
+    @engine.task
+    async def busy() -> None:
+        await end.wait()
+
+    @engine.task
+    async def lost() -> None:
+        pass
+
+    job = await lost.schedule()
+    await lose(broker)
+    await busy.schedule()
+    await engine.start_workers(1, block=False)
+    await until(lambda: "job_failed" in heard.names(job.id))
+    assert heard.count("job_finished") == 0
+    end.set()
+    await until(lambda: heard.count("job_finished") == 1)
+    await engine.stop_workers()

@@ -42,6 +42,11 @@ class Action(enum.Enum):
     PARK = "park"
     CANCELLED = "cancelled"
 
+    @property
+    def puts_back(self) -> bool:
+        """The job is to run again."""
+        return self in (Action.RETRY, Action.RELEASE, Action.PARK)
+
 
 class Outcome(msgspec.Struct, frozen=True):
     """The verdict on one run."""

@@ -96,6 +96,8 @@ class Exchanged(msgspec.Struct, frozen=True):
     leases: Sequence[Lease]
     fenced: Collection[str]
     """The leases among the settled that were gone: what they said changed nothing."""
+    cancelled: Collection[str] = ()
+    """The leases that would have put their job back, which somebody had cancelled: it was ended instead."""
 
 
 class Renewed(msgspec.Struct, frozen=True):

@@ -84,10 +84,10 @@ class MemoryBroker(Broker):
     async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
         with self._lock:
             state = self._queues[queue]
-            fenced = state.settle(settled, self.now())
+            fenced, cancelled = state.settle(settled, self.now())
             leases = state.take(want, time.monotonic() + self.lease, self.margin)
             self._bell(queue, state)
-            return Exchanged(leases, fenced)
+            return Exchanged(leases, fenced, cancelled)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
         with self._lock:

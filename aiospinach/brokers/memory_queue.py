@@ -94,21 +94,26 @@ class QueueState:
                 self._lease_next(ready, leases, expiry, margin)
         return leases
 
-    def settle(self, settled: Sequence[Settlement], now: int) -> list[str]:
-        """The leases that were gone."""
+    def settle(self, settled: Sequence[Settlement], now: int) -> tuple[list[str], list[str]]:
+        """The leases that were gone, and those whose job was cancelled instead of put back."""
         fenced: list[str] = []
+        cancelled: list[str] = []
         released: list[Envelope] = []
         for settlement in settled:
+            is_unwanted = settlement.lease.id in self.cancels and settlement.action.puts_back
             job = self._end_lease(settlement.lease.id)
             if job is None:
                 fenced.append(settlement.lease.id)
+            elif is_unwanted:
+                del self.jobs[job.id]
+                cancelled.append(settlement.lease.id)
             elif settlement.action is Action.RELEASE:
                 released.append(job)
             else:
                 self._settle(job, settlement, now)
         for job in reversed(released):  # the first stands first again
             self.lanes.get(job.task, self.ready).appendleft(job.id)
-        return fenced
+        return fenced, cancelled
 
     def _settle(self, job: Envelope, settlement: Settlement, now: int) -> None:
         action = settlement.action
@@ -144,11 +149,14 @@ class QueueState:
         gone = [lease for lease, expiry in self.expiry.items() if expiry + grace <= now]
         expired: list[Lease] = []
         for lease in gone[:_EXPIRED_AT_ONCE]:
+            is_unwanted = lease in self.cancels
             job = self._end_lease(lease)
             if job is not None:
                 job = msgspec.structs.replace(job, crashes=job.crashes + 1)
                 self.jobs[job.id] = job
                 expired.append(self._lease(job, now + length, margin))
+                if is_unwanted:
+                    self.cancels.add(expired[-1].id)
         return expired
 
     def seconds_to_next(self, now: int) -> float | None:

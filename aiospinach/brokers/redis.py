@@ -53,8 +53,8 @@ class _Queue:
         self.registered: dict[str, int] = {}
         self.is_forgotten = False
         """The server has lost when periodic tasks are due."""
-        self.settled: tuple[Sequence[Settlement], list[str]] | None = None
-        """What the server has settled, and fenced, for a caller who has no answer yet."""
+        self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None
+        """What the server has settled, fenced and cancelled, for a caller who has no answer yet."""
 
     def learn(self, flat: Sequence[bytes]) -> None:
         """Take the limits as the server has them."""
@@ -154,8 +154,9 @@ class RedisBroker(Broker):
         state = self._queue(queue)
         asked: Sequence[Settlement] = settled
         fenced: list[str] = []
+        cancelled: list[str] = []
         if state.settled is not None and state.settled[0] is asked:
-            settled, fenced = (), list(state.settled[1])
+            settled, (_, fenced, cancelled) = (), state.settled
         while True:
             last = state.unanswered
             if last is None or last[0] is not settled or last[1] != want:
@@ -164,12 +165,14 @@ class RedisBroker(Broker):
                 keys = state.keys.with_lanes(state.limits)
                 last = state.unanswered = (settled, want, keys, arguments, time.monotonic())
             _, _, keys, arguments, sent_at = last
-            _, gone, leased, is_stale, limits = await self._work(scripts.EXCHANGE, state, arguments, keys)
+            answer = await self._work(scripts.EXCHANGE, state, arguments, keys)
+            _, gone, unwanted, leased, is_stale, limits = answer
             state.unanswered = None
-            fenced += [lease.decode() for lease in gone]
+            fenced = [*fenced, *(lease.decode() for lease in gone)]
+            cancelled = [*cancelled, *(lease.decode() for lease in unwanted)]
             if not is_stale:
                 break
-            settled, state.settled = (), (asked, fenced)
+            settled, state.settled = (), (asked, fenced, cancelled)
             state.learn(limits)
             if not limits and state.registered:
                 # The server was emptied: who leased now would know no limit.
@@ -178,7 +181,9 @@ class RedisBroker(Broker):
         state.settled = None
         trusted_until = sent_at + self.lease - self.margin
         return Exchanged(
-            [_lease(name, envelope, trusted_until) for name, envelope in wire.pairs(leased)], fenced
+            [_lease(name, envelope, trusted_until) for name, envelope in wire.pairs(leased)],
+            fenced,
+            cancelled,
         )
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:

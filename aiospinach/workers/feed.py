@@ -8,10 +8,12 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from .. import signals
 from ..brokers.base import Exchanged, Settlement
 from ..exceptions import BrokerError
+from ..job import JobStatus
 from ..outcome import RELEASED
-from .run import Run
+from .run import Answer, Run
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -69,7 +71,7 @@ class Feed:
         """Give a job back with the next exchange; its run hears whether it still was its own."""
         if self.gave_up:
             if run is not None:
-                run.hear(False)
+                run.hear(Answer.FENCED)
             return
         self._outbox.append((settlement, run))
         self._bell.set()
@@ -80,7 +82,7 @@ class Feed:
         self._must_pass_on = False
         for _, run in self._outbox:
             if run is not None:
-                run.hear(False)
+                run.hear(Answer.FENCED)
         self._outbox.clear()
 
     def give_up_if_failing(self) -> None:
@@ -112,15 +114,13 @@ class Feed:
         except BaseException:
             for _, run in sent:
                 if run is not None:
-                    run.hear(False)
+                    run.hear(Answer.FENCED)
             raise
         finally:
             self._travelling = False
             room = self._claimed if self._claimed else self.pool.slots.free
             self._let_go()
-        for settlement, run in sent:
-            if run is not None:
-                run.hear(settlement.lease.id not in exchanged.fenced)
+        self._tell(sent, exchanged)
         room = 0 if self.pool.is_stopping else room
         for lease in exchanged.leases[:room]:
             self.pool.start(Run(self.pool, self, lease))
@@ -132,6 +132,20 @@ class Feed:
             self.dry = False
         if self.pool.is_stopping:
             self.pool.note_change()
+
+    def _tell(self, sent: list[tuple[Settlement, Run | None]], exchanged: Exchanged) -> None:
+        """Have each run hear what the broker made of its settlement."""
+        for settlement, run in sent:
+            answer = Answer.APPLIED
+            if settlement.lease.id in exchanged.fenced:
+                answer = Answer.FENCED
+            elif settlement.lease.id in exchanged.cancelled:
+                answer = Answer.CANCELLED
+            if run is not None:
+                run.hear(answer)
+            elif answer is Answer.CANCELLED:  # it was given back before it began
+                job = settlement.lease.job.as_job(self.pool.namespace, self.queue, JobStatus.CANCELLED)
+                self.pool.announce(signals.job_cancelled, {"job": job})
 
     def _let_go(self) -> None:
         """Leave the slots that were claimed for an exchange to others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import logging
 import time
 from contextvars import Context
@@ -24,7 +25,7 @@ from ..exceptions import (
     WorkerLost,
 )
 from ..job import Job, JobStatus, running_job
-from ..outcome import RELEASED, Action, Outcome, describe, judge, tamed
+from ..outcome import CANCELLED, RELEASED, Action, Outcome, describe, judge, tamed
 from ..receivers import share_context, traceable
 from ..signals import SafeNamedSignal
 from ..task import Task
@@ -35,6 +36,16 @@ if TYPE_CHECKING:
     from .pool import Pool
 
 logger: logging.Logger = logging.getLogger("aiospinach")
+
+
+class Answer(enum.Enum):
+    """What the broker made of a settlement."""
+
+    APPLIED = enum.auto()
+    FENCED = enum.auto()
+    """The lease was gone, and nothing changed."""
+    CANCELLED = enum.auto()
+    """The job was to be put back, and somebody had cancelled it: it has ended instead."""
 
 
 class Run:
@@ -52,7 +63,7 @@ class Run:
         "_task",
         "_waiter",
         "abandoned",
-        "applied",
+        "answer",
         "context",
         "feed",
         "holds_slot",
@@ -72,8 +83,8 @@ class Run:
         """The job's worker was lost: it is judged and settled here, and its body does not run."""
         self.holds_slot: bool = not is_recovery
         """The body has not ended yet."""
-        self.applied: bool | None = None
-        """Whether the broker took what became of the job, once it has answered."""
+        self.answer: Answer | None = None
+        """What the broker made of what became of the job, once it has answered."""
         self.abandoned: bool = False
         self._task: Task[..., Any] | None = pool.tasks.get(lease.job.task)
         self._began = 0.0
@@ -124,9 +135,9 @@ class Run:
         if not self.is_recovery:
             self.feed.settle(Settlement(self.lease, RELEASED.action), None)
 
-    def hear(self, applied: bool) -> None:
+    def hear(self, answer: Answer) -> None:
         """Take the broker's answer to the settlement."""
-        self.applied = applied
+        self.answer = answer
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -263,17 +274,21 @@ class Run:
         settlement = Settlement(self.lease, outcome.action, outcome.delay, detail)
         self.feed.settle(settlement, self)
         self.pool.body_ended(self)
-        while self.applied is None:
+        while self.answer is None:
             self._waiter = self.pool.loop.create_future()
             try:
                 await self._waiter
             except asyncio.CancelledError:
                 self.pool.notice_cancellation()
-        if not self.applied:
+        if self.answer is Answer.FENCED:
             error = LeaseLost("the store gave the job to another worker, or forgot it")
             job = msgspec.structs.replace(job, status=JobStatus.NOT_SET)
             logger.warning("%r had lost its lease, and how it ended does not count: %s", job, error)
             return job, error
+        if self.answer is Answer.CANCELLED:
+            cancelled = JobCancelled("the job was cancelled")
+            cancelled.__cause__ = error
+            error, outcome = cancelled, CANCELLED
         if error is not None:
             job = self._after(job, outcome, now)
             self._log(job, outcome, error)

@@ -76,12 +76,40 @@ async def test_a_renewal_tells_of_cancelled_jobs_as_long_as_they_run(broker: Bro
     assert (list(renewed.lost), list(renewed.cancelled)) == ([a.id], [])
 
 
-async def test_the_wish_to_cancel_ends_with_the_lease_that_it_was_for(broker: Broker, queue: str) -> None:
+@pytest.mark.parametrize("action", [Action.RETRY, Action.RELEASE, Action.PARK])
+async def test_a_job_that_was_cancelled_as_it_ran_is_not_put_back(
+    broker: Broker, queue: str, action: Action
+) -> None:
+    await put(broker, queue, "a", "b", "c")
+    wanted, fenced, unwanted = await take(broker, queue)
+    assert await settle(broker, queue, fenced, Action.DONE)
+    assert (await broker.cancel(queue, "c")).status is JobStatus.RUNNING
+    settled = [Settlement(lease, action, 60.0) for lease in (wanted, fenced, unwanted)]
+    exchanged = await broker.exchange(queue, settled, 0)
+    assert (list(exchanged.fenced), list(exchanged.cancelled)) == ([fenced.id], [unwanted.id])
+    counts = await broker.counts(queue)
+    assert (counts.ready + counts.waiting, counts.running) == (1, 0)
+    assert (await broker.cancel(queue, "c")).status is JobStatus.NOT_SET
+
+
+@pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.CANCELLED])
+async def test_a_job_that_ends_before_its_worker_hears_that_it_was_cancelled_has_ended(
+    broker: Broker, queue: str, action: Action
+) -> None:
     lease = await put_and_take(broker, queue, "a")
     await broker.cancel(queue, "a")
-    assert await settle(broker, queue, lease, Action.RELEASE)
-    (lease,) = await take(broker, queue)
-    assert list((await broker.renew(queue, [lease.id])).cancelled) == []
+    exchanged = await broker.exchange(queue, [Settlement(lease, action)], 1)
+    assert (list(exchanged.fenced), list(exchanged.cancelled), list(exchanged.leases)) == ([], [], [])
+    assert (await broker.counts(queue)).dead == (action is Action.FAIL)
+
+
+async def test_a_wish_to_cancel_outlives_the_worker(broker: Broker, queue: str) -> None:
+    await put_and_take(broker, queue, "a", max_retries=1)
+    await broker.cancel(queue, "a")
+    (found,) = await take_when_expired(broker, queue)
+    assert list((await broker.renew(queue, [found.id])).cancelled) == [found.id]
+    exchanged = await broker.exchange(queue, [Settlement(found, Action.RETRY)], 1)
+    assert (list(exchanged.cancelled), list(exchanged.leases)) == ([found.id], [])
 
 
 async def test_an_expired_lease_goes_to_the_caller_after_the_grace(broker: Broker, queue: str) -> None:

@@ -245,6 +245,7 @@ class Known:
     lease: str | None = None
     expiry: float = 0.0
     cancel_wanted: bool = False
+    """Somebody cancelled it as it ran."""
     starts: int = 0
     allowed: int = 0
     """Starts beyond the first and the retries, which were given back unused."""
@@ -364,7 +365,8 @@ class Promises(RuleBasedStateMachine):
         assert lease.trusted_until == trust
         assert known.matches(lease.job), "I8: what comes out is what went in"
         assert lease.id not in {held.lease.id for each in self.workers for held in each.held}
-        known.status, known.lease, known.cancel_wanted = JobStatus.RUNNING, lease.id, False
+        known.status, known.lease = JobStatus.RUNNING, lease.id
+        assert is_recovery or not known.cancel_wanted, "a cancelled job does not run again"
         known.expiry = self.under_test.monotonic() + LEASE
         worker.held.append(Held(lease, msgspec.structs.replace(lease.job), is_recovery))
 
@@ -372,15 +374,20 @@ class Promises(RuleBasedStateMachine):
         settled = [Settlement(held.lease, action, delay, b"why") for held, action, delay in back]
         exchanged = self.under_test.run(worker.broker.exchange(QUEUE, settled, want))
         fenced = []
+        cancelled = []
         self.first -= len(back)
         self.released = self.first
         for held, action, delay in back:
             known = self.live.get(held.lease.job.id)
             if known is None or known.lease != held.lease.id:
                 fenced.append(held.lease.id)
+            elif known.cancel_wanted and action in (Action.RETRY, Action.RELEASE, Action.PARK):
+                cancelled.append(held.lease.id)
+                self.settle(known, Action.CANCELLED, 0)
             else:
                 self.settle(known, action, delay)
         assert list(exchanged.fenced) == fenced, "I5: a lease that is gone changes nothing"
+        assert list(exchanged.cancelled) == cancelled, "what was cancelled as it ran is not put back"
         for held, _, _ in back:
             assert held.lease.job == held.told, "what a lease says does not change"
             worker.held.remove(held)

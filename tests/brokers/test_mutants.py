@@ -167,8 +167,8 @@ async def a_repeated_exchange_answers_the_same(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
     await take(stage.broker, QUEUE, 1)
     before = stage.raw.read()
-    _, fenced, leased, stale, limits = await stage.repeat()
-    assert (fenced, leased[0][:2], len(leased), stale, limits) == ([], b"a:", 2, 0, [])
+    _, fenced, cancelled, leased, stale, limits = await stage.repeat()
+    assert (fenced, cancelled, leased[0][:2], len(leased), stale, limits) == ([], [], b"a:", 2, 0, [])
     assert stage.raw.read() == before, "I6"
 
 
@@ -178,7 +178,7 @@ async def a_repeat_does_not_give_what_was_lost_meanwhile(stage: Stage) -> None:
     lost, kept = await take(stage.broker, QUEUE)
     stage.expire(lost)
     assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
-    _, _, leased, _, _ = await stage.repeat(-2)
+    _, _, _, leased, _, _ = await stage.repeat(-2)
     assert [name.decode() for name in leased[::2]] == [kept.id]
 
 
@@ -189,7 +189,7 @@ async def a_call_that_comes_after_its_successor_does_nothing(stage: Stage) -> No
     await put(stage.broker, QUEUE, "a", "b")
     await take(stage.broker, QUEUE, 1)
     before = stage.raw.read()
-    assert (await stage.repeat(late))[1:] == [[], [], 0, []]
+    assert (await stage.repeat(late))[1:] == [[], [], [], 0, []]
     assert stage.raw.read() == before, "I6"
 
 
@@ -198,6 +198,33 @@ async def a_lease_settles_once(stage: Stage) -> None:
     lease = await put_and_take(stage.broker, QUEUE, "a", max_retries=1)
     assert await settle(stage.broker, QUEUE, lease, Action.RETRY)
     assert not await settle(stage.broker, QUEUE, lease, Action.RELEASE), "I5"
+
+
+@scenario("unwanted")
+async def a_job_that_was_cancelled_as_it_ran_is_not_put_back(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "wanted", "unwanted")
+    leases = await take(stage.broker, QUEUE)
+    await stage.broker.cancel(QUEUE, "unwanted")
+    exchanged = await stage.broker.exchange(QUEUE, [Settlement(each, Action.RELEASE) for each in leases], 2)
+    (lease,) = exchanged.leases
+    assert lease.job.id == "wanted"
+    assert await settle(stage.broker, QUEUE, lease, Action.DONE)
+    stage.raw.check_drained()
+
+
+@scenario("unwanted lost job")
+async def a_wish_to_cancel_outlives_the_worker(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "wanted", "unwanted")
+    for lease in await take(stage.broker, QUEUE):
+        stage.expire(lease)
+    await stage.broker.cancel(QUEUE, "unwanted")
+    found = (await stage.another.tick(QUEUE)).expired
+    assert sorted(ids(found)) == ["unwanted", "wanted"]
+    exchanged = await stage.another.exchange(QUEUE, [Settlement(each, Action.RETRY) for each in found], 2)
+    (lease,) = exchanged.leases
+    assert lease.job.id == "wanted"
+    assert await settle(stage.another, QUEUE, lease, Action.DONE)
+    stage.raw.check_drained()
 
 
 @scenario("unreadable settled job")

@@ -14,6 +14,7 @@ from aiospinach import (
     BrokerUnavailable,
     Engine,
     Interrupted,
+    JobCancelled,
     JobStatus,
     LeaseLost,
     WorkerLost,
@@ -52,6 +53,65 @@ async def test_a_job_that_the_end_of_the_workers_interrupts_is_released(
     assert finished["job"].retries == 0
     assert isinstance(finished["err"], Interrupted)
     assert (await broker.counts(QUEUE)).ready == 1
+
+
+async def test_a_job_that_fails_before_it_hears_that_it_was_cancelled_is_not_tried_again(
+    engine: Engine, broker: Broker, heard: Heard
+) -> None:
+    @engine.task(max_retries=3)
+    async def fails() -> None:
+        # As another process does, whose wish this one hears of with its next renewal.
+        assert (await broker.cancel(QUEUE, scheduled.id)).status is JobStatus.RUNNING
+        raise ValueError("of its own")
+
+    scheduled = await fails.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert heard.names() == [
+        "job_scheduled",
+        "worker_started",
+        "job_started",
+        "job_cancelled",
+        "job_finished",
+        "worker_terminated",
+    ]
+    finished = heard.last("job_finished")
+    assert finished["job"].status is JobStatus.CANCELLED
+    assert isinstance(finished["err"], JobCancelled)
+    assert isinstance(finished["err"].__cause__, ValueError)
+    counts = await broker.counts(QUEUE)
+    assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
+
+
+async def test_a_job_that_is_released_before_it_hears_that_it_was_cancelled_ends(
+    engine: Engine, broker: Broker, heard: Heard
+) -> None:
+    @engine.task(max_retries=3)
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    job = await hangs.schedule()
+    await engine.start_workers(block=False, shutdown_timeout=0)
+    await until(lambda: heard.count("job_started"))
+    await broker.cancel(QUEUE, job.id)
+    await engine.stop_workers()
+    assert heard.names(job.id) == ["job_scheduled", "job_started", "job_cancelled", "job_finished"]
+    assert (await broker.counts(QUEUE)).ready == 0
+
+
+async def test_a_job_whose_worker_died_after_it_was_cancelled_is_cancelled_by_who_finds_it(
+    hasty: Engine, hasty_broker: Broker, heard: Heard
+) -> None:
+    @hasty.task(max_retries=3)
+    async def job() -> None:
+        pass
+
+    scheduled = await job.schedule()
+    (lost,) = (await hasty_broker.exchange(QUEUE, [], 1)).leases
+    assert (await hasty_broker.cancel(QUEUE, lost.job.id)).status is JobStatus.RUNNING
+    await hasty.start_workers(block=False)
+    await until(lambda: heard.count("job_cancelled"))
+    await hasty.stop_workers()
+    assert heard.names(scheduled.id) == ["job_scheduled", "job_cancelled"]
 
 
 async def test_an_at_most_once_job_that_the_end_of_the_workers_interrupts_has_failed(

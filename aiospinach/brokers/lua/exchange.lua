@@ -2,8 +2,9 @@
 -- Settles leased jobs, and leases others.
 -- ARGV   session, seq, want, lease (ms), version of the limits, count of limits, then for each: task,
 --        limit; count of settled, then for each: lease, task, action, delay (ms), detail
--- answer {now, fenced leases, lease and envelope of each leased job in turn, 1 if the limits given are stale,
---        and those that hold, as from register}; then nothing was leased
+-- answer {now, fenced leases, leases whose job was cancelled instead of put back, lease and envelope of each
+--        leased job in turn, 1 if the limits given are stale, and those that hold, as from register}; then
+--        nothing was leased
 -- repeat the session remembers its last seq: nothing is settled or leased again, and the answer is the same
 --        but for leases that were lost meanwhile; a call before the last one, which comes late, does nothing
 local session, seq, want, length, version = arg(), arg(), tonumber(arg()), tonumber(arg()), arg()
@@ -36,7 +37,8 @@ local stale = current ~= version -- guard: limits version
 
 local last = call('GET', sess)
 if last then
-  local last_seq, last_fenced, last_taken = string.match(last, '^(%d+)\n([^\n]*)\n(.*)$')
+  local last_seq, last_fenced, last_cancelled, last_taken =
+    string.match(last, '^(%d+)\n([^\n]*)\n([^\n]*)\n(.*)$')
   if last_seq == seq then -- guard: sequence
     local live, taken = {}, words(last_taken)
     for number, score in ipairs(looked_up('ZMSCORE', leases, taken)) do
@@ -45,10 +47,10 @@ if last then
       end
     end
     local answered_limits = stale and last_taken == '' and call('HGETALL', limits)
-    return {now, words(last_fenced), envelopes_of(live), answered_limits and 1 or 0, answered_limits or {}}
+    return {now, words(last_fenced), words(last_cancelled), envelopes_of(live), answered_limits and 1 or 0, answered_limits or {}}
   end
   if tonumber(seq) < tonumber(last_seq) then -- guard: late call
-    return {now, {}, {}, 0, {}}
+    return {now, {}, {}, {}, 0, {}}
   end
 end
 
@@ -57,7 +59,13 @@ for number = 1, tonumber(arg()) do
   sent[number] = arg()
   settled[number] = {task = arg(), action = arg(), delay = tonumber(arg()), detail = arg()}
 end
-local gone, ended, freed, released, is_settled = {}, {}, {}, {}, {}
+local gone, ended, freed, released, is_settled, cancelled = {}, {}, {}, {}, {}, {}
+local is_unwanted, has_cancels = {}, #sent > 0 and call('EXISTS', cancels) == 1
+if has_cancels then
+  for number, found in ipairs(looked_up('SMISMEMBER', cancels, sent)) do
+    is_unwanted[sent[number]] = found == 1
+  end
+end
 for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
   local lease, what = sent[number], settled[number]
   local id = id_of(lease)
@@ -68,6 +76,9 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
     gone[#gone + 1] = lease
     freed[#freed + 1] = what.task .. '\n' .. lease
     if what.action == 'done' or what.action == 'cancelled' then
+      ended[#ended + 1] = id
+    elseif is_unwanted[lease] and what.action ~= 'fail' then -- guard: unwanted
+      cancelled[#cancelled + 1] = lease
       ended[#ended + 1] = id
     elseif what.action == 'release' then
       local line = lane_of[what.task] or ready
@@ -114,7 +125,7 @@ if #gone > 0 then
   if call('EXISTS', slots) == 1 then
     chunked('ZREM', slots, freed)
   end
-  if call('EXISTS', cancels) == 1 then
+  if has_cancels then
     chunked('SREM', cancels, gone)
   end
 end
@@ -199,9 +210,9 @@ elseif want > 0 then
   chunked('ZADD', leases, scores)
   chunked('ZADD', slots, holders)
 end
-call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(taken, ' '),
-  'PX', length * 2)
+call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..
+  table.concat(taken, ' '), 'PX', length * 2)
 if sooner or something_to_run() then
   arm()
 end
-return {now, fenced, envelopes_of(taken), stale and 1 or 0, table_of_limits}
+return {now, fenced, cancelled, envelopes_of(taken), stale and 1 or 0, table_of_limits}

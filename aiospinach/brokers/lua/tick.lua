@@ -22,7 +22,7 @@ for _, old in ipairs(expired) do
     task, _, _, crashes = header(envelope)
   end
   call('ZREM', leases, old)
-  call('SREM', cancels, old)
+  local is_unwanted = call('SREM', cancels, old) == 1
   if not task then -- guard: unreadable lost job
     for _, holder in ipairs(call('ZRANGE', slots, 0, -1)) do -- nothing tells its task
       if string.match(holder, '\n(.*)$') == old then
@@ -35,6 +35,9 @@ for _, old in ipairs(expired) do
     envelope = rewritten(envelope, {crashes = crashes + 1})
     call('HSET', jobs, id, envelope)
     call('ZADD', leases, now + length, lease)
+    if is_unwanted then -- guard: unwanted lost job
+      call('SADD', cancels, lease)
+    end
     if call('ZREM', slots, task .. '\n' .. old) == 1 then -- guard: slot of a lost job
       call('ZADD', slots, 0, task .. '\n' .. lease)
     end

@@ -19,7 +19,7 @@ from .exceptions import (
     WorkerLost,
 )
 from .job import Job, JobStatus
-from .timing import LAST_MOMENT, exponential_backoff, from_milliseconds, to_milliseconds
+from .timing import LAST_MOMENT, exponential_backoff, from_milliseconds, spread, to_milliseconds
 
 PARK_FOR = 5.0
 """Seconds until a job of an unknown task is offered to the workers again."""
@@ -27,6 +27,10 @@ PARK_AT_MOST = timedelta(hours=24)
 """How long a job waits for a worker that knows its task."""
 CRASHES_AT_MOST = 3
 """A job during which so many workers disappeared is not given to another."""
+
+APART = 5.0
+"""Seconds over which jobs are spread that lost their worker together, but for the first time: one of them
+may be to blame, and must not take the same others along until they all count as poison."""
 
 MESSAGE_LIMIT = 1024
 TRACEBACK_LIMIT = 8 * 1024
@@ -102,7 +106,8 @@ def _judge_unknown(job: Job, now: int) -> Outcome:
 
 def _delay(job: Job, error: BaseException, now: int, backoff: Backoff | None) -> float:
     if isinstance(error, WorkerLost):
-        return 0.0  # it has waited for its lease to run out already
+        # It has waited for its lease to run out already.
+        return spread(APART, job.id) if job.crashes > 1 else 0.0
     if isinstance(error, RetryException) and error.at is not None:
         return _until(error.at, now)
     attempt = job.retries + 1

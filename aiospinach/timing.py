@@ -66,5 +66,9 @@ def exponential_backoff(attempt: int, key: str = "") -> float:
     come back together. The same attempt of the same key always gets the same delay.
     """
     longest = min(BACKOFF_BASE * 2.0 ** min(attempt, _LARGEST_EXPONENT), BACKOFF_CAP)
-    jitter = zlib.crc32(f"{key}/{attempt}".encode()) / 2**32
-    return longest / 2 + longest / 2 * jitter
+    return longest / 2 + spread(longest / 2, f"{key}/{attempt}")
+
+
+def spread(longest: float, key: str) -> float:
+    """Some of ``longest`` seconds, always the same for the same key, and evenly spread over many keys."""
+    return longest * zlib.crc32(key.encode()) / 2**32

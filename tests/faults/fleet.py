@@ -148,6 +148,13 @@ class Store:
         return Counter(self.dead().values())
 
     async def drained(self, fleet: Fleet, *, timeout: float = 20) -> None:
-        """Return when no job lives, and none is leased."""
-        await until(lambda: not self.live, "every job has ended", timeout=timeout, show=fleet.logs)
-        assert (self.leases, self.slots, self.ready) == (0, 0, 0)
+        """Return when no job lives or lies in the queue, and no lease or slot is left."""
+
+        def left() -> dict[str, int]:
+            return {"live": self.live, "leases": self.leases, "slots": self.slots, "ready": self.ready}
+
+        def shown() -> str:
+            return f"{left()}\n{fleet.logs()}"
+
+        # All together, for a periodic task may tick at any moment.
+        await until(lambda: not any(left().values()), "every job has ended", timeout=timeout, show=shown)

@@ -7,6 +7,8 @@ import random
 import time
 
 from aiospinach import Engine
+from aiospinach.outcome import APART
+from aiospinach.timing import spread
 
 from ..waiting import until
 from .conftest import Report, ScheduleAll, Size
@@ -102,8 +104,15 @@ async def test_a_body_that_exits_is_dead_as_poison_after_three_workers(
     report: Report,
 ) -> None:
     await fleet.started(4, "--lease", "1", "--number", "5")
-    await engine.schedule("exits", "poison")
-    good = await schedule_all("again", size(40, 400), 0.05)
+    # The ids decide how far apart those come back that were killed together.
+    await engine.schedule(engine._tasks.find("exits").options(id="killer"), "poison")
+    again = engine._tasks.find("again")
+    companions = [f"again-{number}" for number in range(8)]
+    apart = spread(APART, "killer")
+    assert min(abs(spread(APART, key) - apart) for key in companions) > 0.4
+    for key in companions:
+        await engine.schedule(again.options(id=key), key, 0.05)
+    good = [*companions, *await schedule_all("again", size(40, 400), 0.05, name="more")]
     began = time.monotonic()
     await store.drained(fleet, timeout=30)
 

@@ -64,7 +64,8 @@ async def test_a_large_batch_drains_in_few_trips_and_commands(
             await engine.start_workers(100, stop_when_queue_empty=True)
             commands = counts.by_name()
     assert heard.count("job_finished") == 1000
-    assert broker.calls["exchange"] <= 12
+    # Eleven to drain, one for others at the end, and one or two for a wake-up that lay there.
+    assert broker.calls["exchange"] <= 14
     assert sum(commands.values()) <= 500, commands
 
 

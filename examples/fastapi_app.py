@@ -9,14 +9,16 @@ answers at once, with status 202 and ``{"id":"<id>","status":"pending","result":
 
     curl localhost:8000/results/<id>
 
-gives ``{"id":"<id>","status":"succeeded","result":3}``. On SIGTERM or SIGINT the server ends when its
-running jobs have. With ``--workers 2`` each process has jobs and results of its own.
+gives ``{"id":"<id>","status":"succeeded","result":3}``. ``/ready`` is for a readiness probe.
+On SIGTERM or SIGINT the server ends when its running jobs have. With ``--workers 2`` each process has jobs
+and results of its own.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 
@@ -67,3 +69,12 @@ async def result(id: str) -> Result:
     if id not in results:
         raise HTTPException(404, "no such job, or one of long ago")
     return results[id]
+
+
+@app.get("/ready")
+async def ready() -> dict[str, Any]:
+    """How the workers are; 503 while they do not run, or cannot reach the broker."""
+    health = engine.health()
+    if not health.is_connected:
+        raise HTTPException(503, msgspec.structs.asdict(health))
+    return msgspec.structs.asdict(health)

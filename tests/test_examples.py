@@ -13,9 +13,11 @@ import sysconfig
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
 from examples.checksums import Ledger, checksum, files_under
+from examples.fastapi_app import app
 
 from .contrib import ROOT, Server
 from .waiting import until
@@ -100,9 +102,21 @@ async def test_the_web_application_adds_in_the_background(tmp_path: Path) -> Non
         assert result() == {"id": job_id, "status": "succeeded", "result": 3}
         assert server.request("GET", "/results/unknown").status_code == 404
         assert server.request("POST", "/sums", json={"a": "one"}).status_code == 422
+        answer = server.request("GET", "/ready")
+        assert answer.status_code == 200
+        assert (answer.json()["is_running"], answer.json()["is_connected"]) == (True, True)
+        assert answer.json()["exchange_age"] < 60
         server.terminate()
         assert await server.ended() == -signal.SIGTERM
     assert "Traceback" not in server.log
+
+
+async def test_the_web_application_is_not_ready_while_its_workers_do_not_run() -> None:
+    transport = httpx.ASGITransport(app)  # which does not start what the server starts
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/ready")
+    assert answer.status_code == 503
+    assert answer.json()["detail"]["is_running"] is False
 
 
 async def test_two_processes_of_the_web_application_run_jobs_of_their_own(tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ class ReceiverRun:
         "_awaitable",
         "abandoned",
         "error",
-        "gathering",
         "receiver",
         "result",
         "succeeded",
@@ -37,7 +36,6 @@ class ReceiverRun:
     )
 
     task: asyncio.Task[None]
-    gathering: Gathering
 
     def __init__(self, receiver: Receiver, awaitable: Awaitable[Any]) -> None:
         self.receiver: Receiver = receiver
@@ -47,7 +45,7 @@ class ReceiverRun:
         self.abandoned: bool = False
         self._awaitable = awaitable
 
-    async def main(self) -> None:
+    async def main(self, gathering: Gathering) -> None:
         try:
             self.result = await self._awaitable
             self.succeeded = True
@@ -56,7 +54,7 @@ class ReceiverRun:
                 raise  # not the receiver's: its loop ended before it did
             if not (self.abandoned and type(error) is asyncio.CancelledError):
                 self.error = error
-        self.gathering.one_ended()
+        gathering.one_ended()
 
 
 class Gathering:
@@ -69,9 +67,8 @@ class Gathering:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] | None = None
         for run in runs:
-            run.gathering = self
             # Not create_task: an eager task factory would enter the context that is entered here.
-            run.task = asyncio.Task(run.main(), loop=self._loop, context=context)
+            run.task = asyncio.Task(run.main(self), loop=self._loop, context=context)
 
     def one_ended(self) -> None:
         self._left -= 1
@@ -81,7 +78,15 @@ class Gathering:
     async def wait(self, limit: float) -> asyncio.CancelledError | None:
         """Wait for the runs, for ``limit`` seconds and a grace; gives back a cancellation of the sender
         that arrived meanwhile."""
-        cancellation = await self._wait(limit)
+        cancellation = None
+        try:
+            await asyncio.sleep(0)  # all have begun after that, and most have ended: they need no timer
+        except asyncio.CancelledError as error:
+            cancellation = error
+            self._count_left()
+        if not self._left:
+            return cancellation
+        cancellation = await self._wait(limit) or cancellation
         if self._left:
             self.overdue = [run for run in self._runs if not run.task.done()]
             for run in self.overdue:
@@ -103,14 +108,17 @@ class Gathering:
                 await self._ended
             except asyncio.CancelledError as error:
                 cancellation = error
-                # The loop may end: a run that was cancelled before its first step never counts down.
-                for run in self._runs:
-                    if run.task.cancelled():
-                        discard(run._awaitable)
-                self._left = sum(not run.task.done() for run in self._runs)
+                self._count_left()
             finally:
                 timer.cancel()
         return cancellation
+
+    def _count_left(self) -> None:
+        """The loop may end: a run that was cancelled before its first step never counts down."""
+        for run in self._runs:
+            if run.task.cancelled():
+                discard(run._awaitable)
+        self._left = sum(not run.task.done() for run in self._runs)
 
     def _wake(self) -> None:
         if self._ended is not None and not self._ended.done():
@@ -123,7 +131,7 @@ _task_context: ContextVar[tuple[asyncio.Task[Any], Context] | None] = ContextVar
 
 if sys.version_info >= (3, 12):
 
-    def share_context(context: Context) -> None:
+    def share_context(context: Context | None) -> None:
         """Tell the dispatcher which context the current task runs in, where Python does not."""
 
     def own_context() -> Context:
@@ -132,11 +140,12 @@ if sys.version_info >= (3, 12):
 
 else:
 
-    def share_context(context: Context) -> None:
-        """Tell the dispatcher which context the current task runs in, where Python does not."""
+    def share_context(context: Context | None) -> None:
+        """Tell the dispatcher which context the current task runs in, where Python does not; None before
+        the task ends, or the context would keep itself alive."""
         task = asyncio.current_task()
         assert task is not None
-        _task_context.set((task, context))
+        _task_context.set(None if context is None else (task, context))
 
     def own_context() -> Context:
         known = _task_context.get()

@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextvars import Context
+from types import CoroutineType
 from typing import Any, Final, TypeVar
 
 from blinker import ANY, NamedSignal
@@ -173,7 +174,9 @@ class SafeNamedSignal(NamedSignal):
             began = time.perf_counter()
             try:
                 result = receiver(sender, **kwargs)
-                is_awaitable = result is not None and inspect.isawaitable(result)
+                is_awaitable = result is not None and (
+                    type(result) is CoroutineType or inspect.isawaitable(result)
+                )
             except BaseException as error:
                 self._log_error(receiver, kwargs, error)
                 continue

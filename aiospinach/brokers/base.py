@@ -28,8 +28,10 @@ REMEMBERED_FOR = 600.0
 """For how many seconds, at least, the id that a user gave is known as used."""
 
 
-class Envelope(msgspec.Struct):
-    """A job as it is stored: a header, and a body that no broker looks into."""
+class Envelope(msgspec.Struct, gc=False):
+    """A job as it is stored: a header, and a body that no broker looks into.
+
+    The garbage collector leaves it out: it is in no cycle, and there may be millions."""
 
     id: str
     task: str
@@ -70,7 +72,7 @@ class Envelope(msgspec.Struct):
         )
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """The right to run a job, and to say what became of it, until it is lost."""
 
     id: str
@@ -79,7 +81,7 @@ class Lease(msgspec.Struct, frozen=True):
     """Where ``time.monotonic()`` says that the holder must no longer rely on it, unless renewed."""
 
 
-class Settlement(msgspec.Struct, frozen=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What became of a leased job."""
 
     lease: Lease
@@ -130,7 +132,7 @@ class Cancelled(msgspec.Struct, frozen=True):
     job: Envelope | None = None
 
 
-class DeadJob(msgspec.Struct, frozen=True):
+class DeadJob(msgspec.Struct, frozen=True, gc=False):
     """A job that failed for ever."""
 
     job: Envelope

@@ -171,6 +171,7 @@ class Run:
         except Exception as error:
             self.pool.crash(error)
         finally:
+            share_context(None)
             self.pool.ended(self)
 
     async def _live(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
@@ -202,8 +201,7 @@ class Engine:
         queues, job_id = self._whereabouts(job, queue)
         status, found_in = await self._producer.cancel(queues, job_id)
         if status is not JobStatus.NOT_SET and self._pool is not None:
-            with contextlib.suppress(RuntimeError):  # the pool's loop may be another thread's, or have ended
-                self._pool.loop.call_soon_threadsafe(self._pool.cancel, found_in, job_id)
+            self._pool.cancel(found_in, job_id)
         return status
 
     def dead_jobs(self, *, queue: str | None = None) -> AsyncIterator[DeadJob]:

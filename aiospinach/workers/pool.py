@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -161,7 +162,14 @@ class Pool:
 
     def cancel(self, queue: str, job_id: str) -> None:
         """Cancel the body of a job if it runs here, without waiting for the next renewal; if it waits
-        for another try, that is not waited for any longer."""
+        for another try, that is not waited for any longer. May be called in any event loop."""
+        if self.loop is asyncio.get_running_loop():
+            self._cancel(queue, job_id)
+        else:
+            with contextlib.suppress(RuntimeError):  # the pool's loop has ended
+                self.loop.call_soon_threadsafe(self._cancel, queue, job_id)
+
+    def _cancel(self, queue: str, job_id: str) -> None:
         self._empty_watch.forget_retry(queue, job_id)
         for run in self.runs:
             if run.lease.job.id == job_id and run.feed.queue == queue:

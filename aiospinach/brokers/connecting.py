@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import random
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,7 @@ from redis.exceptions import (
     NoPermissionError,
     NoScriptError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TryAgainError,
@@ -45,7 +47,8 @@ WATCHDOG = 2.0
 """Seconds after its own time limit at which a blocking call is given up."""
 
 # uvloop has a RuntimeError for whoever writes to a connection that was closed meanwhile.
-_BROKEN = (RedisError, OSError, TimeoutError, RuntimeError)
+# redis-py's error for a Cluster none of whose nodes can be reached is no RedisError.
+_BROKEN = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 
 # redis-py cuts the code off the message where it has a class for the error.
 _TRANSIENT_CLASSES = (
@@ -58,6 +61,10 @@ _TRANSIENT_CLASSES = (
     AskError,
 )
 _TRANSIENT_TEXTS = ("LOADING", "BUSY", "UNBLOCKED", "NOREPLICAS", "MASTERDOWN", "ERR max number of clients")
+# What OpenSSL says of a certificate, before any command is sent; redis-py hands it on as text alone.
+_OF_CERTIFICATES = re.compile(
+    r"\[(?:SSL|X509): \w*(?:CERT|UNKNOWN_CA|KEY_VALUES)\w*\][^(]*|PEM lib|No such file or directory"
+)
 _KEPT = frozenset(
     {"username", "password", "db", "credential_provider", "client_name", "path", "host", "port"}
 )
@@ -483,9 +490,16 @@ def _translated(error: BaseException, place: str, was_sent: bool = False) -> Exc
         text = str(error)
         if not text.startswith(_TRANSIENT_TEXTS):
             return BrokerError(f"Redis at {place} refuses a call: {text[:200]}")
-    is_answer = isinstance(error, ResponseError)
+    is_answer, is_tls = isinstance(error, ResponseError), place.startswith("rediss")
+    if is_tls and not is_answer and (said := _OF_CERTIFICATES.search(str(error))):
+        return BrokerError(
+            f"Redis at {place} cannot be reached in TLS, because of a certificate ({said[0].strip(' .')}):"
+            " the server's must be for that host, and signed by the CA in ssl_ca_certs; a client's is given"
+            " by ssl_certfile and ssl_keyfile"
+        )
+    tls = " in TLS" if is_tls else ""
     return (Unanswered if was_sent and not is_answer else BrokerUnavailable)(
-        f"Redis at {place} does not answer ({name}): is it running, and is that its address?"
+        f"Redis at {place} does not answer ({name}): is it running{tls}, and is that its address?"
     )
 
 

@@ -1,0 +1,225 @@
+"""A network that parts, is slow, stands still or loses its connections costs time, and no job."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiospinach import Engine, RedisBroker
+from aiospinach.brokers.connecting import Channel
+
+from ..servers import Server
+from ..waiting import until
+from .conftest import CHAOS, Report, ScheduleAll, Size
+from .fleet import Fleet, Store
+from .ledger import Ledger, most_at_once
+from .network import Network
+from .worker import faulty_tasks, hear
+
+
+@pytest.fixture
+async def network(server: Server) -> AsyncIterator[Network]:
+    """A network before the server; the engine that schedules is not in it."""
+    async with Network(server.port) as network:
+        yield network
+
+
+@pytest.fixture
+async def far(network: Network, namespace: str, ledger: Ledger, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """Workers behind the network."""
+    folder = tmp_path / "far"
+    folder.mkdir()
+    fleet = Fleet(network.url, namespace, ledger, folder)
+    yield fleet
+    fleet.close()
+
+
+async def test_one_of_three_workers_is_cut_off_for_two_leases(
+    schedule_all: ScheduleAll,
+    network: Network,
+    fleet: Fleet,
+    far: Fleet,
+    store: Store,
+    ledger: Ledger,
+    size: Size,
+    report: Report,
+) -> None:
+    each, lease = size(5, 50), size(15, 60) / 10
+    options = ("--lease", str(lease), "--number", str(2 * each))
+    [cut_off] = await far.started(1, *options)
+    once = await schedule_all("once", each, 60.0)
+    again = await schedule_all("again", each, 1.5 * lease)
+    await until(lambda: len(ledger.of("start")) == 2 * each, "it has them", show=far.logs)
+    await fleet.started(2, *options)
+    others = await schedule_all("again", 2 * each, 1.5 * lease, name="others")
+    await until(lambda: len(ledger.of("start")) == 4 * each, "all have", show=fleet.logs)
+
+    network.part()
+    healed_at = time.monotonic() + 2 * lease
+    await until(lambda: time.monotonic() > healed_at, "two leases", timeout=3 * lease)
+    parted = ledger.read()
+    network.heal()
+    await store.drained(fleet)
+    await until(lambda: len(ledger.of("finished", pid=cut_off.pid)) >= 2 * each, "it hears", show=far.logs)
+    after = await schedule_all("again", 20 * each, 0.05, name="after")
+    await store.drained(fleet)
+
+    held = {*once, *again}
+    cancelled = {e.key for e in parted if (e.kind, e.pid) == ("cancelled", cut_off.pid)}
+    taken = {e.key for e in parted if e.kind == "start" and e.pid != cut_off.pid and e.key in held}
+    of = {key: [entry for entry in ledger.of_task(key) if entry.key == key] for key in held}
+    overlapping = {key for key, entries in of.items() if most_at_once(entries, gone={}) > 1}
+    starts, ends = ledger.counted("start"), ledger.counted("end")
+    fenced = Counter(entry.note for entry in ledger.of("finished", pid=cut_off.pid) if entry.key in held)
+    served = ledger.counted("start", "after", pid=cut_off.pid)
+    report(
+        held=len(held),
+        cancelled=len(cancelled),
+        taken_over=len(taken),
+        overlapping=len(overlapping),
+        fenced=fenced["LeaseLost"],
+        dead=store.reasons(),
+        started_after_it=len(served),
+    )
+    assert cancelled == held
+    assert overlapping == set()
+    assert fenced == {"LeaseLost": len(held)}
+    assert taken == {*again}
+    assert store.dead() == dict.fromkeys(once, ("once", "lost"))
+    assert ends == dict.fromkeys([*again, *others, *after], 1)
+    assert starts == dict.fromkeys([*once, *others, *after], 1) | dict.fromkeys(again, 2)
+    assert served
+    assert cut_off.is_alive
+
+
+def slow(seconds: float) -> Callable[[Network, Server], object]:
+    return lambda network, server: setattr(network, "delay", seconds)
+
+
+def paused(seconds: float) -> Callable[[Network, Server], object]:
+    def pause(network: Network, server: Server) -> None:
+        with server.client() as client:
+            client.execute_command("CLIENT", "PAUSE", int(seconds * 1000), "ALL")
+
+    return pause
+
+
+@pytest.mark.parametrize(
+    ("harm", "trip", "lease"),
+    [
+        pytest.param(slow(0.05), 0.05, 2.0, id="50 ms more"),
+        pytest.param(slow(0.5), 0.5, 2.4, id="500 ms more"),
+        pytest.param(
+            paused(3.0 if CHAOS else 0.8), 3.0 if CHAOS else 0.8, 13.0 if CHAOS else 3.6, id="paused"
+        ),
+    ],
+)
+async def test_a_trip_may_take_almost_a_quarter_of_a_lease(
+    schedule_all: ScheduleAll,
+    server: Server,
+    network: Network,
+    far: Fleet,
+    store: Store,
+    ledger: Ledger,
+    size: Size,
+    report: Report,
+    harm: Callable[[Network, Server], object],
+    trip: float,
+    lease: float,
+) -> None:
+    assert trip < lease / 4
+    number = 25
+    long = await schedule_all("once", number, 1.2 * lease, name="long")
+    [first] = await far.started(1, "--lease", str(lease), "--number", str(number))
+    await until(lambda: len(ledger.of("start")) == number, "these run", show=far.logs)
+    await far.started(2, "--lease", str(lease), "--number", str(number))
+    network.calls.clear()
+    began = time.monotonic()
+    harm(network, server)
+    short = await schedule_all("once", size(60, 1500), 0.05)
+    short += await schedule_all("again", size(60, 1500), 0.05)
+    await store.drained(far, timeout=size(20, 300))
+    took = time.monotonic() - began
+    calls = Counter(network.calls)
+    await until(lambda: len(ledger.of("finished")) == len(long + short), "all hear", show=far.logs)
+
+    jobs = len(long + short)
+    starts, ends = ledger.counted("start"), ledger.counted("end")
+    notes = Counter(entry.note for entry in ledger.of("finished"))
+    named = ", ".join(f"{name.decode()} {count}" for name, count in sorted(calls.items()))
+    report(
+        jobs=jobs,
+        leases_lost=notes["LeaseLost"],
+        doubled=sum(count - 1 for count in starts.values()),
+        dead=len(store.dead()),
+        calls_per_job=f"{sum(calls.values()) / jobs:.2f} ({named})",
+        connections=network.made,
+        took=f"{took:.1f} s",
+    )
+    assert notes == {"NoneType": jobs}
+    assert starts == ends == dict.fromkeys(long + short, 1)
+    assert store.dead() == {}
+    assert sum(calls.values()) < jobs
+    assert network.made <= 3 * 3  # none was made twice
+    assert first.pid in {entry.pid for entry in ledger.of("end", "long")}
+
+
+async def test_the_peer_vanishes_without_a_word(
+    schedule_all: ScheduleAll,
+    network: Network,
+    namespace: str,
+    store: Store,
+    ledger: Ledger,
+    size: Size,
+    report: Report,
+    monkeypatch: pytest.MonkeyPatch,
+    fleet: Fleet,
+) -> None:
+    if not CHAOS:  # with the patience that users get it takes half a minute
+        defaults: Any = Channel.call.__kwdefaults__
+        monkeypatch.setitem(defaults, "timeout", 1.0)
+        monkeypatch.setattr("aiospinach.brokers.connecting.WATCHDOG", 0.2)
+        monkeypatch.setattr("aiospinach.workers.listener.LISTEN_FOR", 0.5)
+    rounds, number = 2, 10
+    hear(ledger)
+    keys: list[str] = []
+    resumed: list[float] = []
+
+    async def anew(made: int) -> None:
+        await until(lambda: network.made > made, "it connects anew", timeout=20)
+
+    async with Engine(RedisBroker(network.url, lease=size(6, 30)), namespace) as engine:
+        engine.attach_tasks(faulty_tasks(ledger))
+        await engine.start_workers(number, block=False)
+        for round_ in range(rounds):
+            idle = round_ % 2 == 1  # only the blocking call is under way then
+            if not idle:
+                keys += await schedule_all("once", size(50, 500), 0.02, name=f"before-{round_}")
+                await until(lambda: len(ledger.of("start")) >= number, "load")
+            made = network.made
+            network.forget()
+            gone = time.monotonic()
+            keys += await schedule_all("once", size(50, 500), 0.02, name=f"after-{round_}")
+            await anew(made)
+            resumed.append(time.monotonic() - gone)
+            await store.drained(fleet, timeout=20)
+        await until(lambda: len(ledger.of("finished")) == len(keys), "all hear of it")
+        await engine.stop_workers()
+
+    starts, ends = ledger.counted("start"), ledger.counted("end")
+    report(
+        jobs=len(keys),
+        lost=len({*keys} - ends.keys()),
+        doubled=sum(count - 1 for count in starts.values()),
+        dead=len(store.dead()),
+        connected_anew_within=f"{max(resumed):.1f} s",
+        connections_made=network.made,
+    )
+    assert starts == ends == dict.fromkeys(keys, 1)
+    assert {entry.note for entry in ledger.of("finished")} == {"NoneType"}
+    assert store.dead() == {}

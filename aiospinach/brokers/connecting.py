@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import hiredis
 import redis.asyncio as redis
 from redis import __version__ as redis_version
 from redis.asyncio.cluster import ClusterNode
@@ -136,7 +137,8 @@ class Channel:
                 async with asyncio.timeout(timeout):
                     connection = await self._connected()
                     was_sent = True
-                    await connection.send_command(*command)
+                    # In C: a batch has thousands of arguments, and redis-py would look at each in Python.
+                    await connection.send_packed_command(hiredis.pack_command(command))
                     return await connection.read_response()
             except ResponseError as error:
                 if isinstance(error, ReadOnlyError) or str(error).startswith("UNBLOCKED"):

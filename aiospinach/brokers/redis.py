@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from ..exceptions import BrokerError, InvalidValue
 from ..job import JobStatus
+from ..outcome import Action
 from ..timing import to_seconds
 from . import scripts, wire
 from .base import (
@@ -29,7 +30,8 @@ from .base import (
     Settlement,
     Ticked,
 )
-from .connecting import Link, place_of
+from .links import Link
+from .places import place_of
 from .scripts import Script
 from .trips import Trip, Trips
 
@@ -322,13 +324,12 @@ class RedisBroker(Broker):
             len(settled),
         ]
         for settlement in settled:
-            arguments += (
-                settlement.lease.id,
-                settlement.lease.job.task,
-                settlement.action.value,
-                self._milliseconds(settlement.delay),
-                settlement.detail,
-            )
+            lease = settlement.lease
+            if settlement.action is Action.DONE:
+                arguments += (lease.id, lease.job.task, "done")
+            else:
+                arguments += (lease.id, lease.job.task, settlement.action.value)
+                arguments += (self._milliseconds(settlement.delay), settlement.detail)
         return arguments
 
     async def _pass_on(self, queues: Collection[str]) -> None:

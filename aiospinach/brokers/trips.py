@@ -13,7 +13,7 @@ import msgspec
 from ..exceptions import BrokerError, BrokerUnavailable, EnqueueUncertain, JobIdInUse
 from . import wire
 from .base import Envelope
-from .connecting import Unanswered, rest
+from .links import Unanswered, rest
 
 JOBS_AT_MOST = 1000
 BYTES_AT_MOST = 1024 * 1024

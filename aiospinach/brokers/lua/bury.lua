@@ -14,8 +14,8 @@ if action == 'requeue' then
   end
   local length, start = string.match(record, '^%d+ (%d+)\n()')
   local envelope = string.sub(record, start, start + length - 1)
-  call('HSET', jobs, id, rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}))
   call('RPUSH', ready, id)
+  call('HSET', jobs, id, rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}))
   arm()
 end
 call('HDEL', deadjobs, id)

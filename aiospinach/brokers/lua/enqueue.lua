@@ -47,8 +47,11 @@ for number, found in ipairs(looked_up('HMGET', jobs, ids)) do
 end
 local sooner = false
 if not is_repeat then
-  chunked('HSET', jobs, fields)
+  if #later > 0 then
+    call('ZCARD', future)
+  end
   chunked('RPUSH', ready, queued)
+  chunked('HSET', jobs, fields)
   for _, job in ipairs(later) do
     sooner = put_off(job.id, job.due) or sooner
   end

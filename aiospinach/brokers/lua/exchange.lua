@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Settles leased jobs, and leases others.
 -- ARGV   session, seq, want, lease (ms), version of the limits, count of limits, then for each: task,
---        limit; count of settled, then for each: lease, task, action, delay (ms), detail
+--        limit; count of settled, then for each: lease, task, action, and but for 'done' delay (ms), detail
 -- answer {now, fenced leases, leases whose job was cancelled instead of put back, lease and envelope of each
 --        leased job in turn, 1 if the limits given are stale, and those that hold, as from register}; then
 --        nothing was leased
@@ -55,33 +55,47 @@ if last then
 end
 
 local settled, sent, fenced, sooner, is_dead = {}, {}, {}, false, false
+local tasks, all_done = {}, true
 for number = 1, tonumber(arg()) do
-  sent[number] = arg()
-  settled[number] = {task = arg(), action = arg(), delay = tonumber(arg()), detail = arg()}
+  sent[number], tasks[number] = arg(), arg()
+  local action = arg()
+  if action ~= 'done' then
+    settled[number], all_done = {action = action, delay = tonumber(arg()), detail = arg()}, false
+  end
 end
 local gone, ended, freed, released, is_settled, cancelled = {}, {}, {}, {}, {}, {}
-local is_unwanted, has_cancels = {}, #sent > 0 and call('EXISTS', cancels) == 1
+call('LLEN', ready)
+if not all_done then
+  call('ZCARD', future)
+  call('ZCARD', dead)
+  call('HLEN', deadjobs)
+  call('LLEN', bad)
+end
+local has_slots = #sent > 0 and (stale or next(lane_of)) and call('ZCARD', slots) > 0
+local is_unwanted, has_cancels = {}, #sent > 0 and call('SCARD', cancels) > 0
 if has_cancels then
   for number, found in ipairs(looked_up('SMISMEMBER', cancels, sent)) do
     is_unwanted[sent[number]] = found == 1
   end
 end
 for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
-  local lease, what = sent[number], settled[number]
+  local lease, task, what = sent[number], tasks[number], settled[number]
   local id = id_of(lease)
   if not score or is_settled[lease] then -- guard: fence
     fenced[#fenced + 1] = lease
   else
     is_settled[lease] = true
     gone[#gone + 1] = lease
-    freed[#freed + 1] = what.task .. '\n' .. lease
-    if what.action == 'done' or what.action == 'cancelled' then
+    if has_slots then
+      freed[#freed + 1] = task .. '\n' .. lease
+    end
+    if not what or what.action == 'cancelled' then
       ended[#ended + 1] = id
     elseif is_unwanted[lease] and what.action ~= 'fail' then -- guard: unwanted
       cancelled[#cancelled + 1] = lease
       ended[#ended + 1] = id
     elseif what.action == 'release' then
-      local line = lane_of[what.task] or ready
+      local line = lane_of[task] or ready
       released[line] = released[line] or {}
       table.insert(released[line], id)
     else
@@ -112,8 +126,8 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
     end
   end
 end
-chunked('ZREM', leases, gone)
 chunked('HDEL', jobs, ended)
+chunked('ZREM', leases, gone)
 for line, ids in pairs(released) do
   local last_first = {}
   for number = #ids, 1, -1 do
@@ -121,13 +135,9 @@ for line, ids in pairs(released) do
   end
   chunked('LPUSH', line, last_first)
 end
-if #gone > 0 then
-  if call('EXISTS', slots) == 1 then
-    chunked('ZREM', slots, freed)
-  end
-  if has_cancels then
-    chunked('SREM', cancels, gone)
-  end
+chunked('ZREM', slots, freed)
+if has_cancels then
+  chunked('SREM', cancels, gone)
 end
 
 if is_dead then
@@ -136,16 +146,18 @@ end
 
 local BITES, LARGE_BITE = 5, 512
 
-local taken, table_of_limits = {}, {}
+local taken, leased, table_of_limits = {}, {}, {}
 if stale then
   table_of_limits = call('HGETALL', limits)
 elseif want > 0 then
   local scores, holders, expiry = {}, {}, now + length
-  local free = {}
+  local free, suffix = {}, ':' .. session .. '.' .. seq
 
-  local function lease(id, task)
-    local name = id .. ':' .. session .. '.' .. seq
+  local function lease(id, task, envelope)
+    local name = id .. suffix
     taken[#taken + 1] = name
+    leased[#leased + 1] = name
+    leased[#leased + 1] = envelope
     scores[#scores + 1] = expiry
     scores[#scores + 1] = name
     if limit_of[task] then
@@ -164,7 +176,7 @@ elseif want > 0 then
       end
       done = number
       local id = ids[number]
-      local task = envelope and string.match(id, '^[%w_.:@-]+$') and header(envelope)
+      local task = envelope and string.match(id, '^[%w_.:@-]+$') and task_of(envelope)
       if envelope == TOMBSTONE then -- guard: tombstone in line
         call('HDEL', jobs, id)
         call('SREM', cancels, ' ' .. id)
@@ -173,7 +185,7 @@ elseif want > 0 then
       else
         free[task] = free[task] or free_slots(task)
         if free[task] > 0 then -- guard: limit
-          lease(id, task)
+          lease(id, task, envelope)
         else
           blocked[task] = blocked[task] or {}
           table.insert(blocked[task], id)
@@ -186,7 +198,13 @@ elseif want > 0 then
     return done
   end
 
+  local waiting = {}
   for task, lane in pairs(lane_of) do
+    if call('LLEN', lane) > 0 then
+      waiting[task] = lane
+    end
+  end
+  for task, lane in pairs(waiting) do
     while #taken < want do
       free[task] = free[task] or free_slots(task)
       local count = math.min(free[task], want - #taken, CHUNK)
@@ -215,4 +233,4 @@ call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.conc
 if sooner or something_to_run() then
   arm()
 end
-return {now, fenced, cancelled, envelopes_of(taken), stale and 1 or 0, table_of_limits}
+return {now, fenced, cancelled, leased, stale and 1 or 0, table_of_limits}

@@ -8,12 +8,12 @@ local current = call('ZSCORE', periodic, task)
 if not current or tonumber(current) ~= tonumber(due) then -- guard: due
   return {now, 0}
 end
-call('ZADD', periodic, next_due, task)
 if id ~= '' then
   if call('HEXISTS', jobs, id) == 0 then -- guard: new tick
-    call('HSET', jobs, id, envelope)
     call('RPUSH', ready, id)
+    call('HSET', jobs, id, envelope)
     arm()
   end
 end
+call('ZADD', periodic, next_due, task)
 return {now, 1}

@@ -8,6 +8,8 @@ local CHUNK = 1000
 local TOMBSTONE = '-' -- in place of the envelope of a cancelled job that still lies in a list; ' ' and its
 -- id are in cancels then, so that they can be counted
 local LAST_MOMENT = 253370764800000 -- the year 9999
+-- A command on a key of a wrong type raises. That must happen before anything is written, or jobs would be left
+-- halfway: what a script may write to is read first, by asking for its length if by nothing else.
 local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -26,6 +28,9 @@ local function chunked(command, key, list)
 end
 
 local function looked_up(command, key, list)
+  if #list > 0 and #list <= CHUNK then
+    return call(command, key, unpack(list))
+  end
   local found = {}
   for first = 1, #list, CHUNK do
     for _, value in ipairs(call(command, key, unpack(list, first, math.min(first + CHUNK - 1, #list)))) do
@@ -44,6 +49,12 @@ local function header(envelope)
     return nil
   end
   return task, retries, most, crashes, parked, key, at, rest
+end
+
+-- The task of an envelope whose header can be read.
+local function task_of(envelope)
+  local parked, task, at = string.match(envelope, '^1 %d+ %d+ %d+ (%d+) %S+ ([%w_.:@-]+) (%d+)')
+  return task and tonumber(parked) < LAST_MOMENT and tonumber(at) < LAST_MOMENT and task
 end
 
 -- The envelope with another header; nil keeps what is there.

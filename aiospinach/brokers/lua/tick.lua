@@ -14,6 +14,10 @@ chunked('ZREM', future, due)
 
 local lost = {}
 local expired = call('ZRANGEBYSCORE', leases, '-inf', now - grace, 'LIMIT', 0, most) -- guard: grace
+if #expired > 0 then
+  call('ZCARD', slots)
+  call('SCARD', cancels)
+end
 for _, old in ipairs(expired) do
   local id = id_of(old)
   local envelope = call('HGET', jobs, id)

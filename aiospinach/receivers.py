@@ -45,6 +45,10 @@ class ReceiverRun:
         self.abandoned: bool = False
         self._awaitable = awaitable
 
+    def discard(self) -> None:
+        """Close it: nobody will await it."""
+        discard(self._awaitable)
+
     async def main(self, gathering: Gathering) -> None:
         try:
             self.result = await self._awaitable
@@ -117,7 +121,7 @@ class Gathering:
         """The loop may end: a run that was cancelled before its first step never counts down."""
         for run in self._runs:
             if run.task.cancelled():
-                discard(run._awaitable)
+                run.discard()
         self._left = sum(not run.task.done() for run in self._runs)
 
     def _wake(self) -> None:
@@ -131,8 +135,8 @@ _task_context: ContextVar[tuple[asyncio.Task[Any], Context] | None] = ContextVar
 
 if sys.version_info >= (3, 12):
 
-    def share_context(context: Context | None) -> None:
-        """Tell the dispatcher which context the current task runs in, where Python does not."""
+    def share_context(task: asyncio.Task[Any], context: Context | None) -> None:
+        """Tell the dispatcher which context this task, the current one, runs in, where Python does not."""
 
     def own_context() -> Context:
         task = asyncio.current_task()
@@ -140,11 +144,9 @@ if sys.version_info >= (3, 12):
 
 else:
 
-    def share_context(context: Context | None) -> None:
-        """Tell the dispatcher which context the current task runs in, where Python does not; None before
-        the task ends, or the context would keep itself alive."""
-        task = asyncio.current_task()
-        assert task is not None
+    def share_context(task: asyncio.Task[Any], context: Context | None) -> None:
+        """Tell the dispatcher which context this task, the current one, runs in, where Python does not;
+        None before the task ends, or the context would keep itself alive."""
         _task_context.set(None if context is None else (task, context))
 
     def own_context() -> Context:

@@ -11,7 +11,7 @@ import inspect
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextvars import Context
 from types import CoroutineType
 from typing import Any, Final, TypeVar
@@ -24,7 +24,6 @@ from .receivers import (
     Gathering,
     Receiver,
     ReceiverRun,
-    discard,
     identity_of,
     name_of,
     own_context,
@@ -115,18 +114,13 @@ class SafeNamedSignal(NamedSignal):
         """
         if not self.receivers or self.is_muted:
             return []
-        results: Results = []
-        unawaited = []
-        for receiver, result, is_awaitable in self._call(sender, kwargs):
-            if is_awaitable:
-                discard(result)
-                unawaited.append(name_of(receiver))
-            else:
-                results.append((receiver, result))
-        if unawaited:
+        results, runs = self.call(sender, kwargs)
+        for run in runs:
+            run.discard()
+        if runs:
             raise TypeError(
-                f"signal {self.name}: {', '.join(unawaited)} returned an awaitable:"
-                " use 'await signal.send_async(...)'"
+                f"signal {self.name}: {', '.join(name_of(run.receiver) for run in runs)} returned an"
+                " awaitable: use 'await signal.send_async(...)'"
             )
         return results
 
@@ -139,16 +133,43 @@ class SafeNamedSignal(NamedSignal):
         context: Context | None,
     ) -> Results:
         """``send_async`` for senders that know a default ``timeout`` and the context they run in."""
-        results: Results = []
-        runs: list[ReceiverRun] = []
-        for receiver, result, is_awaitable in self._call(sender, kwargs):
-            if is_awaitable:
-                runs.append(ReceiverRun(receiver, result))
-                results.append((receiver, runs[-1]))
-            else:
-                results.append((receiver, result))
+        results, runs = self.call(sender, kwargs)
         if not runs:
             return results
+        return await self.gather(results, runs, kwargs, timeout=timeout, context=context)
+
+    def call(self, sender: Any, kwargs: dict[str, Any]) -> tuple[Results, list[ReceiverRun]]:
+        """The first half of a sending: call the receivers one by one. Gives back what those returned that
+        did not raise, and what of that is to be awaited, which stands for its result in the former."""
+        results: Results = []
+        runs: list[ReceiverRun] = []
+        for receiver in list(self.receivers_for(sender)):
+            if self._left_behind and self._is_skipped(receiver):
+                continue
+            began = time.perf_counter()
+            try:
+                result = receiver(sender, **kwargs)
+                if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
+                    result = ReceiverRun(receiver, result)
+                    runs.append(result)
+                results.append((receiver, result))
+            except BaseException as error:
+                self._log_error(receiver, kwargs, error)
+            elapsed = time.perf_counter() - began
+            if elapsed > SLOW_AFTER:
+                self._log_slow(receiver, elapsed)
+        return results, runs
+
+    async def gather(
+        self,
+        results: Results,
+        runs: list[ReceiverRun],
+        kwargs: dict[str, Any],
+        *,
+        timeout: float | None,
+        context: Context | None,
+    ) -> Results:
+        """The second half: await what the receivers returned, if it is to be awaited."""
         limit = self._timeout if self._timeout is not None else timeout or DEFAULT_TIMEOUT
         gathering = Gathering(runs, context or own_context())
         cancellation = await gathering.wait(limit)
@@ -164,27 +185,6 @@ class SafeNamedSignal(NamedSignal):
             for receiver, result in results
             if not isinstance(result, ReceiverRun) or result.succeeded
         ]
-
-    def _call(self, sender: Any, kwargs: dict[str, Any]) -> Generator[tuple[Receiver, Any, bool]]:
-        """Call the receivers one by one; yields what those return that do not raise, and whether that is
-        to be awaited."""
-        for receiver in list(self.receivers_for(sender)):
-            if self._left_behind and self._is_skipped(receiver):
-                continue
-            began = time.perf_counter()
-            try:
-                result = receiver(sender, **kwargs)
-                is_awaitable = result is not None and (
-                    type(result) is CoroutineType or inspect.isawaitable(result)
-                )
-            except BaseException as error:
-                self._log_error(receiver, kwargs, error)
-                continue
-            finally:
-                elapsed = time.perf_counter() - began
-                if elapsed > SLOW_AFTER:
-                    self._log_slow(receiver, elapsed)
-            yield receiver, result, is_awaitable
 
     def _log_error(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
         logger.error(

@@ -112,7 +112,8 @@ class EmptyWatch:
 
     def forget_retry(self, queue: str, job_id: str) -> None:
         """A job runs again, or never will."""
-        self._retries.pop((queue, job_id), None)
+        if self._retries:
+            self._retries.pop((queue, job_id), None)
 
     async def work(self) -> None:
         """Watch until cancelled, or until the pool stops."""

@@ -154,7 +154,9 @@ class Pool:
             self.is_interrupted = True
             self._changed.set()
         for run in list(self.runs):
-            if run.task.done():  # the end of the event loop cancelled it before its first step
+            if (
+                run.task.done() and not run.is_settled
+            ):  # the end of the event loop cancelled it before its first step
                 run.release()
                 self.ended(run)
             else:

@@ -7,6 +7,7 @@ import contextlib
 import enum
 import logging
 import time
+from collections.abc import Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,9 @@ from ..exceptions import (
     WorkerLost,
 )
 from ..job import Job, JobStatus, running_job
-from ..outcome import CANCELLED, RELEASED, Action, Outcome, describe, judge, tamed
-from ..receivers import share_context, traceable
-from ..signals import SafeNamedSignal
+from ..outcome import CANCELLED, RELEASED, SUCCESS, Action, Outcome, describe, judge, tamed
+from ..receivers import ReceiverRun, share_context, traceable
+from ..signals import Results, SafeNamedSignal
 from ..task import Task
 from ..timing import from_milliseconds
 
@@ -68,6 +69,7 @@ class Run:
         "feed",
         "holds_slot",
         "is_recovery",
+        "is_settled",
         "lease",
         "pool",
         "task",
@@ -86,6 +88,8 @@ class Run:
         self.answer: Answer | None = None
         """What the broker made of what became of the job, once it has answered."""
         self.abandoned: bool = False
+        self.is_settled: bool = False
+        """Its task has ended, and the broker's answer is all that is to come."""
         self._task: Task[..., Any] | None = pool.tasks.get(lease.job.task)
         self._began = 0.0
         self._in_body = False
@@ -138,7 +142,11 @@ class Run:
     def hear(self, answer: Answer) -> None:
         """Take the broker's answer to the settlement."""
         self.answer = answer
-        if self._waiter is not None and not self._waiter.done():
+        if self.is_settled:
+            if answer is Answer.FENCED:
+                self._fenced(self._job(JobStatus.NOT_SET))
+            self.pool.ended(self)
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def abandon(self) -> None:
@@ -171,8 +179,9 @@ class Run:
         except Exception as error:
             self.pool.crash(error)
         finally:
-            share_context(None)
-            self.pool.ended(self)
+            share_context(self.task, None)
+            if not self.is_settled:
+                self.pool.ended(self)
 
     async def _live(self) -> None:
         error: BaseException | None
@@ -180,11 +189,13 @@ class Run:
         if self.is_recovery:
             job = self._job(JobStatus.RUNNING)
             error = WorkerLost("the worker that ran the job disappeared")
+            running_job.set(job)
         elif self._task is None:
             job = self._job(JobStatus.RUNNING)
             error = UnknownTask(f"no task {job.task_name!r} is attached to this engine")
+            running_job.set(job)
         else:
-            share_context(self.context)
+            share_context(self.task, self.context)
             executed = True
             try:
                 args, kwargs = self._task.arguments.decode(self.lease.job.body)
@@ -193,14 +204,17 @@ class Run:
             else:
                 job, error = self._job(JobStatus.RUNNING, args, kwargs), None
             running_job.set(job)
-            await self._tell(signals.job_started, {"job": job})
+            if (sending := self._send(signals.job_started, {"job": job})) is not None:
+                await sending
             if error is None:
                 self._began = time.perf_counter()
                 result, error = await self._run_body(self._task, job)
                 duration = time.perf_counter() - self._began
                 if self.abandoned:
                     return
-        running_job.set(job)
+            if error is None and not signals.job_finished.receivers:
+                self._settle_unheard()
+                return
         job, error = await self._settle(job, error)
         if error is not None:
             if job.status is JobStatus.WAITING and not isinstance(error, UnknownTask):
@@ -210,10 +224,9 @@ class Run:
             elif job.status is JobStatus.CANCELLED:
                 await self._tell(signals.job_cancelled, {"job": job})
         if executed:
-            await self._tell(
-                signals.job_finished,
-                {"job": job, "err": error, "duration": duration, "result": result},
-            )
+            told = {"job": job, "err": error, "duration": duration, "result": result}
+            if (sending := self._send(signals.job_finished, told)) is not None:
+                await sending
 
     async def _run_body(self, task: Task[..., Any], job: Job) -> tuple[Any, BaseException | None]:
         if self._reason is not None:
@@ -262,6 +275,12 @@ class Run:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0)  # before Python 3.13 one may still be on its way
 
+    def _settle_unheard(self) -> None:
+        """Have the broker store a success that nobody listens for: the task need not wait for the answer."""
+        self.is_settled = True
+        self.feed.settle(Settlement(self.lease, SUCCESS.action), self)
+        self.pool.body_ended(self)
+
     async def _settle(self, job: Job, error: BaseException | None) -> tuple[Job, BaseException | None]:
         """Have the broker store what becomes of the job; gives back where the job is now, and why."""
         if self._is_lost:
@@ -282,10 +301,7 @@ class Run:
             except asyncio.CancelledError:
                 self.pool.notice_cancellation()
         if self.answer is Answer.FENCED:
-            error = LeaseLost("the store gave the job to another worker, or forgot it")
-            job = msgspec.structs.replace(job, status=JobStatus.NOT_SET)
-            logger.warning("%r had lost its lease, and how it ended does not count: %s", job, error)
-            return job, error
+            return self._fenced(job)
         if self.answer is Answer.CANCELLED:
             cancelled = JobCancelled("the job was cancelled")
             cancelled.__cause__ = error
@@ -294,7 +310,13 @@ class Run:
             job = self._after(job, outcome, now)
             self._log(job, outcome, error)
         else:
-            job = self._job(outcome.status, job.args, job.kwargs)
+            job = msgspec.structs.replace(job, status=outcome.status)
+        return job, error
+
+    def _fenced(self, job: Job) -> tuple[Job, LeaseLost]:
+        error = LeaseLost("the store gave the job to another worker, or forgot it")
+        job = msgspec.structs.replace(job, status=JobStatus.NOT_SET)
+        logger.warning("%r had lost its lease, and how it ended does not count: %s", job, error)
         return job, error
 
     def _judge(self, job: Job, error: BaseException | None, now: int) -> Outcome:
@@ -331,15 +353,21 @@ class Run:
             logger.info("%r: %s", job, outcome.reason)
 
     async def _tell(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
+        if (sending := self._send(signal, kwargs)) is not None:
+            await sending
+
+    def _send(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> Coroutine[Any, Any, None] | None:
+        """Call the receivers of a signal; gives back what remains to be awaited, if anything does."""
         if not signal.receivers or signal.is_muted:
-            return
+            return None
+        results, runs = signal.call(self.pool.namespace, kwargs)
+        return self._gather(signal, results, runs, kwargs) if runs else None
+
+    async def _gather(
+        self, signal: SafeNamedSignal, results: Results, runs: list[ReceiverRun], kwargs: dict[str, Any]
+    ) -> None:
         try:
-            await signal.dispatch(
-                self.pool.namespace,
-                kwargs,
-                timeout=self.pool.signal_timeout,
-                context=self.context,
-            )
+            await signal.gather(results, runs, kwargs, timeout=self.pool.signal_timeout, context=self.context)
         except asyncio.CancelledError:
             await self._absorb()
             self.pool.notice_cancellation()

@@ -325,7 +325,7 @@ class Pool:
             self.interrupt()
             for feed in self.feeds:
                 feed.give_up_if_failing()
-            stubborn = [run for run in self.runs if run.is_stubborn]
+            stubborn = [run for run in self.runs if run.body.is_stubborn]
             for run in stubborn:  # all at once: others may end while one of them is told of
                 run.abandoned = True
                 self.ended(run)

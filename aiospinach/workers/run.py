@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import logging
 import time
@@ -20,17 +19,17 @@ from ..exceptions import (
     InvalidValue,
     JobCancelled,
     JobError,
-    JobTimeout,
     LeaseLost,
     UnknownTask,
     WorkerLost,
 )
 from ..job import Job, JobStatus, running_job
-from ..outcome import CANCELLED, RELEASED, SUCCESS, Action, Outcome, describe, judge, tamed
+from ..outcome import CANCELLED, RELEASED, SUCCESS, Action, Outcome, describe, judge
 from ..receivers import ReceiverRun, share_context, traceable
 from ..signals import Results, SafeNamedSignal
 from ..task import Task
 from ..timing import from_milliseconds
+from .body import Body, absorb
 
 if TYPE_CHECKING:
     from .feed import Feed
@@ -57,14 +56,11 @@ class Run:
     """
 
     __slots__ = (
-        "_began",
-        "_in_body",
-        "_reason",
-        "_struck_for",
         "_task",
         "_waiter",
         "abandoned",
         "answer",
+        "body",
         "context",
         "feed",
         "holds_slot",
@@ -91,47 +87,22 @@ class Run:
         self.is_settled: bool = False
         """Its task has ended, and the broker's answer is all that is to come."""
         self._task: Task[..., Any] | None = pool.tasks.get(lease.job.task)
-        self._began = 0.0
-        self._in_body = False
-        self._reason: JobError | None = None
-        self._struck_for: tuple[type[JobError], ...] = ()
         self._waiter: asyncio.Future[None] | None = None
         self.context: Context = pool.context.copy()
         self.task: asyncio.Task[None] = asyncio.Task(self._main(), loop=pool.loop, context=self.context)
-
-    @property
-    def is_stubborn(self) -> bool:
-        """The body is asynchronous, and goes on although it was cancelled."""
-        return self._in_body and self._reason is not None and self._is_async
-
-    @property
-    def _is_async(self) -> bool:
-        return self._task is not None and self._task.is_async
+        self.body: Body = Body(pool, self._task, self.task)
 
     def cancel(self, reason: JobError) -> None:
-        """Have the body end for this reason, which becomes the error of the run; the first one counts.
-
-        A body in a thread goes on, and what it raises in the end is replaced by the reason. A body that
-        returns all the same has succeeded.
-        """
+        """Have the body end for this reason, which becomes the error of the run; the first one counts."""
         if not self.holds_slot:
             return
-        # That somebody wants it never to run again counts more than why it would have ended this time.
-        is_wish = isinstance(reason, JobCancelled) and isinstance(self._reason, (Interrupted, JobTimeout))
-        if self._reason is None or is_wish:
-            self._reason = reason
-            if isinstance(reason, LeaseLost):
-                job = self._job(JobStatus.NOT_SET)
-                logger.warning("%r lost its lease, and is cancelled: %s", job, reason)
-        if self._is_async and type(reason) not in self._struck_for:
-            # Once for each: a second blow would hit what the body does to end in order.
-            self._struck_for = (*self._struck_for, type(reason))
-            # Later, for the task may be the one that runs now, and would be struck after its body.
-            self.pool.loop.call_soon(self._strike)
+        if self.body.end(reason) and isinstance(reason, LeaseLost):
+            job = self._job(JobStatus.NOT_SET)
+            logger.warning("%r lost its lease, and is cancelled: %s", job, reason)
 
     def interrupt(self) -> None:
         """Have the body end because the pool does, unless it runs in a thread."""
-        if self._is_async or not self._in_body:
+        if self.body.is_async or not self.body.is_running:
             self.cancel(Interrupted("the workers stopped while the job ran"))
 
     def release(self) -> None:
@@ -155,8 +126,8 @@ class Run:
         logger.error("%r ignores its cancellation and is left behind", job)
         finished = {
             "job": job,
-            "err": self._reason,
-            "duration": time.perf_counter() - self._began,
+            "err": self.body.reason,
+            "duration": time.perf_counter() - self.body.began,
             "result": None,
         }
         # In a task, for plain receivers run in the context of the task that calls them.
@@ -168,10 +139,6 @@ class Run:
                 await asyncio.wait([telling])
             except asyncio.CancelledError:
                 self.pool.interrupt()
-
-    def _strike(self) -> None:
-        if self._in_body:
-            self.task.cancel()
 
     async def _main(self) -> None:
         try:
@@ -207,9 +174,8 @@ class Run:
             if (sending := self._send(signals.job_started, {"job": job})) is not None:
                 await sending
             if error is None:
-                self._began = time.perf_counter()
-                result, error = await self._run_body(self._task, job)
-                duration = time.perf_counter() - self._began
+                result, error = await self.body.run(job)
+                duration = time.perf_counter() - self.body.began
                 if self.abandoned:
                     return
             if error is None and not signals.job_finished.receivers:
@@ -228,53 +194,6 @@ class Run:
             if (sending := self._send(signals.job_finished, told)) is not None:
                 await sending
 
-    async def _run_body(self, task: Task[..., Any], job: Job) -> tuple[Any, BaseException | None]:
-        if self._reason is not None:
-            return None, self._reason
-        timer = None
-        if task.timeout is not None:
-            late = JobTimeout(f"task {task.name!r} took longer than {task.timeout:g} s")
-            timer = self.pool.loop.call_later(task.timeout, self.cancel, late)
-        result, error = None, None
-        self._in_body = True
-        try:
-            if task.is_async:
-                result = await task.function(*job.args, **job.kwargs)
-            else:
-                result = await self.pool.threads.run(task.function, job.args, job.kwargs)
-        except BaseException as raised:
-            if type(raised) is GeneratorExit and asyncio._get_running_loop() is None:
-                raise  # not the body's: its loop ended before it did
-            error = tamed(raised)
-        finally:
-            self._in_body = False
-            if timer is not None:
-                timer.cancel()
-        if self.task.cancelling():
-            await self._absorb()
-        return (None, self._error_of(error)) if error is not None or self._is_lost else (result, None)
-
-    @property
-    def _is_lost(self) -> bool:
-        return isinstance(self._reason, LeaseLost)
-
-    def _error_of(self, error: BaseException | None) -> BaseException | None:
-        """Why the body ended: what it raised, unless it was made to."""
-        if self._reason is None:
-            if isinstance(error, asyncio.CancelledError) and self.pool.is_ending_now:
-                return Interrupted("the event loop ended while the job ran")
-            return error
-        if error is not None and not isinstance(error, asyncio.CancelledError):
-            self._reason.__cause__ = error
-        return self._reason
-
-    async def _absorb(self) -> None:
-        """Forget cancellations of this task that are left from its body."""
-        while self.task.cancelling():
-            self.task.uncancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)  # before Python 3.13 one may still be on its way
-
     def _settle_unheard(self) -> None:
         """Have the broker store a success that nobody listens for: the task need not wait for the answer."""
         self.is_settled = True
@@ -283,9 +202,9 @@ class Run:
 
     async def _settle(self, job: Job, error: BaseException | None) -> tuple[Job, BaseException | None]:
         """Have the broker store what becomes of the job; gives back where the job is now, and why."""
-        if self._is_lost:
+        if self.body.is_lost:
             self.pool.body_ended(self)
-            return msgspec.structs.replace(job, status=JobStatus.NOT_SET), self._reason
+            return msgspec.structs.replace(job, status=JobStatus.NOT_SET), self.body.reason
         now = self.pool.broker.now()
         outcome = self._judge(job, error, now)
         detail = b""
@@ -369,7 +288,7 @@ class Run:
         try:
             await signal.gather(results, runs, kwargs, timeout=self.pool.signal_timeout, context=self.context)
         except asyncio.CancelledError:
-            await self._absorb()
+            await absorb(self.task)
             self.pool.notice_cancellation()
 
     def _job(

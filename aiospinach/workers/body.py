@@ -1,0 +1,113 @@
+"""The body of one job: a user's function that runs, and may be made to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
+from ..job import Job
+from ..outcome import tamed
+from ..task import Task
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+
+class Body:
+    """Runs within an asyncio task, which it alone is cancelled in. Whatever it raises becomes a value."""
+
+    __slots__ = ("_pool", "_struck_for", "_task", "_within", "began", "is_async", "is_running", "reason")
+
+    def __init__(self, pool: Pool, task: Task[..., Any] | None, within: asyncio.Task[None]) -> None:
+        self.began: float = 0.0
+        self.is_running: bool = False
+        self.is_async: bool = task is not None and task.is_async
+        self.reason: JobError | None = None
+        """Why it is made to end."""
+        self._pool = pool
+        self._task = task
+        self._within = within
+        self._struck_for: tuple[type[JobError], ...] = ()
+
+    @property
+    def is_lost(self) -> bool:
+        """Its job has been given to another worker, or will be."""
+        return isinstance(self.reason, LeaseLost)
+
+    @property
+    def is_stubborn(self) -> bool:
+        """It is asynchronous, and goes on although it was cancelled."""
+        return self.is_running and self.reason is not None and self.is_async
+
+    async def run(self, job: Job) -> tuple[Any, BaseException | None]:
+        """What it returned, and what it raised or was ended for."""
+        self.began = time.perf_counter()
+        task = self._task
+        if self.reason is not None or task is None:
+            return None, self.reason
+        timer = None
+        if task.timeout is not None:
+            late = JobTimeout(f"task {task.name!r} took longer than {task.timeout:g} s")
+            timer = self._pool.loop.call_later(task.timeout, self.end, late)
+        result, error = None, None
+        self.is_running = True
+        try:
+            if task.is_async:
+                result = await task.function(*job.args, **job.kwargs)
+            else:
+                result = await self._pool.threads.run(task.function, job.args, job.kwargs)
+        except BaseException as raised:
+            if type(raised) is GeneratorExit and asyncio._get_running_loop() is None:
+                raise  # not the body's: its loop ended before it did
+            error = tamed(raised)
+        finally:
+            self.is_running = False
+            if timer is not None:
+                timer.cancel()
+        if self._within.cancelling():
+            await absorb(self._within)
+        return (None, self._error_of(error)) if error is not None or self.is_lost else (result, None)
+
+    def end(self, reason: JobError) -> bool:
+        """Have it end for this reason, which becomes its error; the first one counts. Tells whether this
+        one does.
+
+        A body in a thread goes on, and what it raises in the end is replaced by the reason. A body that
+        returns all the same has succeeded.
+        """
+        # That somebody wants it never to run again counts more than why it would have ended this time.
+        is_wish = isinstance(reason, JobCancelled) and isinstance(self.reason, (Interrupted, JobTimeout))
+        counts = self.reason is None or is_wish
+        if counts:
+            self.reason = reason
+        if self.is_async and type(reason) not in self._struck_for:
+            # Once for each: a second blow would hit what the body does to end in order.
+            self._struck_for = (*self._struck_for, type(reason))
+            # Later, for the task may be the one that runs now, and would be struck after its body.
+            self._pool.loop.call_soon(self._strike)
+        return counts
+
+    def _strike(self) -> None:
+        if self.is_running:
+            self._within.cancel()
+
+    def _error_of(self, error: BaseException | None) -> BaseException | None:
+        """Why it ended: what it raised, unless it was made to."""
+        if self.reason is None:
+            if isinstance(error, asyncio.CancelledError) and self._pool.is_ending_now:
+                return Interrupted("the event loop ended while the job ran")
+            return error
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            self.reason.__cause__ = error
+        return self.reason
+
+
+async def absorb(task: asyncio.Task[None]) -> None:
+    """Forget cancellations of this task, the current one, that are left from what it ran."""
+    while task.cancelling():
+        task.uncancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)  # before Python 3.13 one may still be on its way

@@ -307,4 +307,4 @@ class Engine:
 
     def _is_running(self) -> bool:
         pool = self._pool
-        return pool is not None and not pool.supervisor.done() and not pool.loop.is_closed()
+        return pool is not None and not pool.supervisor.task.done() and not pool.loop.is_closed()

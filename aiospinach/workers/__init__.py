@@ -6,7 +6,8 @@ Each job is a ``Run``: a value that flows down one function, in one asyncio task
 
 from .health import STOPPED, Health
 from .interrupts import OSSignals
-from .pool import Pool, pool_around
+from .pool import Pool
+from .supervisor import pool_around
 from .threads import Threads
 
 __all__ = ["STOPPED", "Health", "OSSignals", "Pool", "Threads", "pool_around"]

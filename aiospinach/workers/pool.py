@@ -9,16 +9,12 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextvars import Context, ContextVar
+from collections.abc import Mapping, Sequence
+from contextvars import Context
 from typing import Any
 
-import anyio
-from anyio.abc import TaskGroup
-
-from .. import signals
 from ..brokers.base import Broker
-from ..exceptions import BrokerUnavailable, JobCancelled
+from ..exceptions import JobCancelled
 from ..signals import SafeNamedSignal
 from ..task import Task
 from .feed import Feed
@@ -27,19 +23,10 @@ from .keeper import Keeper
 from .listener import EmptyWatch, Listener
 from .run import Run
 from .slots import Slots
+from .supervisor import Supervisor
 from .threads import Threads
 
 logger: logging.Logger = logging.getLogger("aiospinach")
-
-INTERRUPT_GRACE = 2.0
-"""Seconds that cancelled bodies have to end when the pool stops, before they are left behind."""
-
-_pool_around: ContextVar[Pool | None] = ContextVar("aiospinach_pool", default=None)
-
-
-def pool_around() -> Pool | None:
-    """The pool that this code runs in: in a job, or in a receiver of one of the pool's signals."""
-    return _pool_around.get()
 
 
 class Pool:
@@ -76,28 +63,22 @@ class Pool:
         self.is_stopping: bool = False
         self.is_interrupted: bool = False
         self.is_closing: bool = False
-        self._listener = Listener(self)
-        self._empty_watch = EmptyWatch(self)
-        self._stop_when_queue_empty = stop_when_queue_empty
-        self._shutdown_timeout = shutdown_timeout
-        self._changed = asyncio.Event()
-        self._announcements: set[asyncio.Task[None]] = set()
-        self.started: asyncio.Future[None] = self.loop.create_future()
-        """Done when the pool has begun to fetch, or failed to."""
-        self.supervisor: asyncio.Task[None] = asyncio.Task(
-            self._supervise(), loop=self.loop, context=context, name=f"aiospinach {self.name}"
-        )
+        self.listener: Listener = Listener(self)
+        self.empty_watch: EmptyWatch | None = EmptyWatch(self) if stop_when_queue_empty else None
+        self.announcements: set[asyncio.Task[None]] = set()
+        """Signals under way that belong to no run."""
+        self.supervisor: Supervisor = Supervisor(self, shutdown_timeout)
 
     @property
     def is_ending_now(self) -> bool:
         """Bodies are being cancelled, by the pool or by the end of the event loop."""
-        return self.is_interrupted or self.supervisor.cancelling() > 0
+        return self.is_interrupted or self.supervisor.task.cancelling() > 0
 
     # What the engine asks for.
 
     def health(self) -> Health:
         """How the workers are."""
-        if self.supervisor.done() or self.loop.is_closed():
+        if self.supervisor.task.done() or self.loop.is_closed():
             return STOPPED
         services: list[Feed | Keeper] = [*self.feeds, self.keeper]
         now = time.monotonic()
@@ -116,25 +97,26 @@ class Pool:
 
         Being cancelled interrupts the pool, and waits for its end.
         """
-        awaited: asyncio.Future[None] = self.started if until_started else self.supervisor
+        supervisor = self.supervisor
+        awaited: asyncio.Future[None] = supervisor.started if until_started else supervisor.task
         cancellation = None
         while not awaited.done():
             try:
                 await asyncio.wait([awaited])
             except asyncio.CancelledError as error:
                 cancellation = error
-                awaited = self.supervisor
+                awaited = supervisor.task
                 self.interrupt()
         if cancellation is not None:
             raise cancellation
         if until_started:
-            self.started.result()
+            supervisor.started.result()
         elif self.error is not None:
             raise self.error
 
     async def wait_closed(self) -> None:
         """Wait until the pool has stopped; raises what crashed it."""
-        await asyncio.wait([self.supervisor])
+        await asyncio.wait([self.supervisor.task])
         if self.error is not None:
             raise self.error
 
@@ -142,8 +124,8 @@ class Pool:
         """Fetch no more, and end when the running jobs have, or the time for that is over."""
         if not self.is_stopping:
             self.is_stopping = True
-            self._changed.set()
-            self._listener.ring()
+            self.supervisor.look()
+            self.listener.ring()
             for feed in self.feeds:
                 feed.pass_on()
 
@@ -152,7 +134,7 @@ class Pool:
         self.stop()
         if not self.is_interrupted:
             self.is_interrupted = True
-            self._changed.set()
+            self.supervisor.look()
         for run in list(self.runs):
             if (
                 run.task.done() and not run.is_settled
@@ -172,7 +154,8 @@ class Pool:
                 self.loop.call_soon_threadsafe(self._cancel, queue, job_id)
 
     def _cancel(self, queue: str, job_id: str) -> None:
-        self._empty_watch.forget_retry(queue, job_id)
+        if self.empty_watch is not None:
+            self.empty_watch.forget_retry(queue, job_id)
         for run in self.runs:
             if run.lease.job.id == job_id and run.feed.queue == queue:
                 run.cancel(JobCancelled("the job was cancelled"))
@@ -192,7 +175,8 @@ class Pool:
 
     def start(self, run: Run) -> None:
         """A run begins."""
-        self._empty_watch.forget_retry(run.feed.queue, run.lease.job.id)
+        if self.empty_watch is not None:
+            self.empty_watch.forget_retry(run.feed.queue, run.lease.job.id)
         self.runs[run] = None
         if run.holds_slot:
             self.slots.start()
@@ -214,24 +198,26 @@ class Pool:
             self.slots.finish()
         self._use_free_slots()
         if not self.runs:
-            self._empty_watch.ring()
-            self._changed.set()
+            if self.empty_watch is not None:
+                self.empty_watch.ring()
+            self.supervisor.look()
 
     def note_dry(self) -> None:
         """A queue has nothing to run: later ones may ask for the free slots, and somebody listens."""
         self._use_free_slots()
-        self._listener.ring()
-        self._empty_watch.ring()
+        self.listener.ring()
+        if self.empty_watch is not None:
+            self.empty_watch.ring()
 
     def note_retry(self, run: Run, delay: float) -> None:
         """The job of a run was put back, to be tried again in ``delay`` seconds."""
-        if self._stop_when_queue_empty:
-            self._empty_watch.note_retry(run, delay)
+        if self.empty_watch is not None:
+            self.empty_watch.note_retry(run, delay)
         self.keeper.ring()
 
     def note_change(self) -> None:
         """Something happened that the end of the pool may wait for."""
-        self._changed.set()
+        self.supervisor.look()
 
     def notice_cancellation(self) -> None:
         """Somebody cancelled a task of the pool: a stray one is ignored, the end of the loop is not."""
@@ -250,129 +236,31 @@ class Pool:
     def announce(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
         """Send a signal that belongs to no run, without waiting for its receivers."""
         if signal.receivers:
-            task = self.loop.create_task(self._tell(signal, kwargs))
-            self._announcements.add(task)
+            task = self.loop.create_task(self.tell(signal, kwargs))
+            self.announcements.add(task)
             task.add_done_callback(self._announced)
 
-    # Within.
-
-    async def _supervise(self) -> None:
-        """From start to stop. What goes wrong before the start is raised through ``started``; a defect
-        after it is logged at once, and kept in ``error``."""
-        _pool_around.set(self)
-        try:
-            await self._prepare()
-        except BaseException as error:
-            self.started.set_exception(error)
-            return
-        await self._tell(signals.worker_started, {"worker_name": self.name}, self.context)
-        try:
-            async with anyio.create_task_group() as services:
-                self._start_services(services)
-                self.started.set_result(None)
-                await self._until(lambda: self.is_stopping)
-                await self._drain()
-                self.is_closing = True
-                services.cancel_scope.cancel()
-        except asyncio.CancelledError:
-            pass  # the supervisor was cancelled, and has drained all the same
-        except Exception as error:
-            self.crash(error)
-        await self._tell(signals.worker_terminated, {"worker_name": self.name}, self.context)
-        if self.supervisor.cancelling():  # the loop ends, and nobody will close what belongs to it
-            await self.broker.aclose()
-
-    async def _prepare(self) -> None:
-        """Open the broker and register; once more if a connection that was left idle turns out dead."""
-        try:
-            await self.broker.open(self.namespace)
-            await self.keeper.register()
-        except BrokerUnavailable:
-            await self.broker.open(self.namespace)
-            await self.keeper.register()
-
-    def _start_services(self, services: TaskGroup) -> None:
-        works = [self.keeper.work, self.keeper.watch, self._listener.work]
-        if self._stop_when_queue_empty:
-            works.append(self._empty_watch.work)
-        for work in (*works, *(feed.work for feed in self.feeds)):
-            services.start_soon(self._serve, work)
-        for feed in self.feeds:
-            feed.ring()
-
-    async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Have a service work until the pool closes. Ending earlier with a cancellation, it would have
-        anyio cancel all the others, again and again."""
-        while not self.is_closing:
-            try:
-                await work()
-                return
-            except asyncio.CancelledError:
-                if self.is_closing:
-                    raise
-                self.notice_cancellation()
-            except Exception as error:
-                self.crash(error)
-                return
-
-    async def _drain(self) -> None:
-        await self._until(lambda: self._listener.has_ended, timeout=INTERRUPT_GRACE)
-        await self._until(lambda: self._is_silent() or self.is_interrupted, timeout=self._shutdown_timeout)
-        if not self._is_silent():
-            self.interrupt()
-            await self._until(self._is_silent, timeout=INTERRUPT_GRACE)
-        while not self._is_drained():
-            self.interrupt()
-            for feed in self.feeds:
-                feed.give_up_if_failing()
-            stubborn = [run for run in self.runs if run.body.is_stubborn]
-            for run in stubborn:  # all at once: others may end while one of them is told of
-                run.abandoned = True
-                self.ended(run)
-            for run in stubborn:
-                await run.abandon()
-            await self._until(self._is_drained, timeout=INTERRUPT_GRACE)
-
-    def _is_drained(self) -> bool:
-        return not self.runs and not self._announcements and not any(feed.is_busy for feed in self.feeds)
-
-    def _is_silent(self) -> bool:
-        return self._is_drained() and not self.keeper.is_busy
-
-    async def _until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
-        """Wait for a condition that ``_changed`` is set for; being cancelled interrupts the pool."""
-        deadline = None if timeout is None else self.loop.time() + timeout
-        while not condition():
-            left = None if deadline is None else deadline - self.loop.time()
-            if left is not None and left <= 0:
-                return
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-            except asyncio.CancelledError:
-                self.interrupt()
-
-    def _use_free_slots(self) -> None:
-        """Have the queues that may have jobs ask for some, or else have the listener wait for some."""
-        for feed in self.feeds:
-            if feed.dry:
-                self._listener.ring()
-            else:
-                feed.ring()
-
-    def _announced(self, task: asyncio.Task[None]) -> None:
-        self._announcements.discard(task)
-        self._changed.set()
-
-    async def _tell(
+    async def tell(
         self, signal: SafeNamedSignal, kwargs: dict[str, Any], context: Context | None = None
     ) -> None:
+        """Send a signal of the pool, and wait for its receivers."""
         if not signal.receivers or signal.is_muted:
             return
         try:
             await signal.dispatch(self.namespace, kwargs, timeout=self.signal_timeout, context=context)
         except asyncio.CancelledError:
             self.interrupt()
+
+    # Within.
+
+    def _use_free_slots(self) -> None:
+        """Have the queues that may have jobs ask for some, or else have the listener wait for some."""
+        for feed in self.feeds:
+            if feed.dry:
+                self.listener.ring()
+            else:
+                feed.ring()
+
+    def _announced(self, task: asyncio.Task[None]) -> None:
+        self.announcements.discard(task)
+        self.supervisor.look()

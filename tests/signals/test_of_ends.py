@@ -132,7 +132,7 @@ async def test_an_at_most_once_job_that_the_end_of_the_workers_interrupts_has_fa
 async def test_a_body_that_ignores_the_end_of_the_workers_is_said_to_be_finished_in_its_context(
     engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiospinach.workers.pool.INTERRUPT_GRACE", 0.05)
+    monkeypatch.setattr("aiospinach.workers.supervisor.INTERRUPT_GRACE", 0.05)
     release = asyncio.Event()
     seen: list[object] = []
 

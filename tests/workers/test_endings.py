@@ -50,7 +50,7 @@ def test_a_thread_that_outlives_the_program_is_waited_for(namespace: str, new_lo
 async def test_stubborn_bodies_finish_once_each_although_some_end_meanwhile(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiospinach.workers.pool.INTERRUPT_GRACE", 0.05)
+    monkeypatch.setattr("aiospinach.workers.supervisor.INTERRUPT_GRACE", 0.05)
     finished: Counter[str] = Counter()
     may_end = asyncio.Event()
     running = 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aiospinach import BrokerError, Engine, JobStatus, LeaseLost
-from aiospinach.workers import pool
+from aiospinach.workers import supervisor
 
 from ..conftest import Heard
 from ..waiting import until
@@ -102,7 +102,7 @@ async def test_a_pool_told_to_stop_while_the_broker_is_away_ends_in_time(
     monkeypatch: pytest.MonkeyPatch,
     methods: list[str],
 ) -> None:
-    monkeypatch.setattr(pool, "INTERRUPT_GRACE", 0.05)
+    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.05)
     end = asyncio.Event()
 
     @engine.task
@@ -149,7 +149,7 @@ async def test_a_pool_told_to_stop_waits_for_a_broker_that_comes_back_in_time(
 async def test_a_stop_while_the_broker_is_away_and_nothing_runs_ends_in_time(
     engine: Engine, broker: FailingBroker, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "INTERRUPT_GRACE", 0.05)
+    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.05)
     await engine.start_workers(2, block=False, shutdown_timeout=0.1)
     broker.go_away()
     await asyncio.wait_for(engine.stop_workers(), 10)

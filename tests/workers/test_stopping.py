@@ -26,7 +26,7 @@ from aiospinach import (
 )
 from aiospinach.brokers.base import Settlement
 from aiospinach.outcome import Action
-from aiospinach.workers import pool
+from aiospinach.workers import supervisor
 
 from ..conftest import Heard
 from ..waiting import until
@@ -466,7 +466,7 @@ async def test_a_body_that_ignores_its_cancellation_is_left_behind_and_named(
     monkeypatch: pytest.MonkeyPatch,
     max_retries: int,
 ) -> None:
-    monkeypatch.setattr(pool, "INTERRUPT_GRACE", 0.03)
+    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.03)
     release = asyncio.Event()
     ended = asyncio.Event()
 
@@ -501,7 +501,7 @@ async def test_a_body_that_ignores_its_cancellation_is_left_behind_and_named(
 async def test_a_pool_left_by_a_stubborn_body_can_be_followed_by_another(
     engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "INTERRUPT_GRACE", 0.03)
+    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.03)
     release = asyncio.Event()
 
     @engine.task

@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 from aiospinach import Engine, Interrupted, JobStatus, current_job, signals
-from aiospinach.workers import pool
+from aiospinach.workers import supervisor
 
 from ..conftest import Heard
 from ..waiting import until
@@ -169,7 +169,7 @@ async def test_a_thread_without_a_job_wakes_workers_that_sleep(
 async def test_a_thread_is_waited_for_however_long_the_stop_takes(
     engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch, max_retries: int
 ) -> None:
-    monkeypatch.setattr(pool, "INTERRUPT_GRACE", 0.01)
+    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.01)
     blocked = Blocked(engine, max_retries=max_retries)
     job = await blocked.task.schedule(7)
     await engine.start_workers(1, block=False, shutdown_timeout=0)

@@ -1,0 +1,148 @@
+"""The life of a pool: it starts, works until it is told to stop, drains, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .. import signals
+from ..exceptions import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+INTERRUPT_GRACE = 2.0
+"""Seconds that cancelled bodies have to end when the pool stops, before they are left behind."""
+
+_pool_around: ContextVar[Pool | None] = ContextVar("aiospinach_pool", default=None)
+
+
+def pool_around() -> Pool | None:
+    """The pool that this code runs in: in a job, or in a receiver of one of the pool's signals."""
+    return _pool_around.get()
+
+
+class Supervisor:
+    """One named task, in the context that jobs get copies of. Its services outlive the jobs."""
+
+    def __init__(self, pool: Pool, shutdown_timeout: float) -> None:
+        self._pool = pool
+        self._shutdown_timeout = shutdown_timeout
+        self._changed = asyncio.Event()
+        self.started: asyncio.Future[None] = pool.loop.create_future()
+        """Done when the pool has begun to fetch, or failed to."""
+        self.task: asyncio.Task[None] = asyncio.Task(
+            self._work(), loop=pool.loop, context=pool.context, name=f"aiospinach {pool.name}"
+        )
+
+    def look(self) -> None:
+        """Something happened that the end of the pool may wait for."""
+        self._changed.set()
+
+    async def _work(self) -> None:
+        """From start to stop. What goes wrong before the start is raised through ``started``; a defect
+        after it is logged at once, and kept in ``error``."""
+        pool = self._pool
+        _pool_around.set(pool)
+        try:
+            await self._prepare()
+        except BaseException as error:
+            self.started.set_exception(error)
+            return
+        await pool.tell(signals.worker_started, {"worker_name": pool.name}, pool.context)
+        try:
+            async with anyio.create_task_group() as services:
+                self._start_services(services)
+                self.started.set_result(None)
+                await self._until(lambda: pool.is_stopping)
+                await self._drain()
+                pool.is_closing = True
+                services.cancel_scope.cancel()
+        except asyncio.CancelledError:
+            pass  # the supervisor was cancelled, and has drained all the same
+        except Exception as error:
+            pool.crash(error)
+        await pool.tell(signals.worker_terminated, {"worker_name": pool.name}, pool.context)
+        if self.task.cancelling():  # the loop ends, and nobody will close what belongs to it
+            await pool.broker.aclose()
+
+    async def _prepare(self) -> None:
+        """Open the broker and register; once more if a connection that was left idle turns out dead."""
+        try:
+            await self._pool.broker.open(self._pool.namespace)
+            await self._pool.keeper.register()
+        except BrokerUnavailable:
+            await self._pool.broker.open(self._pool.namespace)
+            await self._pool.keeper.register()
+
+    def _start_services(self, services: TaskGroup) -> None:
+        pool = self._pool
+        works = [pool.keeper.work, pool.keeper.watch, pool.listener.work]
+        if pool.empty_watch is not None:
+            works.append(pool.empty_watch.work)
+        for work in (*works, *(feed.work for feed in pool.feeds)):
+            services.start_soon(self._serve, work)
+        for feed in pool.feeds:
+            feed.ring()
+
+    async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Have a service work until the pool closes. Ending earlier with a cancellation, it would have
+        anyio cancel all the others, again and again."""
+        while not self._pool.is_closing:
+            try:
+                await work()
+                return
+            except asyncio.CancelledError:
+                if self._pool.is_closing:
+                    raise
+                self._pool.notice_cancellation()
+            except Exception as error:
+                self._pool.crash(error)
+                return
+
+    async def _drain(self) -> None:
+        pool = self._pool
+        await self._until(lambda: pool.listener.has_ended, timeout=INTERRUPT_GRACE)
+        await self._until(lambda: self._is_silent() or pool.is_interrupted, timeout=self._shutdown_timeout)
+        if not self._is_silent():
+            pool.interrupt()
+            await self._until(self._is_silent, timeout=INTERRUPT_GRACE)
+        while not self._is_drained():
+            pool.interrupt()
+            for feed in pool.feeds:
+                feed.give_up_if_failing()
+            stubborn = [run for run in pool.runs if run.body.is_stubborn]
+            for run in stubborn:  # all at once: others may end while one of them is told of
+                run.abandoned = True
+                pool.ended(run)
+            for run in stubborn:
+                await run.abandon()
+            await self._until(self._is_drained, timeout=INTERRUPT_GRACE)
+
+    def _is_drained(self) -> bool:
+        pool = self._pool
+        return not pool.runs and not pool.announcements and not any(feed.is_busy for feed in pool.feeds)
+
+    def _is_silent(self) -> bool:
+        return self._is_drained() and not self._pool.keeper.is_busy
+
+    async def _until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
+        """Wait for a condition that ``_changed`` is set for; being cancelled interrupts the pool."""
+        deadline = None if timeout is None else self._pool.loop.time() + timeout
+        while not condition():
+            left = None if deadline is None else deadline - self._pool.loop.time()
+            if left is not None and left <= 0:
+                return
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            except asyncio.CancelledError:
+                self._pool.interrupt()

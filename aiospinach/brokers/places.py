@@ -234,7 +234,7 @@ def _tls_of(query: Mapping[str, str]) -> dict[str, Any]:
     for name, value in tls.items():
         if name in ("ssl_include_verify_flags", "ssl_exclude_verify_flags"):
             raise InvalidValue(
-                f"RedisBroker: {name} is a list, which a URL cannot carry: pass a client of redis.asyncio instead"
+                f"RedisBroker: {name} is a list, which no URL can carry: pass a client of redis.asyncio"
             )
         if name not in _TLS or (name == "ssl_cert_reqs" and value not in ("none", "optional", "required")):
             raise InvalidValue(f"RedisBroker: the URL has a setting {name} that redis-py does not know")
@@ -243,9 +243,7 @@ def _tls_of(query: Mapping[str, str]) -> dict[str, Any]:
     if "ssl_min_version" in tls:
         version = tls["ssl_min_version"].replace(".", "_")
         if version not in ("TLSv1_2", "TLSv1_3"):
-            raise InvalidValue(
-                "RedisBroker: ssl_min_version in the URL must be TLSv1_2, TLSv1.2, TLSv1_3 or TLSv1.3"
-            )
+            raise InvalidValue("RedisBroker: ssl_min_version must be TLSv1_2, TLSv1.2, TLSv1_3 or TLSv1.3")
         tls["ssl_min_version"] = ssl.TLSVersion[version]
     return tls
 

@@ -59,10 +59,19 @@ class _Queue:
         """What the server has settled, fenced and cancelled, for a caller who has no answer yet."""
 
     def learn(self, flat: Sequence[bytes]) -> None:
-        """Take the limits as the server has them."""
+        """Take the limits as the server has them, but for what is none: other hands may have been there."""
         table = dict(wire.pairs(flat))
         self.version = table.pop(b" version", b"0")
-        self.limits = {task.decode(): int(limit) for task, limit in table.items()}
+        self.limits = {}
+        self.not_limits: set[bytes] = getattr(self, "not_limits", set())
+        for task, limit in table.items():
+            if task.isascii() and limit.isdigit() and len(limit) < 100:
+                self.limits[task.decode()] = int(limit)
+            elif task not in self.not_limits:
+                self.not_limits.add(task)
+                logger.warning(
+                    "%s has an entry %a that is no limit, and is left out: HDEL it", self.keys.limits, task
+                )
 
     @property
     def limit_arguments(self) -> list[Any]:

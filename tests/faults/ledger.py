@@ -33,9 +33,9 @@ class Ledger:
         os.write(self._file, f"{kind} {key} {os.getpid()} {time.monotonic():.6f} {note}\n".encode())
 
     def read(self) -> list[Entry]:
-        """All lines, in the order in which they were written."""
+        """All whole lines, in the order in which they were written; the last one may be half there yet."""
         entries = []
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_text().split("\n")[:-1]:
             kind, key, pid, at, note = line.split(" ")
             entries.append(Entry(kind, key, int(pid), float(at), note))
         return entries

@@ -9,11 +9,12 @@ import pytest
 import redis
 
 from aiospinach.brokers import scripts
+from aiospinach.brokers.places import ServerPlace
 from aiospinach.brokers.scripts import Script
 
 from ..brokers_under_test import shared_server
 from ..servers import Server
-from .proxy import Proxy
+from .proxy import Loses, Proxy
 
 SCRIPTS: dict[str, str] = {
     script.sha: script.name for script in vars(scripts).values() if isinstance(script, Script)
@@ -45,7 +46,7 @@ async def proxy() -> AsyncIterator[Proxy]:
 
 
 def key(namespace: str, name: str, queue: str = "default") -> str:
-    """The key of a queue,."""
+    """The key of a queue."""
     return f"ais1:{{{namespace}:{queue}}}:{name}"
 
 
@@ -53,6 +54,29 @@ def keys_of(client: redis.Redis, namespace: str) -> set[str]:
     """What follows the prefix in the keys of a namespace."""
     found: list[bytes] = list(client.scan_iter(f"ais1:{{{namespace}:*", count=10_000))
     return {name.decode().partition("}:")[2] for name in found}
+
+
+def live(client: redis.Redis, namespace: str, queue: str = "default") -> int:
+    """How many jobs of a queue have an envelope."""
+    stored: int = client.hlen(key(namespace, "jobs", queue))
+    return stored
+
+
+def names_in(answer: Any) -> list[str]:
+    """An answer of names as strings."""
+    return [name.decode() for name in answer]
+
+
+def every(number: int, *kinds: str) -> Loses:
+    """Lose the answer of every so many calls of these kinds."""
+    names = {kind.encode() for kind in kinds}
+    return lambda name, count: name in names and count % number == 0
+
+
+def settings_of(place: object) -> tuple[type[Any], dict[str, Any]]:
+    """The class of the connections to one server, and what they are made with."""
+    assert isinstance(place, ServerPlace)
+    return place._kind, dict(place._settings)
 
 
 class Counts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -81,16 +82,19 @@ async def test_a_new_server_is_taken(namespace: str, version: str, name: str) ->
         await broker.aclose()
 
 
-async def test_a_refused_connection_names_the_place_and_the_remedy(namespace: str) -> None:
-    port = free_port()
-    engine = Engine(RedisBroker(f"redis://127.0.0.1:{port}"), namespace)
+@pytest.mark.parametrize("place", ["redis://127.0.0.1:{}/0", "redis+cluster://127.0.0.1:{}"])
+async def test_a_refused_connection_names_the_place_and_the_remedy(namespace: str, place: str) -> None:
+    place = place.format(free_port())
+    engine = Engine(RedisBroker(place), namespace)
 
     @engine.task
     def job() -> None:
         pass
 
     for call in (job.schedule, engine.start_workers, engine.__aenter__):
-        with pytest.raises(BrokerUnavailable, match=rf"127\.0\.0\.1:{port}/0 .*is it running") as caught:
+        with pytest.raises(
+            BrokerUnavailable, match=rf"{re.escape(place)} does not .*is it running"
+        ) as caught:
             await call()
         assert isinstance(caught.value.__cause__, Exception)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import redis
@@ -20,34 +19,15 @@ from aiospinach import (
     JobStatus,
     RedisBroker,
 )
-from aiospinach.brokers.base import Envelope
-from aiospinach.brokers.connecting import Channel
-from aiospinach.exceptions import JobIdInUse
 
-from ..brokers_under_test import shared_server
 from ..conftest import Heard
 from ..waiting import until
-from .conftest import key, keys_of
+from .conftest import every, key, keys_of, live, names_in
 from .proxy import Proxy
 
 KINDS = ["enqueue", "exchange", "tick", "renew", "fire", "register"]
 SETTLED = {"limits", "periodic", "dedup:0", "dedup:1", "wake"}
 """What remains of a queue that is drained, but for its sessions."""
-
-
-def every(number: int, *kinds: str) -> Any:
-    """Lose the answer of every so many calls of these kinds."""
-    names = {kind.encode() for kind in kinds}
-    return lambda name, count: name in names and count % number == 0
-
-
-def names_in(answer: Any) -> list[str]:
-    return [name.decode() for name in answer]
-
-
-def live(plain: redis.Redis, namespace: str, queue: str = "default") -> int:
-    stored: int = plain.hlen(key(namespace, "jobs", queue))
-    return stored
 
 
 @pytest.mark.parametrize("kinds", [*([kind] for kind in KINDS), KINDS], ids="-".join)
@@ -276,141 +256,3 @@ async def test_a_refusal_after_a_lost_answer_leaves_it_uncertain(
         await caught.value.retry()
         assert live(plain, namespace) == 1
         plain.acl_deluser(namespace)
-
-
-# Company.
-
-
-async def test_a_server_that_forgets_the_scripts_under_load_loses_nothing(
-    namespace: str, heard: Heard, own_server: Any
-) -> None:
-    ran: Counter[int] = Counter()
-    async with Engine(RedisBroker(own_server.unix_url), namespace) as engine:
-
-        @engine.task
-        async def job(number: int) -> None:
-            ran[number] += 1
-
-        await engine.start_workers(10, block=False)
-        with own_server.client() as client:
-            for first in range(0, 500, 10):
-                client.script_flush()
-                await asyncio.gather(*(job.schedule(number) for number in range(first, first + 10)))
-            await until(lambda: heard.count("job_finished") == 500)
-            await engine.stop_workers()
-    assert ran == Counter(dict.fromkeys(range(500), 1))
-
-
-async def test_an_id_in_use_refuses_no_other_caller_of_the_trip(
-    namespace: str, proxy: Proxy, plain: redis.Redis
-) -> None:
-    async with Engine(RedisBroker(proxy.url), namespace) as engine:
-
-        @engine.task
-        async def job(number: int) -> None:
-            pass
-
-        await engine.cancel(await job.options(id="taken").schedule(0))
-        before = proxy.calls[b"enqueue"]
-        answers = await asyncio.gather(
-            *(job.options(id="taken" if n == 7 else f"id-{n}").schedule(n) for n in range(20)),
-            return_exceptions=True,
-        )
-        assert proxy.calls[b"enqueue"] - before >= 2
-        assert isinstance(answers.pop(7), JobIdInUse)
-        assert all(isinstance(answer, Job) for answer in answers)
-        assert plain.llen(key(namespace, "ready")) == 20  # and the tombstone
-
-
-@pytest.mark.parametrize("company", [1, 4])
-async def test_a_cancelled_schedule_is_stored_once_at_most_and_a_returned_one_once(
-    namespace: str, plain: redis.Redis, company: int
-) -> None:
-    async with Engine(RedisBroker(shared_server().unix_url), namespace) as engine:
-
-        @engine.task
-        async def job(number: int) -> None:
-            pass
-
-        await job.options(id="first").schedule(0)
-        connected = len(plain.client_list())
-        returned, cancelled = {"first"}, set()
-        for number in range(500 // company):
-            names = [f"{number}-{mine}" for mine in range(company)]
-            calls = [asyncio.create_task(job.options(id=name).schedule(0)) for name in names]
-            for _ in range(number % 25):
-                await asyncio.sleep(0)
-            calls[0].cancel()
-            for name, result in zip(names, await asyncio.gather(*calls, return_exceptions=True), strict=True):
-                if isinstance(result, asyncio.CancelledError):
-                    cancelled.add(name)
-                else:
-                    assert isinstance(result, Job)
-                    assert (result.id, result.status) == (name, JobStatus.QUEUED)
-                    returned.add(name)
-        await job.options(id="last").schedule(0)  # travels after all the others
-        returned.add("last")
-        assert len(plain.client_list()) == connected
-        stored = names_in(plain.lrange(key(namespace, "ready"), 0, -1))
-        assert cancelled
-        assert set(Counter(stored).values()) == {1}
-        assert returned <= set(stored) <= returned | cancelled
-        assert set(names_in(plain.hkeys(key(namespace, "jobs")))) == set(stored)
-
-
-async def test_a_cancelled_call_with_a_token_is_stored_once_by_its_repeat(
-    namespace: str, proxy: Proxy, plain: redis.Redis
-) -> None:
-    broker = RedisBroker(proxy.url)
-    await broker.open(namespace)
-    proxy.delay = 0.05
-    jobs = [Envelope(f"job-{number}", "job", b"[[],{}]") for number in range(3)]
-    call = asyncio.create_task(broker.enqueue("default", jobs, token="mine"))
-    await until(lambda: live(plain, namespace) == 3)
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    assert await broker.enqueue("default", jobs, token="mine") == [True] * 3
-    assert plain.llen(key(namespace, "ready")) == 3
-    await broker.aclose()
-
-
-# Connections that end, or pretend to live.
-
-
-@pytest.mark.parametrize("harm", ["cut", "half_close", "black_hole", "delay"])
-async def test_workers_outlive_what_happens_to_their_connections(
-    namespace: str, heard: Heard, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, harm: str
-) -> None:
-    defaults: Any = Channel.call.__kwdefaults__
-    monkeypatch.setitem(defaults, "timeout", 0.3)  # of 10 s
-    monkeypatch.setattr("aiospinach.brokers.connecting.WATCHDOG", 0.2)
-    monkeypatch.setattr("aiospinach.workers.listener.LISTEN_FOR", 0.2)
-    ran: Counter[int] = Counter()
-    async with Engine(RedisBroker(proxy.url, lease=10), namespace) as engine:
-
-        @engine.task
-        async def job(number: int) -> None:
-            ran[number] += 1
-
-        async def broker_down() -> None:
-            with pytest.raises(BrokerUnavailable):
-                await engine.cancel("any")
-
-        await engine.start_workers(4, block=False)
-        for round_ in range(3):
-            scheduling = [asyncio.create_task(job.schedule(round_ * 10 + n)) for n in range(10)]
-            await until(lambda: ran)
-            if harm == "black_hole":
-                proxy.is_black_hole = True
-                await asyncio.gather(*(broker_down() for _ in range(2)))
-                proxy.is_black_hole = False
-            elif harm == "delay":
-                proxy.delay = 0.05
-            else:
-                getattr(proxy, harm)()
-            await asyncio.gather(*scheduling)
-        await until(lambda: heard.count("job_finished") == 30, show=lambda: heard.count("job_finished"))
-        proxy.delay = 0
-        await engine.stop_workers()
-    assert ran == Counter(dict.fromkeys(range(30), 1))

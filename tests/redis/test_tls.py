@@ -167,6 +167,22 @@ async def test_a_server_without_tls_does_not_answer_in_it(namespace: str) -> Non
 # As the user says.
 
 
+async def test_a_server_whose_tls_is_too_old_for_the_user_is_refused(
+    namespace: str, authority: Authority
+) -> None:
+    context = authority.server(*HOSTS)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with TLSProxy(shared_server().port, context) as tls:
+        settings = f"ssl_ca_certs={authority.ca_certs}&ssl_min_version="
+        broker = RedisBroker(f"{tls.url}?{settings}TLSv1.2")
+        await broker.open(namespace)
+        await broker.aclose()
+        tls.calls.clear()
+        with pytest.raises(BrokerUnavailable, match="is it running in TLS"):
+            await RedisBroker(f"{tls.url}?{settings}TLSv1.3").open(namespace)
+        assert not tls.calls
+
+
 async def test_a_host_name_is_not_checked_if_the_user_says_so(
     namespace: str, heard: Heard, authority: Authority, stranger: Authority
 ) -> None:

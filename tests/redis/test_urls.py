@@ -1,4 +1,4 @@
-"""URLs and clients tell a RedisBroker where to connect, and nothing connects before it is used."""
+"""URLs tell a RedisBroker where to connect, and nothing connects before it is used."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.sentinel import Sentinel
 
 from aiospinach import Engine, InvalidValue, RedisBroker
-from aiospinach.brokers.connecting import ClusterPlace, SentinelPlace, ServerPlace, place_of
+from aiospinach.brokers.places import ClusterPlace, SentinelPlace, place_of
 
 from ..brokers_under_test import shared_server
-from ..servers import Server, free_port
+from ..servers import free_port
+from .conftest import settings_of
 
 HERE = {"host": "localhost", "port": 6379, "db": 0}
-
-
-def settings_of(place: object) -> tuple[type[Any], dict[str, Any]]:
-    assert isinstance(place, ServerPlace)
-    return place._kind, dict(place._settings)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +84,27 @@ def test_tls_verifies_certificate_and_name_by_default(url: str) -> None:
     assert connection.ssl_context.check_hostname is True
 
 
+@pytest.mark.parametrize("scheme", ["rediss://a", "rediss+sentinel://a/mymaster", "rediss+cluster://a"])
+@pytest.mark.parametrize("spelling", ["TLSv1_2", "TLSv1.2", "TLSv1_3", "TLSv1.3"])
+def test_the_least_version_of_tls_is_read(scheme: str, spelling: str) -> None:
+    place: Any = place_of(f"{scheme}?ssl_min_version={spelling}")
+    version = ssl.TLSVersion.TLSv1_2 if spelling.endswith("2") else ssl.TLSVersion.TLSv1_3
+    assert place._settings["ssl_min_version"] is version
+    assert SSLConnection(**place._settings).ssl_context.get().minimum_version is version
+
+
+@pytest.mark.parametrize("version", ["1.2", "TLSv1", "TLSv1_1", "TLSv1_4", "tlsv1_2", "SSLv3", "771"])
+def test_another_version_of_tls_is_refused(version: str) -> None:
+    with pytest.raises(InvalidValue, match=r"TLSv1_2, TLSv1\.2, TLSv1_3 or TLSv1\.3"):
+        RedisBroker(f"rediss://localhost?ssl_min_version={version}")
+
+
+@pytest.mark.parametrize("name", ["ssl_include_verify_flags", "ssl_exclude_verify_flags"])
+def test_what_no_url_can_carry_is_left_to_clients(name: str) -> None:
+    with pytest.raises(InvalidValue, match=f"{name} .*pass a client of redis.asyncio"):
+        RedisBroker(f"rediss://localhost?{name}=VERIFY_X509_STRICT")
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -153,83 +169,6 @@ def test_what_is_neither_url_nor_client_is_refused(value: object) -> None:
 def test_impossible_times_are_refused(lease: float, enqueue_timeout: float) -> None:
     with pytest.raises(InvalidValue, match="RedisBroker"):
         RedisBroker(lease=lease, enqueue_timeout=enqueue_timeout)
-
-
-# Clients.
-
-
-async def test_a_client_is_read_for_its_settings_only() -> None:
-    client = redis.Redis(
-        host="a",
-        port=7,
-        db=3,
-        username="user",
-        password="pw",
-        socket_timeout=1,
-        decode_responses=True,
-        health_check_interval=5,
-        protocol=2,
-        max_connections=1,
-    )
-    expected = {"host": "a", "port": 7, "db": 3, "username": "user", "password": "pw"}
-    assert settings_of(place_of(client)) == (Connection, expected)
-
-
-async def test_a_client_with_tls_is_read() -> None:
-    client = redis.Redis(host="a", ssl=True, ssl_ca_certs="/ca.pem", ssl_cert_reqs="none")
-    kind, settings = settings_of(place_of(client))
-    assert kind is SSLConnection
-    assert settings["ssl_ca_certs"] == "/ca.pem"
-    assert settings["ssl_cert_reqs"] == "none"
-    assert kind(**settings).ssl_context.cert_reqs is ssl.CERT_NONE
-
-
-async def test_a_client_of_a_socket_is_read() -> None:
-    client = redis.Redis(unix_socket_path="/run/s", db=2)
-    kind, settings = settings_of(place_of(client))
-    assert kind is UnixDomainSocketConnection
-    assert (settings["path"], settings["db"]) == ("/run/s", 2)
-
-
-@pytest.mark.parametrize("tls", [False, True])
-async def test_a_client_from_sentinels_is_read(tls: bool) -> None:
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        [("a", 1), ("b", 2)], sentinel_kwargs={"password": "theirs"}, password="pw"
-    )
-    place = place_of(sentinel.master_for("mymaster", db=3, ssl=tls))
-    assert isinstance(place, SentinelPlace)
-    assert place._sentinels == [("a", 1), ("b", 2)]
-    assert place._service == "mymaster"
-    assert (place._settings["password"], place._settings["db"]) == ("pw", 3)
-    assert place._kind is (SSLConnection if tls else Connection)
-    assert place._sentinel_settings["password"] == "theirs"
-    place._kind(host="a", port=1, **place._settings)
-
-
-@pytest.mark.parametrize("tls", [False, True])
-async def test_a_client_of_a_cluster_is_read(tls: bool) -> None:
-    client = redis.RedisCluster(host="a", port=7, username="user", password="pw", ssl=tls)
-    place = place_of(client)
-    assert isinstance(place, ClusterPlace)
-    assert place._nodes == [("a", 7)]
-    assert (place._settings["username"], place._settings["password"]) == ("user", "pw")
-    assert place._tls is tls
-    assert {"host", "port", "db"}.isdisjoint(place._settings)
-
-
-async def test_a_client_is_never_used(namespace: str, own_server: Server) -> None:
-    client = redis.Redis(unix_socket_path=str(own_server.socket), client_name="the-users-own")
-    async with Engine(RedisBroker(client), namespace) as engine:
-
-        @engine.task
-        def job() -> None:
-            pass
-
-        await job.schedule()
-        await engine.start_workers(1, stop_when_queue_empty=True)
-        assert client.connection_pool._available_connections == []
-        assert not client.connection_pool._in_use_connections
-    await client.aclose()
 
 
 # Nothing connects early.

@@ -10,7 +10,7 @@ import redis.asyncio
 from anyio import to_thread
 from redis.asyncio.cluster import ClusterNode
 
-from aiospinach import RedisBroker
+from aiospinach import BrokerUnavailable, RedisBroker
 from aiospinach.brokers.base import Envelope
 
 from ..servers import Server
@@ -188,3 +188,30 @@ async def test_workers_resume_when_a_master_crashes_and_comes_back_under_load(
         await load
         await work.done()
     assert sum(work.runs.values()) == 200 * len(work.queues)
+
+
+async def test_workers_outlive_a_cluster_that_cannot_be_reached(
+    cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = Work(by_url(cluster), namespace, spread(cluster, namespace, 3))
+    stranger = by_url(cluster)
+    async with work.engine:
+        await work.engine.start_workers(5, work.queues, block=False)
+        await work.schedule_all(range(10))
+        await work.done()
+        try:
+            for server in cluster.servers:
+                server.kill()
+            with pytest.raises(BrokerUnavailable, match="is it running"):
+                await stranger.open(namespace)
+            load = asyncio.create_task(work.schedule_all(range(10, 20)))
+            await until(lambda: "trying on" in caplog.text, "the workers know")
+            assert not load.done()
+        finally:
+            for server in cluster.servers:
+                if server.process is None:
+                    server.start()
+        await load
+        await work.done()
+    await stranger.aclose()
+    assert not [r for r in caplog.records if r.levelname == "CRITICAL"]

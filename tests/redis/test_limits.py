@@ -1,0 +1,107 @@
+"""What other hands write into the limits of a queue costs no worker, and no other task its limit."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import redis
+
+from aiospinach import Engine, RedisBroker
+
+from ..brokers_under_test import shared_server
+from ..conftest import Heard
+from ..waiting import until
+from .conftest import key
+
+STRANGE: list[tuple[bytes, bytes]] = [
+    (b"other", b"many"),
+    (b"other", b""),
+    (b"other", b"-1"),
+    (b"other", b"1.5"),
+    (b"other", b"1_0"),
+    (b"other", "\N{ARABIC-INDIC DIGIT THREE}".encode()),
+    (b"other", b"9" * 5000),
+    (b"\xff", b"1"),
+]
+
+
+class Limited:
+    """An engine with a task of which one job may run at a time, and one that has no limit."""
+
+    def __init__(self, namespace: str) -> None:
+        self.engine = Engine(RedisBroker(shared_server().unix_url, lease=2), namespace)
+        self.running = self.most = 0
+
+        @self.engine.task(max_concurrency=1)
+        async def limited() -> None:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            await asyncio.sleep(0.002)
+            self.running -= 1
+
+        @self.engine.task
+        async def free() -> None:
+            pass
+
+        self.tasks = limited, free
+
+    async def run(self, heard: Heard, count: int = 5) -> None:
+        """Have so many jobs of each task run."""
+        finished = heard.count("job_finished")
+        for _ in range(count):
+            for task in self.tasks:
+                await task.schedule()
+        await until(lambda: heard.count("job_finished") == finished + 2 * count)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == "aiospinach.broker"]
+
+
+@pytest.mark.parametrize(("name", "limit"), STRANGE, ids=lambda value: repr(value[:6]))
+async def test_what_is_no_limit_is_left_out_and_told_once(
+    namespace: str,
+    heard: Heard,
+    plain: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    name: bytes,
+    limit: bytes,
+) -> None:
+    plain.hset(key(namespace, "limits"), name, limit)
+    work = Limited(namespace)
+    async with work.engine:
+        for _ in range(2):  # each start learns the limits
+            await work.engine.start_workers(4, block=False)
+            await work.run(heard)
+            await work.engine.stop_workers()
+    assert work.most == 1
+    assert plain.hget(key(namespace, "limits"), name) == limit
+    [text] = warnings_of(caplog)
+    assert key(namespace, "limits") in text
+    assert repr(name) in text
+
+
+async def test_limits_that_are_spoilt_while_workers_run_stop_none(
+    namespace: str, heard: Heard, plain: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = key(namespace, "limits")
+    work = Limited(namespace)
+    limited, free = (task.name for task in work.tasks)
+    async with work.engine:
+        await work.engine.start_workers(4, block=False)
+        await work.run(heard)
+        version = int(plain.hget(limits, " version") or 0)
+        plain.hset(limits, mapping={" version": version + 1, free: "many", "other": "many"})
+        await work.run(heard)
+        assert work.most == 1
+        plain.hset(limits, mapping={" version": version + 2, limited: "many"})
+        await work.run(heard)
+        await work.engine.stop_workers()
+        await work.engine.start_workers(4, block=False)  # which registers the right ones
+        assert plain.hmget(limits, limited, free, "other") == [b"1", b"0", b"many"]
+        work.most = 0
+        await work.run(heard)
+        assert work.most == 1
+        await work.engine.stop_workers()
+    assert len(warnings_of(caplog)) == 3

@@ -26,6 +26,7 @@ _KEPT = frozenset(
     {"username", "password", "db", "credential_provider", "client_name", "path", "host", "port"}
 )
 _TLS = frozenset(inspect.signature(SSLConnection.__init__).parameters)
+_CLUSTER = frozenset(inspect.signature(redis.RedisCluster.__init__).parameters)
 
 # Telling the server the name of the library takes two trips at every connection.
 _ANONYMOUS: dict[str, None] = (
@@ -172,7 +173,7 @@ def _place_of_url(url: str) -> Place:
         if value
     }
     path = unquote(parts.path)
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     if parts.scheme == "unix":
         if not path or parts.netloc.rpartition("@")[2]:
             raise InvalidValue("RedisBroker: unix:// needs an absolute path: unix:///run/redis.sock")
@@ -189,7 +190,7 @@ def _place_of_url(url: str) -> Place:
             )
         asking: dict[str, Any] = {"ssl": True, **tls} if is_tls else {}
         for name in ("username", "password"):
-            if f"sentinel_{name}" in query:
+            if query.get(f"sentinel_{name}"):
                 asking[name] = query[f"sentinel_{name}"]
         return SentinelPlace(
             [(host, port or 26379) for host, port in hosts],
@@ -200,6 +201,8 @@ def _place_of_url(url: str) -> Place:
         )
     if parts.scheme in ("redis+cluster", "rediss+cluster"):
         nodes = [(host, port or 6379) for host, port in hosts]
+        for name in tls.keys() - _CLUSTER:
+            raise InvalidValue(f"RedisBroker: redis-py has no setting {name} for a Cluster")
         return ClusterPlace(nodes, {**settings, **tls}, tls=is_tls)
     if parts.scheme not in ("redis", "rediss"):
         raise InvalidValue(
@@ -245,6 +248,8 @@ def _tls_of(query: Mapping[str, str]) -> dict[str, Any]:
         if version not in ("TLSv1_2", "TLSv1_3"):
             raise InvalidValue("RedisBroker: ssl_min_version must be TLSv1_2, TLSv1.2, TLSv1_3 or TLSv1.3")
         tls["ssl_min_version"] = ssl.TLSVersion[version]
+    # Not so by itself before redis-py 6.
+    tls.setdefault("ssl_check_hostname", tls.get("ssl_cert_reqs") != "none")
     return tls
 
 

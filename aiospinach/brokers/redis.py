@@ -53,6 +53,8 @@ class _Queue:
         self.periodic: set[str] = set()
         self.unanswered: tuple[Sequence[Settlement], int, list[str], list[Any], float] | None = None
         self.registered: dict[str, int] = {}
+        self.not_limits: set[bytes] = set()
+        """Entries among the limits that are none, and were told of."""
         self.is_forgotten = False
         """The server has lost when periodic tasks are due."""
         self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None
@@ -63,7 +65,6 @@ class _Queue:
         table = dict(wire.pairs(flat))
         self.version = table.pop(b" version", b"0")
         self.limits = {}
-        self.not_limits: set[bytes] = getattr(self, "not_limits", set())
         for task, limit in table.items():
             if task.isascii() and limit.isdigit() and len(limit) < 100:
                 self.limits[task.decode()] = int(limit)
@@ -276,7 +277,8 @@ class RedisBroker(Broker):
         state.registered.clear()
         link = self._here().link
         limits = await link.produce("HKEYS", state.keys.limits)
-        await link.produce("DEL", *state.keys.with_lanes(task.decode() for task in limits))
+        tasks = [task.decode() for task in limits if task.isascii()]
+        await link.produce("DEL", *state.keys.with_lanes(tasks))
 
     # Within.
 

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from aiospinach import Engine, RedisBroker
+from aiospinach.brokers.base import Envelope
 
 from ..brokers_under_test import shared_server
 from ..conftest import Heard
@@ -105,3 +106,44 @@ async def test_limits_that_are_spoilt_while_workers_run_stop_none(
         assert work.most == 1
         await work.engine.stop_workers()
     assert len(warnings_of(caplog)) == 3
+
+
+async def test_a_limit_that_was_spoilt_holds_again_once_it_is_registered(
+    namespace: str, plain: redis.Redis
+) -> None:
+    first, second = (RedisBroker(shared_server().unix_url) for _ in range(2))
+    await first.open(namespace)
+    await second.open(namespace)
+    await first.register("default", {"job": 1}, {})
+    plain.hset(key(namespace, "limits"), "job", "many")
+    plain.hincrby(key(namespace, "limits"), " version", 1)
+    await first.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(9)])
+    assert len((await first.exchange("default", [], 3)).leases) == 3  # the limit was lost
+    await second.register("default", {"job": 1}, {})
+    for broker in (first, second):
+        assert (await broker.exchange("default", [], 3)).leases == []
+        await broker.aclose()
+
+
+@pytest.mark.parametrize("version", [b"", b"new", b"\xff"])
+async def test_a_version_of_the_limits_that_was_spoilt_is_replaced(
+    namespace: str, plain: redis.Redis, version: bytes
+) -> None:
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    await broker.register("default", {"job": 1}, {})
+    plain.hset(key(namespace, "limits"), " version", version)
+    await broker.register("default", {"job": 2}, {})
+    found = plain.hget(key(namespace, "limits"), " version")
+    assert isinstance(found, bytes)
+    assert found.isdigit()
+    await broker.aclose()
+
+
+async def test_strange_limits_are_flushed_with_the_queue(namespace: str, plain: redis.Redis) -> None:
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    plain.hset(key(namespace, "limits"), b"\xff", "1")
+    await broker.flush("default")
+    assert not plain.exists(key(namespace, "limits"))
+    await broker.aclose()

@@ -33,7 +33,12 @@ HERE = {"host": "localhost", "port": 6379, "db": 0}
             "redis://a:6379/0",
         ),
         ("redis://:pw@a", Connection, HERE | {"host": "a", "password": "pw"}, "redis://a:6379/0"),
-        ("rediss://a:7", SSLConnection, {"host": "a", "port": 7, "db": 0}, "rediss://a:7/0"),
+        (
+            "rediss://a:7",
+            SSLConnection,
+            {"host": "a", "port": 7, "db": 0, "ssl_check_hostname": True},
+            "rediss://a:7/0",
+        ),
         (
             "rediss://a?ssl_ca_certs=/ca.pem&ssl_check_hostname=false&ssl_cert_reqs=none",
             SSLConnection,
@@ -71,7 +76,8 @@ def test_a_url_of_a_cluster_is_read(scheme: str, tls: bool) -> None:
     place = place_of(f"{scheme}://user:pw@a,b:7")
     assert isinstance(place, ClusterPlace)
     assert place._nodes == [("a", 6379), ("b", 7)]
-    assert place._settings == {"username": "user", "password": "pw"}
+    verified = {"ssl_check_hostname": True} if tls else {}
+    assert place._settings == {"username": "user", "password": "pw"} | verified
     assert place._tls is tls
     assert str(place) == f"{scheme}://a:6379,b:7"
 

@@ -9,7 +9,7 @@ for _ = 1, tonumber(arg()) do
   local before = call('HGET', limits, task) or '0'
   if before ~= limit then
     changed = true
-    newly_limited[task] = before == '0'
+    newly_limited[task] = (tonumber(before) or 0) <= 0 and tonumber(limit) > 0
     call('HSET', limits, task, limit)
   end
 end
@@ -25,7 +25,7 @@ end
 -- A version that never was there before, also if everything was flushed meanwhile; there always is one, so
 -- that its absence tells of that.
 if changed or call('HEXISTS', limits, ' version') == 0 then
-  local version = math.max(now, (call('HGET', limits, ' version') or 0) + 1)
+  local version = math.max(now, (tonumber(call('HGET', limits, ' version') or 0) or 0) + 1)
   call('HSET', limits, ' version', string.format('%.0f', version))
 end
 while position < #ARGV do

@@ -1,0 +1,79 @@
+"""aiospinach."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from aiospinach import Batch, Engine, RedisBroker, signals
+from aiospinach.signals import SafeNamedSignal
+from benchmarks.program import Program, main
+
+JOB_SIGNALS = [
+    signals.job_scheduled,
+    signals.job_started,
+    signals.job_schedule_retry,
+    signals.job_failed,
+    signals.job_cancelled,
+    signals.job_finished,
+]
+
+
+def connect(kind: str) -> None:
+    """Connect a receiver to every signal of jobs: of no kind, ``sync`` or ``async``."""
+    for signal in JOB_SIGNALS:
+        if kind != "none":
+            signal.connect(receiver(kind, signal))
+
+
+def receiver(kind: str, signal: SafeNamedSignal) -> Callable[..., Any]:
+    """A new one, that does nothing."""
+
+    async def hear(namespace: str, **kwargs: Any) -> None:
+        pass
+
+    return hear if kind == "async" else lambda namespace, **kwargs: None
+
+
+class Aiospinach(Program):
+    def __init__(self, arguments: argparse.Namespace, ledger: Any) -> None:
+        super().__init__(arguments, ledger)
+        self.engine = Engine(RedisBroker(self.url), "bench")
+
+        @self.engine.task(name="job")
+        async def job(n: int) -> None:
+            self.ledger.note(n)
+
+        @self.engine.task(name="blocked", max_concurrency=1)
+        async def blocked(n: int) -> None:
+            await asyncio.sleep(3600)
+
+        self.job = blocked if arguments.blocked else job
+        self.at = datetime.fromtimestamp(arguments.at, UTC) if arguments.at else None
+        connect(arguments.receivers)
+
+    async def schedule(self, n: int) -> None:
+        await self.engine.schedule(self.job, n)
+
+    async def schedule_batch(self, numbers: range) -> None:
+        batch = Batch()
+        for n in numbers:
+            if self.at is None:
+                batch.schedule(self.job, n)
+            else:
+                batch.schedule_at(self.job, self.at, n)
+        await self.engine.schedule_batch(batch)
+
+    async def work(self, concurrency: int) -> None:
+        await self.engine.start_workers(concurrency)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--receivers", default="none", choices=["none", "sync", "async"])
+    parser.add_argument("--blocked", action="store_true", help="schedule jobs of a task of which one may run")
+    parser.add_argument("--at", type=float, help="when the jobs are due, in seconds since 1970")
+    main(Aiospinach, parser)

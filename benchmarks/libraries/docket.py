@@ -1,0 +1,45 @@
+"""docket."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+from typing import Any
+
+from docket import Docket, Worker
+
+from benchmarks.program import Program, main
+
+
+class DocketProgram(Program):
+    def __init__(self, arguments: argparse.Namespace, ledger: Any) -> None:
+        super().__init__(arguments, ledger)
+        # redis-py allows 100 connections where nobody says otherwise, and each running job may need one.
+        url = f"{self.url}?max_connections=1000"
+        self.docket = Docket("bench", url=url, execution_ttl=timedelta(0))
+
+        async def job(n: int) -> None:
+            self.ledger.note(n)
+
+        self.job = job
+
+    async def open(self) -> None:
+        await self.docket.__aenter__()
+        self.docket.register(self.job)
+
+    async def schedule(self, n: int) -> None:
+        await self.docket.add(self.job)(n)
+
+    async def schedule_batch(self, numbers: range) -> None:
+        await self.docket.add_many([self.docket.call(self.job)(n) for n in numbers])
+
+    async def work(self, concurrency: int) -> None:
+        await self.open()
+        # How long it sleeps when all slots are taken, which is 250 ms by default.
+        pause = timedelta(milliseconds=2)
+        async with Worker(self.docket, concurrency=concurrency, minimum_check_interval=pause) as worker:
+            await worker.run_forever()
+
+
+if __name__ == "__main__":
+    main(DocketProgram)

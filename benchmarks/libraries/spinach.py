@@ -1,0 +1,42 @@
+"""Spinach, with its asyncio workers; whoever schedules is a thread."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import uvloop
+from redis import Redis
+from spinach import AsyncioWorkers, Batch, Engine, RedisBroker
+
+from benchmarks.program import ThreadedProgram, main
+
+
+class Spinach(ThreadedProgram):
+    def __init__(self, arguments: argparse.Namespace, ledger: Any) -> None:
+        super().__init__(arguments, ledger)
+        self.engine = Engine(RedisBroker(Redis.from_url(self.url)), namespace="bench")
+
+        @self.engine.task(name="job")
+        async def job(n: int) -> None:
+            self.ledger.note(n)
+
+    async def open(self) -> None:
+        self.engine._broker.start()
+
+    def schedule_now(self, n: int) -> None:
+        self.engine.schedule("job", n)
+
+    async def schedule_batch(self, numbers: range) -> None:
+        batch = Batch()
+        for n in numbers:
+            batch.schedule("job", n)
+        self.engine.schedule_batch(batch)
+
+    async def work(self, concurrency: int) -> None:
+        uvloop.install()  # for the thread of its workers
+        self.engine.start_workers(number=concurrency, block=True, workers_class=AsyncioWorkers)
+
+
+if __name__ == "__main__":
+    main(Spinach)

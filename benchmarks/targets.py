@@ -1,0 +1,167 @@
+"""What aiospinach set out to reach, and what it did. Ratios are taken run by run, since runs alternate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .results import Figure, Results
+
+US = "aiospinach"
+ASYNCIO = ("arq", "saq", "taskiq", "streaq", "docket")
+PEERS = (*ASYNCIO, "spinach")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One figure, and the bound that it should keep."""
+
+    title: str
+    bound: float
+    measured: Figure | None
+    at_least: bool = True
+    beside: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Reached, or missed by how much."""
+        if self.measured is None:
+            return "not measured"
+        value = self.measured.median
+        if value >= self.bound if self.at_least else value <= self.bound:
+            return f"reached{self._doubt}"
+        return f"**missed** by {abs(value - self.bound) / self.bound:.0%}{self._doubt}"
+
+    @property
+    def _doubt(self) -> str:
+        """Said where single runs fell on both sides of the bound."""
+        values = self.measured.values if self.measured else ()
+        kept = {value >= self.bound if self.at_least else value <= self.bound for value in values}
+        return ", but runs fell on both sides" if len(kept) > 1 else ""
+
+    @property
+    def wanted(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.bound:,g}"
+
+    @property
+    def told(self) -> str:
+        """The median, and the least and the greatest."""
+        if self.measured is None:
+            return ""
+        least, most = min(self.measured.values), max(self.measured.values)
+        return f"{number(self.measured.median)} ({number(least)} to {number(most)})"
+
+
+def number(value: float) -> str:
+    """With as many digits as say something."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def ratio(over: Figure | None, under: Figure | None) -> Figure | None:
+    """One figure over another, run by run."""
+    if over is None or under is None or 0 in under.values:
+        return None
+    return Figure(tuple(a / b for a, b in zip(over.values, under.values, strict=False)))
+
+
+class Targets:
+    """All of them, for one set of results."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+
+    def __iter__(self) -> Iterator[Target]:
+        yield from self._drain()
+        yield from self._signals()
+        yield from self._schedule()
+        yield from self._waking()
+        yield from self._size()
+
+    def best(
+        self, names: Sequence[str], benchmark: str, variant: str, figure: str, *, least: bool = False
+    ) -> tuple[str, Figure | None]:
+        """The best of some libraries in a figure."""
+        found = [
+            (name, value)
+            for name in names
+            if (value := self._results.figure(benchmark, variant, name, figure)) is not None
+        ]
+        if not found:
+            return "none", None
+        return (min if least else max)(found, key=lambda pair: pair[1].median)
+
+    def _drain(self) -> Iterator[Target]:
+        ours = self._of("drain", "32", "drain/s")
+
+        def over(name: str) -> Figure | None:
+            return ratio(ours, self._of("drain", "32", "drain/s", name))
+
+        yield Target("drain, over the floor", 0.6, over("floor"))
+        yield Target("drain, over spinach", 3, over("spinach"))
+        name, theirs = self.best(ASYNCIO, "drain", "32", "drain/s")
+        yield Target(f"drain, over the fastest asyncio peer ({name})", 9, ratio(ours, theirs))
+        yield Target("drain, over BullMQ on Node", 2.5, over("bullmq-node"))
+        for title, figure, bound in (
+            ("worker CPU per no-op job, us", "worker us/job", 20),
+            ("Redis CPU per no-op job, us", "redis us/job", 8),
+            ("commands per no-op job", "commands/job", 0.5),
+        ):
+            floors = self._of("drain", "32", figure, "floor")
+            beside = f"the floor: {number(floors.median)}" if floors else ""
+            yield Target(title, bound, self._of("drain", "32", figure), at_least=False, beside=beside)
+
+    def _signals(self) -> Iterator[Target]:
+        for kind in ("none", "sync", "async"):
+            trips = self._of("signals", f"{kind}, 1", "scripts/job")
+            yield Target(
+                f"round trips per job, concurrency 1, receivers: {kind}", 1.02, trips, at_least=False
+            )
+        bare = self._of("signals", "none, 32", "drain/s")
+        for kind, bound in (("sync", 0.8), ("async", 0.5)):
+            heard = ratio(self._of("signals", f"{kind}, 32", "drain/s"), bare)
+            yield Target(f"drain, one {kind} receiver on each signal of jobs, over none", bound, heard)
+        for kind, bound in (("none", 0.3), ("sync", 3), ("async", 15)):
+            cost = self._of("memory", "", f"dispatch {kind} us")
+            yield Target(f"dispatch of one signal, receivers: {kind}, us", bound, cost, at_least=False)
+
+    def _schedule(self) -> Iterator[Target]:
+        for title, how, bound in (
+            ("schedule_batch", "batch", 0.8),
+            ("schedule, sequential", "sequential", 0.9),
+        ):
+            ours, floors = (self._of("schedule", how, "schedule/s", name) for name in (US, "floor"))
+            yield Target(f"{title}, over the floor", bound, ratio(ours, floors))
+        ours = self._of("schedule", "callers", "schedule/s")
+        name, theirs = self.best(PEERS, "schedule", "callers", "schedule/s")
+        beside = f"{number(ours.median)}/s, and 30,000/s would do as well" if ours else ""
+        yield Target(
+            f"schedule, 32 callers, over the best peer ({name})", 3, ratio(ours, theirs), beside=beside
+        )
+
+    def _waking(self) -> Iterator[Target]:
+        for part in ("p50 ms", "p99 ms"):
+            name, theirs = self.best(PEERS, "pick-up", "", part, least=True)
+            late = ratio(self._of("pick-up", "", part), theirs)
+            yield Target(
+                f"pick-up by an idle worker, {part[:3]}, over the best peer's ({name})", 1, late, False
+            )
+        woken = self._of("wakeups", "", "woken")
+        yield Target("of 100 idle workers, woken by one job", 1, woken, at_least=False)
+
+    def _size(self) -> Iterator[Target]:
+        long, usual = (self._of("length", queued, "drain/s") for queued in ("1000000", "20000"))
+        yield Target("drain with 1,000,000 queued, over 20,000", 0.9, ratio(long, usual))
+        after, before = self._of("million", "", "memory MB"), self._of("drain", "32", "memory MB")
+        yield Target("worker memory after 1,000,000 jobs, over 20,000", 1.1, ratio(after, before), False)
+        stored = [self._of("drain", "32", "stored bytes/job", name) for name in (US, "spinach")]
+        yield Target("Redis bytes per queued job, over spinach's", 1, ratio(stored[0], stored[1]), False)
+        two, one = (self._of("processes", count, "drain/s") for count in ("2", "1"))
+        floors = ratio(*(self._of("processes", count, "drain/s", "floor") for count in ("2", "1")))
+        beside = f"the floor: {number(floors.median)}" if floors else ""
+        yield Target("two worker processes, over one", 1.6, ratio(two, one), beside=beside)
+        memory = ratio(self._of("memory", "", "drain/s"), self._of("drain", "32", "drain/s"))
+        yield Target("MemoryBroker drain, over Redis", 1, memory)
+        yield Target("memory of an idle worker, MB", 60, self._of("idle", "", "memory MB"), at_least=False)
+
+    def _of(self, benchmark: str, variant: str, figure: str, library: str = US) -> Figure | None:
+        return self._results.figure(benchmark, variant, library, figure)

@@ -103,6 +103,8 @@ class Arguments:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise InvalidArguments(f"{self._name}(): the stored arguments are damaged") from None
         names = self._fit_shape(len(positional), tuple(keyword))
+        if not keyword:
+            return tuple(self._read(self._resolved(), names, positional)), {}
         values = self._read(self._resolved(), names, [*positional, *keyword.values()])
         return tuple(values[: len(positional)]), dict(zip(keyword, values[len(positional) :], strict=True))
 

@@ -253,6 +253,10 @@ def _translated(error: BaseException, place: str, was_sent: bool = False) -> Exc
             " the server's must be for that host, and signed by the CA in ssl_ca_certs; a client's is given"
             " by ssl_certfile and ssl_keyfile"
         )
+    if "max number of clients" in str(error):  # it says so in place of an answer to the first call
+        return BrokerUnavailable(
+            f"Redis at {place} takes no more clients: raise its maxclients, or run fewer processes"
+        )
     tls = " in TLS" if is_tls else ""
     return (Unanswered if was_sent and not is_answer else BrokerUnavailable)(
         f"Redis at {place} does not answer ({name}): is it running{tls}, and is that its address?"

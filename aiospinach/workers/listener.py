@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 from ..exceptions import BrokerError
@@ -11,6 +12,8 @@ from ..exceptions import BrokerError
 if TYPE_CHECKING:
     from .pool import Pool
     from .run import Run
+
+logger: logging.Logger = logging.getLogger("aiospinach")
 
 LISTEN_FOR = 5.0
 """Seconds that an idle worker waits for the broker to wake it, before it looks by itself."""
@@ -29,6 +32,7 @@ class Listener:
         self._sleep: asyncio.Timeout | None = None
         self._queues: list[str] = []
         self.has_ended: bool = False
+        self.is_failing: bool = False
 
     def ring(self) -> None:
         """A slot is free, or a queue is dry."""
@@ -57,7 +61,10 @@ class Listener:
                 woken = await self._wait()
             except TimeoutError:
                 continue
-            except BrokerError:
+            except BrokerError as error:
+                if not self.is_failing:
+                    logger.error("waiting for jobs: %s; trying on", error)
+                self.is_failing = True
                 self._hungry.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PAUSE):
@@ -72,7 +79,9 @@ class Listener:
     async def _wait(self) -> str | None:
         try:
             async with asyncio.timeout(None) as self._sleep:
-                return await self._pool.broker.wait(self._queues, LISTEN_FOR)
+                woken = await self._pool.broker.wait(self._queues, LISTEN_FOR)
+                self.is_failing = False
+                return woken
         finally:
             self._sleep = None
 

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..servers import Server
+from ..servers import Server, killed_with_us
 from ..waiting import until
 from .ledger import Ledger
 
@@ -23,7 +23,9 @@ class Worker:
     def __init__(self, command: list[str], log: Path) -> None:
         self.log = log
         with log.open("wb") as file:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=file, stderr=file, preexec_fn=killed_with_us()
+            )
 
     @property
     def pid(self) -> int:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from aiospinach import Engine, RedisBroker, Tasks, current_job, signals
+from aiospinach import Engine, RedisBroker, Tasks, current_job, outcome, signals
 
 from .ledger import Ledger
 
@@ -22,7 +22,7 @@ LIMIT = 3
 """How many jobs of the task ``limited`` may run at once."""
 
 
-def faulty_tasks(ledger: Ledger, *, without: str = "", period: float = 0.0) -> Tasks:
+def faulty_tasks(ledger: Ledger, *, without: str = "", period: float = 0.0, limit: int = LIMIT) -> Tasks:
     """Tasks that write when they start and end; the last word of a key tells which job it is."""
     tasks = Tasks()
 
@@ -50,9 +50,19 @@ def faulty_tasks(ledger: Ledger, *, without: str = "", period: float = 0.0) -> T
 
     if without != "limited":
 
-        @often("limited", LIMIT)
+        @often("limited", limit)
         async def limited(key: str, seconds: float) -> None:
             await body(key, seconds)
+
+    for name in {"added", "removed"} - {without}:
+
+        @tasks.task(name=name)
+        async def versioned(key: str) -> None:
+            job = current_job()
+            assert job is not None
+            how = "straight" if job.parked_at is None else "parked"
+            ledger.write("start", key, f"{how}:{job.retries + job.crashes}")
+            ledger.write("end", key)
 
     @often("exits")
     async def exits(key: str) -> None:
@@ -124,16 +134,21 @@ def main() -> None:
     parser.add_argument("--period", type=float, default=0.0)
     parser.add_argument("--clock", type=float, default=0.0)
     parser.add_argument("--without", default="")
+    parser.add_argument("--limit", type=int, default=LIMIT)
+    parser.add_argument("--park-for", type=float, default=outcome.PARK_FOR)
     parser.add_argument("--until-empty", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s")
     if options.clock:
         right = time.time
         time.time = lambda: right() + options.clock
+    outcome.PARK_FOR = options.park_for
     ledger = Ledger(options.ledger)
     hear(ledger)
     engine = Engine(RedisBroker(options.url, lease=options.lease), options.namespace)
-    engine.attach_tasks(faulty_tasks(ledger, without=options.without, period=options.period))
+    engine.attach_tasks(
+        faulty_tasks(ledger, without=options.without, period=options.period, limit=options.limit)
+    )
 
     async def run() -> None:
         async with engine:

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import redis
 
-from aiospinach import Engine, Job, JobStatus, RedisBroker
+from aiospinach import Engine, Job, RedisBroker
 from aiospinach.brokers.base import Envelope
 from aiospinach.exceptions import JobIdInUse
 
-from ..brokers_under_test import shared_server
 from ..conftest import Heard
 from ..waiting import until
-from .conftest import key, live, names_in
+from .conftest import key, live
 from .proxy import Proxy
 
 
@@ -59,42 +58,6 @@ async def test_an_id_in_use_refuses_no_other_caller_of_the_trip(
         assert isinstance(answers.pop(7), JobIdInUse)
         assert all(isinstance(answer, Job) for answer in answers)
         assert plain.llen(key(namespace, "ready")) == 20  # and the tombstone
-
-
-@pytest.mark.parametrize("company", [1, 4])
-async def test_a_cancelled_schedule_is_stored_once_at_most_and_a_returned_one_once(
-    namespace: str, plain: redis.Redis, company: int
-) -> None:
-    async with Engine(RedisBroker(shared_server().unix_url), namespace) as engine:
-
-        @engine.task
-        async def job(number: int) -> None:
-            pass
-
-        await job.options(id="first").schedule(0)
-        connected = len(plain.client_list())
-        returned, cancelled = {"first"}, set()
-        for number in range(500 // company):
-            names = [f"{number}-{mine}" for mine in range(company)]
-            calls = [asyncio.create_task(job.options(id=name).schedule(0)) for name in names]
-            for _ in range(number % 25):
-                await asyncio.sleep(0)
-            calls[0].cancel()
-            for name, result in zip(names, await asyncio.gather(*calls, return_exceptions=True), strict=True):
-                if isinstance(result, asyncio.CancelledError):
-                    cancelled.add(name)
-                else:
-                    assert isinstance(result, Job)
-                    assert (result.id, result.status) == (name, JobStatus.QUEUED)
-                    returned.add(name)
-        await job.options(id="last").schedule(0)  # travels after all the others
-        returned.add("last")
-        assert len(plain.client_list()) == connected
-        stored = names_in(plain.lrange(key(namespace, "ready"), 0, -1))
-        assert cancelled
-        assert set(Counter(stored).values()) == {1}
-        assert returned <= set(stored) <= returned | cancelled
-        assert set(names_in(plain.hkeys(key(namespace, "jobs")))) == set(stored)
 
 
 async def test_a_cancelled_call_with_a_token_is_stored_once_by_its_repeat(

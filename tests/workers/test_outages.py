@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aiospinach import BrokerError, Engine, JobStatus, LeaseLost
-from aiospinach.workers import supervisor
+from aiospinach.workers import listener, supervisor
 
 from ..conftest import Heard
 from ..waiting import until
@@ -83,15 +83,22 @@ async def test_what_follows_the_settle_waits_for_the_broker(
     await engine.stop_workers()
 
 
+@pytest.mark.parametrize("method", ["exchange", "tick", "wait"])
 async def test_an_outage_is_logged_once(
-    engine: Engine, broker: FailingBroker, heard: Heard, caplog: pytest.LogCaptureFixture
+    engine: Engine,
+    broker: FailingBroker,
+    heard: Heard,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
 ) -> None:
-    broker.go_away("exchange")
+    monkeypatch.setattr(listener, "PAUSE", 0.01)
+    broker.go_away(method)
     await engine.start_workers(1, block=False)
-    await until(lambda: broker.refused["exchange"] >= 3)
+    await until(lambda: broker.refused[method] >= 3)
     broker.come_back()
     await engine.stop_workers()
-    assert [r.levelname for r in caplog.records if "exchange is broken" in r.getMessage()] == ["ERROR"]
+    assert [r.levelname for r in caplog.records if f"{method} is broken" in r.getMessage()] == ["ERROR"]
 
 
 @pytest.mark.parametrize("methods", [[], ["exchange"]], ids=["everything", "exchange"])

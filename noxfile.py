@@ -185,7 +185,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def chaos(session: nox.Session) -> None:
-    """The faults in their full size, with what was counted; a scenario may take ten minutes."""
+    """The faults in their full size, with what was counted; ten minutes in all."""
     session.install("-e", ".", *group("test"))
     session.run(
         "pytest", "-q", "-s", "--timeout=600", "tests/faults", *session.posargs, env={"AIOSPINACH_CHAOS": "1"}

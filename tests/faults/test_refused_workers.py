@@ -23,7 +23,7 @@ from .ledger import Ledger
 from .network import Network
 
 WORKERS = 2
-OUTAGE = 20.0 if CHAOS else 1.5
+OUTAGE = 6.0 if CHAOS else 1.5
 LEASE = "40" if CHAOS else "6"
 DENIED = r"does not let this user in, or do this \(\w+\): check user, password and ACL"
 

@@ -86,7 +86,7 @@ async def test_a_clock_that_is_a_day_off_changes_nothing(
     size: Size,
     report: Report,
 ) -> None:
-    count, seconds = size(10, 100), size(2, 20)
+    count, seconds = size(10, 100), size(2, 10)
     offset = time.time() - time.monotonic()
     # Neither has slots enough for all the long ones, and both together have some to spare.
     options = ("--lease", "2", "--number", str(count * 7 // 10), "--period", str(PERIOD))

@@ -98,6 +98,7 @@ def lowest(session: nox.Session) -> None:
         "brokers/test_mutants",
         "faults/*",
         "topologies/*",
+        "test_examples",
         "test_redis_examples",
     )
     session.run("pytest", "-q", *without(*own), *session.posargs)

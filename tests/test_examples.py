@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -258,8 +259,11 @@ async def test_a_job_that_runs_when_the_signal_arrives_is_finished(tmp_path: Pat
     ) as process:
 
         def is_hashing() -> bool:
-            opened = Path(f"/proc/{process.pid}/fd").iterdir()
-            return any(os.path.lexists(file) and file.resolve() == large for file in opened)
+            for opened in Path(f"/proc/{process.pid}/fd").iterdir():
+                with contextlib.suppress(OSError):  # it is closed meanwhile
+                    if os.readlink(opened) == os.path.realpath(large):
+                        return True
+            return False
 
         await until(is_hashing, "the large file is hashed", timeout=30)
         process.send_signal(signal.SIGTERM)

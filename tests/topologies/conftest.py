@@ -23,8 +23,8 @@ def wait_for(condition: Callable[[], object], what: str, timeout: float = 20.0) 
         try:
             if condition():
                 return
-        except redis.exceptions.RedisError:
-            pass
+        except (redis.exceptions.RedisError, LookupError, TypeError, ValueError):
+            pass  # what it looks at is not there yet
         assert time.monotonic() < deadline, f"{what} did not come true in {timeout:g} s"
         time.sleep(0.02)
 

@@ -141,8 +141,8 @@ async def test_a_trip_may_take_almost_a_quarter_of_a_lease(
     network.calls.clear()
     began = time.monotonic()
     harm(network, server)
-    short = await schedule_all("once", size(60, 800), 0.05)
-    short += await schedule_all("again", size(60, 800), 0.05)
+    short = await schedule_all("once", size(60, 500), 0.05)
+    short += await schedule_all("again", size(60, 500), 0.05)
     await store.drained(far, timeout=size(20, 300))
     took = time.monotonic() - began
     calls = Counter(network.calls)

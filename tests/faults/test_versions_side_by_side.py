@@ -39,7 +39,7 @@ async def test_workers_are_replaced_one_by_one_and_back(
 ) -> None:
     old = [*COMMON, "--without", "added"], LIMIT
     new = [*COMMON, "--without", "removed", "--limit", str(new_limit)], new_limit
-    count, each = size(1, 2), size(30, 150)
+    count, each = size(1, 2), size(30, 100)
     keys: list[str] = []
     most: list[tuple[int, int]] = []
 

@@ -32,7 +32,7 @@ class Listener:
         self._sleep: asyncio.Timeout | None = None
         self._queues: list[str] = []
         self.has_ended: bool = False
-        self.is_failing: bool = False
+        self._is_failing = False
 
     def ring(self) -> None:
         """A slot is free, or a queue is dry."""
@@ -62,9 +62,9 @@ class Listener:
             except TimeoutError:
                 continue
             except BrokerError as error:
-                if not self.is_failing:
+                if not self._is_failing:
                     logger.error("waiting for jobs: %s; trying on", error)
-                self.is_failing = True
+                self._is_failing = True
                 self._hungry.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PAUSE):
@@ -80,7 +80,7 @@ class Listener:
         try:
             async with asyncio.timeout(None) as self._sleep:
                 woken = await self._pool.broker.wait(self._queues, LISTEN_FOR)
-                self.is_failing = False
+                self._is_failing = False
                 return woken
         finally:
             self._sleep = None

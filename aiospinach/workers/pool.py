@@ -136,9 +136,8 @@ class Pool:
             self.is_interrupted = True
             self.supervisor.look()
         for run in list(self.runs):
-            if (
-                run.task.done() and not run.is_settled
-            ):  # the end of the event loop cancelled it before its first step
+            if run.task.done() and not run.is_settled:
+                # The end of the event loop cancelled it before its first step.
                 run.release()
                 self.ended(run)
             else:

@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from aiospinach import Engine, RedisBroker
-from aiospinach.brokers.base import Envelope
+from aiospinach.brokers.base import Envelope, Settlement
+from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
 from ..conftest import Heard
@@ -146,4 +147,20 @@ async def test_strange_limits_are_flushed_with_the_queue(namespace: str, plain: 
     plain.hset(key(namespace, "limits"), b"\xff", "1")
     await broker.flush("default")
     assert not plain.exists(key(namespace, "limits"))
+    await broker.aclose()
+
+
+async def test_a_slot_is_freed_although_the_limit_was_spoilt_meanwhile(
+    namespace: str, plain: redis.Redis
+) -> None:
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    await broker.register("default", {"job": 1}, {})
+    await broker.enqueue("default", [Envelope("a", "job", b"[[],{}]")])
+    (lease,) = (await broker.exchange("default", [], 1)).leases
+    plain.hset(key(namespace, "limits"), "job", "many")
+    plain.hincrby(key(namespace, "limits"), " version", 1)
+    await broker.exchange("default", [], 1)  # and learns that the task has no limit
+    await broker.exchange("default", [Settlement(lease, Action.DONE)], 0)
+    assert plain.zcard(key(namespace, "slots")) == 0
     await broker.aclose()

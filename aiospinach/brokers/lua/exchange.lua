@@ -47,7 +47,8 @@ if last then
       end
     end
     local answered_limits = stale and last_taken == '' and call('HGETALL', limits)
-    return {now, words(last_fenced), words(last_cancelled), envelopes_of(live), answered_limits and 1 or 0, answered_limits or {}}
+    return {now, words(last_fenced), words(last_cancelled), envelopes_of(live), answered_limits and 1 or 0,
+      answered_limits or {}}
   end
   if tonumber(seq) < tonumber(last_seq) then -- guard: late call
     return {now, {}, {}, {}, 0, {}}
@@ -55,23 +56,23 @@ if last then
 end
 
 local settled, sent, fenced, sooner, is_dead = {}, {}, {}, false, false
-local tasks, all_done = {}, true
+local tasks = {}
 for number = 1, tonumber(arg()) do
   sent[number], tasks[number] = arg(), arg()
   local action = arg()
   if action ~= 'done' then
-    settled[number], all_done = {action = action, delay = tonumber(arg()), detail = arg()}, false
+    settled[number] = {action = action, delay = tonumber(arg()), detail = arg()}
   end
 end
 local gone, ended, freed, released, is_settled, cancelled = {}, {}, {}, {}, {}, {}
 call('LLEN', ready)
-if not all_done then
+if next(settled) then
   call('ZCARD', future)
   call('ZCARD', dead)
   call('HLEN', deadjobs)
   call('LLEN', bad)
 end
-local has_slots = #sent > 0 and (stale or next(lane_of)) and call('ZCARD', slots) > 0
+local has_slots = #sent > 0 and call('ZCARD', slots) > 0 -- also of tasks whose limit was spoilt since
 local is_unwanted, has_cancels = {}, #sent > 0 and call('SCARD', cancels) > 0
 if has_cancels then
   for number, found in ipairs(looked_up('SMISMEMBER', cancels, sent)) do

@@ -32,6 +32,7 @@ from .base import (
 )
 from .links import Link
 from .places import place_of
+from .redis_queue import KnownQueue
 from .scripts import Script
 from .trips import Trip, Trips
 
@@ -39,47 +40,6 @@ logger: logging.Logger = logging.getLogger("aiospinach.broker")
 
 OLDEST_REDIS = (7, 0)
 EXPIRED_AT_ONCE = 100
-
-
-class _Queue:
-    """What this process knows of a queue."""
-
-    def __init__(self, keys: wire.Keys) -> None:
-        self.keys = keys
-        self.seq = 0
-        self.ticks = 0
-        self.version = b"0"
-        self.limits: dict[str, int] = {}
-        self.periodic: set[str] = set()
-        self.unanswered: tuple[Sequence[Settlement], int, list[str], list[Any], float] | None = None
-        self.registered: dict[str, int] = {}
-        self.not_limits: set[bytes] = set()
-        """Entries among the limits that are none, and were told of."""
-        self.is_forgotten = False
-        """The server has lost when periodic tasks are due."""
-        self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None
-        """What the server has settled, fenced and cancelled, for a caller who has no answer yet."""
-
-    def learn(self, flat: Sequence[bytes]) -> None:
-        """Take the limits as the server has them, but for what is none: other hands may have been there."""
-        table = dict(wire.pairs(flat))
-        self.version = table.pop(b" version", b"0")
-        self.limits = {}
-        for task, limit in table.items():
-            if task.isascii() and limit.isdigit() and len(limit) < 100:
-                self.limits[task.decode()] = int(limit)
-            elif task not in self.not_limits:
-                self.not_limits.add(task)
-                logger.warning(
-                    "%s has an entry %a that is no limit, and is left out: HDEL it", self.keys.limits, task
-                )
-
-    @property
-    def limit_arguments(self) -> list[Any]:
-        flat: list[Any] = [len(self.limits)]
-        for task, limit in self.limits.items():
-            flat += (task, limit)
-        return flat
 
 
 class _Loop:
@@ -113,7 +73,7 @@ class RedisBroker(Broker):
         self._place = place_of(url_or_client)
         self._session = secrets.token_hex(16)
         self._namespace = ""
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, KnownQueue] = {}
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
         self._clock: float | None = None  # Redis' clock less ours, in seconds
 
@@ -317,14 +277,14 @@ class RedisBroker(Broker):
             here = self._loops[loop] = _Loop(self._place.link())
         return here
 
-    def _queue(self, queue: str) -> _Queue:
+    def _queue(self, queue: str) -> KnownQueue:
         state = self._queues.get(queue)
         if state is None:
             keys = wire.Keys(self._namespace, queue, self._session)
-            state = self._queues[queue] = _Queue(keys)
+            state = self._queues[queue] = KnownQueue(keys)
         return state
 
-    def _exchange_arguments(self, state: _Queue, settled: Sequence[Settlement], want: int) -> list[Any]:
+    def _exchange_arguments(self, state: KnownQueue, settled: Sequence[Settlement], want: int) -> list[Any]:
         arguments = [
             self._session,
             state.seq,
@@ -351,18 +311,18 @@ class RedisBroker(Broker):
                 await self._work(scripts.RING, state, state.limit_arguments)
 
     async def _work(
-        self, script: Script, state: _Queue, arguments: Sequence[Any], keys: Sequence[str] | None = None
+        self, script: Script, state: KnownQueue, arguments: Sequence[Any], keys: Sequence[str] | None = None
     ) -> Any:
         return await self._run(script, self._here().link.work, state, arguments, keys)
 
-    async def _produce(self, script: Script, state: _Queue, arguments: Sequence[Any]) -> Any:
+    async def _produce(self, script: Script, state: KnownQueue, arguments: Sequence[Any]) -> Any:
         return await self._run(script, self._here().link.produce, state, arguments)
 
     async def _run(
         self,
         script: Script,
         send: scripts.Send,
-        state: _Queue,
+        state: KnownQueue,
         arguments: Sequence[Any],
         keys: Sequence[str] | None = None,
     ) -> Any:

@@ -1,0 +1,53 @@
+"""What one process knows of a queue that lies in Redis."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from . import wire
+from .base import Settlement
+
+logger: logging.Logger = logging.getLogger("aiospinach.broker")
+
+
+class KnownQueue:
+    """Its keys, the limits as the server had them last, and the calls that are not answered."""
+
+    def __init__(self, keys: wire.Keys) -> None:
+        self.keys = keys
+        self.seq = 0
+        self.ticks = 0
+        self.version = b"0"
+        self.limits: dict[str, int] = {}
+        self.periodic: set[str] = set()
+        self.unanswered: tuple[Sequence[Settlement], int, list[str], list[Any], float] | None = None
+        self.registered: dict[str, int] = {}
+        self.not_limits: set[bytes] = set()
+        """Entries among the limits that are none, and were told of."""
+        self.is_forgotten = False
+        """The server has lost when periodic tasks are due."""
+        self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None
+        """What the server has settled, fenced and cancelled, for a caller who has no answer yet."""
+
+    def learn(self, flat: Sequence[bytes]) -> None:
+        """Take the limits as the server has them, but for what is none: other hands may have been there."""
+        table = dict(wire.pairs(flat))
+        self.version = table.pop(b" version", b"0")
+        self.limits = {}
+        for task, limit in table.items():
+            if task.isascii() and limit.isdigit() and len(limit) < 100:
+                self.limits[task.decode()] = int(limit)
+            elif task not in self.not_limits:
+                self.not_limits.add(task)
+                logger.warning(
+                    "%s has an entry %a that is no limit, and is left out: HDEL it", self.keys.limits, task
+                )
+
+    @property
+    def limit_arguments(self) -> list[Any]:
+        flat: list[Any] = [len(self.limits)]
+        for task, limit in self.limits.items():
+            flat += (task, limit)
+        return flat

@@ -16,17 +16,17 @@ class KnownQueue:
     """Its keys, the limits as the server had them last, and the calls that are not answered."""
 
     def __init__(self, keys: wire.Keys) -> None:
-        self.keys = keys
-        self.seq = 0
-        self.ticks = 0
-        self.version = b"0"
+        self.keys: wire.Keys = keys
+        self.seq: int = 0
+        self.ticks: int = 0
+        self.version: bytes = b"0"
         self.limits: dict[str, int] = {}
         self.periodic: set[str] = set()
         self.unanswered: tuple[Sequence[Settlement], int, list[str], list[Any], float] | None = None
         self.registered: dict[str, int] = {}
         self.not_limits: set[bytes] = set()
         """Entries among the limits that are none, and were told of."""
-        self.is_forgotten = False
+        self.is_forgotten: bool = False
         """The server has lost when periodic tasks are due."""
         self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None
         """What the server has settled, fenced and cancelled, for a caller who has no answer yet."""

@@ -14,16 +14,22 @@ from typing import Any
 import msgspec
 
 from .exceptions import InvalidArguments, UnsupportedType
-from .hints import Hint, hints_of, reason_of, type_of, write
+from .hints import Hint, hints_of, reader_of, reason_of, type_of, write
 
 BODY_LIMIT = 256 * 1024
 DEPTH_LIMIT = 64
 
 _WRAPPING = 2  # the two levels of brackets that the layout of the body adds
 _KNOWN_SHAPES = 256
+_SHORT = 32  # arguments; a reader of more takes longer to make than it spares
+
+_NO_KEYWORDS = b",{}]"
 
 _split = msgspec.json.Decoder(tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]).decode
 _read_plain = msgspec.json.Decoder().decode
+
+
+Reader = Callable[[bytes], Any]
 
 
 class Arguments:
@@ -44,6 +50,9 @@ class Arguments:
             ) from None
         self._fitting: dict[tuple[int, tuple[str, ...]], tuple[str, ...]] = {}
         self._hints: dict[str, Hint] | None = None
+        self._readers: dict[tuple[str, ...], Reader] = {}
+        self._usual: Reader | None = None
+        """Reads whole bodies of the shape that was read last."""
 
     def resolve(self) -> None:
         """Read the type hints. Raises NameError while one names something not defined yet, and
@@ -54,6 +63,7 @@ class Arguments:
             raise
         except Exception as error:
             raise UnsupportedType(f"{self._name}(): a type hint cannot be read: {error}") from None
+        self._readers, self._usual = {}, None
         self._hints = {
             name: Hint(hints.get(name, Any), f"{self._name}(): parameter '{name}'")
             for name in self._signature.parameters
@@ -83,8 +93,11 @@ class Arguments:
                 " the limit; store the data elsewhere and pass a reference to it"
             )
         self._check_depth(body)
+        is_usual = not kwargs and len(names) <= _SHORT
+        copies = _at_once(self._reader_of(names), body) if is_usual else None
+        if copies is None:
+            copies = tuple(self._read(names, _raws_of(body)))
         hints = self._resolved()
-        copies = self._read(hints, names, _raws_of(body))
         for name, value, copy in zip(names, (*args, *kwargs.values()), copies, strict=True):
             if copy is not value and not hints[name].same(value, copy):
                 raise self._unequal(name, value, copy)
@@ -98,14 +111,17 @@ class Arguments:
         if len(body) > BODY_LIMIT:
             raise InvalidArguments(f"{self._name}(): the stored arguments are over {BODY_LIMIT:,} bytes")
         self._check_depth(body)
+        usual = self._usual if body.endswith(_NO_KEYWORDS) else None
+        if usual is not None and (args := _at_once(usual, body)) is not None:
+            return args, {}
         try:
             positional, keyword = _split(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise InvalidArguments(f"{self._name}(): the stored arguments are damaged") from None
         names = self._fit_shape(len(positional), tuple(keyword))
-        if not keyword:
-            return tuple(self._read(self._resolved(), names, positional)), {}
-        values = self._read(self._resolved(), names, [*positional, *keyword.values()])
+        values = self._read(names, [*positional, *keyword.values()])
+        if not keyword and len(names) <= _SHORT:
+            self._usual = self._reader_of(names)
         return tuple(values[: len(positional)]), dict(zip(keyword, values[len(positional) :], strict=True))
 
     def fit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
@@ -148,7 +164,17 @@ class Arguments:
                 ) from None
         return typing.cast("dict[str, Hint]", self._hints)
 
-    def _read(self, hints: dict[str, Hint], names: tuple[str, ...], raws: Sequence[msgspec.Raw]) -> list[Any]:
+    def _reader_of(self, names: tuple[str, ...]) -> Reader:
+        reader = self._readers.get(names)
+        if reader is None:
+            types = tuple(self._resolved()[name].type for name in names)
+            reader = reader_of(tuple[tuple[types], dict[str, msgspec.Raw]])  # type: ignore[valid-type]
+            if len(self._readers) < _KNOWN_SHAPES:
+                self._readers[names] = reader
+        return reader
+
+    def _read(self, names: tuple[str, ...], raws: Sequence[msgspec.Raw]) -> list[Any]:
+        hints = self._resolved()
         values = []
         for name, raw in zip(names, raws, strict=True):
             try:
@@ -208,6 +234,16 @@ class Arguments:
             f" back as another value ({type_of(copy)}). NaN and infinity have no JSON; a tuple, set, date,"
             " Decimal or object needs a type hint that says so exactly"
         )
+
+
+def _at_once(read: Reader, body: bytes) -> tuple[Any, ...] | None:
+    """The arguments, if they are as the reader expects them; else they are read one by one, for an error
+    to name the wrong one."""
+    try:
+        args, keyword = read(body)
+    except BaseException:  # of a class of the user's, perhaps: it may raise anything
+        return None
+    return None if keyword else args
 
 
 def _raws_of(body: bytes) -> list[msgspec.Raw]:

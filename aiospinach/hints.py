@@ -47,14 +47,14 @@ class Hint:
     values.
     """
 
-    __slots__ = ("_holds_objects", "read")
+    __slots__ = ("_holds_objects", "read", "type")
 
     def __init__(self, hint: Any, what: str) -> None:
         if hint is object:
             hint = Any
         try:
             kinds = list(_kinds_in(msgspec.inspect.type_info(hint), set()))
-            decoder = msgspec.json.Decoder(hint, dec_hook=_read_hook)
+            read = reader_of(hint)
         except NameError:
             raise
         except Exception as error:
@@ -62,7 +62,8 @@ class Hint:
         for kind in kinds:
             _check_kind(kind, what)
         self._holds_objects = any(isinstance(kind, _CLASSES) for kind in kinds)
-        self.read: Callable[[msgspec.Raw | bytes], Any] = decoder.decode
+        self.type: Any = hint
+        self.read: Callable[[msgspec.Raw | bytes], Any] = read
         """The value of some JSON, typed; raises what msgspec and the classes of the hint raise."""
 
     def same(self, value: Any, copy: Any) -> bool:
@@ -76,6 +77,11 @@ class Hint:
             return False
         # A subclass of a plain class would lose what its instance holds besides.
         return type(copy) is type(value) or (type(copy) in _PLAIN and not getattr(value, "__dict__", None))
+
+
+def reader_of(hint: Any) -> Callable[[msgspec.Raw | bytes], Any]:
+    """A function that reads a value of this type from JSON."""
+    return msgspec.json.Decoder(hint, dec_hook=_read_hook).decode
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:

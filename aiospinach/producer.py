@@ -38,7 +38,7 @@ class Producer:
         found = self._tasks.find(task)
         body = found.arguments.encode(args, kwargs)
         await self._broker.open(self._namespace)  # its clock says what is due
-        job, envelope = self._prepare(found, at, args, kwargs, body)
+        job, envelope = self._prepare(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
         conclude = partial(self._conclude, job)
         try:
             answer = await self._broker.enqueue(job.queue, [envelope])
@@ -54,9 +54,11 @@ class Producer:
             if body is None:
                 body = task.arguments.encode(call.args, call.kwargs)
             checked.append((task, call.at, call.args, call.kwargs, body))
-        check_bytes(sum(len(body) for *_, body in checked))
+        check_bytes(sum(len(call[-1]) for call in checked))
         await self._broker.open(self._namespace)  # its clock says what is due
-        prepared = [self._prepare(*call) for call in checked]
+        now = self._broker.now()
+        ids = new_ids(len(checked))
+        prepared = [self._prepare(new_id, now, *call) for new_id, call in zip(ids, checked, strict=True)]
         queues = list(dict.fromkeys(job.queue for job, _ in prepared))
         return await self._store(prepared, queues, {})
 
@@ -92,15 +94,16 @@ class Producer:
 
     def _prepare(
         self,
+        new_id: str,
+        now: int,
         task: Task[..., Any],
         at: int | None,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         body: bytes,
     ) -> Prepared:
-        now = self._broker.now()
         due = now if at is None else at
-        job_id = task.job_id or secrets.token_hex(16)
+        job_id = task.job_id or new_id
         job = Job(
             id=job_id,
             task_name=task.name,
@@ -159,6 +162,12 @@ class Producer:
         """The cancelled job, with its arguments as far as they can be read here."""
         args, kwargs = self._tasks.read(envelope.task, envelope.body)
         return envelope.as_job(self._namespace, queue, JobStatus.CANCELLED, args, kwargs)
+
+
+def new_ids(count: int) -> list[str]:
+    """So many ids of 128 random bits, for which the system is asked once."""
+    digits = secrets.token_hex(16 * count)
+    return [digits[start : start + 32] for start in range(0, 32 * count, 32)]
 
 
 def _with_status(job: Job, status: JobStatus) -> Job:

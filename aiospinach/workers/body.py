@@ -69,6 +69,8 @@ class Body:
                 timer.cancel()
         if self._within.cancelling():
             await absorb(self._within)
+        if error is None and self.reason is None:
+            return result, None
         return (None, self._error_of(error)) if error is not None or self.is_lost else (result, None)
 
     def end(self, reason: JobError) -> bool:

@@ -193,9 +193,8 @@ class Pool:
             return
         self.body_ended(run)
         del self.runs[run]
-        if not run.is_recovery:
-            self.slots.finish()
-        self._use_free_slots()
+        if not run.is_recovery and self.slots.finish():
+            self._use_free_slots()
         if not self.runs:
             if self.empty_watch is not None:
                 self.empty_watch.ring()

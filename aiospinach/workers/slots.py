@@ -39,6 +39,8 @@ class Slots:
         self.running -= 1
         self.finishing += 1
 
-    def finish(self) -> None:
-        """A job has sent its last signal."""
+    def finish(self) -> bool:
+        """A job has sent its last signal. Tells whether that made a slot free: whether so many were
+        finishing that they held slots."""
         self.finishing -= 1
+        return self.finishing >= self.number

@@ -100,6 +100,8 @@ class Exchanged(msgspec.Struct, frozen=True):
     """The leases among the settled that were gone: what they said changed nothing."""
     cancelled: Collection[str] = ()
     """The leases that would have put their job back, which somebody had cancelled: it was ended instead."""
+    is_due_sooner: bool = False
+    """The caller was woken because something is due earlier than the last tick could tell."""
 
 
 class Renewed(msgspec.Struct, frozen=True):
@@ -233,7 +235,7 @@ class Broker(ABC):
     @abstractmethod
     async def wait(self, queues: Collection[str], timeout: float) -> str | None:
         """Wait until one of the queues has something to do for one worker, and tell which; None after
-        ``timeout`` seconds. Being cancelled loses no wake-up."""
+        ``timeout`` seconds. One at a time waits in an event loop. Being cancelled loses no wake-up."""
 
     @abstractmethod
     async def cancel(self, queue: str, job_id: str) -> Cancelled:

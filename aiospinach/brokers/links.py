@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -78,13 +80,14 @@ class Link(ABC):
         """A call of the workers."""
 
     @abstractmethod
-    async def produce(self, *command: Any) -> Any:
-        """A call of whoever schedules: it never waits behind the workers'."""
+    async def produce(self, *command: Any, until: float = math.inf) -> Any:
+        """A call of whoever schedules: it never waits behind the workers', nor after this moment of
+        time.monotonic()."""
 
     @abstractmethod
-    async def pop(self, keys: Sequence[str], timeout: float) -> Sequence[str]:
-        """Wait for an element in one of the lists. Gives back the list's key, and then those of the lists
-        whose element may have been taken as well; nothing after the time-out."""
+    async def pop(self, keys: Sequence[str], timeout: float) -> Mapping[str, bytes]:
+        """Wait for an element in one of the lists. Gives back the list's key and the element, and then the
+        keys of lists whose element may have been taken as well, with b""; nothing after the time-out."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -100,28 +103,27 @@ class Channel:
         self._connection: AbstractConnection | None = None
         self._lock = asyncio.Lock()
 
-    async def call(self, *command: Any, timeout: float = ANSWER_WITHIN) -> Any:
+    async def call(self, *command: Any, timeout: float) -> Any:
         """The answer of the server. Raises BrokerUnavailable if there is none, BrokerError if it refuses;
         redis-py's NoScriptError goes through."""
-        async with self._lock:
-            was_sent = False
-            try:
-                async with asyncio.timeout(timeout):
+        was_sent = False
+        try:
+            async with asyncio.timeout(timeout), self._lock:
+                try:
                     connection = await self._connected()
                     was_sent = True
                     # In C: a batch has thousands of arguments, and redis-py would look at each in Python.
                     await connection.send_packed_command(hiredis.pack_command(command))
                     return await connection.read_response()
-            except ResponseError as error:
-                if isinstance(error, ReadOnlyError) or str(error).startswith("UNBLOCKED"):
-                    await self.aclose()  # another server is the master now
-                raise _translated(error, self._place) from error
-            except BROKEN as error:
-                await self.aclose()
-                raise _translated(error, self._place, was_sent) from error
-            except BaseException:
-                await self.aclose()  # an answer may be under way that nobody waits for
-                raise
+                except ResponseError as error:
+                    if isinstance(error, ReadOnlyError) or str(error).startswith("UNBLOCKED"):
+                        await self.aclose()  # another server is the master now
+                    raise
+                except BaseException:
+                    await self.aclose()  # an answer may be under way that nobody waits for
+                    raise
+        except BROKEN as error:
+            raise _translated(error, self._place, was_sent) from error
 
     async def _connected(self) -> AbstractConnection:
         connection = self._connection
@@ -148,16 +150,16 @@ class DirectLink(Link):
         self._wait = Channel(place, connection)
 
     async def work(self, *command: Any) -> Any:
-        return await self._work.call(*command)
+        return await self._work.call(*command, timeout=ANSWER_WITHIN)
 
-    async def produce(self, *command: Any) -> Any:
-        return await self._produce.call(*command)
+    async def produce(self, *command: Any, until: float = math.inf) -> Any:
+        return await self._produce.call(*command, timeout=min(until - time.monotonic(), ANSWER_WITHIN))
 
-    async def pop(self, keys: Sequence[str], timeout: float) -> Sequence[str]:
+    async def pop(self, keys: Sequence[str], timeout: float) -> Mapping[str, bytes]:
         answer = await self._wait.call(
             "BLPOP", *keys, max(timeout, SHORTEST_WAIT), timeout=timeout + WATCHDOG
         )
-        return [] if answer is None else [answer[0].decode()]
+        return {} if answer is None else {answer[0].decode(): answer[1]}
 
     async def aclose(self) -> None:
         for channel in (self._work, self._produce, self._wait):
@@ -176,10 +178,10 @@ class ClusterLink(Link):
     async def work(self, *command: Any) -> Any:
         return await self._call(*command)
 
-    async def produce(self, *command: Any) -> Any:
-        return await self._call(*command)
+    async def produce(self, *command: Any, until: float = math.inf) -> Any:
+        return await self._call(*command, limit=min(until - time.monotonic(), ANSWER_WITHIN))
 
-    async def pop(self, keys: Sequence[str], timeout: float) -> Sequence[str]:
+    async def pop(self, keys: Sequence[str], timeout: float) -> Mapping[str, bytes]:
         # A blocking call spans no slots, so there is one for each key; the first answer ends the others, and
         # whether they were answered at that moment, nobody knows.
         calls = {
@@ -190,19 +192,20 @@ class ClusterLink(Link):
         }
         waiting = set(calls)
         errors: list[BaseException] = []
-        woken: list[str] = []
+        woken: dict[str, bytes] = {}
         try:
             while waiting and not woken:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 errors += (error for call in done if (error := call.exception()) is not None)
-                woken = [calls[call] for call in done if call.exception() is None and call.result()]
+                answers = [call.result() for call in done if call.exception() is None]
+                woken = {answer[0].decode(): answer[1] for answer in answers if answer is not None}
         finally:
             for call in waiting:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
         if len(errors) == len(calls):  # a node that is away does not deafen the queues of the others
             raise errors[0]
-        return [*woken, *(calls[call] for call in waiting)]
+        return {**woken, **dict.fromkeys((calls[call] for call in waiting), b"")}
 
     async def aclose(self) -> None:
         client, self._client = self._client, None

@@ -86,8 +86,9 @@ class MemoryBroker(Broker):
             state = self._queues[queue]
             fenced, cancelled = state.settle(settled, self.now())
             leases = state.take(want, time.monotonic() + self.lease, self.margin)
+            is_due_sooner, state.sooner_untold = state.sooner_untold, False
             self._bell(queue, state)
-            return Exchanged(leases, fenced, cancelled)
+            return Exchanged(leases, fenced, cancelled, is_due_sooner)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
         with self._lock:
@@ -195,6 +196,7 @@ class MemoryBroker(Broker):
     def _bell(self, queue: str, state: QueueState) -> None:
         """Wake one waiter if there is something for it: a job to run, or an earlier moment to sleep to."""
         if state.something_to_run() or state.sooner:
+            state.sooner_untold = state.sooner_untold or state.sooner
             state.sooner = False
             self._pass_on(queue)
 

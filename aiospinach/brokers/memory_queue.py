@@ -51,7 +51,9 @@ class QueueState:
         self.answers: _Recent[tuple[bool, ...]] = _Recent()
         self.wake: bool = False
         self.sooner: bool = False
-        """Something is due earlier than whoever sleeps knows."""
+        """Something is due earlier than whoever sleeps knows; one is to be woken."""
+        self.sooner_untold: bool = False
+        """One was woken for that, and is to hear why."""
         self._schedule: list[tuple[int, int, str]] = []  # a heap; an entry counts if ``waiting`` agrees
         self._lease_of: dict[str, str] = {}
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..exceptions import BrokerError, InvalidValue
 from ..job import JobStatus
-from ..outcome import Action
 from ..timing import to_seconds
 from . import scripts, wire
 from .base import (
@@ -34,19 +33,23 @@ from .links import Link
 from .places import place_of
 from .redis_queue import KnownQueue
 from .scripts import Script
+from .server import check_server
 from .trips import Trip, Trips
+from .wire import milliseconds
 
-logger: logging.Logger = logging.getLogger("aiospinach.broker")
-
-OLDEST_REDIS = (7, 0)
 EXPIRED_AT_ONCE = 100
 
 
 class _Loop:
-    """Connections, and trips under way, of one event loop."""
+    """What belongs to one event loop: connections, trips under way, and the session in which it leases jobs.
+
+    A process that is forked has event loops of its own, and so shares no session with its parent.
+    """
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.session: str = secrets.token_hex(16)
+        self.queues: dict[str, KnownQueue] = {}
         self.trips: dict[str, Trips] = {}
         self.is_checked = False
 
@@ -71,9 +74,7 @@ class RedisBroker(Broker):
         self.lease: float = to_seconds(lease, what="RedisBroker(lease=)", least=SHORTEST_LEASE)
         self._within = to_seconds(enqueue_timeout, what="RedisBroker(enqueue_timeout=)")
         self._place = place_of(url_or_client)
-        self._session = secrets.token_hex(16)
         self._namespace = ""
-        self._queues: dict[str, KnownQueue] = {}
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
         self._clock: float | None = None  # Redis' clock less ours, in seconds
 
@@ -86,15 +87,17 @@ class RedisBroker(Broker):
         self._namespace = namespace
         here = self._here()
         if not here.is_checked:
-            await self._check_server(here.link)
+            self._clock = await check_server(here.link, str(self._place))
             here.is_checked = True
 
     async def aclose(self) -> None:
-        here = self._loops.pop(asyncio.get_running_loop(), None)
+        here = self._loops.get(asyncio.get_running_loop())
         if here is not None:
             for trips in list(here.trips.values()):
                 await trips.aclose()
-            await here.link.aclose()
+            # The session stays: workers that still drain go on with it, and repeat what was not answered.
+            link, here.link, here.is_checked = here.link, self._place.link(), False
+            await link.aclose()
 
     def now(self) -> int:
         return int((time.time() if self._clock is None else time.monotonic() + self._clock) * 1000)
@@ -115,11 +118,12 @@ class RedisBroker(Broker):
         trips = here.trips.get(queue)
         if trips is None:
 
-            async def send(trip: Trip) -> list[Any]:
-                answer: list[Any] = await self._run(scripts.ENQUEUE, here.link.produce, state, trip.arguments)
+            async def send(trip: Trip, deadline: float) -> list[Any]:
+                produce = partial(here.link.produce, until=deadline)
+                answer: list[Any] = await self._run(scripts.ENQUEUE, produce, state, trip.arguments)
                 return answer
 
-            trips = here.trips[queue] = Trips(queue, send, within=self._within)
+            trips = here.trips[queue] = Trips(queue, send, within=self._within, session=here.session)
         return await trips.store(jobs, token)
 
     async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
@@ -133,7 +137,7 @@ class RedisBroker(Broker):
             last = state.unanswered
             if last is None or last[0] is not settled or last[1] != want:
                 state.seq += 1
-                arguments = self._exchange_arguments(state, settled, want)
+                arguments = state.exchange_arguments(settled, want, self.lease)
                 keys = state.keys.with_lanes(state.limits)
                 last = state.unanswered = (settled, want, keys, arguments, time.monotonic())
             _, _, keys, arguments, sent_at = last
@@ -152,16 +156,18 @@ class RedisBroker(Broker):
                 state.is_forgotten = True
         state.settled = None
         trusted_until = sent_at + self.lease - self.margin
-        return Exchanged(
-            [_lease(name, envelope, trusted_until) for name, envelope in wire.pairs(leased)],
-            fenced,
-            cancelled,
-        )
+        suffix = f":{state.session}.{arguments[1]}"
+        leases = []
+        for job_id, envelope in wire.pairs(leased):
+            job = wire.read(job_id, envelope)
+            leases.append(Lease(job.id + suffix, job, trusted_until))
+        is_due_sooner, state.is_due_sooner = state.is_due_sooner, False
+        return Exchanged(leases, fenced, cancelled, is_due_sooner)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
         sent_at = time.monotonic()
         _, lost, cancelled = await self._work(
-            scripts.RENEW, self._queue(queue), [self._milliseconds(self.lease), *leases]
+            scripts.RENEW, self._queue(queue), [milliseconds(self.lease), *leases]
         )
         return Renewed(
             lost=[lease.decode() for lease in lost],
@@ -177,10 +183,10 @@ class RedisBroker(Broker):
             scripts.TICK,
             state,
             [
-                self._session,
+                state.session,
                 state.ticks,
-                self._milliseconds(self.lease),
-                self._milliseconds(self.grace),
+                milliseconds(self.lease),
+                milliseconds(self.grace),
                 EXPIRED_AT_ONCE,
                 *state.limit_arguments,
                 *state.periodic,
@@ -189,7 +195,10 @@ class RedisBroker(Broker):
         trusted_until = sent_at + self.lease - self.margin
         return Ticked(
             next_due=None if next_due < 0 else next_due / 1000,
-            expired=[_lease(name, envelope, trusted_until) for name, envelope in wire.pairs(lost)],
+            expired=[
+                Lease(name.decode(), wire.read(name.rpartition(b":")[0], envelope), trusted_until)
+                for name, envelope in wire.pairs(lost)
+            ],
             periodic=[(task.decode(), int(due)) for task, due in wire.pairs(ticks)],
             is_forgetful=state.is_forgotten,
         )
@@ -202,11 +211,14 @@ class RedisBroker(Broker):
     async def wait(self, queues: Collection[str], timeout: float) -> str | None:
         by_key = {self._queue(queue).keys.wake: queue for queue in queues}
         try:
-            woken = [by_key[key] for key in await self._here().link.pop(list(by_key), timeout)]
+            tokens = await self._here().link.pop(list(by_key), timeout)
         except asyncio.CancelledError:
             # The token may be on its way here: another worker gets it.
+            self._note_tokens(dict.fromkeys(queues, b""))
             await self._pass_on(queues)
             raise
+        woken = [by_key[key] for key in tokens]
+        self._note_tokens(dict(zip(woken, tokens.values(), strict=True)))
         await self._pass_on(woken[1:])
         return woken[0] if woken else None
 
@@ -242,34 +254,6 @@ class RedisBroker(Broker):
 
     # Within.
 
-    async def _check_server(self, link: Link) -> None:
-        seconds, microseconds = await link.produce("TIME")
-        self._clock = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
-        answer = await link.produce("HELLO")
-        facts = answer if isinstance(answer, dict) else dict(wire.pairs(answer))
-        server = _text(facts.get(b"server", facts.get("server", b"redis")))
-        version = _text(facts.get(b"version", facts.get("version", b"0")))
-        if server == "redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-            raise BrokerError(
-                f"{self._place} is Redis {version}, and aiospinach needs Redis 7.0 or newer, or Valkey"
-            )
-        with contextlib.suppress(BrokerError):  # a user may be denied INFO
-            memory = _text(await link.produce("INFO", "memory"))
-            policy = next(
-                (
-                    line.partition(":")[2]
-                    for line in memory.splitlines()
-                    if line.startswith("maxmemory_policy:")
-                ),
-                "noeviction",
-            )
-            if policy.strip() != "noeviction":
-                logger.warning(
-                    "%s has maxmemory-policy %s and may drop jobs: set it to noeviction",
-                    self._place,
-                    policy.strip(),
-                )
-
     def _here(self) -> _Loop:
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
@@ -278,30 +262,18 @@ class RedisBroker(Broker):
         return here
 
     def _queue(self, queue: str) -> KnownQueue:
-        state = self._queues.get(queue)
+        here = self._here()
+        state = here.queues.get(queue)
         if state is None:
-            keys = wire.Keys(self._namespace, queue, self._session)
-            state = self._queues[queue] = KnownQueue(keys)
+            keys = wire.Keys(self._namespace, queue, here.session)
+            state = here.queues[queue] = KnownQueue(keys, here.session)
         return state
 
-    def _exchange_arguments(self, state: KnownQueue, settled: Sequence[Settlement], want: int) -> list[Any]:
-        arguments = [
-            self._session,
-            state.seq,
-            want,
-            self._milliseconds(self.lease),
-            state.version,
-            *state.limit_arguments,
-            len(settled),
-        ]
-        for settlement in settled:
-            lease = settlement.lease
-            if settlement.action is Action.DONE:
-                arguments += (lease.id, lease.job.task, "done")
-            else:
-                arguments += (lease.id, lease.job.task, settlement.action.value)
-                arguments += (self._milliseconds(settlement.delay), settlement.detail)
-        return arguments
+    def _note_tokens(self, tokens: Mapping[str, bytes]) -> None:
+        """Remember that something is due earlier, unless a queue's token says that nothing is."""
+        for queue, token in tokens.items():
+            if token != b"run":
+                self._queue(queue).is_due_sooner = True
 
     async def _pass_on(self, queues: Collection[str]) -> None:
         """Have another worker woken for each of the queues that has something to run."""
@@ -329,15 +301,3 @@ class RedisBroker(Broker):
         answer = await script.run(send, keys or state.keys.with_lanes(state.limits), arguments)
         self._clock = answer[0] / 1000 - time.monotonic()
         return answer
-
-    @staticmethod
-    def _milliseconds(seconds: float) -> int:
-        return max(0, round(seconds * 1000))
-
-
-def _lease(name: bytes, envelope: bytes, trusted_until: float) -> Lease:
-    return Lease(name.decode(), wire.read(name.rpartition(b":")[0], envelope), trusted_until)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
+from ..outcome import Action
 from . import wire
 from .base import Settlement
 
@@ -15,8 +17,9 @@ logger: logging.Logger = logging.getLogger("aiospinach.broker")
 class KnownQueue:
     """Its keys, the limits as the server had them last, and the calls that are not answered."""
 
-    def __init__(self, keys: wire.Keys) -> None:
+    def __init__(self, keys: wire.Keys, session: str) -> None:
         self.keys: wire.Keys = keys
+        self.session: str = session
         self.seq: int = 0
         self.ticks: int = 0
         self.version: bytes = b"0"
@@ -26,6 +29,8 @@ class KnownQueue:
         self.registered: dict[str, int] = {}
         self.not_limits: set[bytes] = set()
         """Entries among the limits that are none, and were told of."""
+        self.is_due_sooner: bool = False
+        """Something is due earlier than was known, and nobody was told of that."""
         self.is_forgotten: bool = False
         """The server has lost when periodic tasks are due."""
         self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None
@@ -44,6 +49,26 @@ class KnownQueue:
                 logger.warning(
                     "%s has an entry %a that is no limit, and is left out: HDEL it", self.keys.limits, task
                 )
+
+    def exchange_arguments(self, settled: Sequence[Settlement], want: int, lease: float) -> list[Any]:
+        """What the script of an exchange gets: what is done in rows of one task, the rest one by one."""
+        arguments = [
+            self.session,
+            self.seq,
+            want,
+            wire.milliseconds(lease),
+            self.version,
+            *self.limit_arguments,
+        ]
+        for (task, action), alike in groupby(settled, lambda s: (s.lease.job.task, s.action)):
+            if action is Action.DONE:
+                leases = [settlement.lease.id for settlement in alike]
+                arguments += (task, len(leases), *leases)
+                continue
+            for settlement in alike:
+                arguments += (task, 0, settlement.lease.id, action.value)
+                arguments += (wire.milliseconds(settlement.delay), settlement.detail)
+        return arguments
 
     @property
     def limit_arguments(self) -> list[Any]:

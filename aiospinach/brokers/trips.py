@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import itertools
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -46,7 +47,8 @@ class Trip:
             self.arguments += call.arguments
 
 
-SendTrip = Callable[[Trip], Awaitable[list[Any]]]
+SendTrip = Callable[[Trip, float], Awaitable[list[Any]]]
+"""Sends a trip, and gives back its answer, or raises BrokerUnavailable at a moment of time.monotonic()."""
 
 
 class Trips:
@@ -55,7 +57,8 @@ class Trips:
     They run in a task of their own, so that a caller who is cancelled abandons the answer, not the call.
     """
 
-    def __init__(self, queue: str, send: SendTrip, *, within: float) -> None:
+    def __init__(self, queue: str, send: SendTrip, *, within: float, session: str) -> None:
+        self._tokens = (f"{session}.{number}" for number in itertools.count())
         self._queue = queue
         self._send = send
         self._within = within
@@ -99,18 +102,16 @@ class Trips:
             if count > JOBS_AT_MOST or size > BYTES_AT_MOST:
                 break
             calls.append(self._waiting.popleft())
-        return Trip(calls, secrets.token_hex(12))
+        return Trip(calls, next(self._tokens))
 
     async def _travel(self, trip: Trip) -> None:
-        loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._within, 0.05
+        deadline, pause = time.monotonic() + self._within, 0.05
         while True:
             try:
-                async with asyncio.timeout_at(deadline):
-                    answer = await self._send(trip)
-            except (BrokerUnavailable, TimeoutError) as error:
-                trip.was_sent = trip.was_sent or isinstance(error, (Unanswered, TimeoutError))
-                if loop.time() + pause > deadline:
+                answer = await self._send(trip, deadline)
+            except BrokerUnavailable as error:
+                trip.was_sent = trip.was_sent or isinstance(error, Unanswered)
+                if time.monotonic() + pause > deadline:
                     self._fail(trip, error)
                     return
                 pause = await rest(pause, LONGEST_PAUSE)
@@ -133,7 +134,7 @@ class Trips:
                 flags = flags[call.count :]
         elif len(trip.calls) > 1:  # one id in use must not refuse the jobs of others
             for call in trip.calls:
-                await self._travel(Trip([call], secrets.token_hex(12)))
+                await self._travel(Trip([call], next(self._tokens)))
         else:
             job_id = answer[2].decode()
             self._fail(
@@ -148,7 +149,7 @@ class Trips:
         for number, call in enumerate(trip.calls):
             if call.answer.done():
                 continue
-            if isinstance(error, (BrokerError, TimeoutError)) and trip.was_sent:
+            if isinstance(error, BrokerError) and trip.was_sent:
                 call.answer.set_exception(self._uncertain(trip, number, error))
             else:
                 call.answer.set_exception(error)

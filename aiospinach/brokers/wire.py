@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from .base import DeadJob, Envelope
 
 PREFIX = "ais1"
 VERSION = 1
+KNOWN_HEADERS = 1024
+LONGEST_HEADER = 500  # that we write; a longer one is from other hands, and is not kept
 
 _FIXED = (
     "ready",
@@ -51,26 +54,30 @@ def write(job: Envelope) -> bytes:
 
     Scripts rewrite the header and keep what follows the fields that they know; none looks into the body.
     """
-    header = (
-        f"{VERSION} {job.retries} {job.max_retries} {job.crashes} {job.parked_at} - {job.task} {job.at}\n"
-    )
-    return header.encode() + job.body
+    return _header_of(job.retries, job.max_retries, job.crashes, job.parked_at, job.task, job.at) + job.body
 
 
 def read(job_id: bytes, envelope: bytes) -> Envelope:
     """The job in an envelope."""
     header, _, body = envelope.partition(b"\n")
+    known = _fields_of if len(header) <= LONGEST_HEADER else _fields_of.__wrapped__
+    task, at, max_retries, retries, crashes, parked_at = known(header)
+    return Envelope(job_id.decode(), task, body, at, max_retries, retries, crashes, parked_at)
+
+
+# Jobs that were scheduled together differ in nothing but their ids and bodies.
+
+
+@lru_cache(KNOWN_HEADERS)
+def _header_of(retries: int, max_retries: int, crashes: int, parked_at: int, task: str, at: int) -> bytes:
+    return f"{VERSION} {retries} {max_retries} {crashes} {parked_at} - {task} {at}\n".encode()
+
+
+@lru_cache(KNOWN_HEADERS)
+def _fields_of(header: bytes) -> tuple[str, int, int, int, int, int]:
+    """The fields in the order that an Envelope has them in."""
     _, retries, max_retries, crashes, parked_at, _, task, at = header.split(b" ")[:8]
-    return Envelope(
-        id=job_id.decode(),
-        task=task.decode(),
-        body=body,
-        at=int(at),
-        max_retries=int(max_retries),
-        retries=int(retries),
-        crashes=int(crashes),
-        parked_at=int(parked_at),
-    )
+    return task.decode(), int(at), int(max_retries), int(retries), int(crashes), int(parked_at)
 
 
 def read_dead(job_id: bytes, record: bytes) -> DeadJob:
@@ -78,6 +85,11 @@ def read_dead(job_id: bytes, record: bytes) -> DeadJob:
     header, _, rest = record.partition(b"\n")
     died_at, length = header.split(b" ")
     return DeadJob(read(job_id, rest[: int(length)]), int(died_at), rest[int(length) :])
+
+
+def milliseconds(seconds: float) -> int:
+    """A span of time as the scripts take it."""
+    return max(0, round(seconds * 1000))
 
 
 def pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

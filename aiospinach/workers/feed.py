@@ -121,6 +121,8 @@ class Feed:
             room = self._claimed if self._claimed else self.pool.slots.free
             self._let_go()
         self._tell(sent, exchanged)
+        if exchanged.is_due_sooner:
+            self.pool.keeper.ring()
         room = 0 if self.pool.is_stopping else room
         for lease in exchanged.leases[:room]:
             self.pool.start(Run(self.pool, self, lease))
@@ -135,12 +137,10 @@ class Feed:
 
     def _tell(self, sent: list[tuple[Settlement, Run | None]], exchanged: Exchanged) -> None:
         """Have each run hear what the broker made of its settlement."""
+        answers = dict.fromkeys(exchanged.cancelled, Answer.CANCELLED)
+        answers |= dict.fromkeys(exchanged.fenced, Answer.FENCED)
         for settlement, run in sent:
-            answer = Answer.APPLIED
-            if settlement.lease.id in exchanged.fenced:
-                answer = Answer.FENCED
-            elif settlement.lease.id in exchanged.cancelled:
-                answer = Answer.CANCELLED
+            answer = answers.get(settlement.lease.id, Answer.APPLIED)
             if run is not None:
                 run.hear(answer)
             elif answer is Answer.CANCELLED:  # it was given back before it began

@@ -73,8 +73,6 @@ class Listener:
             for feed in pool.feeds:
                 if feed.queue == woken or (woken is None and feed.dry):
                     feed.wake()
-            if woken is not None:  # perhaps by something that is due earlier than was known
-                pool.keeper.ring()
 
     async def _wait(self) -> str | None:
         try:

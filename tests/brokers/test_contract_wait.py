@@ -277,3 +277,30 @@ async def test_a_wait_that_ends_as_work_comes_loses_no_wake_up(broker: Broker, q
         if await waiting is None:
             assert await broker.wait([queue], 5) == queue
         assert len(await take(broker, queue)) == 1
+
+
+async def test_an_exchange_tells_once_that_something_is_due_sooner(broker: Broker, queue: str) -> None:
+    waiting = await start_waiting(broker, queue)
+    await put(broker, queue, "later", at=broker.now() + MINUTE)
+    assert await waiting == queue
+    assert (await broker.exchange(queue, [], 1)).is_due_sooner
+    assert not (await broker.exchange(queue, [], 1)).is_due_sooner
+
+
+async def test_what_is_due_at_once_or_last_makes_nothing_due_sooner(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "later", at=broker.now() + MINUTE)
+    assert await broker.wait([queue], 5) == queue
+    await broker.exchange(queue, [], 0)
+    await put(broker, queue, "now", "latest", at=0)
+    await put(broker, queue, "last", at=broker.now() + 2 * MINUTE)
+    assert await broker.wait([queue], 5) == queue
+    exchanged = await broker.exchange(queue, [], 5)
+    assert ids(exchanged.leases) == ["now", "latest"]
+    assert not exchanged.is_due_sooner
+
+
+async def test_a_wake_up_that_nobody_took_yet_tells_it_as_well(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "now")
+    await put(broker, queue, "later", at=broker.now() + MINUTE)
+    assert await broker.wait([queue], 5) == queue
+    assert (await broker.exchange(queue, [], 1)).is_due_sooner

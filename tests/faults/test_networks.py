@@ -6,12 +6,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from aiospinach import Engine, RedisBroker
-from aiospinach.brokers.links import Channel
 
 from ..servers import Server
 from ..waiting import until
@@ -181,8 +179,7 @@ async def test_the_peer_vanishes_without_a_word(
     fleet: Fleet,
 ) -> None:
     if not CHAOS:  # with the patience that users get it takes half a minute
-        defaults: Any = Channel.call.__kwdefaults__
-        monkeypatch.setitem(defaults, "timeout", 1.0)
+        monkeypatch.setattr("aiospinach.brokers.links.ANSWER_WITHIN", 1.0)
         monkeypatch.setattr("aiospinach.brokers.links.WATCHDOG", 0.2)
         monkeypatch.setattr("aiospinach.workers.listener.LISTEN_FOR", 0.5)
     rounds, number = 2, 10

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any
 
 import pytest
 
 from aiospinach import BrokerUnavailable, Engine, RedisBroker
-from aiospinach.brokers.links import Channel
 
 from ..conftest import Heard
 from ..waiting import until
@@ -20,8 +18,7 @@ from .proxy import Proxy
 async def test_workers_outlive_what_happens_to_their_connections(
     namespace: str, heard: Heard, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    defaults: Any = Channel.call.__kwdefaults__
-    monkeypatch.setitem(defaults, "timeout", 0.3)  # of 10 s
+    monkeypatch.setattr("aiospinach.brokers.links.ANSWER_WITHIN", 0.3)
     monkeypatch.setattr("aiospinach.brokers.links.WATCHDOG", 0.2)
     monkeypatch.setattr("aiospinach.workers.listener.LISTEN_FOR", 0.2)
     ran: Counter[int] = Counter()

@@ -6,17 +6,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from aiospinach import Batch, Engine, RedisBroker
 from aiospinach.brokers.base import Exchanged, Settlement, Ticked
+from aiospinach.outcome import Action
 from aiospinach.workers import listener
 
 from ..conftest import Heard
 from ..servers import Server
 from ..waiting import until
-from .conftest import Counts
+from .conftest import Counts, key
 
 
 class CountingBroker(RedisBroker):
@@ -88,6 +90,23 @@ async def test_what_a_fetch_costs_does_not_depend_on_what_is_queued(
             counts = Counts(client)
             assert len((await broker.exchange("default", [], 10)).leases) == 10
             assert sum(counts.by_name().values()) <= 13, counts.by_name()
+
+
+async def test_an_exchange_of_32_jobs_is_fifteen_commands(namespace: str, own_server: Server) -> None:
+    broker = RedisBroker(own_server.unix_url)
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task(name="job")
+        async def job() -> None:
+            pass
+
+        await stored(engine, 100)
+        first = await broker.exchange("default", [], 32)
+        with own_server.client() as client:
+            counts = Counts(client)
+            done = [Settlement(lease, Action.DONE) for lease in first.leases]
+            assert len((await broker.exchange("default", done, 32)).leases) == 32
+            assert sum(counts.by_name().values()) <= 15, counts.by_name()
 
 
 async def test_one_worker_drains_with_one_exchange_a_job(
@@ -172,6 +191,27 @@ async def test_a_trip_carries_a_thousand_jobs_and_a_megabyte_at_most(
             assert 4 <= counts.by_name()["evalsha"] <= 6
 
 
+async def test_jobs_for_later_are_stored_with_as_few_commands_as_others(
+    namespace: str, own_server: Server
+) -> None:
+    async with Engine(RedisBroker(own_server.unix_url), namespace) as engine:
+
+        @engine.task
+        async def job() -> None:
+            pass
+
+        batch = Batch()
+        for number in range(1000):
+            batch.schedule_at(job, datetime.now(UTC) + timedelta(hours=1, seconds=number))
+        with own_server.client() as client:
+            await job.schedule()
+            counts = Counts(client)
+            await engine.schedule_batch(batch)
+            commands = counts.by_name()
+            assert client.zcard(key(namespace, "future")) == 1000
+    assert sum(commands.values()) <= 16, commands
+
+
 async def test_an_idle_worker_waits_looks_and_ticks_once_a_period(
     namespace: str, own_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +232,37 @@ async def test_an_idle_worker_waits_looks_and_ticks_once_a_period(
     assert calls["exchange"] <= 8 + 1
     # A renewal, every third period, wakes the keeper once more.
     assert calls["tick"] <= 8 + 1 + 3, calls
+
+
+async def test_a_job_for_an_idle_worker_costs_one_wake_up_and_two_exchanges(
+    namespace: str, own_server: Server, heard: Heard
+) -> None:
+    broker = CountingBroker(own_server.unix_url)
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task
+        async def job() -> None:
+            pass
+
+        with own_server.client() as client:
+            await engine.start_workers(5, block=False)
+            await job.schedule()
+            await until(lambda: heard.count("job_finished") == 1)
+            await until(lambda: client.info("clients")["blocked_clients"] == 1)
+            broker.calls.clear()
+            counts = Counts(client)
+            for number in range(2, 52):
+                await job.schedule()
+                await until(lambda: heard.count("job_finished") == number)  # noqa: B023
+                await until(lambda: client.info("clients")["blocked_clients"] == 1)
+            commands = counts.by_name()
+        calls = Counter(broker.calls)
+        await engine.stop_workers()
+    assert calls["woken"] == 50
+    assert calls["exchange"] <= 2 * 50 + 1
+    assert calls["tick"] <= 2, "a job that may run at once makes nobody look what is due later"
+    assert commands["evalsha"] <= 3 * 50 + 4
+    assert commands["blpop"] <= 50 + 2
 
 
 async def test_a_hundred_idle_workers_cost_little_and_one_job_wakes_one_of_them(

@@ -19,8 +19,11 @@ from aiospinach import (
     JobStatus,
     RedisBroker,
 )
+from aiospinach.brokers.base import Envelope, Settlement
+from aiospinach.outcome import Action
 
 from ..conftest import Heard
+from ..servers import Server
 from ..waiting import until
 from .conftest import every, key, keys_of, live, names_in
 from .proxy import Proxy
@@ -256,3 +259,39 @@ async def test_a_refusal_after_a_lost_answer_leaves_it_uncertain(
         await caught.value.retry()
         assert live(plain, namespace) == 1
         plain.acl_deluser(namespace)
+
+
+async def test_a_broker_that_is_closed_meanwhile_repeats_what_was_not_answered(
+    namespace: str, own_server: Server
+) -> None:
+    broker = RedisBroker(own_server.url)
+    await broker.open(namespace)
+    await broker.enqueue("default", [Envelope(f"job-{number}", "job", b"[[],{}]") for number in range(2)])
+    [lease] = (await broker.exchange("default", [], 1)).leases
+    done = [Settlement(lease, Action.DONE)]
+    own_server.pause()
+    call = asyncio.create_task(broker.exchange("default", done, 1))
+    await until(lambda: broker._queue("default").unanswered is not None)
+    await asyncio.sleep(0.05)  # until it has been sent
+    await broker.aclose()
+    own_server.go_on()
+    with pytest.raises(BrokerUnavailable):
+        await call
+    exchanged = await broker.exchange("default", done, 1)
+    assert [lease.job.id for lease in exchanged.leases] == ["job-1"]
+    assert list(exchanged.fenced) == []
+    await broker.aclose()
+
+
+async def test_a_server_that_lacks_the_script_has_no_more_time_than_another(
+    namespace: str, own_server: Server
+) -> None:
+    async with Proxy(own_server.port) as slow:
+        broker = RedisBroker(slow.url, enqueue_timeout=0.6)
+        await broker.open(namespace)
+        await broker.cancel("default", "none")  # connected
+        slow.delay = 0.4
+        with pytest.raises(EnqueueUncertain):
+            await broker.enqueue("default", [Envelope("job", "job", b"[[],{}]")])
+        slow.delay = 0
+        await broker.aclose()

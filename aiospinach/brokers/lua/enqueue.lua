@@ -13,52 +13,50 @@ end
 
 local is_repeat = known(token) -- guard: token
 local flags, fields, queued, later, remembered = {}, {}, {}, {}, {token}
-local asked, ids, seen = {}, {}, {}
+local ids, seen = {}, {}
 for number = 1, count do
-  asked[number] = {named = arg() == '1', id = arg(), due = tonumber(arg()), envelope = arg()}
-  ids[number] = asked[number].id
+  ids[number] = ARGV[position + 4 * number - 2]
 end
 for number, found in ipairs(looked_up('HMGET', jobs, ids)) do
-  local job, is_new = asked[number], true
+  local named, id, due, envelope = arg() == '1', arg(), arg(), arg()
+  local is_new = true
   if is_repeat then
     is_new = not known(token .. '/' .. number)
   else
     if found == TOMBSTONE then -- guard: tombstone
-      return {now, 'in use', job.id}
+      return {now, 'in use', id}
     end
-    is_new = not found and not seen[job.id] and not (job.named and known(job.id)) -- guard: duplicate
+    is_new = not found and not seen[id] and not (named and known(id)) -- guard: duplicate
     if not is_new then
       remembered[#remembered + 1] = token .. '/' .. number
-    elseif job.named then
-      remembered[#remembered + 1] = job.id
+    elseif named then
+      remembered[#remembered + 1] = id
     end
   end
   flags[number] = is_new and '1' or '0'
   if is_new and not is_repeat then
-    seen[job.id] = true
-    fields[#fields + 1] = job.id
-    fields[#fields + 1] = job.envelope
-    if job.due <= now then -- guard: later
-      queued[#queued + 1] = job.id
+    seen[id] = true
+    fields[#fields + 1] = id
+    fields[#fields + 1] = envelope
+    if tonumber(due) <= now then -- guard: later
+      queued[#queued + 1] = id
     else
-      later[#later + 1] = job
+      later[#later + 1] = due
+      later[#later + 1] = id
     end
   end
 end
 local sooner = false
 if not is_repeat then
-  if #later > 0 then
-    call('ZCARD', future)
-  end
+  local first = #later > 0 and call('ZRANGE', future, 0, 0)[1]
   chunked('RPUSH', ready, queued)
   chunked('HSET', jobs, fields)
-  for _, job in ipairs(later) do
-    sooner = put_off(job.id, job.due) or sooner
-  end
+  chunked('ZADD', future, later)
+  sooner = #later > 0 and call('ZRANGE', future, 0, 0)[1] ~= first
   chunked('SADD', newest, remembered)
   call('PEXPIREAT', newest, (window + 2) * 600000)
 end
 if #queued > 0 or sooner then
-  arm()
+  arm(sooner)
 end
 return {now, 'stored', table.concat(flags)}

@@ -1,23 +1,24 @@
 #!lua flags=allow-oom
 -- Settles leased jobs, and leases others.
 -- ARGV   session, seq, want, lease (ms), version of the limits, count of limits, then for each: task,
---        limit; count of settled, then for each: lease, task, action, and but for 'done' delay (ms), detail
--- answer {now, fenced leases, leases whose job was cancelled instead of put back, lease and envelope of each
+--        limit; then what is settled, in order: task, count of its leases that are done in a row, these
+--        leases; or, where the count is 0: task, 0, lease, action, delay (ms), detail
+-- answer {now, fenced leases, leases whose job was cancelled instead of put back, id and envelope of each
 --        leased job in turn, 1 if the limits given are stale, and those that hold, as from register}; then
---        nothing was leased
+--        nothing was leased. The lease of a job is called <id>:<session>.<seq>
 -- repeat the session remembers its last seq: nothing is settled or leased again, and the answer is the same
 --        but for leases that were lost meanwhile; a call before the last one, which comes late, does nothing
 local session, seq, want, length, version = arg(), arg(), tonumber(arg()), tonumber(arg()), arg()
 read_limits()
 
-local function envelopes_of(taken)
-  local ids, answer = {}, {}
-  for number, lease in ipairs(taken) do
-    ids[number] = id_of(lease)
-  end
+local mark = ':' .. session .. '.'
+local suffix = mark .. seq
+
+local function envelopes_of(ids)
+  local answer = {}
   for number, envelope in ipairs(looked_up('HMGET', jobs, ids)) do
     if envelope then
-      answer[#answer + 1] = taken[number]
+      answer[#answer + 1] = ids[number]
       answer[#answer + 1] = envelope
     end
   end
@@ -37,11 +38,14 @@ local stale = current ~= version -- guard: limits version
 
 local last = call('GET', sess)
 if last then
-  local last_seq, last_fenced, last_cancelled, last_taken =
-    string.match(last, '^(%d+)\n([^\n]*)\n([^\n]*)\n(.*)$')
+  local last_seq = string.match(last, '^%d+')
   if last_seq == seq then -- guard: sequence
-    local live, taken = {}, words(last_taken)
-    for number, score in ipairs(looked_up('ZMSCORE', leases, taken)) do
+    local last_fenced, last_cancelled, last_taken = string.match(last, '\n([^\n]*)\n([^\n]*)\n(.*)$')
+    local live, taken, names = {}, words(last_taken), {}
+    for number, id in ipairs(taken) do
+      names[number] = id .. suffix
+    end
+    for number, score in ipairs(looked_up('ZMSCORE', leases, names)) do
       if score then -- guard: repeated lease
         live[#live + 1] = taken[number]
       end
@@ -55,17 +59,21 @@ if last then
   end
 end
 
-local settled, sent, fenced, sooner, is_dead = {}, {}, {}, false, false
-local tasks = {}
-for number = 1, tonumber(arg()) do
-  sent[number], tasks[number] = arg(), arg()
-  local action = arg()
-  if action ~= 'done' then
-    settled[number] = {action = action, delay = tonumber(arg()), detail = arg()}
+local sent, tasks, settled = {}, {}, {}
+while position < #ARGV do
+  local task, done = arg(), tonumber(arg())
+  for _ = 1, math.max(done, 1) do
+    sent[#sent + 1], tasks[#tasks + 1] = arg(), task
+  end
+  if done == 0 then
+    settled[#sent] = {action = arg(), delay = tonumber(arg()), detail = arg()}
   end
 end
-local gone, ended, freed, released, is_settled, cancelled = {}, {}, {}, {}, {}, {}
-call('LLEN', ready)
+local gone, ended, freed, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}
+local released, again, sooner, is_dead = {}, {}, false, false
+local LARGE_BITE, BITES = 512, 5
+local bite = math.min(want, CHUNK - 1) + 1 -- one more than is taken tells whether something is left
+local head = call('LRANGE', ready, 0, bite - 1)
 if next(settled) then
   call('ZCARD', future)
   call('ZCARD', dead)
@@ -81,7 +89,8 @@ if has_cancels then
 end
 for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
   local lease, task, what = sent[number], tasks[number], settled[number]
-  local id = id_of(lease)
+  local length_of_id = string.find(lease, mark, 1, true) -- it nearly always is of this session
+  local id = length_of_id and string.sub(lease, 1, length_of_id - 1) or id_of(lease)
   if not score or is_settled[lease] then -- guard: fence
     fenced[#fenced + 1] = lease
   else
@@ -121,7 +130,7 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
         if what.delay > 0 then
           sooner = put_off(id, new.at) or sooner
         else
-          call('RPUSH', ready, id)
+          again[#again + 1] = id
         end
       end
     end
@@ -136,6 +145,10 @@ for line, ids in pairs(released) do
   end
   chunked('LPUSH', line, last_first)
 end
+chunked('RPUSH', ready, again)
+if next(released) or #again > 0 then
+  head = call('LRANGE', ready, 0, bite - 1)
+end
 chunked('ZREM', slots, freed)
 if has_cancels then
   chunked('SREM', cancels, gone)
@@ -145,19 +158,17 @@ if is_dead then
   bury_old()
 end
 
-local BITES, LARGE_BITE = 5, 512
-
-local taken, leased, table_of_limits = {}, {}, {}
+local taken, leased, table_of_limits, is_something_left = {}, {}, {}, #head > 0
 if stale then
   table_of_limits = call('HGETALL', limits)
 elseif want > 0 then
-  local scores, holders, expiry = {}, {}, now + length
-  local free, suffix = {}, ':' .. session .. '.' .. seq
+  local scores, holders, free = {}, {}, {}
+  local expiry = string.format('%.0f', now + length) -- once: a number is written anew for each command
 
   local function lease(id, task, envelope)
     local name = id .. suffix
-    taken[#taken + 1] = name
-    leased[#leased + 1] = name
+    taken[#taken + 1] = id
+    leased[#leased + 1] = id
     leased[#leased + 1] = envelope
     scores[#scores + 1] = expiry
     scores[#scores + 1] = name
@@ -177,7 +188,7 @@ elseif want > 0 then
       end
       done = number
       local id = ids[number]
-      local task = envelope and string.match(id, '^[%w_.:@-]+$') and task_of(envelope)
+      local task = envelope and string.find(id, '^[!-~]+$') and task_of(envelope)
       if envelope == TOMBSTONE then -- guard: tombstone in line
         call('HDEL', jobs, id)
         call('SREM', cancels, ' ' .. id)
@@ -217,21 +228,25 @@ elseif want > 0 then
     end
   end
   -- What is leased comes off in one command; looking past blocked jobs takes larger bites, so many at most.
-  local bite = math.min(want - #taken, CHUNK)
   for _ = 1, BITES do
-    local ids = #taken < want and call('LRANGE', ready, 0, bite - 1)
-    if not ids or #ids == 0 then
+    if #head == 0 or #taken >= want then
       break
     end
-    call('LTRIM', ready, take(ids), -1)
+    local done = take(head)
+    call('LTRIM', ready, done, -1)
+    is_something_left = #head > done or #head == bite
+    if #head < bite then
+      break
+    end
     bite = LARGE_BITE
+    head = #taken < want and call('LRANGE', ready, 0, bite - 1) or {}
   end
   chunked('ZADD', leases, scores)
   chunked('ZADD', slots, holders)
 end
 call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..
   table.concat(taken, ' '), 'PX', length * 2)
-if sooner or something_to_run() then
-  arm()
+if sooner or is_something_left or something_to_run() then
+  arm(sooner)
 end
 return {now, fenced, cancelled, leased, stale and 1 or 0, table_of_limits}

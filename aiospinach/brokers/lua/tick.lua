@@ -67,7 +67,8 @@ for number, at in ipairs(looked_up('ZMSCORE', periodic, known)) do
     next_due = math.min(next_due or at, at)
   end
 end
-if something_to_run() then
+-- What else there is to run has woken somebody already, who is on the way.
+if (#due > 0 or #expired > 0) and something_to_run() then
   arm()
 end
 return {now, next_due and math.max(0, next_due - now) or -1, lost, ticks}

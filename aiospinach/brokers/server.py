@@ -1,0 +1,47 @@
+"""What is looked at before a server is used: its clock, its version, and whether it may drop jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import Any
+
+from ..exceptions import BrokerError
+from . import wire
+from .links import Link
+
+logger: logging.Logger = logging.getLogger("aiospinach.broker")
+
+OLDEST_REDIS = (7, 0)
+
+
+async def check_server(link: Link, place: str) -> float:
+    """Seconds by which the server's clock differs from ``time.monotonic()``.
+
+    Raises BrokerError if the server is too old, and warns if it may drop jobs where memory is short.
+    """
+    seconds, microseconds = await link.produce("TIME")
+    clock = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+    answer = await link.produce("HELLO")
+    facts = answer if isinstance(answer, dict) else dict(wire.pairs(answer))
+    server = _text(facts.get(b"server", facts.get("server", b"redis")))
+    version = _text(facts.get(b"version", facts.get("version", b"0")))
+    if server == "redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        raise BrokerError(f"{place} is Redis {version}, and aiospinach needs Redis 7.0 or newer, or Valkey")
+    with contextlib.suppress(BrokerError):  # a user may be denied INFO
+        policy = _policy_in(_text(await link.produce("INFO", "memory")))
+        if policy != "noeviction":
+            logger.warning(
+                "%s has maxmemory-policy %s and may drop jobs: set it to noeviction", place, policy
+            )
+    return clock
+
+
+def _policy_in(memory: str) -> str:
+    lines = (line.partition(":") for line in memory.splitlines())
+    return next((value.strip() for name, _, value in lines if name == "maxmemory_policy"), "noeviction")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

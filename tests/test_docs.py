@@ -53,6 +53,21 @@ def test_the_receivers_of_the_readme_are_called() -> None:
     ]
 
 
+def test_the_readme_tells_of_the_benchmarks_what_their_results_tell() -> None:
+    results = (ROOT / "benchmarks/RESULTS.md").read_text()
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for target, words in (
+        (r"the fastest asyncio peer \(\w+\)", r"the fastest asyncio library"),
+        ("spinach", "Spinach"),
+        ("BullMQ on Node", "BullMQ on Node"),
+    ):
+        measured = re.search(rf"^\| drain, over {target} \| ≥ \S+ \| ([\d.]+) ", results, re.MULTILINE)
+        told = re.search(rf"([\d.]+) times as many(?: no-op jobs a second)? as {words}", readme)
+        assert measured, target
+        assert told, words
+        assert f"{float(measured[1]):.1f}" == told[1], target
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):

@@ -73,8 +73,8 @@ class QueueState:
         self.jobs[job.id] = job
         if job.at <= now:
             self.ready.append(job.id)
-        else:
-            self._put_off(job, job.at)
+        elif self._put_off(job, job.at):
+            self.sooner = True
         return True
 
     def take(self, want: int, expiry: float, margin: float) -> list[Lease]:
@@ -135,8 +135,8 @@ class QueueState:
             self.jobs[job.id] = job
             if due <= now:
                 self.ready.append(job.id)
-            else:
-                self._put_off(job, due)
+            elif self._put_off(job, due) and action is Action.RETRY:
+                self.sooner = True  # who parks a job keeps time for it
 
     def promote(self, now: int) -> None:
         schedule = self._schedule
@@ -227,14 +227,14 @@ class QueueState:
                     del self.slots[job.task]
         return job
 
-    def _put_off(self, job: Envelope, due: int) -> None:
+    def _put_off(self, job: Envelope, due: int) -> bool:
+        """Have it wait; tells whether it is the next that is due."""
         self.waiting[job.id] = due
         if len(self._schedule) > 2 * len(self.waiting) + 100:  # most of it was cancelled
             self._schedule = [entry for entry in self._schedule if self.waiting.get(entry[2]) == entry[0]]
             heapq.heapify(self._schedule)
         heapq.heappush(self._schedule, (due, next(_numbers), job.id))
-        if self._schedule[0][2] == job.id:
-            self.sooner = True
+        return self._schedule[0][2] == job.id
 
 
 _V = TypeVar("_V")

@@ -255,6 +255,8 @@ class Run:
             at = from_milliseconds(now + outcome.delay * 1000)
             self.pool.note_retry(self, outcome.delay)
             return msgspec.structs.replace(job, status=outcome.status, at=at, retries=job.retries + 1)
+        if outcome.action is Action.PARK:
+            self.pool.keeper.ring()
         return msgspec.structs.replace(job, status=outcome.status)
 
     def _log(self, job: Job, outcome: Outcome, error: BaseException) -> None:

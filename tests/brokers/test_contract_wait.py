@@ -163,6 +163,16 @@ async def test_an_idle_waiter_is_woken_by_a_retry_that_is_due_sooner(broker: Bro
     assert await waiting == queue
 
 
+async def test_nobody_is_woken_by_a_parked_job_since_its_worker_keeps_time_for_it(
+    broker: Broker, queue: str
+) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await swallow_wakes(broker, queue)
+    waiting = await start_waiting(broker, queue, timeout=0.1)
+    assert await settle(broker, queue, lease, Action.PARK, 30.0)
+    assert await waiting is None
+
+
 async def test_an_idle_waiter_is_not_woken_by_a_job_that_is_due_later(broker: Broker, queue: str) -> None:
     now = broker.now()
     await put(broker, queue, "first", at=now + MINUTE)

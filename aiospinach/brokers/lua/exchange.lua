@@ -128,7 +128,10 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
         end
         call('HSET', jobs, id, rewritten(envelope, new))
         if what.delay > 0 then
-          sooner = put_off(id, new.at) or sooner
+          local is_first = put_off(id, new.at)
+          -- Who parks a job keeps time for it: one who was woken for that would end up behind it in the line of
+          -- those who wait, and the job would come back to it for ever.
+          sooner = sooner or is_first and what.action ~= 'park'
         else
           again[#again + 1] = id
         end

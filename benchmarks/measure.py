@@ -182,7 +182,7 @@ def saturated(subject: Subject, *, blocked: int, jobs: int) -> Values:
         subject.fill(server, blocked, "--blocked")
         subject.fill(server, jobs)
         before = server.reading()
-        with subject.program(server, "work", jobs) as worker:
+        with subject.program(server, "work", jobs, "--blocked") as worker:
             worker.hear()
             report = worker.hear(120)
             done, slow = server.reading().since(before), server.slowest()

@@ -70,6 +70,11 @@ def lines_of(results: Results) -> Iterator[str]:
         yield ""
         rows = [[t.title, t.wanted, t.told, t.verdict, t.beside] for t in targets]
         yield from table(["", "target", "measured (least to most)", "", ""], rows)
+        if missed := [t for t in targets if t.is_missed]:
+            yield "What is missed, and why; [docs/performance.md](../docs/performance.md) has the profile:"
+            yield ""
+            yield from (f"- **{t.title}**: {t.why}" for t in missed)
+            yield ""
     names = [name for name in LIBRARIES if any(record.library == name for record in results.records)]
     for title, columns in (("Libraries", OVERVIEW), ("Concurrency", CONCURRENCY)):
         found = [column for column in columns if any(value(results, column, name) for name in names)]

@@ -47,11 +47,14 @@ class Aiospinach(Program):
         async def job(n: int) -> None:
             self.ledger.note(n)
 
-        @self.engine.task(name="blocked", max_concurrency=1)
-        async def blocked(n: int) -> None:
-            await asyncio.sleep(3600)
+        self.job = job
+        if arguments.blocked:
 
-        self.job = blocked if arguments.blocked else job
+            @self.engine.task(name="blocked", max_concurrency=1)
+            async def blocked(n: int) -> None:
+                await asyncio.sleep(3600)
+
+            self.job = blocked
         self.at = datetime.fromtimestamp(arguments.at, UTC) if arguments.at else None
         connect(arguments.receivers)
 
@@ -74,6 +77,6 @@ class Aiospinach(Program):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--receivers", default="none", choices=["none", "sync", "async"])
-    parser.add_argument("--blocked", action="store_true", help="schedule jobs of a task of which one may run")
+    parser.add_argument("--blocked", action="store_true", help="have a task of which one job may run, too")
     parser.add_argument("--at", type=float, help="when the jobs are due, in seconds since 1970")
     main(Aiospinach, parser)

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
@@ -393,3 +394,47 @@ async def test_a_receiver_may_send_the_signal_that_called_it(signal: SafeNamedSi
         return int(result)
 
     assert await signal.send_async("shop", depth=0) == [(receiver, 3)]
+
+
+@pytest.mark.parametrize("weak", [False, True])
+async def test_whoever_connects_or_disconnects_counts_from_the_next_sending_on(
+    signal: SafeNamedSignal, weak: bool
+) -> None:
+    """Also where the receivers of a sender are remembered, because it sends often."""
+    called: list[str] = []
+
+    def first(sender: str, **kwargs: Any) -> None:
+        called.append("first")
+
+    def second(sender: str, **kwargs: Any) -> None:
+        called.append("second")
+
+    async def told() -> list[str]:
+        called.clear()
+        await signal.send_async("mine")
+        await signal.send_async("mine")
+        return sorted(called)
+
+    signal.connect(first)
+    assert await told() == ["first"] * 2
+    signal.connect(second, "mine", weak=weak)
+    assert await told() == ["first"] * 2 + ["second"] * 2
+    signal.disconnect(first)
+    assert await told() == ["second"] * 2
+    with signal.connected_to(first, "mine"):
+        assert await told() == ["first"] * 2 + ["second"] * 2
+    assert await told() == ["second"] * 2
+    del second
+    gc.collect()
+    assert await told() == ([] if weak else ["second"] * 2)
+
+
+async def test_it_does_not_remember_every_sender_there_ever_was(signal: SafeNamedSignal) -> None:
+    class Receiver:
+        def __call__(self, sender: str, **kwargs: Any) -> None: ...
+
+    receiver = Receiver()
+    signal.connect(receiver)
+    for number in range(1000):
+        await signal.send_async(f"sender {number}")
+        assert sys.getrefcount(receiver) < 200

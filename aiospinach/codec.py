@@ -20,6 +20,7 @@ BODY_LIMIT = 256 * 1024
 DEPTH_LIMIT = 64
 
 _WRAPPING = 2  # the two levels of brackets that the layout of the body adds
+_SHALLOW = 2 * (DEPTH_LIMIT + _WRAPPING)  # bytes; what nests too deep opens and closes more brackets
 _KNOWN_SHAPES = 256
 _SHORT = 32  # arguments; a reader of more takes longer to make than it spares
 
@@ -30,6 +31,19 @@ _read_plain = msgspec.json.Decoder().decode
 
 
 Reader = Callable[[bytes], Any]
+
+
+class _Shape:
+    """One way to call a function: which parameter takes each argument, and how their values are proved."""
+
+    __slots__ = ("names", "read", "sames")
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.sames: list[Callable[[Any, Any], bool]] | None = None
+        """For each argument, whether a copy is what a value was; None until the hints are resolved."""
+        self.read: Reader | None = None
+        """Reads a whole body at once, where that works: there are few arguments, and no keywords."""
 
 
 class Arguments:
@@ -48,9 +62,8 @@ class Arguments:
             raise UnsupportedType(
                 f"{name}(): Python cannot tell the parameters of this callable; wrap it in a function"
             ) from None
-        self._fitting: dict[tuple[int, tuple[str, ...]], tuple[str, ...]] = {}
+        self._shapes: dict[tuple[object, ...], _Shape] = {}
         self._hints: dict[str, Hint] | None = None
-        self._readers: dict[tuple[str, ...], Reader] = {}
         self._usual: Reader | None = None
         """Reads whole bodies of the shape that was read last."""
 
@@ -63,7 +76,7 @@ class Arguments:
             raise
         except Exception as error:
             raise UnsupportedType(f"{self._name}(): a type hint cannot be read: {error}") from None
-        self._readers, self._usual = {}, None
+        self._shapes, self._usual = {}, None
         self._hints = {
             name: Hint(hints.get(name, Any), f"{self._name}(): parameter '{name}'")
             for name in self._signature.parameters
@@ -80,27 +93,28 @@ class Arguments:
         Raises InvalidArguments if they do not fit the function, are larger than 256 KB, nested deeper
         than 64, or would not arrive equal.
         """
-        names = self.fit(args, kwargs)
+        shape = self._shape_of(args, kwargs)
         try:
             body = write((args, kwargs))
         except Exception:
             body = b""
         if not body:  # outside of the handler: as its __context__, the error would carry the value along
-            raise self._unwritable(names, args, kwargs)
+            raise self._unwritable(shape.names, args, kwargs)
         if len(body) > BODY_LIMIT:
             raise InvalidArguments(
                 f"{self._name}(): the arguments take {len(body):,} bytes as JSON, and {BODY_LIMIT:,} is"
                 " the limit; store the data elsewhere and pass a reference to it"
             )
         self._check_depth(body)
-        is_usual = not kwargs and len(names) <= _SHORT
-        copies = _at_once(self._reader_of(names), body) if is_usual else None
+        sames = shape.sames if shape.sames is not None else self._prepare(shape, is_plain=not kwargs)
+        copies = _at_once(shape.read, body) if shape.read is not None else None
         if copies is None:
-            copies = tuple(self._read(names, _raws_of(body)))
-        hints = self._resolved()
-        for name, value, copy in zip(names, (*args, *kwargs.values()), copies, strict=True):
-            if copy is not value and not hints[name].same(value, copy):
-                raise self._unequal(name, value, copy)
+            copies = tuple(self._read(shape.names, _raws_of(body)))
+        values = (*args, *kwargs.values()) if kwargs else args
+        for number, copy in enumerate(copies):
+            value = values[number]
+            if copy is not value and not sames[number](value, copy):
+                raise self._unequal(shape.names[number], value, copy)
         return body
 
     def decode(self, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -118,28 +132,38 @@ class Arguments:
             positional, keyword = _split(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise InvalidArguments(f"{self._name}(): the stored arguments are damaged") from None
-        names = self._fit_shape(len(positional), tuple(keyword))
-        values = self._read(names, [*positional, *keyword.values()])
-        if not keyword and len(names) <= _SHORT:
-            self._usual = self._reader_of(names)
+        shape = self._shape_of(positional, keyword)
+        values = self._read(shape.names, [*positional, *keyword.values()])
+        if not keyword:
+            self._prepare(shape, is_plain=True)
+            self._usual = shape.read
         return tuple(values[: len(positional)]), dict(zip(keyword, values[len(positional) :], strict=True))
 
     def fit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
         """The parameter that takes each argument; InvalidArguments if the call does not fit."""
-        return self._fit_shape(len(args), tuple(kwargs))
+        return self._shape_of(args, kwargs).names
 
-    def _fit_shape(self, count: int, keywords: tuple[str, ...]) -> tuple[str, ...]:
-        shape = (count, keywords)
-        names = self._fitting.get(shape)
-        if names is None:
+    def _shape_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Shape:
+        key = (len(args), *kwargs)
+        shape = self._shapes.get(key)
+        if shape is None:
             try:
-                self._signature.bind(*range(count), **dict.fromkeys(keywords))
+                self._signature.bind(*range(len(args)), **dict.fromkeys(kwargs))
             except TypeError as error:
                 raise InvalidArguments(f"{self._name}{_parameters_of(self._signature)}: {error}") from None
-            names = (*self._positional(count), *(self._keyword(name) for name in keywords))
-            if len(self._fitting) < _KNOWN_SHAPES:
-                self._fitting[shape] = names
-        return names
+            shape = _Shape((*self._positional(len(args)), *(self._keyword(name) for name in kwargs)))
+            if len(self._shapes) < _KNOWN_SHAPES:
+                self._shapes[key] = shape
+        return shape
+
+    def _prepare(self, shape: _Shape, *, is_plain: bool) -> list[Callable[[Any, Any], bool]]:
+        """Have the hints of a shape at hand; ``is_plain``: it has no keywords."""
+        hints = [self._resolved()[name] for name in shape.names]
+        shape.sames = [hint.same for hint in hints]
+        if is_plain and len(hints) <= _SHORT:
+            types = tuple(hint.type for hint in hints)
+            shape.read = reader_of(tuple[tuple[types], dict[str, msgspec.Raw]])  # type: ignore[valid-type]
+        return shape.sames
 
     def _positional(self, count: int) -> Iterator[str]:
         parameters = [p for p in self._signature.parameters.values() if p.kind <= p.VAR_POSITIONAL]
@@ -164,15 +188,6 @@ class Arguments:
                 ) from None
         return typing.cast("dict[str, Hint]", self._hints)
 
-    def _reader_of(self, names: tuple[str, ...]) -> Reader:
-        reader = self._readers.get(names)
-        if reader is None:
-            types = tuple(self._resolved()[name].type for name in names)
-            reader = reader_of(tuple[tuple[types], dict[str, msgspec.Raw]])  # type: ignore[valid-type]
-            if len(self._readers) < _KNOWN_SHAPES:
-                self._readers[names] = reader
-        return reader
-
     def _read(self, names: tuple[str, ...], raws: Sequence[msgspec.Raw]) -> list[Any]:
         hints = self._resolved()
         values = []
@@ -188,7 +203,7 @@ class Arguments:
         return values
 
     def _check_depth(self, body: bytes) -> None:
-        if body.count(b"[") + body.count(b"{") <= DEPTH_LIMIT + _WRAPPING:
+        if len(body) <= _SHALLOW or body.count(b"[") + body.count(b"{") <= DEPTH_LIMIT + _WRAPPING:
             return
         try:
             level: list[Any] = [_read_plain(body)]

@@ -17,9 +17,23 @@ from .job import Job, JobStatus
 from .registry import KnownTasks
 from .signals import SafeNamedSignal
 from .task import Task
-from .timing import from_milliseconds
 
-Prepared = tuple[Job, Envelope]
+
+class Request(msgspec.Struct, frozen=True):
+    """A job that is to be stored, and what its envelope does not tell."""
+
+    envelope: Envelope
+    queue: str
+    is_due: bool
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def as_job(self, namespace: str, is_new: bool) -> Job:
+        """The job, as the broker has answered: it is stored now, or it is a duplicate."""
+        status = JobStatus.NOT_SET
+        if is_new:
+            status = JobStatus.QUEUED if self.is_due else JobStatus.WAITING
+        return self.envelope.as_job(namespace, self.queue, status, self.args, self.kwargs)
 
 
 class Producer:
@@ -38,29 +52,30 @@ class Producer:
         found = self._tasks.find(task)
         body = found.arguments.encode(args, kwargs)
         await self._broker.open(self._namespace)  # its clock says what is due
-        job, envelope = self._prepare(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
-        conclude = partial(self._conclude, job)
+        request = _request(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
+        conclude = partial(self._conclude, request)
         try:
-            answer = await self._broker.enqueue(job.queue, [envelope])
+            answer = await self._broker.enqueue(request.queue, [request.envelope])
         except EnqueueUncertain as error:
             raise _with_conclusion(error, conclude) from error
         return await conclude(answer)
 
     async def schedule_batch(self, batch: Batch) -> list[Job]:
         """Store the jobs of a batch, queue by queue; gives them back in its order."""
-        checked = []
-        for call in batch:
-            task, body = self._tasks.find(call.task), call.body
-            if body is None:
-                body = task.arguments.encode(call.args, call.kwargs)
-            checked.append((task, call.at, call.args, call.kwargs, body))
-        check_bytes(sum(len(call[-1]) for call in checked))
+        found = [self._tasks.find(call.task) for call in batch]
+        bodies = [
+            task.arguments.encode(call.args, call.kwargs) if call.body is None else call.body
+            for task, call in zip(found, batch, strict=True)
+        ]
+        check_bytes(sum(map(len, bodies)))
         await self._broker.open(self._namespace)  # its clock says what is due
         now = self._broker.now()
-        ids = new_ids(len(checked))
-        prepared = [self._prepare(new_id, now, *call) for new_id, call in zip(ids, checked, strict=True)]
-        queues = list(dict.fromkeys(job.queue for job, _ in prepared))
-        return await self._store(prepared, queues, {})
+        requests = [
+            _request(new_id, now, task, call.at, call.args, call.kwargs, body)
+            for new_id, task, call, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
+        ]
+        queues = list(dict.fromkeys(request.queue for request in requests))
+        return await self._store(requests, queues, {})
 
     async def cancel(self, queues: Sequence[str], job_id: str) -> tuple[JobStatus, str]:
         """Cancel a job in the first of the queues that has it; tells where it was, and in which queue."""
@@ -79,11 +94,11 @@ class Producer:
         if signal.receivers and not signal.is_muted:
             await signal.dispatch(self._namespace, kwargs, timeout=self._signal_timeout, context=None)
 
-    async def _conclude(self, job: Job, answer: Sequence[bool]) -> Job:
+    async def _conclude(self, request: Request, answer: Sequence[bool]) -> Job:
         """What follows the broker's answer to one job."""
-        if not answer[0]:
-            return _with_status(job, JobStatus.NOT_SET)
-        await self.tell(signals.job_scheduled, {"job": job})
+        job = request.as_job(self._namespace, answer[0])
+        if answer[0]:
+            await self.tell(signals.job_scheduled, {"job": job})
         return job
 
     async def _tell_scheduled(self, jobs: Sequence[Job]) -> None:
@@ -92,35 +107,9 @@ class Producer:
                 if job.status is not JobStatus.NOT_SET:
                     await self.tell(signals.job_scheduled, {"job": job})
 
-    def _prepare(
-        self,
-        new_id: str,
-        now: int,
-        task: Task[..., Any],
-        at: int | None,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        body: bytes,
-    ) -> Prepared:
-        due = now if at is None else at
-        job_id = task.job_id or new_id
-        job = Job(
-            id=job_id,
-            task_name=task.name,
-            queue=task.queue,
-            namespace=self._namespace,
-            at=from_milliseconds(due),
-            status=JobStatus.QUEUED if due <= now else JobStatus.WAITING,
-            max_retries=task.max_retries,
-            args=args,
-            kwargs=kwargs,
-        )
-        named = task.job_id is not None
-        return job, Envelope(job_id, task.name, body, due, task.max_retries, named=named)
-
     async def _store(
         self,
-        prepared: Sequence[Prepared],
+        requests: Sequence[Request],
         queues: Sequence[str],
         stored: dict[int, Job],
         answer: Sequence[bool] | None = None,
@@ -130,20 +119,19 @@ class Producer:
         new: list[int] = []
         failure: AiospinachError | None = None
         for number, queue in enumerate(queues):
-            places = [place for place, (job, _) in enumerate(prepared) if job.queue == queue]
+            places = [place for place, request in enumerate(requests) if request.queue == queue]
             try:
                 if answer is None:
-                    answer = await self._broker.enqueue(queue, [prepared[place][1] for place in places])
+                    answer = await self._broker.enqueue(queue, [requests[place].envelope for place in places])
             except EnqueueUncertain as error:
-                failure = _with_conclusion(error, partial(self._store, prepared, queues[number:], stored))
+                failure = _with_conclusion(error, partial(self._store, requests, queues[number:], stored))
                 failure.__cause__ = error
                 break
             except AiospinachError as error:
                 failure = error
                 break
             for place, is_new in zip(places, answer, strict=True):
-                job = prepared[place][0]
-                stored[place] = job if is_new else _with_status(job, JobStatus.NOT_SET)
+                stored[place] = requests[place].as_job(self._namespace, is_new)
                 new.append(place)
             answer = None
         await self._tell_scheduled([stored[place] for place in sorted(new)])
@@ -170,8 +158,19 @@ def new_ids(count: int) -> list[str]:
     return [digits[start : start + 32] for start in range(0, 32 * count, 32)]
 
 
-def _with_status(job: Job, status: JobStatus) -> Job:
-    return msgspec.structs.replace(job, status=status)
+def _request(
+    new_id: str,
+    now: int,
+    task: Task[..., Any],
+    at: int | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    body: bytes,
+) -> Request:
+    due = now if at is None else at
+    own_id = task.job_id
+    envelope = Envelope(own_id or new_id, task.name, body, due, task.max_retries, named=own_id is not None)
+    return Request(envelope, task.queue, due <= now, args, kwargs)
 
 
 def _with_conclusion(

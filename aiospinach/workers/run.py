@@ -178,10 +178,14 @@ class Run:
                 duration = time.perf_counter() - self.body.began
                 if self.abandoned:
                     return
-            if error is None and not signals.job_finished.receivers:
-                self._settle_unheard()
-                return
-        job, error = await self._settle(job, error)
+        if error is None:
+            self.is_settled = not signals.job_finished.receivers
+            self._give_back(SUCCESS)
+            if self.is_settled:
+                return  # nobody listens, so the task need not wait for the broker's answer
+            job, error = await self._conclude(job, None, SUCCESS)
+        else:
+            job, error = await self._settle(job, error)
         if error is not None:
             if job.status is JobStatus.WAITING and not isinstance(error, UnknownTask):
                 await self._tell(signals.job_schedule_retry, {"job": job, "err": error})
@@ -194,25 +198,26 @@ class Run:
             if (sending := self._send(signals.job_finished, told)) is not None:
                 await sending
 
-    def _settle_unheard(self) -> None:
-        """Have the broker store a success that nobody listens for: the task need not wait for the answer."""
-        self.is_settled = True
-        self.feed.settle(Settlement(self.lease, SUCCESS.action), self)
+    def _give_back(self, outcome: Outcome, detail: bytes = b"") -> None:
+        """Send the outcome to the broker, and leave the slot to another job."""
+        self.feed.settle(Settlement(self.lease, outcome.action, outcome.delay, detail), self)
         self.pool.body_ended(self)
 
-    async def _settle(self, job: Job, error: BaseException | None) -> tuple[Job, BaseException | None]:
-        """Have the broker store what becomes of the job; gives back where the job is now, and why."""
+    async def _settle(self, job: Job, error: BaseException) -> tuple[Job, BaseException | None]:
+        """Have the broker store what becomes of a job that did not succeed; gives back where it is now, and
+        why."""
         if self.body.is_lost:
             self.pool.body_ended(self)
             return msgspec.structs.replace(job, status=JobStatus.NOT_SET), self.body.reason
         now = self.pool.broker.now()
         outcome = self._judge(job, error, now)
-        detail = b""
-        if outcome.action is Action.FAIL and error is not None:
-            detail = describe(error, outcome.reason)
-        settlement = Settlement(self.lease, outcome.action, outcome.delay, detail)
-        self.feed.settle(settlement, self)
-        self.pool.body_ended(self)
+        self._give_back(outcome, describe(error, outcome.reason) if outcome.action is Action.FAIL else b"")
+        return await self._conclude(job, error, outcome, now)
+
+    async def _conclude(
+        self, job: Job, error: BaseException | None, outcome: Outcome, now: int = 0
+    ) -> tuple[Job, BaseException | None]:
+        """Wait for the broker's answer; gives back where the job is now, and why."""
         while self.answer is None:
             self._waiter = self.pool.loop.create_future()
             try:
@@ -225,11 +230,10 @@ class Run:
             cancelled = JobCancelled("the job was cancelled")
             cancelled.__cause__ = error
             error, outcome = cancelled, CANCELLED
-        if error is not None:
-            job = self._after(job, outcome, now)
-            self._log(job, outcome, error)
-        else:
-            job = msgspec.structs.replace(job, status=outcome.status)
+        if error is None:
+            return msgspec.structs.replace(job, status=outcome.status), None
+        job = self._after(job, outcome, now)
+        self._log(job, outcome, error)
         return job, error
 
     def _fenced(self, job: Job) -> tuple[Job, LeaseLost]:
@@ -238,7 +242,7 @@ class Run:
         logger.warning("%r had lost its lease, and how it ended does not count: %s", job, error)
         return job, error
 
-    def _judge(self, job: Job, error: BaseException | None, now: int) -> Outcome:
+    def _judge(self, job: Job, error: BaseException, now: int) -> Outcome:
         backoff = self._task.backoff if self._task is not None else None
         try:
             return judge(job, error, now, backoff)

@@ -25,15 +25,11 @@ class Call(msgspec.Struct, frozen=True):
     """The jobs of one caller, who waits for the answer."""
 
     arguments: list[Any]
-    names: list[str]
+    count: int
     size: int
     answer: asyncio.Future[list[bool]]
     token: str | None = None
     """The caller's own; it travels alone then."""
-
-    @property
-    def count(self) -> int:
-        return len(self.names)
 
 
 class Trip:
@@ -42,7 +38,7 @@ class Trip:
     def __init__(self, calls: Sequence[Call], token: str) -> None:
         self.calls = calls
         self.was_sent = False
-        self.arguments: list[Any] = [token, sum(call.count for call in calls)]
+        self.arguments: list[Any] = [token]
         for call in calls:
             self.arguments += call.arguments
 
@@ -67,13 +63,10 @@ class Trips:
 
     async def store(self, jobs: Sequence[Envelope], token: str | None) -> list[bool]:
         """Have the jobs stored; tells of each whether it is new."""
-        arguments: list[Any] = []
-        for job in jobs:
-            arguments += (int(job.named), job.id, job.at, wire.write(job))
         loop = asyncio.get_running_loop()
         size = sum(len(job.body) + 100 for job in jobs)
         self._waiting.append(
-            call := Call(arguments, [job.id for job in jobs], size, loop.create_future(), token)
+            call := Call(wire.in_rows(jobs), len(jobs), size, loop.create_future(), token)
         )
         if self._task is None:
             self._task = loop.create_task(self._work())
@@ -108,7 +101,8 @@ class Trips:
         deadline, pause = time.monotonic() + self._within, 0.05
         while True:
             try:
-                answer = await self._send(trip, deadline)
+                await self._tell(trip, await self._send(trip, deadline))
+                return
             except BrokerUnavailable as error:
                 trip.was_sent = trip.was_sent or isinstance(error, Unanswered)
                 if time.monotonic() + pause > deadline:
@@ -121,17 +115,15 @@ class Trips:
             except asyncio.CancelledError as error:
                 self._fail(trip, BrokerUnavailable("the event loop ended while a job was stored"))
                 raise error
-            else:
-                await self._tell(trip, answer)
-                return
 
     async def _tell(self, trip: Trip, answer: list[Any]) -> None:
         if answer[1] == b"stored":
-            flags = answer[2].decode()
+            duplicates, before = set(answer[2]), 0
             for call in trip.calls:
                 if not call.answer.done():
-                    call.answer.set_result([flag == "1" for flag in flags[: call.count]])
-                flags = flags[call.count :]
+                    numbers = range(before + 1, before + 1 + call.count)
+                    call.answer.set_result([number not in duplicates for number in numbers])
+                before += call.count
         elif len(trip.calls) > 1:  # one id in use must not refuse the jobs of others
             for call in trip.calls:
                 await self._travel(Trip([call], next(self._tokens)))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
 
 from .base import DeadJob, Envelope
 
@@ -55,6 +58,15 @@ def write(job: Envelope) -> bytes:
     Scripts rewrite the header and keep what follows the fields that they know; none looks into the body.
     """
     return _header_of(job.retries, job.max_retries, job.crashes, job.parked_at, job.task, job.at) + job.body
+
+
+def in_rows(jobs: Iterable[Envelope]) -> list[Any]:
+    """The jobs as the script that stores them takes them: what those in a row have in common stands once."""
+    arguments: list[Any] = []
+    for (named, at), alike in groupby(jobs, attrgetter("named", "at")):
+        row = [part for job in alike for part in (job.id, write(job))]
+        arguments += (int(named), at, len(row) // 2, *row)
+    return arguments
 
 
 def read(job_id: bytes, envelope: bytes) -> Envelope:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import hiredis
 import redis
 
-from aiospinach import Batch, Broker, Engine, MemoryBroker, RedisBroker, Task, signals
+from aiospinach import Batch, Broker, Engine, Job, MemoryBroker, RedisBroker, Task, producer, signals
 from aiospinach.brokers import scripts, wire
 from aiospinach.brokers.base import Envelope, Lease, Settlement
 from aiospinach.job import JobStatus, running_job
@@ -196,25 +196,26 @@ async def runs() -> list[Part]:
 
 async def batches() -> list[Part]:
     """What whoever schedules does for each job of a batch of 1,000."""
-    engine, task = engine_on(MemoryBroker())
-    jobs, prepare = envelopes(BATCH), engine._producer._prepare
+    _, task = engine_on(MemoryBroker())
+    jobs = envelopes(BATCH)
 
-    def write() -> list[Any]:
-        return [part for job in jobs for part in (int(job.named), job.id, job.at, wire.write(job))]
+    def make() -> Job:
+        request = producer._request("5" * 32, 1, task, None, (12345,), {}, BODY)
+        return request.as_job("bench", is_new=True)
 
-    written = tuple(write())
+    written = tuple(wire.in_rows(jobs))
     encode = best(lambda: task.arguments.encode((12345,), {}))
     add = best(lambda: batch_of(task), jobs=BATCH) - encode
     ids = best(lambda: new_ids(BATCH), jobs=BATCH)
-    make = best(lambda: prepare("5" * 32, 1, task, None, (12345,), {}, BODY))
+    made = best(make)
     store = await best_awaited(lambda: MemoryBroker().enqueue("default", jobs), jobs=BATCH)
     return [
         Part("encode the arguments, with proof", encode, encode),
         Part("add them to the batch", add, add),
         Part("ids", ids, ids),
-        Part("Job and Envelope", make, make),
+        Part("Envelope and Job", made, made),
         Part("the MemoryBroker's enqueue", store, 0),
-        Part("write envelopes, arguments of the script", 0, best(write, jobs=BATCH)),
+        Part("write envelopes, arguments of the script", 0, best(lambda: wire.in_rows(jobs), jobs=BATCH)),
         Part("pack them", 0, best(lambda: hiredis.pack_command(written), jobs=BATCH)),
     ]
 

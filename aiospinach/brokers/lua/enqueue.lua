@@ -1,9 +1,10 @@
 #!lua
 -- Stores jobs, all or none.
--- ARGV   token, count, then for each job: named (1 if the user gave the id), id, due (ms), envelope
--- answer {now, 'stored', one character a job: 1 stored, 0 duplicate}, or {now, 'in use', id}
+-- ARGV   token, then the jobs, in rows of those that have this in common: named (1 if the user gave the ids),
+--        due (ms), count; and then id and envelope of each
+-- answer {now, 'stored', the numbers of those that are duplicates}, or {now, 'in use', id}
 -- repeat the token is known, so nothing is added and the answer is the same
-local token, count = arg(), tonumber(arg())
+local token = arg()
 local window = math.floor(now / 600000)
 local newest = window % 2 == 0 and dedup0 or dedup1
 
@@ -12,51 +13,67 @@ local function known(member)
 end
 
 local is_repeat = known(token) -- guard: token
-local flags, fields, queued, later, remembered = {}, {}, {}, {}, {token}
-local ids, seen = {}, {}
-for number = 1, count do
-  ids[number] = ARGV[position + 4 * number - 2]
+local ids, count = {}, 0
+while position < #ARGV do
+  local first = position + 4
+  local last = first + 2 * ARGV[first - 1] - 2
+  for place = first, last, 2 do
+    count = count + 1
+    ids[count] = ARGV[place]
+  end
+  position = last + 1
 end
-for number, found in ipairs(looked_up('HMGET', jobs, ids)) do
-  local named, id, due, envelope = arg() == '1', arg(), arg(), arg()
-  local is_new = true
-  if is_repeat then
-    is_new = not known(token .. '/' .. number)
-  else
-    if found == TOMBSTONE then -- guard: tombstone
+
+local duplicates, remembered, seen = {}, {token}, {}
+local queued, fields, later, stored = {}, {}, {}, 0
+if is_repeat then
+  for number = 1, count do
+    if known(token .. '/' .. number) then
+      duplicates[#duplicates + 1] = number
+    end
+  end
+  return {now, 'stored', duplicates}
+end
+local found = looked_up('HMGET', jobs, ids)
+position, count = 1, 0
+while position < #ARGV do
+  local named, due, last = arg() == '1', arg(), 2 * arg()
+  last = last + position
+  local is_due = tonumber(due) <= now -- guard: later
+  for place = position + 1, last, 2 do
+    count = count + 1
+    local id = ids[count]
+    if found[count] == TOMBSTONE then -- guard: tombstone
       return {now, 'in use', id}
     end
-    is_new = not found and not seen[id] and not (named and known(id)) -- guard: duplicate
-    if not is_new then
-      remembered[#remembered + 1] = token .. '/' .. number
-    elseif named then
-      remembered[#remembered + 1] = id
-    end
-  end
-  flags[number] = is_new and '1' or '0'
-  if is_new and not is_repeat then
-    seen[id] = true
-    fields[#fields + 1] = id
-    fields[#fields + 1] = envelope
-    if tonumber(due) <= now then -- guard: later
-      queued[#queued + 1] = id
+    if found[count] or seen[id] or named and known(id) then -- guard: duplicate
+      duplicates[#duplicates + 1] = count
+      remembered[#remembered + 1] = token .. '/' .. count
     else
-      later[#later + 1] = due
-      later[#later + 1] = id
+      seen[id] = true
+      if named then
+        remembered[#remembered + 1] = id
+      end
+      fields[2 * stored + 1], fields[2 * stored + 2] = id, ARGV[place + 1]
+      stored = stored + 1
+      if is_due then
+        queued[#queued + 1] = id
+      else
+        later[#later + 1] = due
+        later[#later + 1] = id
+      end
     end
   end
+  position = last
 end
-local sooner = false
-if not is_repeat then
-  local first = #later > 0 and call('ZRANGE', future, 0, 0)[1]
-  chunked('RPUSH', ready, queued)
-  chunked('HSET', jobs, fields)
-  chunked('ZADD', future, later)
-  sooner = #later > 0 and call('ZRANGE', future, 0, 0)[1] ~= first
-  chunked('SADD', newest, remembered)
-  call('PEXPIREAT', newest, (window + 2) * 600000)
-end
+local first = #later > 0 and call('ZRANGE', future, 0, 0)[1]
+chunked('RPUSH', ready, queued)
+chunked('HSET', jobs, fields)
+chunked('ZADD', future, later)
+local sooner = #later > 0 and call('ZRANGE', future, 0, 0)[1] ~= first
+chunked('SADD', newest, remembered)
+call('PEXPIREAT', newest, (window + 2) * 600000)
 if #queued > 0 or sooner then
   arm(sooner)
 end
-return {now, 'stored', table.concat(flags)}
+return {now, 'stored', duplicates}

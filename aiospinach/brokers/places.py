@@ -18,7 +18,8 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from ..exceptions import InvalidValue
-from .links import BROKEN, ClusterLink, DirectLink, Link
+from .failures import BROKEN
+from .links import ClusterLink, DirectLink, Link
 
 CONNECT_WITHIN = 5.0
 SENTINEL_WITHIN = 1.5  # three of them must fit into a call

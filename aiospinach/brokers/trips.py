@@ -14,7 +14,8 @@ import msgspec
 from ..exceptions import BrokerError, BrokerUnavailable, EnqueueUncertain, JobIdInUse
 from . import wire
 from .base import Envelope
-from .links import Unanswered, rest
+from .failures import Unanswered
+from .links import rest
 
 JOBS_AT_MOST = 1000
 BYTES_AT_MOST = 1024 * 1024
@@ -65,9 +66,7 @@ class Trips:
         """Have the jobs stored; tells of each whether it is new."""
         loop = asyncio.get_running_loop()
         size = sum(len(job.body) + 100 for job in jobs)
-        self._waiting.append(
-            call := Call(wire.in_rows(jobs), len(jobs), size, loop.create_future(), token)
-        )
+        self._waiting.append(call := Call(wire.in_rows(jobs), len(jobs), size, loop.create_future(), token))
         if self._task is None:
             self._task = loop.create_task(self._work())
         return await call.answer

@@ -138,7 +138,7 @@ class RedisBroker(Broker):
             if last is None or last[0] is not settled or last[1] != want:
                 state.seq += 1
                 arguments = state.exchange_arguments(settled, want, self.lease)
-                keys = state.keys.with_lanes(state.limits)
+                keys = state.keys.of(scripts.EXCHANGE, state.limits)
                 last = state.unanswered = (settled, want, keys, arguments, time.monotonic())
             _, _, keys, arguments, sent_at = last
             answer = await self._work(scripts.EXCHANGE, state, arguments, keys)
@@ -250,7 +250,7 @@ class RedisBroker(Broker):
         link = self._here().link
         limits = await link.produce("HKEYS", state.keys.limits)
         tasks = [task.decode() for task in limits if task.isascii()]
-        await link.produce("DEL", *state.keys.with_lanes(tasks))
+        await link.produce("DEL", *state.keys.all(tasks))
 
     # Within.
 
@@ -298,6 +298,6 @@ class RedisBroker(Broker):
         arguments: Sequence[Any],
         keys: Sequence[str] | None = None,
     ) -> Any:
-        answer = await script.run(send, keys or state.keys.with_lanes(state.limits), arguments)
+        answer = await script.run(send, keys or state.keys.of(script, state.limits), arguments)
         self._clock = answer[0] / 1000 - time.monotonic()
         return answer

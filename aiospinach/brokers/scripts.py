@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any
@@ -12,18 +13,37 @@ from redis.exceptions import NoScriptError
 Send = Callable[..., Awaitable[Any]]
 
 _LUA = files(__package__) / "lua"
-_PRELUDE = (_LUA / "prelude.lua").read_text("utf-8")
+
+
+def _text(name: str) -> str:
+    return (_LUA / f"{name}.lua").read_text("utf-8")
+
+
+def _listed(text: str, what: str) -> list[str]:
+    """The words of the line of a script's head that says what its keys are, or what it needs."""
+    found = re.search(rf"^-- {what} +(.*)$", text, re.MULTILINE)
+    return found[1].split() if found else []
 
 
 class Script:
-    """A Lua script: its source, unless it is given, stands in a file of its name, after the prelude."""
+    """A Lua script. It stands in a file of its name, whose head names its keys, and the files whose functions
+    it needs; they are put before it, since each call makes them anew.
+
+    ``source`` is another text for it; its keys are the same.
+    """
 
     def __init__(self, name: str, source: str | None = None) -> None:
         self.name = name
-        if source is None:
-            shebang, _, text = (_LUA / f"{name}.lua").read_text("utf-8").partition("\n")
-            source = f"{shebang}\n{_PRELUDE}\n{text}"
-        self.source = source
+        shebang, _, text = _text(name).partition("\n")
+        names = _listed(text, "KEYS")
+        self.has_lanes: bool = names[-1] == "lanes"
+        """It gets the lanes of the tasks whose limits it is given, after its other keys."""
+        self.keys: tuple[str, ...] = tuple(names[:-1] if self.has_lanes else names)
+        variables = ", ".join(key.replace(":", "") for key in self.keys)
+        unpacked = f"local {variables} = unpack(KEYS, 1, {len(self.keys)})"
+        lanes = f"local FIRST_LANE = {len(self.keys) + 1}"
+        needed = [_text(part) for part in ("start", *_listed(text, "needs"))]
+        self.source = source or "\n".join([shebang, unpacked, lanes, *needed, text])
         self.sha: str = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, send: Send, keys: Sequence[str], arguments: Sequence[Any]) -> Any:

@@ -9,13 +9,14 @@ from operator import attrgetter
 from typing import Any
 
 from .base import DeadJob, Envelope
+from .scripts import Script
 
 PREFIX = "ais1"
 VERSION = 1
 KNOWN_HEADERS = 1024
 LONGEST_HEADER = 500  # that we write; a longer one is from other hands, and is not kept
 
-_FIXED = (
+_NAMES = (
     "ready",
     "jobs",
     "leases",
@@ -37,14 +38,23 @@ class Keys:
     """The keys of one queue. They share a hash tag, and so a slot of a Cluster."""
 
     def __init__(self, namespace: str, queue: str, session: str) -> None:
-        self.prefix: str = f"{PREFIX}:{{{namespace}:{queue}}}:"
-        self.fixed: list[str] = [self.prefix + name for name in _FIXED] + [f"{self.prefix}sess:{session}"]
-        self.wake: str = self.prefix + "wake"
-        self.limits: str = self.prefix + "limits"
+        self._prefix = f"{PREFIX}:{{{namespace}:{queue}}}:"
+        self._by_name = {name: self._prefix + name for name in _NAMES}
+        self._by_name["sess"] = f"{self._prefix}sess:{session}"
+        self.wake: str = self._by_name["wake"]
+        self.limits: str = self._by_name["limits"]
 
-    def with_lanes(self, tasks: Iterable[str]) -> list[str]:
+    def of(self, script: Script, tasks: Iterable[str]) -> list[str]:
         """What a script gets that is told the limits of these tasks."""
-        return [*self.fixed, *(f"{self.prefix}lane:{task}" for task in tasks)]
+        keys = [self._by_name[name] for name in script.keys]
+        return keys + self._lanes(tasks) if script.has_lanes else keys
+
+    def all(self, tasks: Iterable[str]) -> list[str]:
+        """Everything that is stored of the queue, if these are the tasks that ever had a limit."""
+        return [*self._by_name.values(), *self._lanes(tasks)]
+
+    def _lanes(self, tasks: Iterable[str]) -> list[str]:
+        return [f"{self._prefix}lane:{task}" for task in tasks]
 
 
 def queues_key(namespace: str) -> str:

@@ -134,7 +134,8 @@ async def exchanges(broker: RedisBroker) -> list[Part]:
         return state.exchange_arguments(settled, NUMBER, broker.lease)
 
     settled = [Settlement(lease, SUCCESS.action) for lease in read()]
-    command = ("EVALSHA", scripts.EXCHANGE.sha, len(state.keys.fixed), *state.keys.fixed, *arguments())
+    keys = state.keys.of(scripts.EXCHANGE, ())
+    command = ("EVALSHA", scripts.EXCHANGE.sha, len(keys), *keys, *arguments())
     trip = await best_awaited(lambda: broker.exchange("default", [], 0), jobs=NUMBER)
     return [
         Part("the MemoryBroker's exchange", await best_awaited(exchanging(memory), jobs=NUMBER), 0),

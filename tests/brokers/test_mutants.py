@@ -36,6 +36,8 @@ CALLS_AT_MOST = 100
 """A mutant may send its caller round and round."""
 UNGUARDED = {"counts", "dead", "ring"}
 """Scripts that refuse nothing."""
+UNGUARDED_PARTS = {"start", "lists", "envelopes", "aside", "limits", "graves"}
+"""What stands before scripts that need it, and refuses nothing."""
 
 _LUA = files("aiospinach.brokers") / "lua"
 _SOURCES = {
@@ -47,6 +49,14 @@ _GUARD = re.compile(r"^(?P<code>.*\S) *-- guard: (?P<name>.+)$", re.MULTILINE)
 GUARDS = [
     (script, found["name"], found[0]) for script, text in _SOURCES.items() for found in _GUARD.finditer(text)
 ]
+
+
+def is_part(name: str) -> bool:
+    return not _SOURCES[name].startswith("#!lua")
+
+
+def needs(script: Script, part: str) -> bool:
+    return re.search(rf"^-- needs .*\b{part}\b", _SOURCES[script.name], re.MULTILINE) is not None
 
 
 def mutants(line: str) -> list[str]:
@@ -455,7 +465,7 @@ async def test_without_its_guard_a_script_breaks_the_promise(
             source = original.source.replace(line, mutant)
             changed += source != original.source
             monkeypatch.setattr(scripts, name, Script(original.name, source))
-        assert changed == (len(originals) if script == "prelude" else 1)
+        assert changed == (sum(needs(each, script) for _, each in originals) if is_part(script) else 1)
         if await passes(a_plain_job, next(names)):
             tested += 1
             assert not await passes(SCENARIOS[guard], next(names)), f"nobody notices {mutant.strip()!r}"
@@ -493,4 +503,26 @@ def test_every_guard_has_a_scenario_and_a_name_of_its_own() -> None:
 
 
 def test_every_script_that_can_refuse_something_has_guards() -> None:
-    assert set(_SOURCES) - {script for script, _, _ in GUARDS} == UNGUARDED
+    assert set(_SOURCES) - {script for script, _, _ in GUARDS} == UNGUARDED | UNGUARDED_PARTS
+
+
+@pytest.mark.parametrize("script", sorted(name for name in _SOURCES if not is_part(name)))
+def test_a_script_names_the_keys_and_the_parts_that_it_uses_and_no_other(script: str) -> None:
+    """Lua would tell of a key that is missing when it is used, and of one too many never."""
+    parts = {name: text for name, text in _SOURCES.items() if is_part(name) and name != "start"}
+    text = _SOURCES[script]
+    needed = [name for name in parts if needs(Script(script), name)]
+    code = re.sub(r"--.*", "", "".join([*(parts[name] for name in needed), text]))
+    keys = {
+        key.replace(":", "")
+        for each in vars(scripts).values()
+        if isinstance(each, Script)
+        for key in each.keys
+    }
+    used = keys.intersection(re.findall(r"(?<![\w.'])[a-z]+\d?\b(?!')", code))
+    assert used == {key.replace(":", "") for key in Script(script).keys}
+    for name, part in parts.items():
+        functions = re.findall(r"^local (?:function )?(\w+)", part, re.MULTILINE)
+        others = "".join(parts[other] for other in needed if other != name) + text
+        is_used = any(re.search(rf"\b{function}\b", re.sub(r"--.*", "", others)) for function in functions)
+        assert is_used == (name in needed), name

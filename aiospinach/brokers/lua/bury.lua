@@ -1,5 +1,7 @@
 #!lua flags=allow-oom
 -- Queues a dead job again, or forgets it.
+-- KEYS   ready jobs dead deadjobs wake
+-- needs  envelopes wake
 -- ARGV   'requeue' or 'discard', id
 -- answer {now, 1 if there was one, 0 if not}
 -- repeat it is not dead any more

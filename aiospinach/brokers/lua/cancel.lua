@@ -1,5 +1,7 @@
 #!lua flags=allow-oom
 -- Cancels a job wherever it is, unless it cannot be read.
+-- KEYS   jobs leases future cancels
+-- needs  envelopes
 -- ARGV   id
 -- answer {now, 'waiting' or 'queued' or 'running' or 'not_set', envelope}
 -- repeat what waited is gone, and what runs is marked again
@@ -14,7 +16,7 @@ if call('ZREM', future, id) == 1 then
 end
 local cursor = '0'
 repeat
-  local page = call('ZSCAN', leases, cursor, 'MATCH', id .. ':*', 'COUNT', CHUNK)
+  local page = call('ZSCAN', leases, cursor, 'MATCH', id .. ':*', 'COUNT', 1000)
   cursor = page[1]
   for number = 1, #page[2], 2 do
     if id_of(page[2][number]) == id then -- guard: whole id

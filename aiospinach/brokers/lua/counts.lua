@@ -1,5 +1,7 @@
 #!lua flags=no-writes
 -- Counts the jobs of a queue.
+-- KEYS   jobs leases future cancels dead bad
+-- needs  lists
 -- ARGV   none
 -- answer {now, ready, running, waiting, dead}
 -- repeat counts again

@@ -1,5 +1,7 @@
 #!lua flags=allow-oom
 -- Lists dead jobs, the latest first.
+-- KEYS   dead deadjobs
+-- needs  lists graves
 -- ARGV   offset, count
 -- answer {now, id and record of each}; a record: time of death, length of the envelope, newline, envelope,
 --        detail

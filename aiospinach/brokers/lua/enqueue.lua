@@ -1,5 +1,7 @@
 #!lua
 -- Stores jobs, all or none.
+-- KEYS   ready jobs future dedup:0 dedup:1 wake
+-- needs  lists wake
 -- ARGV   token, then the jobs, in rows of those that have this in common: named (1 if the user gave the ids),
 --        due (ms), count; and then id and envelope of each
 -- answer {now, 'stored', the numbers of those that are duplicates}, or {now, 'in use', id}

@@ -1,5 +1,7 @@
 #!lua flags=allow-oom
 -- Settles leased jobs, and leases others.
+-- KEYS   ready jobs leases slots future cancels dead deadjobs bad limits wake sess lanes
+-- needs  lists envelopes aside limits wake graves
 -- ARGV   session, seq, want, lease (ms), version of the limits, count of limits, then for each: task,
 --        limit; then what is settled, in order: task, count of its leases that are done in a row, these
 --        leases; or, where the count is 0: task, 0, lease, action, delay (ms), detail
@@ -31,6 +33,23 @@ local function words(text)
     list[#list + 1] = word
   end
   return list
+end
+
+local function put_off(id, due)
+  call('ZADD', future, due, id)
+  return call('ZRANGE', future, 0, 0)[1] == id
+end
+
+-- The task of a job whose header can be read. Jobs that were scheduled together have the same header.
+local tasks_of_headers = {}
+local function task_of(envelope)
+  local first_line = string.match(envelope, '^[^\n]*')
+  local task = tasks_of_headers[first_line]
+  if task == nil then
+    task = header(first_line) or false
+    tasks_of_headers[first_line] = task
+  end
+  return task or nil
 end
 
 local current = call('HGET', limits, ' version') or '0'

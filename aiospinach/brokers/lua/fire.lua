@@ -1,5 +1,7 @@
 #!lua
 -- Moves a periodic task to its next due, and stores the job of the tick.
+-- KEYS   ready jobs periodic wake
+-- needs  wake
 -- ARGV   task, due, next due, id and envelope of the job (empty: none)
 -- answer {now, 1 if it was moved, 0 if somebody else did}
 -- repeat the due has moved already

@@ -1,5 +1,7 @@
 #!lua flags=allow-oom
 -- Makes tasks known.
+-- KEYS   jobs leases slots limits periodic wake
+-- needs  envelopes wake
 -- ARGV   count, then for each: task, limit (0: none); then for each periodic task: task, due
 -- answer {now, {' version', version, task, limit, task, limit ...} in any order}
 -- repeat sets the same again

@@ -1,5 +1,7 @@
 #!lua flags=allow-oom
 -- Keeps leases for another while.
+-- KEYS   leases cancels
+-- needs  lists
 -- ARGV   lease (ms), then the leases
 -- answer {now, leases that are gone, leases whose job is to be cancelled}
 -- repeat extends them once more

@@ -1,5 +1,7 @@
 #!lua flags=allow-oom
 -- Queues what is due, and leases what was lost to the caller, to be judged.
+-- KEYS   ready jobs leases slots future cancels bad periodic wake lanes
+-- needs  lists envelopes aside limits wake
 -- ARGV   session, number of this tick, lease (ms), grace (ms), count at most, count of limits, then for
 --        each: task, limit; then the periodic tasks that the caller knows
 -- answer {now, ms to the next due or -1, lease and envelope of each lost job, periodic task and due of each

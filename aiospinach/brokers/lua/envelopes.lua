@@ -1,0 +1,25 @@
+-- What is written on an envelope.
+local LAST_MOMENT = 253370764800000 -- the year 9999
+
+-- The header of an envelope: version retries max_retries crashes parked_at limit_key task at. What follows,
+-- later fields and the body, begins at the position that comes last, and is never looked into.
+local function header(envelope)
+  local retries, most, crashes, parked, key, task, at, rest =
+    string.match(envelope, '^1 (%d+) (%d+) (%d+) (%d+) (%S+) ([%w_.:@-]+) (%d+)()')
+  if not task or tonumber(parked) >= LAST_MOMENT or tonumber(at) >= LAST_MOMENT then
+    return nil
+  end
+  return task, retries, most, crashes, parked, key, at, rest
+end
+
+-- The envelope with another header; nil keeps what is there.
+local function rewritten(envelope, new)
+  local task, retries, most, crashes, parked, key, at, rest = header(envelope)
+  at = new.at and string.format('%.0f', new.at) or at -- Lua itself writes 15 digits as a power of ten
+  return table.concat({'1', new.retries or retries, most, new.crashes or crashes, new.parked or parked, key,
+    task, at}, ' ') .. string.sub(envelope, rest)
+end
+
+local function id_of(lease)
+  return string.match(lease, '^(.*):[^:]*$')
+end

@@ -62,7 +62,7 @@ class Arguments:
             raise UnsupportedType(
                 f"{name}(): Python cannot tell the parameters of this callable; wrap it in a function"
             ) from None
-        self._shapes: dict[tuple[object, ...], _Shape] = {}
+        self._shapes: dict[object, _Shape] = {}
         self._hints: dict[str, Hint] | None = None
         self._usual: Reader | None = None
         """Reads whole bodies of the shape that was read last."""
@@ -105,7 +105,8 @@ class Arguments:
                 f"{self._name}(): the arguments take {len(body):,} bytes as JSON, and {BODY_LIMIT:,} is"
                 " the limit; store the data elsewhere and pass a reference to it"
             )
-        self._check_depth(body)
+        if len(body) > _SHALLOW:
+            self._check_depth(body)
         sames = shape.sames if shape.sames is not None else self._prepare(shape, is_plain=not kwargs)
         copies = _at_once(shape.read, body) if shape.read is not None else None
         if copies is None:
@@ -124,7 +125,8 @@ class Arguments:
         """
         if len(body) > BODY_LIMIT:
             raise InvalidArguments(f"{self._name}(): the stored arguments are over {BODY_LIMIT:,} bytes")
-        self._check_depth(body)
+        if len(body) > _SHALLOW:
+            self._check_depth(body)
         usual = self._usual if body.endswith(_NO_KEYWORDS) else None
         if usual is not None and (args := _at_once(usual, body)) is not None:
             return args, {}
@@ -144,7 +146,7 @@ class Arguments:
         return self._shape_of(args, kwargs).names
 
     def _shape_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Shape:
-        key = (len(args), *kwargs)
+        key = (len(args), *kwargs) if kwargs else len(args)
         shape = self._shapes.get(key)
         if shape is None:
             try:
@@ -203,7 +205,7 @@ class Arguments:
         return values
 
     def _check_depth(self, body: bytes) -> None:
-        if len(body) <= _SHALLOW or body.count(b"[") + body.count(b"{") <= DEPTH_LIMIT + _WRAPPING:
+        if body.count(b"[") + body.count(b"{") <= DEPTH_LIMIT + _WRAPPING:
             return
         try:
             level: list[Any] = [_read_plain(body)]

@@ -19,7 +19,7 @@ from .signals import SafeNamedSignal
 from .task import Task
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A job that is to be stored, and what its envelope does not tell."""
 
     envelope: Envelope
@@ -102,10 +102,9 @@ class Producer:
         return job
 
     async def _tell_scheduled(self, jobs: Sequence[Job]) -> None:
-        if signals.job_scheduled.receivers:
-            for job in jobs:
-                if job.status is not JobStatus.NOT_SET:
-                    await self.tell(signals.job_scheduled, {"job": job})
+        for job in jobs:
+            if job.status is not JobStatus.NOT_SET:
+                await self.tell(signals.job_scheduled, {"job": job})
 
     async def _store(
         self,
@@ -132,9 +131,10 @@ class Producer:
                 break
             for place, is_new in zip(places, answer, strict=True):
                 stored[place] = requests[place].as_job(self._namespace, is_new)
-                new.append(place)
+            new += places
             answer = None
-        await self._tell_scheduled([stored[place] for place in sorted(new)])
+        if signals.job_scheduled.receivers:
+            await self._tell_scheduled([stored[place] for place in sorted(new)])
         jobs = [stored[place] for place in sorted(stored)]
         if failure is None:
             return jobs

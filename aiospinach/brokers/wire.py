@@ -67,15 +67,18 @@ def write(job: Envelope) -> bytes:
 
     Scripts rewrite the header and keep what follows the fields that they know; none looks into the body.
     """
-    return _header_of(job.retries, job.max_retries, job.crashes, job.parked_at, job.task, job.at) + job.body
+    return _header_of(job) + job.body
 
 
 def in_rows(jobs: Iterable[Envelope]) -> list[Any]:
     """The jobs as the script that stores them takes them: what those in a row have in common stands once."""
     arguments: list[Any] = []
-    for (named, at), alike in groupby(jobs, attrgetter("named", "at")):
-        row = [part for job in alike for part in (job.id, write(job))]
-        arguments += (int(named), at, len(row) // 2, *row)
+    for _, group in groupby(jobs, _in_common):
+        alike = list(group)
+        header = _header_of(alike[0])
+        arguments += (int(alike[0].named), alike[0].at, len(alike))
+        for job in alike:
+            arguments += (job.id, header + job.body)
     return arguments
 
 
@@ -87,15 +90,16 @@ def read(job_id: bytes, envelope: bytes) -> Envelope:
     return Envelope(job_id.decode(), task, body, at, max_retries, retries, crashes, parked_at)
 
 
-# Jobs that were scheduled together differ in nothing but their ids and bodies.
+_in_common = attrgetter("named", "at", "task", "max_retries", "retries", "crashes", "parked_at")
 
 
-@lru_cache(KNOWN_HEADERS)
-def _header_of(retries: int, max_retries: int, crashes: int, parked_at: int, task: str, at: int) -> bytes:
-    return f"{VERSION} {retries} {max_retries} {crashes} {parked_at} - {task} {at}\n".encode()
+def _header_of(job: Envelope) -> bytes:
+    return (
+        f"{VERSION} {job.retries} {job.max_retries} {job.crashes} {job.parked_at} - {job.task} {job.at}\n"
+    ).encode()
 
 
-@lru_cache(KNOWN_HEADERS)
+@lru_cache(KNOWN_HEADERS)  # jobs that were scheduled together have the same
 def _fields_of(header: bytes) -> tuple[str, int, int, int, int, int]:
     """The fields in the order that an Envelope has them in."""
     _, retries, max_retries, crashes, parked_at, _, task, at = header.split(b" ")[:8]

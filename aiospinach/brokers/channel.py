@@ -16,7 +16,6 @@ from redis.exceptions import InvalidResponse, RedisError
 from .failures import BROKEN, is_of_another_master, translated
 
 _INCOMPLETE = object()
-_PUSHED: tuple[type, ...] = (hiredis.PushNotification,) if hasattr(hiredis, "PushNotification") else ()
 
 
 class Wire(asyncio.Protocol):
@@ -64,8 +63,7 @@ class Wire(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (answer := self._reader.gets()) is not _INCOMPLETE:
-                if not isinstance(answer, _PUSHED):
-                    self._hand_over(answer)
+                self._hand_over(answer)
         except (RedisError, LookupError) as error:
             self._fail(ConnectionLost(f"the answer is not Redis' ({type(error).__name__})"))
             self._transport.abort()

@@ -270,6 +270,7 @@ def _own() -> dict[str, Any]:
         "socket_timeout": None,  # every call has a time limit of its own
         "socket_connect_timeout": CONNECT_WITHIN,
         "decode_responses": False,
+        "protocol": 2,  # the same answers with every redis-py, and none that nobody asked for
         "health_check_interval": 0,
         **_ANONYMOUS,
     }

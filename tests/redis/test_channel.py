@@ -1,0 +1,173 @@
+"""One connection: calls go out at once, and each caller gets the answer to its own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from aiospinach import BrokerError, BrokerUnavailable
+from aiospinach.brokers.channel import Channel
+from aiospinach.brokers.failures import Unanswered
+from aiospinach.brokers.links import DirectLink
+from aiospinach.brokers.places import place_of
+
+from ..servers import Server
+from ..waiting import until
+from .proxy import Proxy
+
+
+def channel_to(port: int, database: int = 0) -> Channel:
+    link = place_of(f"redis://127.0.0.1:{port}/{database}").link()
+    assert isinstance(link, DirectLink)
+    return link._work
+
+
+@pytest.fixture
+async def channel(own_server: Server) -> AsyncIterator[Channel]:
+    channel = channel_to(own_server.port)
+    await channel.call("PING", timeout=5)
+    yield channel
+    await channel.aclose()
+
+
+async def test_calls_of_many_callers_are_under_way_together_and_each_gets_its_own_answer(
+    channel: Channel, own_server: Server
+) -> None:
+    own_server.pause()
+    calls = [asyncio.create_task(channel.call("ECHO", str(number), timeout=5)) for number in range(100)]
+    await asyncio.sleep(0.05)
+    assert not any(call.done() for call in calls)
+    own_server.go_on()
+    assert await asyncio.gather(*calls) == [str(number).encode() for number in range(100)]
+    with own_server.client() as client:
+        assert len(client.client_list()) == 2, "one connection, and that of who asks"
+
+
+async def test_the_first_callers_share_one_connection(own_server: Server) -> None:
+    channel = channel_to(own_server.port)
+    await asyncio.gather(*(channel.call("PING", timeout=5) for _ in range(20)))
+    with own_server.client() as client:
+        assert len(client.client_list()) == 2
+    await channel.aclose()
+
+
+async def test_nobody_gets_the_answer_of_a_caller_who_was_cancelled(
+    channel: Channel, own_server: Server
+) -> None:
+    own_server.pause()
+    calls = [asyncio.create_task(channel.call("ECHO", str(number), timeout=5)) for number in range(100)]
+    await asyncio.sleep(0.05)
+    for call in calls[::2]:
+        call.cancel()
+    await asyncio.sleep(0)
+    own_server.go_on()
+    assert await asyncio.gather(*calls[1::2]) == [str(number).encode() for number in range(1, 100, 2)]
+    assert await channel.call("ECHO", "last", timeout=5) == b"last"
+
+
+async def test_a_refusal_is_for_its_caller_alone(channel: Channel) -> None:
+    answers = await asyncio.gather(
+        channel.call("ECHO", "a", timeout=5),
+        channel.call("LPUSH", timeout=5),
+        channel.call("ECHO", "b", timeout=5),
+        return_exceptions=True,
+    )
+    assert isinstance(answers[1], BrokerError)
+    assert not isinstance(answers[1], BrokerUnavailable)
+    assert (answers[0], answers[2]) == (b"a", b"b")
+
+
+@pytest.mark.parametrize("first", [0.1, 30.0])
+async def test_a_call_that_is_overdue_ends_in_time_whatever_others_allow(
+    channel: Channel, own_server: Server, first: float
+) -> None:
+    """The connection has one timer; the calls under way have their own limits."""
+    loop = asyncio.get_running_loop()
+    await channel.call("PING", timeout=30)  # leaves the timer where it is
+    own_server.pause()
+    began = loop.time()
+    calls = [
+        asyncio.create_task(channel.call("ECHO", "x", timeout=timeout))
+        for timeout in (first, 30.0 if first < 1 else 0.1)
+    ]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(answer, Unanswered) for answer in answers), "an answer that comes late is nobody's"
+    assert 0.09 < loop.time() - began < 5
+    own_server.go_on()
+    assert await channel.call("ECHO", "again", timeout=5) == b"again"
+
+
+async def test_a_timer_that_calls_left_behind_harms_no_later_call(channel: Channel) -> None:
+    await channel.call("PING", timeout=0.2)
+    slow = asyncio.create_task(channel.call("BLPOP", "nothing", 0.5, timeout=5))
+    assert await slow is None
+
+
+async def test_the_next_call_after_a_loss_connects_anew(own_server: Server) -> None:
+    async with Proxy(own_server.port) as proxy:
+        channel = channel_to(proxy.port)
+        for _ in range(3):
+            assert await channel.call("ECHO", "a", timeout=5) == b"a"
+            proxy.cut()
+            await until(lambda: channel._wire is None or channel._wire.is_lost)
+        await channel.aclose()
+        gc.collect()  # what was left open would warn now
+
+
+async def test_a_large_answer_comes_whole(channel: Channel) -> None:
+    text = b"x" * 3_000_000
+    echoes = await asyncio.gather(*(channel.call("ECHO", text, timeout=20) for _ in range(3)))
+    assert echoes == [text] * 3
+
+
+@asynccontextmanager
+async def serving(answer: bytes, database: int = 0) -> AsyncIterator[Channel]:
+    """A channel to somebody who says the same to whatever comes."""
+    open_ones: set[asyncio.StreamWriter] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_ones.add(writer)
+        while await reader.read(65536):
+            writer.write(answer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    channel = channel_to(server.sockets[0].getsockname()[1], database)
+    try:
+        yield channel
+    finally:
+        await channel.aclose()
+        for writer in open_ones:
+            writer.close()
+        server.close()
+
+
+async def test_connecting_counts_in_the_time_limit() -> None:
+    async with serving(b"", database=1) as silent:  # it does not answer SELECT
+        with pytest.raises(BrokerUnavailable, match="does not answer") as caught:
+            await silent.call("PING", timeout=0.1)
+    assert not isinstance(caught.value, Unanswered), "the call itself was never sent"
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n+OK\r\n", b"\x00\xff\r\n"])
+async def test_what_is_no_answer_of_redis_breaks_the_connection(said: bytes) -> None:
+    async with serving(said) as channel:
+        if said.startswith(b"+OK"):
+            assert await channel.call("PING", timeout=5) == b"OK"
+        else:
+            with pytest.raises(BrokerUnavailable):
+                await channel.call("PING", timeout=5)
+        await until(lambda: channel._wire is None or channel._wire.is_lost)
+
+
+async def test_no_timer_is_left_when_it_is_closed(channel: Channel) -> None:
+    await channel.call("PING", timeout=30)
+    wire = channel._wire
+    assert wire is not None
+    assert wire._timer is not None
+    timer = wire._timer
+    await channel.aclose()
+    assert timer.cancelled()

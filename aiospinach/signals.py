@@ -6,11 +6,8 @@ Receivers are called with the namespace of the engine first, and keyword argumen
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from contextvars import Context
 from types import CoroutineType
@@ -19,17 +16,9 @@ from weakref import ref
 
 from blinker import ANY, NamedSignal
 
+from .complaints import Complaints
 from .exceptions import InvalidValue
-from .job import Job
-from .receivers import (
-    Gathering,
-    Receiver,
-    ReceiverRun,
-    identity_of,
-    name_of,
-    own_context,
-    traceable,
-)
+from .receivers import Gathering, Receiver, ReceiverRun, name_of, own_context
 from .timing import to_seconds
 
 __all__ = [
@@ -45,13 +34,8 @@ __all__ = [
     "worker_terminated",
 ]
 
-logger: logging.Logger = logging.getLogger("aiospinach.signals")
-
 DEFAULT_TIMEOUT: Final = 5.0
-LEFT_BEHIND_AT_MOST: Final = 100
-"""Runs of one receiver that may be left behind before it is called no more."""
 SLOW_AFTER: Final = 0.1
-COMPLAIN_EVERY: Final = 60.0
 KNOWN_SENDERS: Final = 64
 """Senders whose receivers a signal remembers."""
 
@@ -69,8 +53,7 @@ class SafeNamedSignal(NamedSignal):
     def __init__(self, name: str, doc: str | None = None) -> None:
         super().__init__(name, doc)
         self._timeout: float | None = None
-        self._left_behind: defaultdict[object, set[asyncio.Task[None]]] = defaultdict(set)
-        self._complaints: dict[object, float] = {}
+        self._complaints = Complaints(name)
         self._receivers_of: dict[str, list[Receiver]] = {}
         """Those of senders that are names, as long as nobody connects or disconnects."""
 
@@ -165,9 +148,10 @@ class SafeNamedSignal(NamedSignal):
         receivers = self._receivers_of.get(sender) if type(sender) is str else None
         if receivers is None:
             receivers = self._find_receivers(sender)
+        complaints = self._complaints
         began = time.perf_counter()
         for receiver in receivers:
-            if self._left_behind and self._is_skipped(receiver):
+            if complaints.has_any and complaints.is_skipped(receiver):
                 continue
             try:
                 result = receiver(sender, **kwargs)
@@ -176,10 +160,10 @@ class SafeNamedSignal(NamedSignal):
                     runs.append(result)
                 results.append((receiver, result))
             except BaseException as error:
-                self._log_error(receiver, kwargs, error)
+                complaints.raised(receiver, kwargs, error)
             ended = time.perf_counter()
             if ended - began > SLOW_AFTER:
-                self._log_slow(receiver, ended - began)
+                complaints.blocked(receiver, ended - began)
             began = ended
         return results, runs
 
@@ -207,9 +191,9 @@ class SafeNamedSignal(NamedSignal):
         cancellation = await gathering.wait(limit)
         for run in runs:
             if run.error is not None:
-                self._log_error(run.receiver, kwargs, run.error)
-        if gathering.overdue:
-            self._log_overdue(gathering.overdue, limit, kwargs)
+                self._complaints.raised(run.receiver, kwargs, run.error)
+        for run in gathering.overdue:
+            self._complaints.overdue(run, limit, kwargs)
         if cancellation is not None:
             raise cancellation
         return [
@@ -217,84 +201,6 @@ class SafeNamedSignal(NamedSignal):
             for receiver, result in results
             if not isinstance(result, ReceiverRun) or result.succeeded
         ]
-
-    def _log_error(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
-        logger.error(
-            "signal %s: receiver %s raised %s, %s",
-            self.name,
-            name_of(receiver),
-            type(error).__name__,
-            _subject_of(kwargs),
-            exc_info=traceable(error),
-        )
-
-    def _log_overdue(self, runs: list[ReceiverRun], limit: float, kwargs: dict[str, Any]) -> None:
-        for run in runs:
-            if run.task.done():
-                fate = "was cancelled"
-            else:
-                fate = "ignores its cancellation and is left behind"
-                self._leave_behind(run)
-            logger.error(
-                "signal %s: receiver %s took longer than %g s and %s, %s",
-                self.name,
-                name_of(run.receiver),
-                limit,
-                fate,
-                _subject_of(kwargs),
-            )
-
-    def _leave_behind(self, run: ReceiverRun) -> None:
-        key = identity_of(run.receiver)
-        tasks = self._left_behind[key]
-        tasks.add(run.task)
-
-        def forget(task: asyncio.Task[None]) -> None:
-            tasks.discard(task)
-            if not tasks and self._left_behind.get(key) is tasks:
-                del self._left_behind[key]
-
-        run.task.add_done_callback(forget)
-
-    def _is_skipped(self, receiver: Receiver) -> bool:
-        tasks = self._left_behind.get(identity_of(receiver))
-        if tasks is None:
-            return False
-        tasks.difference_update([t for t in tasks if t.get_loop().is_closed()])
-        if len(tasks) < LEFT_BEHIND_AT_MOST:
-            return False
-        if self._may_complain("skipped", receiver):
-            logger.error(
-                "signal %s: receiver %s is skipped: %d of its runs ignore their cancellation",
-                self.name,
-                name_of(receiver),
-                len(tasks),
-            )
-        return True
-
-    def _log_slow(self, receiver: Receiver, elapsed: float) -> None:
-        if self._may_complain("slow", receiver):
-            logger.warning(
-                "signal %s: receiver %s blocked the event loop for %.0f ms: make it async, or hand its"
-                " work to a thread",
-                self.name,
-                name_of(receiver),
-                elapsed * 1000,
-            )
-
-    def _may_complain(self, about: str, receiver: Receiver) -> bool:
-        now = time.monotonic()
-        key = about, identity_of(receiver)
-        if now < self._complaints.get(key, now):
-            return False
-        recent = {k: until for k, until in self._complaints.items() if until > now}
-        self._complaints = {**recent, key: now + COMPLAIN_EVERY}
-        return True
-
-
-def _subject_of(kwargs: dict[str, Any]) -> str:
-    job = kwargs.get("job")
-    return f"of {job!r}" if isinstance(job, Job) else "outside of a job"
 
 
 job_scheduled: Final = SafeNamedSignal(

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "aiospinach"
 LAYERS: list[tuple[str, set[str]]] = [
     ("foundation", {"exceptions", "timing", "names", "hints", "codec"}),
     ("nouns", {"task", "cron", "job", "batch", "outcome"}),
-    ("signals", {"signals", "receivers"}),
+    ("signals", {"signals", "receivers", "complaints"}),
     ("brokers", {"brokers"}),
     ("workers", {"workers"}),
     ("engine", {"engine", "registry", "producer", "execution", "graveyard"}),

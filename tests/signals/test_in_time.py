@@ -39,7 +39,8 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     fake = SimpleNamespace(monotonic=clock.monotonic, perf_counter=clock.perf_counter)
-    monkeypatch.setattr("aiospinach.signals.time", fake)
+    for module in ("signals", "complaints"):
+        monkeypatch.setattr(f"aiospinach.{module}.time", fake)
     return clock
 
 

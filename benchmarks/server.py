@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import socket
@@ -16,6 +17,7 @@ import redis
 
 OURS = ("info", "config|resetstat", "ping", "hello", "client|setinfo")
 """Commands of whoever measures, and of connecting; they do not count."""
+SLOTS = 16384
 
 
 def find_binary() -> str:
@@ -39,8 +41,9 @@ def version_of(binary: str) -> str:
 class Server:
     """One server without persistence, on the loopback interface; ``with`` starts and ends it."""
 
-    def __init__(self, binary: str) -> None:
+    def __init__(self, binary: str, *options: str) -> None:
         self._binary = binary
+        self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -59,6 +62,7 @@ class Server:
             "no",
             "--slowlog-log-slower-than",
             "10000",
+            *self._options,
         ]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
@@ -83,14 +87,23 @@ class Server:
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def call(self, *command: Any) -> Any:
+        """What it answers, untouched."""
+        with redis.Redis(port=self.port, protocol=2) as client:
+            client.response_callbacks.clear()
+            return client.execute_command(*command)
+
     def reading(self) -> Reading:
         """What the server has done so far."""
         cpu: Any = self._client.info("cpu")
         commands: Any = self._client.info("commandstats")
+        net: Any = self._client.info("stats")
         counts = {name.removeprefix("cmdstat_"): facts["calls"] for name, facts in commands.items()}
         return Reading(
             cpu=cpu["used_cpu_user"] + cpu["used_cpu_sys"],
             commands={name: calls for name, calls in counts.items() if name not in OURS},
+            received=net["total_net_input_bytes"],
+            sent=net["total_net_output_bytes"],
         )
 
     def memory(self) -> int:
@@ -104,11 +117,14 @@ class Server:
 
 
 class Reading:
-    """Processor seconds of a server, and how often it ran each command, those inside of scripts included."""
+    """What a server has done: its processor seconds, how often it ran each command, those inside of scripts
+    included, and the bytes that came and went."""
 
-    def __init__(self, *, cpu: float, commands: dict[str, int]) -> None:
+    def __init__(self, *, cpu: float, commands: dict[str, int], received: int, sent: int) -> None:
         self.cpu = cpu
         self.commands = commands
+        self.received = received
+        self.sent = sent
 
     def since(self, before: Reading) -> Reading:
         """What happened between two readings."""
@@ -116,9 +132,50 @@ class Reading:
         return Reading(
             cpu=self.cpu - before.cpu,
             commands={name: calls for name, calls in counts.items() if calls},
+            received=self.received - before.received,
+            sent=self.sent - before.sent,
         )
 
     @property
     def count(self) -> int:
         """How many commands."""
         return sum(self.commands.values())
+
+
+class Cluster:
+    """Three masters without persistence, which share the slots; ``with`` starts and ends them."""
+
+    def __init__(self, binary: str) -> None:
+        with contextlib.ExitStack() as stack:
+            buses = [stack.enter_context(socket.socket()) for _ in range(3)]
+            for bus in buses:
+                bus.bind(("127.0.0.1", 0))
+            self._buses = [bus.getsockname()[1] for bus in buses]
+        self.servers = [
+            Server(binary, "--cluster-enabled", "yes", "--cluster-port", str(bus)) for bus in self._buses
+        ]
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        for server in self.servers:
+            self._stack.enter_context(server)
+        third = SLOTS // 3 + 1
+        for number, server in enumerate(self.servers):
+            last = min(third * (number + 1), SLOTS) - 1
+            server.call("CLUSTER", "ADDSLOTSRANGE", third * number, last)
+        for server, bus in zip(self.servers[1:], self._buses[1:], strict=True):
+            self.servers[0].call("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
+        deadline = time.monotonic() + 20
+        while not all(self._is_whole(server) for server in self.servers):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the nodes of the Cluster do not find each other")
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _is_whole(self, server: Server) -> bool:
+        told = bytes(server.call("CLUSTER", "INFO"))
+        return b"cluster_state:ok" in told and b"cluster_size:3" in told

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -148,6 +149,36 @@ async def test_a_process_uses_three_connections_for_any_number_of_queues(
             await engine.stop_workers()
             await engine._broker.aclose()
             await until(lambda: len(client.client_list()) == 1)
+
+
+async def test_a_call_to_schedule_is_short_and_makes_no_timer_of_its_own(
+    namespace: str, own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    timers: list[float] = []
+    async with Engine(RedisBroker(own_server.unix_url), namespace) as engine:
+
+        @engine.task(name="job")
+        async def job(number: int) -> None: ...
+
+        with own_server.client() as client:
+            await job.schedule(0)
+            call_at = loop.call_at
+
+            def counting(at: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+                timers.append(at)
+                return call_at(at, *args, **kwargs)
+
+            monkeypatch.setattr(loop, "call_at", counting)
+            before, counts = client.info("stats"), Counts(client)
+            for number in range(1000):
+                await job.schedule(number)
+            after = client.info("stats")
+            commands = counts.by_name()
+    assert commands["evalsha"] == 1000
+    assert sum(commands.values()) <= 10 * 1000, commands
+    assert (after["total_net_input_bytes"] - before["total_net_input_bytes"]) / 1000 < 700
+    assert len(timers) <= 5
 
 
 async def test_concurrent_callers_share_trips(namespace: str, own_server: Server) -> None:

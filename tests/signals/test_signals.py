@@ -7,7 +7,7 @@ import functools
 import gc
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -427,6 +427,23 @@ async def test_whoever_connects_or_disconnects_counts_from_the_next_sending_on(
     del second
     gc.collect()
     assert await told() == ([] if weak else ["second"] * 2)
+
+
+async def test_a_sender_that_sends_often_has_its_receivers_looked_up_once(
+    signal: SafeNamedSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    receivers_for = SafeNamedSignal.receivers_for
+
+    def counting(self: SafeNamedSignal, sender: object) -> Iterator[Any]:
+        asked.append(sender)
+        return receivers_for(self, sender)
+
+    monkeypatch.setattr(SafeNamedSignal, "receivers_for", counting)
+    signal.connect(lambda sender, **kwargs: None)
+    for _ in range(1000):
+        await signal.send_async("mine")
+    assert asked == ["mine"]
 
 
 async def test_it_does_not_remember_every_sender_there_ever_was(signal: SafeNamedSignal) -> None:

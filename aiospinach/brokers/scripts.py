@@ -43,7 +43,7 @@ class Script:
         unpacked = f"local {variables} = unpack(KEYS, 1, {len(self.keys)})"
         lanes = f"local FIRST_LANE = {len(self.keys) + 1}"
         needed = [_text(part) for part in ("start", *_listed(text, "needs"))]
-        self.source = source or "\n".join([shebang, unpacked, lanes, *needed, text])
+        self.source: str = source or "\n".join([shebang, unpacked, lanes, *needed, text])
         self.sha: str = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, send: Send, keys: Sequence[str], arguments: Sequence[Any]) -> Any:

@@ -30,7 +30,7 @@ from .environments import LIBRARIES, Unavailable
 from .measure import Subject
 from .processes import Failed
 from .results import Results, facts
-from .suite import BENCHMARKS, Case, Suite
+from .suite import BENCHMARKS, OFTENER, Case, Suite
 
 HERE = Path(__file__).parent
 
@@ -130,7 +130,8 @@ def main() -> None:
         began = time.monotonic()
         suite = Suite(prepare(arguments, binary, results), binary, quick=arguments.quick)
         for benchmark in arguments.benchmarks:
-            run(suite.cases(benchmark), arguments.repeat, results)
+            repeat = arguments.repeat if arguments.quick else arguments.repeat + OFTENER.get(benchmark, 0)
+            run(suite.cases(benchmark), repeat, results)
         results.facts["load after"] = ", ".join(f"{load:.2f}" for load in os.getloadavg())
         results.facts["took"] = f"{(time.monotonic() - began) / 60:.0f} minutes"
     text = report.text_of(results)

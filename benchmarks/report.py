@@ -60,7 +60,7 @@ def lines_of(results: Results) -> Iterator[str]:
     yield ""
     yield "Made by `nox -s benchmarks`; see `python -m benchmarks --help`. Medians, and in brackets the"
     yield "distance of the least and the greatest run, as a part of the median. Runs alternate."
-    yield "Libraries that need long for a job were given half as many."
+    yield "Libraries that need long for a job were given a third as many."
     yield "**Read the ratios**: the figures are of one machine at one moment, with whatever else ran on it."
     yield ""
     yield from table(["", ""], [[name, value] for name, value in results.facts.items()])

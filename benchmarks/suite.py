@@ -10,7 +10,9 @@ from . import measure
 from .measure import Subject, Values
 
 SLOW = ("arq", "saq", "taskiq", "streaq", "docket", "dramatiq", "bullmq")
-"""Half of the jobs do for those that need long for each."""
+"""A third of the jobs does for those that need long for each."""
+OFTENER = {"length": 2}
+"""Runs more than the others: what is compared there differs by less than single runs do."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class Suite:
         return max(1, count // self._divisor)
 
     def _few(self, count: int, library: str) -> int:
-        return self._size(count // 2 if library in SLOW else count)
+        return self._size(count // 3 if library in SLOW else count)
 
     def _one_by_one(self, count: int, library: str) -> int:
         polls = self._subjects[library].library.polls

@@ -134,7 +134,7 @@ class Channel:
             # In C: a batch has thousands of arguments, and redis-py would look at each in Python.
             return await wire.ask(hiredis.pack_command(command), until)
         except BROKEN as error:
-            if is_of_another_master(error):
+            if is_of_another_master(error) or (self._wire is not None and self._wire.is_lost):
                 await self.aclose()
             raise translated(error, self._place, was_sent) from error
 

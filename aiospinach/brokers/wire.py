@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
@@ -118,6 +118,6 @@ def milliseconds(seconds: float) -> int:
     return max(0, round(seconds * 1000))
 
 
-def pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+def pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     """``a b a b`` as pairs."""
-    return list(zip(flat[::2], flat[1::2], strict=True))
+    return zip(flat[::2], flat[1::2], strict=True)

@@ -14,7 +14,6 @@ from .scripts import Script
 PREFIX = "ais1"
 VERSION = 1
 KNOWN_HEADERS = 1024
-LONGEST_HEADER = 500  # that we write; a longer one is from other hands, and is not kept
 
 _NAMES = (
     "ready",
@@ -83,10 +82,9 @@ def in_rows(jobs: Iterable[Envelope]) -> list[Any]:
 
 
 def read(job_id: bytes, envelope: bytes) -> Envelope:
-    """The job in an envelope."""
+    """The job in an envelope whose header a script has found readable."""
     header, _, body = envelope.partition(b"\n")
-    known = _fields_of if len(header) <= LONGEST_HEADER else _fields_of.__wrapped__
-    task, at, max_retries, retries, crashes, parked_at = known(header)
+    task, at, max_retries, retries, crashes, parked_at = _fields_of(header)
     return Envelope(job_id.decode(), task, body, at, max_retries, retries, crashes, parked_at)
 
 

@@ -115,6 +115,11 @@ POISON: dict[str, tuple[bytes, bytes | None]] = {
     "moment beyond time": (b"beyond", b"1 0 0 0 0 - job " + b"9" * 400 + b"\n[[],{}]"),
     "parked beyond time": (b"parked", b"1 0 0 0 " + b"9" * 30 + b" - job 0\n[[],{}]"),
     "negative": (b"negative", b"1 -1 0 0 0 - job 0\n[[],{}]"),
+    "moment with a tail": (b"tail", b"1 0 0 0 0 - job 0x\n[[],{}]"),
+    "moment with a tab": (b"tab", b"1 0 0 0 0 - job 0\t\n[[],{}]"),
+    "more digits than Python reads": (b"digits", b"1 " + b"9" * 5000 + b" 0 0 0 - job 0\n[[],{}]"),
+    "zeros without end": (b"zeros", b"1 0 0 0 0 - job " + b"0" * 5000 + b"\n[[],{}]"),
+    "a field without end": (b"field", b"1 0 0 0 0 " + b"-" * 5000 + b" job 0\n[[],{}]"),
 }
 
 

@@ -1,12 +1,16 @@
 -- What is written on an envelope.
 local LAST_MOMENT = 253370764800000 -- the year 9999
 
+local LONGEST_HEADER = 500 -- that we write; the numbers in a longer one may be more than anybody can read
+
 -- The header of an envelope: version retries max_retries crashes parked_at limit_key task at. What follows,
 -- later fields and the body, begins at the position that comes last, and is never looked into.
 local function header(envelope)
+  local line = string.match(string.sub(envelope, 1, LONGEST_HEADER + 1), '^[^\n]*')
   local retries, most, crashes, parked, key, task, at, rest =
-    string.match(envelope, '^1 (%d+) (%d+) (%d+) (%d+) (%S+) ([%w_.:@-]+) (%d+)()')
-  if not task or tonumber(parked) >= LAST_MOMENT or tonumber(at) >= LAST_MOMENT then
+    string.match(line, '^1 (%d+) (%d+) (%d+) (%d+) (%S+) ([%w_.:@-]+) (%d+)()')
+  if not task or #line > LONGEST_HEADER or not string.find(line, '^ ', rest) and rest <= #line or
+    tonumber(parked) >= LAST_MOMENT or tonumber(at) >= LAST_MOMENT then
     return nil
   end
   return task, retries, most, crashes, parked, key, at, rest

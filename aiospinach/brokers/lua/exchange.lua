@@ -43,7 +43,7 @@ end
 -- The task of a job whose header can be read. Jobs that were scheduled together have the same header.
 local tasks_of_headers = {}
 local function task_of(envelope)
-  local first_line = string.match(envelope, '^[^\n]*')
+  local first_line = string.match(string.sub(envelope, 1, LONGEST_HEADER + 1), '^[^\n]*')
   local task = tasks_of_headers[first_line]
   if task == nil then
     task = header(first_line) or false
@@ -261,7 +261,10 @@ elseif want > 0 then
       break
     end
     bite = LARGE_BITE
-    head = #taken < want and call('LRANGE', ready, 0, bite - 1) or {}
+    if #taken < want then
+      head = call('LRANGE', ready, 0, bite - 1)
+      is_something_left = #head > 0
+    end
   end
   chunked('ZADD', leases, scores)
   chunked('ZADD', slots, holders)

@@ -38,10 +38,17 @@ class Trip:
 
     def __init__(self, calls: Sequence[Call], token: str) -> None:
         self.calls = calls
+        self.token = token
         self.was_sent = False
+        self.is_split = False
+        """An id in use refused it, so each of its calls travels alone."""
         self.arguments: list[Any] = [token]
         for call in calls:
             self.arguments += call.arguments
+
+    def alone(self, number: int) -> Trip:
+        """One of its calls, which is known again as that one."""
+        return Trip([self.calls[number]], f"{self.token}+{number}")
 
 
 SendTrip = Callable[[Trip, float], Awaitable[list[Any]]]
@@ -124,8 +131,9 @@ class Trips:
                     call.answer.set_result([number not in duplicates for number in numbers])
                 before += call.count
         elif len(trip.calls) > 1:  # one id in use must not refuse the jobs of others
-            for call in trip.calls:
-                await self._travel(Trip([call], next(self._tokens)))
+            trip.is_split = True
+            for number in range(len(trip.calls)):
+                await self._travel(trip.alone(number))
         else:
             job_id = answer[2].decode()
             self._fail(
@@ -150,9 +158,12 @@ class Trips:
         async def retry() -> list[bool]:
             loop = asyncio.get_running_loop()
             calls = [msgspec.structs.replace(call, answer=loop.create_future()) for call in trip.calls]
-            again = Trip(calls, trip.arguments[0])
+            again = Trip(calls, trip.token)
+            if trip.is_split:
+                again = again.alone(number)
             again.was_sent = True
             await self._travel(again)
+            trip.is_split = trip.is_split or again.is_split
             return await calls[number].answer
 
         error = EnqueueUncertain(

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import redis
 
-from aiospinach import Engine, Job, RedisBroker
+from aiospinach import Engine, EnqueueUncertain, Job, JobStatus, RedisBroker
 from aiospinach.brokers.base import Envelope
 from aiospinach.exceptions import JobIdInUse
 
 from ..conftest import Heard
 from ..waiting import until
-from .conftest import key, live
+from .conftest import SCRIPTS, key, live
 from .proxy import Proxy
 
 
@@ -58,6 +58,37 @@ async def test_an_id_in_use_refuses_no_other_caller_of_the_trip(
         assert isinstance(answers.pop(7), JobIdInUse)
         assert all(isinstance(answer, Job) for answer in answers)
         assert plain.llen(key(namespace, "ready")) == 20  # and the tombstone
+
+
+async def test_what_a_refused_trip_left_to_travel_alone_is_stored_once_whoever_asks_first(
+    namespace: str, proxy: Proxy, heard: Heard
+) -> None:
+    ran: Counter[int] = Counter()
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=0.3), namespace) as engine:
+
+        @engine.task
+        async def job(number: int) -> None:
+            ran[number] += 1
+
+        await engine.cancel(await job.options(id="taken").schedule(0))
+        proxy.lose_answers(lambda name, count: name == b"enqueue", SCRIPTS)
+        uncertain = await asyncio.gather(
+            job.options(id="taken").schedule(1), job.schedule(2), job.schedule(3), return_exceptions=True
+        )
+        assert all(isinstance(error, EnqueueUncertain) for error in uncertain)
+        proxy.lose_answers(None)
+        taken, second, third = (error for error in uncertain if isinstance(error, EnqueueUncertain))
+        with pytest.raises(JobIdInUse):
+            await taken.retry()
+        await engine.start_workers(3, block=False)
+        assert (await second.retry()).status is JobStatus.QUEUED
+        await until(lambda: ran[2] and ran[3])
+        assert (await third.retry()).status is JobStatus.QUEUED
+        await second.retry()
+        await engine.schedule(job, 4)
+        await until(lambda: ran[4])
+        await engine.stop_workers()
+    assert ran == Counter({2: 1, 3: 1, 4: 1})
 
 
 async def test_a_cancelled_call_with_a_token_is_stored_once_by_its_repeat(

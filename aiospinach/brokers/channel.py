@@ -27,6 +27,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, connection: AbstractConnection) -> None:
         self.is_lost: bool = False
+        """It takes no more calls; some may be under way still."""
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(
@@ -36,11 +37,16 @@ class Wire(asyncio.Protocol):
         )
         self._calls: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        writer = connection._writer
-        assert writer is not None
+        reader, writer = connection._reader, connection._writer
+        if reader is None or writer is None or reader.at_eof() or writer.transport.is_closing():
+            raise ConnectionLost("the server closed the connection")
         self._transport: asyncio.WriteTransport = writer.transport
-        self._streams = self._transport.get_protocol()
         self._transport.set_protocol(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody waits for an answer."""
+        return all(call.done() for _, call in self._calls)
 
     def ask(self, command: bytes, until: float) -> asyncio.Future[Any]:
         """Send a call that is packed already. Its answer comes; or ConnectionLost, TimeoutError at this
@@ -66,18 +72,18 @@ class Wire(asyncio.Protocol):
                 self._hand_over(answer)
         except (RedisError, LookupError) as error:
             self._fail(ConnectionLost(f"the answer is not Redis' ({type(error).__name__})"))
+        if self.is_lost and self.is_idle:
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(ConnectionLost("the server closed the connection"))
-        self._streams.connection_lost(error)  # who waits for them to be closed hears of it
 
     # Within.
 
     def _hand_over(self, answer: Any) -> None:
         _, call = self._calls.popleft()
         if call.done():
-            return  # its caller was cancelled
+            return  # its caller was cancelled, or had no more time
         if isinstance(answer, Exception):
             call.set_exception(answer)
         else:
@@ -99,14 +105,18 @@ class Wire(asyncio.Protocol):
         self._timer = self._loop.call_at(moment, self._look)
 
     def _look(self) -> None:
-        """Look for calls that are overdue; the timer is left running by those that were answered."""
+        """Look for calls that are overdue; the timer is left running by those that were answered. One that
+        is overdue casts doubt on the connection: others have their time still, and no more come."""
         self._timer = None
-        if not self._calls:
-            return
-        soonest = min(until for until, _ in self._calls)
-        if soonest > self._loop.time():
-            self._set_timer(soonest)
-        else:
+        waiting = [(until, call) for until, call in self._calls if not call.done()]
+        for until, call in waiting:
+            if until <= self._loop.time():
+                call.set_exception(TimeoutError("no answer in time"))
+                self.is_lost = True
+        left = [until for until, call in waiting if not call.done()]
+        if left:
+            self._set_timer(min(left))
+        elif self.is_lost:
             self._fail(TimeoutError("no answer in time"))
             self._transport.abort()
 
@@ -118,43 +128,66 @@ class Channel:
         self._place = place
         self._make = connection
         self._wire: Wire | None = None
+        self._doubtful: list[Wire] = []
+        """Those that were lost while calls were under way that have time still."""
         self._connecting = asyncio.Lock()
+        self._is_closed = False
 
     async def call(self, *command: Any, timeout: float) -> Any:
         """The answer of the server. Raises BrokerUnavailable if there is none, BrokerError if it refuses;
         redis-py's NoScriptError goes through. Being cancelled leaves the call under way."""
-        until = asyncio.get_running_loop().time() + timeout
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
         was_sent = False
         try:
             wire = self._wire
             if wire is None or wire.is_lost:
                 async with asyncio.timeout_at(until), self._connecting:
                     wire = await self._connected()
+            if timeout <= 0:
+                raise TimeoutError
             was_sent = True
             # In C: a batch has thousands of arguments, and redis-py would look at each in Python.
             return await wire.ask(hiredis.pack_command(command), until)
         except BROKEN as error:
             if is_of_another_master(error) or (self._wire is not None and self._wire.is_lost):
-                await self.aclose()
+                await self.reset()
             raise translated(error, self._place, was_sent) from error
 
-    async def aclose(self) -> None:
-        """Close the connection."""
+    async def reset(self) -> None:
+        """Have the next call connect anew."""
         wire, self._wire = self._wire, None
         if wire is not None:
+            self._doubtful.append(wire)
+        for doubtful in [each for each in self._doubtful if each.is_idle or not each.is_lost]:
+            self._doubtful.remove(doubtful)
+            await doubtful.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection; calls under way fail, and so do later ones."""
+        self._is_closed = True
+        wires, self._doubtful = self._doubtful, []
+        if self._wire is not None:
+            wires.append(self._wire)
+        for wire in wires:
             await wire.aclose()
 
     async def _connected(self) -> Wire:
         if self._wire is not None and not self._wire.is_lost:
             return self._wire  # somebody else has connected meanwhile
-        await self.aclose()
+        await self.reset()
         connection = await self._make()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
+            # The first answer comes through redis-py: there may be another in its place, or an end.
+            await connection.send_command("PING")
+            await connection.read_response()
+            if self._is_closed:
+                raise ConnectionLost("the connection was closed")
+            self._wire = Wire(connection)
         except BaseException:
             await _closed(connection)
             raise
-        self._wire = Wire(connection)
         return self._wire
 
 

@@ -73,7 +73,7 @@ class DirectLink(Link):
                 "BLPOP", *keys, max(timeout, SHORTEST_WAIT), timeout=timeout + WATCHDOG
             )
         except asyncio.CancelledError:
-            await self._wait.aclose()  # or it would go on waiting there
+            await self._wait.reset()  # or it would go on waiting there
             raise
         return {} if answer is None else {answer[0].decode(): answer[1]}
 

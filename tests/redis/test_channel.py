@@ -81,24 +81,69 @@ async def test_a_refusal_is_for_its_caller_alone(channel: Channel) -> None:
     assert (answers[0], answers[2]) == (b"a", b"b")
 
 
-@pytest.mark.parametrize("first", [0.1, 30.0])
-async def test_a_call_that_is_overdue_ends_in_time_whatever_others_allow(
-    channel: Channel, own_server: Server, first: float
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_call_that_is_overdue_ends_in_time_and_others_have_theirs(
+    channel: Channel, own_server: Server, is_first: bool
 ) -> None:
     """The connection has one timer; the calls under way have their own limits."""
-    loop = asyncio.get_running_loop()
     await channel.call("PING", timeout=30)  # leaves the timer where it is
     own_server.pause()
-    began = loop.time()
-    calls = [
-        asyncio.create_task(channel.call("ECHO", "x", timeout=timeout))
-        for timeout in (first, 30.0 if first < 1 else 0.1)
-    ]
+    limits = (0.1, 30.0) if is_first else (30.0, 0.1)
+    calls = {limit: asyncio.create_task(channel.call("ECHO", str(limit), timeout=limit)) for limit in limits}
+    with pytest.raises(Unanswered):
+        await calls[0.1]
+    later = asyncio.create_task(channel.call("ECHO", "later", timeout=30))  # on another connection
+    await asyncio.sleep(0.05)
+    assert not calls[30.0].done()
+    own_server.go_on()
+    assert await calls[30.0] == b"30.0"
+    assert await later == b"later"
+    assert await channel.call("ECHO", "again", timeout=5) == b"again"
+    with own_server.client() as client:
+        await until(lambda: len(client.client_list()) == 2, "the doubtful connection is closed")
+
+
+async def test_a_connection_that_never_answers_is_given_up_with_its_last_call(
+    channel: Channel, own_server: Server
+) -> None:
+    own_server.pause()
+    calls = [asyncio.create_task(channel.call("PING", timeout=0.1 + number / 20)) for number in range(3)]
     answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert all(isinstance(answer, Unanswered) for answer in answers), "an answer that comes late is nobody's"
-    assert 0.09 < loop.time() - began < 5
+    assert all(isinstance(answer, Unanswered) for answer in answers)
     own_server.go_on()
     assert await channel.call("ECHO", "again", timeout=5) == b"again"
+
+
+async def test_what_has_no_time_left_is_not_sent(channel: Channel) -> None:
+    with pytest.raises(BrokerUnavailable) as caught:
+        await channel.call("SET", "key", "value", timeout=0)
+    assert not isinstance(caught.value, Unanswered)
+    assert await channel.call("GET", "key", timeout=5) is None
+
+
+async def test_a_channel_that_is_closed_connects_no_more(own_server: Server) -> None:
+    channel = channel_to(own_server.port)
+    call = asyncio.create_task(channel.call("PING", timeout=5))
+    await asyncio.sleep(0)
+    await channel.aclose()
+    with pytest.raises(BrokerUnavailable):
+        await call
+    with pytest.raises(BrokerUnavailable):
+        await channel.call("PING", timeout=5)
+    with own_server.client() as client:
+        await until(lambda: len(client.client_list()) == 1)
+
+
+async def test_a_full_server_says_so_to_who_does_not_log_in(own_server: Server) -> None:
+    with own_server.client() as client:
+        client.config_set("maxclients", 1)
+        channel = channel_to(own_server.port)
+        for _ in range(20):
+            with pytest.raises(BrokerUnavailable, match="takes no more clients"):
+                await channel.call("PING", timeout=5)
+        client.config_set("maxclients", 100)
+        assert await channel.call("ECHO", "a", timeout=5) == b"a"
+        await channel.aclose()
 
 
 async def test_a_timer_that_calls_left_behind_harms_no_later_call(channel: Channel) -> None:

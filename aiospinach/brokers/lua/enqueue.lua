@@ -14,20 +14,20 @@ local function known(member)
   return call('SISMEMBER', dedup0, member) == 1 or call('SISMEMBER', dedup1, member) == 1
 end
 
-local is_repeat = known(token) -- guard: token
-local ids, count = {}, 0
+local rows, ids, count = {}, {}, 0
 while position < #ARGV do
-  local first = position + 4
-  local last = first + 2 * ARGV[first - 1] - 2
-  for place = first, last, 2 do
+  local row = {named = arg() == '1', due = arg(), first = position + 2}
+  row.last = row.first + 2 * ARGV[position + 1] - 2
+  rows[#rows + 1] = row
+  for place = row.first, row.last, 2 do
     count = count + 1
     ids[count] = ARGV[place]
   end
-  position = last + 1
+  position = row.last + 1
 end
 
-local duplicates, remembered, seen = {}, {token}, {}
-local queued, fields, later, stored = {}, {}, {}, 0
+local duplicates = {}
+local is_repeat = known(token) -- guard: token
 if is_repeat then
   for number = 1, count do
     if known(token .. '/' .. number) then
@@ -36,21 +36,21 @@ if is_repeat then
   end
   return {now, 'stored', duplicates}
 end
-local found = looked_up('HMGET', jobs, ids)
-position, count = 1, 0
-while position < #ARGV do
-  local named, due, last = arg() == '1', arg(), 2 * arg()
-  last = last + position
-  local is_due = tonumber(due) <= now -- guard: later
-  for place = position + 1, last, 2 do
-    count = count + 1
-    local id = ids[count]
-    if found[count] == TOMBSTONE then -- guard: tombstone
+
+local found, seen, remembered = looked_up('HMGET', jobs, ids), {}, {token}
+local queued, fields, later, stored, number = {}, {}, {}, 0, 0
+for _, row in ipairs(rows) do
+  local named = row.named
+  local is_later = tonumber(row.due) > now -- guard: later
+  for place = row.first, row.last, 2 do
+    number = number + 1
+    local id = ids[number]
+    if found[number] == TOMBSTONE then -- guard: tombstone
       return {now, 'in use', id}
     end
-    if found[count] or seen[id] or named and known(id) then -- guard: duplicate
-      duplicates[#duplicates + 1] = count
-      remembered[#remembered + 1] = token .. '/' .. count
+    if found[number] or seen[id] or named and known(id) then -- guard: duplicate
+      duplicates[#duplicates + 1] = number
+      remembered[#remembered + 1] = token .. '/' .. number
     else
       seen[id] = true
       if named then
@@ -58,15 +58,14 @@ while position < #ARGV do
       end
       fields[2 * stored + 1], fields[2 * stored + 2] = id, ARGV[place + 1]
       stored = stored + 1
-      if is_due then
-        queued[#queued + 1] = id
-      else
-        later[#later + 1] = due
+      if is_later then
+        later[#later + 1] = row.due
         later[#later + 1] = id
+      else
+        queued[#queued + 1] = id
       end
     end
   end
-  position = last
 end
 local first = #later > 0 and call('ZRANGE', future, 0, 0)[1]
 chunked('RPUSH', ready, queued)

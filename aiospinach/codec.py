@@ -36,10 +36,12 @@ Reader = Callable[[bytes], Any]
 class _Shape:
     """One way to call a function: which parameter takes each argument, and how their values are proved."""
 
-    __slots__ = ("names", "read", "sames")
+    __slots__ = ("is_plain", "names", "read", "sames")
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], *, is_plain: bool) -> None:
         self.names = names
+        self.is_plain = is_plain
+        """It has no keywords."""
         self.sames: list[Callable[[Any, Any], bool]] | None = None
         """For each argument, whether a copy is what a value was; None until the hints are resolved."""
         self.read: Reader | None = None
@@ -107,7 +109,7 @@ class Arguments:
             )
         if len(body) > _SHALLOW:
             self._check_depth(body)
-        sames = shape.sames if shape.sames is not None else self._prepare(shape, is_plain=not kwargs)
+        sames = shape.sames if shape.sames is not None else self._prepare(shape)
         copies = _at_once(shape.read, body) if shape.read is not None else None
         if copies is None:
             copies = tuple(self._read(shape.names, _raws_of(body)))
@@ -137,7 +139,8 @@ class Arguments:
         shape = self._shape_of(positional, keyword)
         values = self._read(shape.names, [*positional, *keyword.values()])
         if not keyword:
-            self._prepare(shape, is_plain=True)
+            if shape.sames is None:
+                self._prepare(shape)
             self._usual = shape.read
         return tuple(values[: len(positional)]), dict(zip(keyword, values[len(positional) :], strict=True))
 
@@ -153,16 +156,17 @@ class Arguments:
                 self._signature.bind(*range(len(args)), **dict.fromkeys(kwargs))
             except TypeError as error:
                 raise InvalidArguments(f"{self._name}{_parameters_of(self._signature)}: {error}") from None
-            shape = _Shape((*self._positional(len(args)), *(self._keyword(name) for name in kwargs)))
+            names = (*self._positional(len(args)), *(self._keyword(name) for name in kwargs))
+            shape = _Shape(names, is_plain=not kwargs)
             if len(self._shapes) < _KNOWN_SHAPES:
                 self._shapes[key] = shape
         return shape
 
-    def _prepare(self, shape: _Shape, *, is_plain: bool) -> list[Callable[[Any, Any], bool]]:
-        """Have the hints of a shape at hand; ``is_plain``: it has no keywords."""
+    def _prepare(self, shape: _Shape) -> list[Callable[[Any, Any], bool]]:
+        """Have the hints of a shape at hand."""
         hints = [self._resolved()[name] for name in shape.names]
         shape.sames = [hint.same for hint in hints]
-        if is_plain and len(hints) <= _SHORT:
+        if shape.is_plain and len(hints) <= _SHORT:
             types = tuple(hint.type for hint in hints)
             shape.read = reader_of(tuple[tuple[types], dict[str, msgspec.Raw]])  # type: ignore[valid-type]
         return shape.sames

@@ -171,7 +171,9 @@ class SafeNamedSignal(NamedSignal):
         """Ask blinker for them, which takes half of the time that a sending takes."""
         known = self._receivers_of  # another thread may connect one meanwhile, and replaces it then
         found = list(self.receivers_for(sender))
-        is_lasting = type(sender) is str and not any(isinstance(r, ref) for r in self.receivers.values())
+        is_lasting = type(sender) is str and not any(
+            isinstance(r, ref) for r in list(self.receivers.values())
+        )
         if is_lasting and len(known) < KNOWN_SENDERS:
             known[sender] = found
         return found

@@ -52,6 +52,8 @@ class _Loop:
         self.queues: dict[str, KnownQueue] = {}
         self.trips: dict[str, Trips] = {}
         self.is_checked = False
+        self.is_due_sooner = False
+        """Something is due earlier than was known, in one of the queues, and nobody was told of that."""
 
 
 class RedisBroker(Broker):
@@ -161,7 +163,8 @@ class RedisBroker(Broker):
         for job_id, envelope in wire.pairs(leased):
             job = wire.read(job_id, envelope)
             leases.append(Lease(job.id + suffix, job, trusted_until))
-        is_due_sooner, state.is_due_sooner = state.is_due_sooner, False
+        here = self._here()
+        is_due_sooner, here.is_due_sooner = here.is_due_sooner, False
         return Exchanged(leases, fenced, cancelled, is_due_sooner)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
@@ -214,11 +217,12 @@ class RedisBroker(Broker):
             tokens = await self._here().link.pop(list(by_key), timeout)
         except asyncio.CancelledError:
             # The token may be on its way here: another worker gets it.
-            self._note_tokens(dict.fromkeys(queues, b""))
+            self._here().is_due_sooner = True
             await self._pass_on(queues)
             raise
         woken = [by_key[key] for key in tokens]
-        self._note_tokens(dict(zip(woken, tokens.values(), strict=True)))
+        if any(token != b"run" for token in tokens.values()):
+            self._here().is_due_sooner = True
         await self._pass_on(woken[1:])
         return woken[0] if woken else None
 
@@ -258,6 +262,8 @@ class RedisBroker(Broker):
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
         if here is None:
+            for ended in [other for other in self._loops if other.is_closed()]:
+                del self._loops[ended]  # what they hold holds them
             here = self._loops[loop] = _Loop(self._place.link())
         return here
 
@@ -268,12 +274,6 @@ class RedisBroker(Broker):
             keys = wire.Keys(self._namespace, queue, here.session)
             state = here.queues[queue] = KnownQueue(keys, here.session)
         return state
-
-    def _note_tokens(self, tokens: Mapping[str, bytes]) -> None:
-        """Remember that something is due earlier, unless a queue's token says that nothing is."""
-        for queue, token in tokens.items():
-            if token != b"run":
-                self._queue(queue).is_due_sooner = True
 
     async def _pass_on(self, queues: Collection[str]) -> None:
         """Have another worker woken for each of the queues that has something to run."""

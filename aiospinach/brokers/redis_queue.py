@@ -29,8 +29,6 @@ class KnownQueue:
         self.registered: dict[str, int] = {}
         self.not_limits: set[bytes] = set()
         """Entries among the limits that are none, and were told of."""
-        self.is_due_sooner: bool = False
-        """Something is due earlier than was known, and nobody was told of that."""
         self.is_forgotten: bool = False
         """The server has lost when periodic tasks are due."""
         self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None

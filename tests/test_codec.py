@@ -33,6 +33,7 @@ from aiospinach import (
 )
 from aiospinach.brokers.base import Envelope
 from aiospinach.codec import BODY_LIMIT, DEPTH_LIMIT, Arguments
+from aiospinach.hints import reader_of
 
 from .conftest import Heard
 
@@ -1007,3 +1008,22 @@ def test_the_recursion_limit_is_left_alone() -> None:
     with pytest.raises(InvalidArguments):
         Arguments(taking(Any), "take").encode((nested(50_000),), {})
     assert sys.getrecursionlimit() == before
+
+
+def test_a_reader_is_made_once_for_each_way_to_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def function(a: int, b: int = 0) -> None: ...
+
+    made: list[object] = []
+
+    def counting(hint: Any) -> Any:
+        made.append(hint)
+        return reader_of(hint)
+
+    arguments = Arguments(function, "function")
+    arguments.resolve()
+    monkeypatch.setattr("aiospinach.codec.reader_of", counting)
+    for _ in range(10):
+        assert arguments.decode(b"[[1],{}]") == ((1,), {})
+        assert arguments.decode(b"[[1,2],{}]") == ((1, 2), {})
+        assert arguments.encode((1,), {}) == b"[[1],{}]"
+    assert len(made) == 2

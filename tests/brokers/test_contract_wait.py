@@ -189,6 +189,15 @@ async def test_taking_the_last_job_wakes_nobody(broker: Broker, queue: str) -> N
     assert await broker.wait([queue], 0.05) is None
 
 
+async def test_taking_nothing_but_cancelled_jobs_wakes_nobody(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *"abc")
+    for job_id in "abc":
+        await broker.cancel(queue, job_id)
+    await swallow_wakes(broker, queue)
+    assert await take(broker, queue, 2) == []
+    assert await broker.wait([queue], 0.05) is None
+
+
 async def test_an_exchange_for_nothing_wakes_another_if_something_is_left(broker: Broker, queue: str) -> None:
     await put(broker, queue, "a")
     assert await broker.wait([queue], 5) == queue

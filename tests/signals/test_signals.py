@@ -7,6 +7,7 @@ import functools
 import gc
 import inspect
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
 
@@ -444,6 +445,29 @@ async def test_a_sender_that_sends_often_has_its_receivers_looked_up_once(
     for _ in range(1000):
         await signal.send_async("mine")
     assert asked == ["mine"]
+
+
+async def test_threads_may_connect_and_disconnect_while_it_is_sent(signal: SafeNamedSignal) -> None:
+    for _ in range(200):
+        signal.connect(lambda sender, **kwargs: None)
+    has_ended = threading.Event()
+
+    def change() -> None:
+        while not has_ended.is_set():
+            with signal.connected_to(lambda sender, **kwargs: None):
+                pass
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread = threading.Thread(target=change)
+        thread.start()
+        for _ in range(500):
+            assert len(await signal.send_async("mine")) >= 200
+    finally:
+        has_ended.set()
+        thread.join()
+        sys.setswitchinterval(interval)
 
 
 async def test_it_does_not_remember_every_sender_there_ever_was(signal: SafeNamedSignal) -> None:

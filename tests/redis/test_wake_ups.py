@@ -1,0 +1,69 @@
+"""What a broker makes of wake-ups that it cannot use, and of event loops that ended."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from aiospinach import Engine, RedisBroker
+from aiospinach.brokers.links import Link
+
+from ..brokers_under_test import shared_server
+from .conftest import key
+
+
+class Waking:
+    """Stands before a link, and takes several wake-ups at once, as a Cluster's does."""
+
+    def __init__(self, link: Link, tokens: Mapping[str, bytes]) -> None:
+        self.work, self.produce, self.aclose = link.work, link.produce, link.aclose
+        self._tokens = tokens
+
+    async def pop(self, keys: Sequence[str], timeout: float) -> Mapping[str, bytes]:
+        return self._tokens
+
+
+@pytest.mark.parametrize(
+    ("tokens", "is_due_sooner"),
+    [
+        ({"mail": b"run", "files": b"run"}, False),
+        ({"mail": b"run", "files": b"due"}, True),
+        ({"mail": b"run", "files": b""}, True),  # it may have been taken, and nobody knows what it said
+        ({"mail": b"due", "files": b"run"}, True),
+    ],
+)
+async def test_who_is_woken_for_one_queue_hears_that_something_is_due_in_another(
+    namespace: str, tokens: dict[str, bytes], is_due_sooner: bool
+) -> None:
+    broker = RedisBroker(shared_server().url)
+    await broker.open(namespace)
+    here = broker._here()
+    by_key = {key(namespace, "wake", queue): token for queue, token in tokens.items()}
+    here.link = Waking(here.link, by_key)  # type: ignore[assignment]
+    assert await broker.wait(["mail", "files"], 5) == "mail"
+    assert (await broker.exchange("mail", [], 1)).is_due_sooner is is_due_sooner
+    assert not (await broker.exchange("files", [], 1)).is_due_sooner, "it is told once"
+    await broker.aclose()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # its connections are left open
+def test_event_loops_that_ended_are_let_go(namespace: str) -> None:
+    broker = RedisBroker(shared_server().unix_url)
+    engine = Engine(broker, namespace)
+
+    @engine.task
+    async def job(number: int) -> None: ...
+
+    for number in range(5):
+        asyncio.run(job.options(id=str(number)).schedule(number))
+        assert len(broker._loops) == 1
+    asyncio.run(_flush(engine, broker))
+    gc.collect()
+
+
+async def _flush(engine: Engine, broker: RedisBroker) -> None:
+    async with engine:
+        await broker.flush("default")

@@ -156,39 +156,44 @@ class Channel:
 
     async def reset(self) -> None:
         """Have the next call connect anew."""
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            self._doubtful.append(wire)
-        for doubtful in [each for each in self._doubtful if each.is_idle or not each.is_lost]:
-            self._doubtful.remove(doubtful)
-            await doubtful.aclose()
+        wires = self._wires()
+        ended = [wire for wire in wires if wire.is_idle or not wire.is_lost]
+        self._wire, self._doubtful = None, [wire for wire in wires if wire not in ended]
+        for wire in ended:
+            await wire.aclose()
 
     async def aclose(self) -> None:
         """Close the connection; calls under way fail, and so do later ones."""
         self._is_closed = True
-        wires, self._doubtful = self._doubtful, []
-        if self._wire is not None:
-            wires.append(self._wire)
+        wires = self._wires()
+        self._wire, self._doubtful = None, []
         for wire in wires:
             await wire.aclose()
+
+    def _wires(self) -> list[Wire]:
+        return self._doubtful if self._wire is None else [*self._doubtful, self._wire]
 
     async def _connected(self) -> Wire:
         if self._wire is not None and not self._wire.is_lost:
             return self._wire  # somebody else has connected meanwhile
         await self.reset()
+        self._check_open()
         connection = await self._make()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             # The first answer comes through redis-py: there may be another in its place, or an end.
             await connection.send_command("PING")
             await connection.read_response()
-            if self._is_closed:
-                raise ConnectionLost("the connection was closed")
+            self._check_open()
             self._wire = Wire(connection)
         except BaseException:
             await _closed(connection)
             raise
         return self._wire
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ConnectionLost("the connection was closed")
 
 
 async def _closed(connection: AbstractConnection) -> None:

@@ -114,6 +114,25 @@ async def test_a_connection_that_never_answers_is_given_up_with_its_last_call(
     assert await channel.call("ECHO", "again", timeout=5) == b"again"
 
 
+async def test_callers_who_lose_a_connection_together_disturb_no_other(own_server: Server) -> None:
+    async with Proxy(own_server.port) as proxy:
+        channel = channel_to(proxy.port)
+        for _ in range(10):
+            await channel.call("PING", timeout=5)
+            proxy.is_black_hole = True
+            calls = [
+                asyncio.create_task(channel.call("PING", timeout=0.02 + number % 5 / 100))
+                for number in range(30)
+            ]
+            await asyncio.sleep(0.03)
+            proxy.cut()
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(answer, BrokerUnavailable) for answer in answers), answers
+            proxy.is_black_hole = False
+        assert await channel.call("ECHO", "a", timeout=5) == b"a"
+        await channel.aclose()
+
+
 async def test_what_has_no_time_left_is_not_sent(channel: Channel) -> None:
     with pytest.raises(BrokerUnavailable) as caught:
         await channel.call("SET", "key", "value", timeout=0)

@@ -34,12 +34,23 @@ async def channel(own_server: Server) -> AsyncIterator[Channel]:
     await channel.aclose()
 
 
+def under_way(channel: Channel) -> int:
+    """How many calls were sent on its connection, and are not answered."""
+    return 0 if channel._wire is None else len(channel._wire._calls)
+
+
+async def a_hundred_under_way(channel: Channel, server: Server) -> list[asyncio.Task[bytes]]:
+    """Calls that were sent to a server which does not go on yet; each is to be told its number."""
+    server.pause()
+    calls = [asyncio.create_task(channel.call("ECHO", str(number), timeout=5)) for number in range(100)]
+    await until(lambda: under_way(channel) == 100)
+    return calls
+
+
 async def test_calls_of_many_callers_are_under_way_together_and_each_gets_its_own_answer(
     channel: Channel, own_server: Server
 ) -> None:
-    own_server.pause()
-    calls = [asyncio.create_task(channel.call("ECHO", str(number), timeout=5)) for number in range(100)]
-    await asyncio.sleep(0.05)
+    calls = await a_hundred_under_way(channel, own_server)
     assert not any(call.done() for call in calls)
     own_server.go_on()
     assert await asyncio.gather(*calls) == [str(number).encode() for number in range(100)]
@@ -58,9 +69,7 @@ async def test_the_first_callers_share_one_connection(own_server: Server) -> Non
 async def test_nobody_gets_the_answer_of_a_caller_who_was_cancelled(
     channel: Channel, own_server: Server
 ) -> None:
-    own_server.pause()
-    calls = [asyncio.create_task(channel.call("ECHO", str(number), timeout=5)) for number in range(100)]
-    await asyncio.sleep(0.05)
+    calls = await a_hundred_under_way(channel, own_server)
     for call in calls[::2]:
         call.cancel()
     await asyncio.sleep(0)
@@ -93,7 +102,7 @@ async def test_a_call_that_is_overdue_ends_in_time_and_others_have_theirs(
     with pytest.raises(Unanswered):
         await calls[0.1]
     later = asyncio.create_task(channel.call("ECHO", "later", timeout=30))  # on another connection
-    await asyncio.sleep(0.05)
+    await until(lambda: channel._doubtful)
     assert not calls[30.0].done()
     own_server.go_on()
     assert await calls[30.0] == b"30.0"
@@ -124,7 +133,7 @@ async def test_callers_who_lose_a_connection_together_disturb_no_other(own_serve
                 asyncio.create_task(channel.call("PING", timeout=0.02 + number % 5 / 100))
                 for number in range(30)
             ]
-            await asyncio.sleep(0.03)
+            await until(lambda: any(call.done() for call in calls))  # noqa: B023
             proxy.cut()
             answers = await asyncio.gather(*calls, return_exceptions=True)
             assert all(isinstance(answer, BrokerUnavailable) for answer in answers), answers

@@ -20,6 +20,7 @@ from aiospinach import (
     RedisBroker,
 )
 from aiospinach.brokers.base import Envelope, Settlement
+from aiospinach.brokers.links import DirectLink
 from aiospinach.outcome import Action
 
 from ..conftest import Heard
@@ -271,8 +272,9 @@ async def test_a_broker_that_is_closed_meanwhile_repeats_what_was_not_answered(
     done = [Settlement(lease, Action.DONE)]
     own_server.pause()
     call = asyncio.create_task(broker.exchange("default", done, 1))
-    await until(lambda: broker._queue("default").unanswered is not None)
-    await asyncio.sleep(0.05)  # until it has been sent
+    link = broker._here().link
+    assert isinstance(link, DirectLink)
+    await until(lambda: link._work._wire is not None and not link._work._wire.is_idle)
     await broker.aclose()
     own_server.go_on()
     with pytest.raises(BrokerUnavailable):

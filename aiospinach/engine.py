@@ -132,7 +132,7 @@ class Engine:
         for task in tasks:
             task.schedulers.add(self)
         if tasks and self._pool is not None and self._is_running():
-            self._pool.loop.call_soon_threadsafe(self._pool.keeper.register_again)
+            self._pool.loop.call_soon_threadsafe(self._pool.register_again)
 
     # Jobs.
 

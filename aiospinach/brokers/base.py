@@ -101,7 +101,7 @@ class Exchanged(msgspec.Struct, frozen=True):
     cancelled: Collection[str] = ()
     """The leases that would have put their job back, which somebody had cancelled: it was ended instead."""
     is_due_sooner: bool = False
-    """The caller was woken because something is due earlier than the last tick could tell."""
+    """The wake-up before this exchange said that something is due earlier than the last tick told."""
 
 
 class Renewed(msgspec.Struct, frozen=True):
@@ -124,6 +124,15 @@ class Ticked(msgspec.Struct, frozen=True):
     """Periodic tasks that are due, and since when."""
     is_forgetful: bool = False
     """The store was emptied, and must be told again what is due when."""
+
+
+class Swept(msgspec.Struct, frozen=True):
+    """What a sweep saw of one queue."""
+
+    is_something_to_run: bool
+    """An exchange may bring something, or has to be made for another reason."""
+    next_due: float | None
+    """Seconds until the next tick has something to do, 0 if it has now; None if nothing is scheduled."""
 
 
 class Cancelled(msgspec.Struct, frozen=True):
@@ -232,10 +241,26 @@ class Broker(ABC):
         """Move a periodic task from ``due`` to ``next_due``, and store the job of the tick, if there is
         one; False, and nothing is done, if somebody else moved it."""
 
+    def spans(self, queues: Sequence[str]) -> list[tuple[str, ...]]:
+        """The queues in groups that one call of ``wait`` and of ``sweep`` can span."""
+        return [tuple(queues)]
+
     @abstractmethod
-    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
-        """Wait until one of the queues has something to do for one worker, and tell which; None after
-        ``timeout`` seconds. One at a time waits in an event loop. Being cancelled loses no wake-up."""
+    async def sweep(self, queues: Sequence[str]) -> list[Swept]:
+        """Look at the queues of one span in one call: what is there to run, and when is the next tick due?"""
+
+    @abstractmethod
+    async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
+        """Wait until one of the queues of a span has something to do for one worker.
+
+        Returns that queue; None after ``timeout`` seconds, or after a nudge. In an event loop one at a time
+        waits for the queues of a span. Being cancelled loses no wake-up.
+        """
+
+    @abstractmethod
+    async def nudge(self, queues: Sequence[str]) -> None:
+        """End the wait for exactly these queues that is under way in this event loop; if none is, the next
+        one may end at once."""
 
     @abstractmethod
     async def cancel(self, queue: str, job_id: str) -> Cancelled:

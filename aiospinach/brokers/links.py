@@ -19,7 +19,7 @@ from .channel import Channel
 from .failures import BROKEN, translated
 
 ANSWER_WITHIN = 10.0
-"""Seconds until a call that got no answer counts as lost."""
+"""Seconds until a call that got no answer counts as lost, at most."""
 SHORTEST_WAIT = 0.001  # 0 would mean for ever
 WATCHDOG = 2.0
 """Seconds after its own time limit at which a blocking call is given up."""
@@ -44,9 +44,12 @@ class Link(ABC):
         time.monotonic()."""
 
     @abstractmethod
-    async def pop(self, keys: Sequence[str], timeout: float) -> Mapping[str, bytes]:
-        """Wait for an element in one of the lists. Gives back the list's key and the element, and then the
-        keys of lists whose element may have been taken as well, with b""; nothing after the time-out."""
+    async def pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+        """Wait for an element in one of the lists.
+
+        Returns the list's key and the element, or None after the time-out. Being cancelled closes the
+        connection, and an element that is on its way is lost.
+        """
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -56,18 +59,21 @@ class Link(ABC):
 class DirectLink(Link):
     """At most three connections to one server: for the workers, for whoever schedules, and for waiting."""
 
-    def __init__(self, place: str, connection: Callable[[], Awaitable[AbstractConnection]]) -> None:
+    def __init__(
+        self, place: str, connection: Callable[[], Awaitable[AbstractConnection]], patience: float
+    ) -> None:
+        self._patience = patience
         self._work = Channel(place, connection)
         self._produce = Channel(place, connection)
         self._wait = Channel(place, connection)
 
     async def work(self, *command: Any) -> Any:
-        return await self._work.call(*command, timeout=ANSWER_WITHIN)
+        return await self._work.call(*command, timeout=min(self._patience, ANSWER_WITHIN))
 
     async def produce(self, *command: Any, until: float = math.inf) -> Any:
         return await self._produce.call(*command, timeout=min(until - time.monotonic(), ANSWER_WITHIN))
 
-    async def pop(self, keys: Sequence[str], timeout: float) -> Mapping[str, bytes]:
+    async def pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
         try:
             answer = await self._wait.call(
                 "BLPOP", *keys, max(timeout, SHORTEST_WAIT), timeout=timeout + WATCHDOG
@@ -75,7 +81,7 @@ class DirectLink(Link):
         except asyncio.CancelledError:
             await self._wait.reset()  # or it would go on waiting there
             raise
-        return {} if answer is None else {answer[0].decode(): answer[1]}
+        return _popped(answer)
 
     async def aclose(self) -> None:
         for channel in (self._work, self._produce, self._wait):
@@ -85,50 +91,32 @@ class DirectLink(Link):
 class ClusterLink(Link):
     """redis-py's client of a Cluster, which finds the node of a key and follows keys that move."""
 
-    def __init__(self, place: str, nodes: Sequence[tuple[str, int]], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, place: str, nodes: Sequence[tuple[str, int]], settings: Mapping[str, Any], patience: float
+    ) -> None:
         self._place = place
         self._nodes = nodes
         self._settings = settings
+        self._patience = patience
         self._client: redis.RedisCluster | None = None
 
     async def work(self, *command: Any) -> Any:
-        return await self._call(*command)
+        return await self._call(*command, limit=min(self._patience, ANSWER_WITHIN))
 
     async def produce(self, *command: Any, until: float = math.inf) -> Any:
         return await self._call(*command, limit=min(until - time.monotonic(), ANSWER_WITHIN))
 
-    async def pop(self, keys: Sequence[str], timeout: float) -> Mapping[str, bytes]:
-        # A blocking call spans no slots, so there is one for each key; the first answer ends the others, and
-        # whether they were answered at that moment, nobody knows.
-        calls = {
-            asyncio.ensure_future(
-                self._call("BLPOP", key, max(timeout, SHORTEST_WAIT), limit=timeout + WATCHDOG)
-            ): key
-            for key in keys
-        }
-        waiting = set(calls)
-        errors: list[BaseException] = []
-        woken: dict[str, bytes] = {}
-        try:
-            while waiting and not woken:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                errors += (error for call in done if (error := call.exception()) is not None)
-                answers = [call.result() for call in done if call.exception() is None]
-                woken = {answer[0].decode(): answer[1] for answer in answers if answer is not None}
-        finally:
-            for call in waiting:
-                call.cancel()
-            await asyncio.gather(*calls, return_exceptions=True)
-        if len(errors) == len(calls):  # a node that is away does not deafen the queues of the others
-            raise errors[0]
-        return {**woken, **dict.fromkeys((calls[call] for call in waiting), b"")}
+    async def pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+        return _popped(
+            await self._call("BLPOP", *keys, max(timeout, SHORTEST_WAIT), limit=timeout + WATCHDOG)
+        )
 
     async def aclose(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
 
-    async def _call(self, *command: Any, limit: float = ANSWER_WITHIN) -> Any:
+    async def _call(self, *command: Any, limit: float) -> Any:
         was_sent = False
         try:
             async with asyncio.timeout(limit):
@@ -148,6 +136,10 @@ class ClusterLink(Link):
                 return await client.execute_command(*command, **target)
         except BROKEN as error:
             raise translated(error, self._place, was_sent) from error
+
+
+def _popped(answer: Any) -> tuple[str, bytes] | None:
+    return None if answer is None else (answer[0].decode(), answer[1])
 
 
 async def rest(pause: float, longest: float) -> float:

@@ -7,6 +7,7 @@ import itertools
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from threading import RLock
 
 import msgspec
@@ -24,6 +25,7 @@ from .base import (
     Exchanged,
     Renewed,
     Settlement,
+    Swept,
     Ticked,
 )
 from .memory_queue import QueueState
@@ -40,6 +42,8 @@ class MemoryBroker(Broker):
         self.lease: float = to_seconds(lease, what="MemoryBroker(lease=)", least=SHORTEST_LEASE)
         self._queues: defaultdict[str, QueueState] = defaultdict(QueueState)
         self._waiters: list[_Waiter] = []
+        self._armed: dict[str, None] = {}
+        """Queues whose wake-up nobody has taken yet."""
         # Coroutines of one loop never meet within a method, which awaits nothing; threads may.
         # Reentrant, for a call may be interrupted by the collection of a wait whose loop was closed.
         self._lock = RLock()
@@ -127,14 +131,18 @@ class MemoryBroker(Broker):
             self._bell(queue, state)
             return True
 
-    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
+    async def sweep(self, queues: Sequence[str]) -> list[Swept]:
         with self._lock:
-            for queue in queues:
-                state = self._queues[queue]
-                if state.wake:
-                    state.wake = False
-                    return queue
+            now, moment = self.now(), time.monotonic()
+            return [self._queues[queue].look(now, moment, self.grace) for queue in queues]
+
+    async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
+        with self._lock:
             waiter = _Waiter(queues)
+            for queue in self._armed:
+                if queue in waiter.queues:
+                    del self._armed[queue]
+                    return queue
             self._waiters.append(waiter)
         woken = None
         try:
@@ -146,6 +154,14 @@ class MemoryBroker(Broker):
                     self._waiters.remove(waiter)
                 elif woken is None and waiter.woken_for is not None:  # while it gave up
                     self._pass_on(waiter.woken_for)
+
+    async def nudge(self, queues: Sequence[str]) -> None:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            for waiter in list(self._waiters):
+                if waiter.loop is loop and waiter.queues == _set_of(tuple(queues)):
+                    self._waiters.remove(waiter)
+                    waiter.nudge()
 
     async def cancel(self, queue: str, job_id: str) -> Cancelled:
         with self._lock:
@@ -189,6 +205,7 @@ class MemoryBroker(Broker):
     async def flush(self, queue: str) -> None:
         with self._lock:
             self._queues.pop(queue, None)
+            self._armed.pop(queue, None)
 
     def __repr__(self) -> str:
         return "MemoryBroker()"
@@ -206,31 +223,35 @@ class MemoryBroker(Broker):
             if queue in waiter.queues and waiter.wake(queue):
                 self._waiters.remove(waiter)
                 return
-        self._queues[queue].wake = True
+        self._armed[queue] = None
 
 
 class _Waiter:
     """Somebody in ``wait``, in an event loop that may be another thread's, or have ended."""
 
-    def __init__(self, queues: Collection[str]) -> None:
-        self.queues = frozenset(queues)
+    def __init__(self, queues: Sequence[str]) -> None:
+        self.queues = _set_of(tuple(queues))
         self.woken_for: str | None = None
-        self._loop = asyncio.get_running_loop()
-        self._woken: asyncio.Future[str | None] = self._loop.create_future()
+        self.loop = asyncio.get_running_loop()
+        self._woken: asyncio.Future[str | None] = self.loop.create_future()
 
     def wake(self, queue: str) -> bool:
-        if self._loop is asyncio._get_running_loop():  # none runs where a forgotten wait is collected
+        if self.loop is asyncio._get_running_loop():  # none runs where a forgotten wait is collected
             self._set(queue)
         else:
             try:
-                self._loop.call_soon_threadsafe(self._set, queue)
+                self.loop.call_soon_threadsafe(self._set, queue)
             except RuntimeError:  # that loop has ended
                 return False
         self.woken_for = queue
         return True
 
+    def nudge(self) -> None:
+        """End the wait, of this event loop, without a wake-up."""
+        self._set(None)
+
     async def answer(self, timeout: float) -> str | None:
-        timer = self._loop.call_later(timeout, self._set, None)
+        timer = self.loop.call_later(timeout, self._set, None)
         try:
             return await self._woken
         finally:
@@ -239,3 +260,8 @@ class _Waiter:
     def _set(self, queue: str | None) -> None:
         if not self._woken.done():
             self._woken.set_result(queue)
+
+
+@lru_cache(1024)  # a worker waits for the same queues again and again
+def _set_of(queues: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(queues)

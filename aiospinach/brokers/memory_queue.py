@@ -21,6 +21,7 @@ from .base import (
     Envelope,
     Lease,
     Settlement,
+    Swept,
 )
 
 _EXPIRED_AT_ONCE = 100
@@ -49,7 +50,6 @@ class QueueState:
         self.dead: dict[str, DeadJob] = {}
         self.named: _Recent[bool] = _Recent()
         self.answers: _Recent[tuple[bool, ...]] = _Recent()
-        self.wake: bool = False
         self.sooner: bool = False
         """Something is due earlier than whoever sleeps knows; one is to be woken."""
         self.sooner_untold: bool = False
@@ -167,6 +167,13 @@ class QueueState:
             heapq.heappop(schedule)  # cancelled, or put off again
         dues = [*self.periodic.values(), *(due for due, _, _ in schedule[:1])]
         return max(0.0, (min(dues) - now) / 1000) if dues else None
+
+    def look(self, now: int, moment: float, grace: float) -> Swept:
+        """What there is to run, and when something is due; ``moment`` is of the clock of leases."""
+        dues = [] if (next_due := self.seconds_to_next(now)) is None else [next_due]
+        if self.expiry:
+            dues.append(max(0.0, min(self.expiry.values()) + grace - moment))
+        return Swept(self.something_to_run(), min(dues, default=None))
 
     def cancel(self, job_id: str) -> Cancelled:
         job = self.jobs.get(job_id)

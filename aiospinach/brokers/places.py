@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 
 from ..exceptions import InvalidValue
 from .failures import BROKEN
-from .links import ClusterLink, DirectLink, Link
+from .links import ANSWER_WITHIN, ClusterLink, DirectLink, Link
 
 CONNECT_WITHIN = 5.0
 SENTINEL_WITHIN = 1.5  # three of them must fit into a call
@@ -40,9 +40,13 @@ _ANONYMOUS: dict[str, None] = (
 class Place(ABC):
     """Where to connect to. Its str() is safe to show: it has no password."""
 
+    spans_queues: bool = True
+    """One call may name keys of several queues."""
+
     @abstractmethod
-    def link(self) -> Link:
-        """Connections for the running event loop; none is made yet."""
+    def link(self, patience: float = ANSWER_WITHIN) -> Link:
+        """Connections for the running event loop; none is made yet. A call of the workers that has no answer
+        after ``patience`` seconds counts as lost."""
 
 
 class ServerPlace(Place):
@@ -59,11 +63,11 @@ class ServerPlace(Place):
         settings = self._settings
         return f"{scheme}://{settings.get('host')}:{settings.get('port')}/{settings.get('db', 0)}"
 
-    def link(self) -> Link:
+    def link(self, patience: float = ANSWER_WITHIN) -> Link:
         async def connection() -> AbstractConnection:
             return self._kind(**self._settings, **_own())
 
-        return DirectLink(str(self), connection)
+        return DirectLink(str(self), connection, patience)
 
 
 class SentinelPlace(Place):
@@ -88,7 +92,7 @@ class SentinelPlace(Place):
         scheme = "rediss" if self._kind is SSLConnection else "redis"
         return f"{scheme}+sentinel://{','.join(f'{h}:{p}' for h, p in self._sentinels)}/{self._service}"
 
-    def link(self) -> Link:
+    def link(self, patience: float = ANSWER_WITHIN) -> Link:
         async def connection() -> AbstractConnection:
             # Without repetition, so that one of them that is dead does not hold up the question.
             limits = {"socket_timeout": SENTINEL_WITHIN, "socket_connect_timeout": SENTINEL_WITHIN}
@@ -100,7 +104,7 @@ class SentinelPlace(Place):
                 await asyncio.shield(_closed(sentinel.sentinels))
             return self._kind(host=host, port=port, **self._settings, **_own())
 
-        return DirectLink(str(self), connection)
+        return DirectLink(str(self), connection, patience)
 
 
 async def _closed(clients: Sequence[redis.Redis]) -> None:
@@ -111,6 +115,8 @@ async def _closed(clients: Sequence[redis.Redis]) -> None:
 
 class ClusterPlace(Place):
     """A Cluster, through some of its nodes."""
+
+    spans_queues = False
 
     def __init__(
         self, nodes: Sequence[tuple[str, int]], settings: Mapping[str, Any], *, tls: bool = False
@@ -123,8 +129,9 @@ class ClusterPlace(Place):
         scheme = "rediss" if self._tls else "redis"
         return f"{scheme}+cluster://{','.join(f'{host}:{port}' for host, port in self._nodes)}"
 
-    def link(self) -> Link:
-        return ClusterLink(str(self), self._nodes, {**self._settings, "ssl": self._tls, **_own()})
+    def link(self, patience: float = ANSWER_WITHIN) -> Link:
+        settings = {**self._settings, "ssl": self._tls, **_own()}
+        return ClusterLink(str(self), self._nodes, settings, patience)
 
 
 def place_of(url_or_client: object) -> Place:

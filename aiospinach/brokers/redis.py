@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -27,6 +26,7 @@ from .base import (
     Lease,
     Renewed,
     Settlement,
+    Swept,
     Ticked,
 )
 from .links import Link
@@ -38,6 +38,11 @@ from .trips import Trip, Trips
 from .wire import milliseconds
 
 EXPIRED_AT_ONCE = 100
+SWEPT_AT_ONCE = 250
+"""How many queues one call looks at."""
+END_OF_WAIT = 1.0
+"""Seconds that a wait may take to end after it was nudged."""
+SHORTEST_PATIENCE = 2.0
 
 
 class _Loop:
@@ -52,8 +57,6 @@ class _Loop:
         self.queues: dict[str, KnownQueue] = {}
         self.trips: dict[str, Trips] = {}
         self.is_checked = False
-        self.is_due_sooner = False
-        """Something is due earlier than was known, in one of the queues, and nobody was told of that."""
 
 
 class RedisBroker(Broker):
@@ -98,7 +101,7 @@ class RedisBroker(Broker):
             for trips in list(here.trips.values()):
                 await trips.aclose()
             # The session stays: workers that still drain go on with it, and repeat what was not answered.
-            link, here.link, here.is_checked = here.link, self._place.link(), False
+            link, here.link, here.is_checked = here.link, self._link(), False
             await link.aclose()
 
     def now(self) -> int:
@@ -122,7 +125,8 @@ class RedisBroker(Broker):
 
             async def send(trip: Trip, deadline: float) -> list[Any]:
                 produce = partial(here.link.produce, until=deadline)
-                answer: list[Any] = await self._run(scripts.ENQUEUE, produce, state, trip.arguments)
+                keys = state.keys.of(scripts.ENQUEUE, ())
+                answer: list[Any] = await self._run(scripts.ENQUEUE, produce, keys, trip.arguments)
                 return answer
 
             trips = here.trips[queue] = Trips(queue, send, within=self._within, session=here.session)
@@ -163,8 +167,7 @@ class RedisBroker(Broker):
         for job_id, envelope in wire.pairs(leased):
             job = wire.read(job_id, envelope)
             leases.append(Lease(job.id + suffix, job, trusted_until))
-        here = self._here()
-        is_due_sooner, here.is_due_sooner = here.is_due_sooner, False
+        is_due_sooner, state.is_due_sooner = state.is_due_sooner, False
         return Exchanged(leases, fenced, cancelled, is_due_sooner)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
@@ -211,20 +214,72 @@ class RedisBroker(Broker):
         _, moved = await self._work(scripts.FIRE, self._queue(queue), [task, due, next_due, *stored])
         return bool(moved)
 
-    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
+    def spans(self, queues: Sequence[str]) -> list[tuple[str, ...]]:
+        return [tuple(queues)] if self._place.spans_queues else [(queue,) for queue in queues]
+
+    async def sweep(self, queues: Sequence[str]) -> list[Swept]:
+        swept: list[Swept] = []
+        for first in range(0, len(queues), SWEPT_AT_ONCE):
+            swept += await self._sweep(
+                [self._queue(queue) for queue in queues[first : first + SWEPT_AT_ONCE]]
+            )
+        return swept
+
+    async def _sweep(self, states: Sequence[KnownQueue]) -> list[Swept]:
+        keys: list[str] = []
+        arguments: list[Any] = [milliseconds(self.grace)]
+        for state in states:
+            keys += state.keys.of_sweep(state.limits)
+            arguments += (len(state.limits), len(state.periodic), *state.periodic)
+        _, *answer = await self._run(scripts.SWEEP, self._here().link.work, keys, arguments)
+        looks = zip(states, answer[::3], answer[1::3], answer[2::3], strict=True)
+        return [state.swept(bool(ready), due, version) for state, ready, due, version in looks]
+
+    async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
+        first = self._queue(queues[0])
+        first.is_nudged = False
         by_key = {self._queue(queue).keys.wake: queue for queue in queues}
+        until = time.monotonic() + timeout
+        while True:
+            left = max(0.0, until - time.monotonic())
+            popping = asyncio.ensure_future(self._here().link.pop([first.keys.nudge, *by_key], left))
+            try:
+                popped = await asyncio.shield(popping)
+            except asyncio.CancelledError:
+                await self._end_wait(queues, by_key, popping)
+                raise
+            if popped is None or popped[0] in by_key or first.is_nudged:
+                return self._woken(by_key, popped)
+            # It was nudged by a nudge that was meant for an earlier wait.
+
+    def _woken(self, by_key: Mapping[str, str], popped: tuple[str, bytes] | None) -> str | None:
+        queue = None if popped is None else by_key.get(popped[0])
+        if popped is not None and queue is not None and popped[1] != b"run":
+            self._queue(queue).is_due_sooner = True
+        return queue
+
+    async def _end_wait(
+        self, queues: Sequence[str], by_key: Mapping[str, str], popping: asyncio.Future[Any]
+    ) -> None:
+        """End a wait that was cancelled, and pass on the wake-up that may have come meanwhile.
+
+        Breaking it would lose one: the server may give it to the connection that is being closed.
+        """
         try:
-            tokens = await self._here().link.pop(list(by_key), timeout)
-        except asyncio.CancelledError:
-            # The token may be on its way here: another worker gets it.
-            self._here().is_due_sooner = True
-            await self._pass_on(queues)
-            raise
-        woken = [by_key[key] for key in tokens]
-        if any(token != b"run" for token in tokens.values()):
-            self._here().is_due_sooner = True
-        await self._pass_on(woken[1:])
-        return woken[0] if woken else None
+            async with asyncio.timeout(END_OF_WAIT):
+                if not popping.done():
+                    await self.nudge(queues)
+                queue = self._woken(by_key, await asyncio.shield(popping))
+                if queue is not None:
+                    state = self._queue(queue)
+                    await self._work(scripts.RING, state, state.limit_arguments)
+        except (BrokerError, TimeoutError, asyncio.CancelledError):
+            popping.cancel()
+
+    async def nudge(self, queues: Sequence[str]) -> None:
+        state = self._queue(queues[0])
+        state.is_nudged = True
+        await self._work(scripts.NUDGE, state, [])
 
     async def cancel(self, queue: str, job_id: str) -> Cancelled:
         _, where, envelope = await self._produce(scripts.CANCEL, self._queue(queue), [job_id])
@@ -264,7 +319,7 @@ class RedisBroker(Broker):
         if here is None:
             for ended in [other for other in self._loops if other.is_closed()]:
                 del self._loops[ended]  # what they hold holds them
-            here = self._loops[loop] = _Loop(self._place.link())
+            here = self._loops[loop] = _Loop(self._link())
         return here
 
     def _queue(self, queue: str) -> KnownQueue:
@@ -275,29 +330,22 @@ class RedisBroker(Broker):
             state = here.queues[queue] = KnownQueue(keys, here.session)
         return state
 
-    async def _pass_on(self, queues: Collection[str]) -> None:
-        """Have another worker woken for each of the queues that has something to run."""
-        for queue in queues:
-            state = self._queue(queue)
-            with contextlib.suppress(BrokerError):
-                await self._work(scripts.RING, state, state.limit_arguments)
-
     async def _work(
         self, script: Script, state: KnownQueue, arguments: Sequence[Any], keys: Sequence[str] | None = None
     ) -> Any:
-        return await self._run(script, self._here().link.work, state, arguments, keys)
+        keys = keys or state.keys.of(script, state.limits)
+        return await self._run(script, self._here().link.work, keys, arguments)
 
     async def _produce(self, script: Script, state: KnownQueue, arguments: Sequence[Any]) -> Any:
-        return await self._run(script, self._here().link.produce, state, arguments)
+        keys = state.keys.of(script, state.limits)
+        return await self._run(script, self._here().link.produce, keys, arguments)
 
     async def _run(
-        self,
-        script: Script,
-        send: scripts.Send,
-        state: KnownQueue,
-        arguments: Sequence[Any],
-        keys: Sequence[str] | None = None,
+        self, script: Script, send: scripts.Send, keys: Sequence[str], arguments: Sequence[Any]
     ) -> Any:
-        answer = await script.run(send, keys or state.keys.of(script, state.limits), arguments)
+        answer = await script.run(send, keys, arguments)
         self._clock = answer[0] / 1000 - time.monotonic()
         return answer
+
+    def _link(self) -> Link:
+        return self._place.link(max(SHORTEST_PATIENCE, self.lease / 6))

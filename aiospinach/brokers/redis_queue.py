@@ -9,7 +9,7 @@ from typing import Any
 
 from ..outcome import Action
 from . import wire
-from .base import Settlement
+from .base import Settlement, Swept
 
 logger: logging.Logger = logging.getLogger("aiospinach.broker")
 
@@ -31,6 +31,10 @@ class KnownQueue:
         """Entries among the limits that are none, and were told of."""
         self.is_forgotten: bool = False
         """The server has lost when periodic tasks are due."""
+        self.is_due_sooner: bool = False
+        """A wake-up said that something is due earlier than the last tick told; the next exchange says so."""
+        self.is_nudged: bool = False
+        """The wait that this queue is the first of is to end."""
         self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None
         """What the server has settled, fenced and cancelled, for a caller who has no answer yet."""
 
@@ -67,6 +71,14 @@ class KnownQueue:
                 arguments += (task, 0, settlement.lease.id, action.value)
                 arguments += (wire.milliseconds(settlement.delay), settlement.detail)
         return arguments
+
+    def swept(self, is_something_to_run: bool, due: int, version: bytes) -> Swept:
+        """What a sweep saw. If the limits have changed an exchange has to learn them, and if the server has
+        lost what was registered a tick has to find out."""
+        is_stale = version != self.version
+        if is_stale or self.is_forgotten:
+            return Swept(is_something_to_run or is_stale, 0.0)
+        return Swept(is_something_to_run, None if due < 0 else due / 1000)
 
     @property
     def limit_arguments(self) -> list[Any]:

@@ -27,7 +27,8 @@ def _listed(text: str, what: str) -> list[str]:
 
 class Script:
     """A Lua script. It stands in a file of its name, whose head names its keys, and the files whose functions
-    it needs; they are put before it, since each call makes them anew.
+    it needs; they are put before it, since each call makes them anew. A script without a line of keys takes
+    them from KEYS itself: it is for several queues.
 
     ``source`` is another text for it; its keys are the same.
     """
@@ -36,11 +37,11 @@ class Script:
         self.name = name
         shebang, _, text = _text(name).partition("\n")
         names = _listed(text, "KEYS")
-        self.has_lanes: bool = names[-1] == "lanes"
+        self.has_lanes: bool = names[-1:] == ["lanes"]
         """It gets the lanes of the tasks whose limits it is given, after its other keys."""
         self.keys: tuple[str, ...] = tuple(names[:-1] if self.has_lanes else names)
         variables = ", ".join(key.replace(":", "") for key in self.keys)
-        unpacked = f"local {variables} = unpack(KEYS, 1, {len(self.keys)})"
+        unpacked = f"local {variables} = unpack(KEYS, 1, {len(self.keys)})" if names else ""
         lanes = f"local FIRST_LANE = {len(self.keys) + 1}"
         needed = [_text(part) for part in ("start", *_listed(text, "needs"))]
         self.source: str = source or "\n".join([shebang, unpacked, lanes, *needed, text])
@@ -61,6 +62,8 @@ TICK = Script("tick")
 FIRE = Script("fire")
 REGISTER = Script("register")
 RING = Script("ring")
+SWEEP = Script("sweep")
+NUDGE = Script("nudge")
 CANCEL = Script("cancel")
 DEAD = Script("dead")
 BURY = Script("bury")

@@ -32,6 +32,8 @@ _NAMES = (
     "wake",
 )
 
+_SWEPT = ("ready", "leases", "future", "periodic", "limits")
+
 
 class Keys:
     """The keys of one queue. They share a hash tag, and so a slot of a Cluster."""
@@ -40,13 +42,19 @@ class Keys:
         self._prefix = f"{PREFIX}:{{{namespace}:{queue}}}:"
         self._by_name = {name: self._prefix + name for name in _NAMES}
         self._by_name["sess"] = f"{self._prefix}sess:{session}"
+        self._by_name["nudge"] = f"{self._prefix}nudge:{session}"
         self.wake: str = self._by_name["wake"]
+        self.nudge: str = self._by_name["nudge"]
         self.limits: str = self._by_name["limits"]
 
     def of(self, script: Script, tasks: Iterable[str]) -> list[str]:
         """What a script gets that is told the limits of these tasks."""
         keys = [self._by_name[name] for name in script.keys]
         return keys + self._lanes(tasks) if script.has_lanes else keys
+
+    def of_sweep(self, tasks: Iterable[str]) -> list[str]:
+        """What a sweep looks at, if these are the tasks with a limit."""
+        return [*(self._by_name[name] for name in _SWEPT), *self._lanes(tasks)]
 
     def all(self, tasks: Iterable[str]) -> list[str]:
         """Everything that is stored of the queue, if these are the tasks that ever had a limit."""

@@ -13,9 +13,11 @@ from ..brokers.base import Exchanged, Settlement
 from ..exceptions import BrokerError
 from ..job import JobStatus
 from ..outcome import RELEASED
+from .keeper import Keeper
 from .run import Answer, Run
 
 if TYPE_CHECKING:
+    from .listener import Listener
     from .pool import Pool
 
 logger: logging.Logger = logging.getLogger("aiospinach")
@@ -28,11 +30,18 @@ class Feed:
     """Exchanges with the broker, one at a time. While one is under way, jobs that end gather for the
     next: no timer, and no delay where nothing is to be waited for."""
 
-    def __init__(self, pool: Pool, queue: str) -> None:
+    def __init__(self, pool: Pool, queue: str, place: int) -> None:
         self.pool: Pool = pool
         self.queue: str = queue
-        self.dry: bool = False
-        """The last exchange brought less than was asked for, and nobody rang since."""
+        self.place: int = place
+        """Its place in the order of the pool's queues."""
+        self.dry: bool = True
+        """Nothing is known to be there to run: the last exchange brought less than was asked for, and no
+        wake-up came since."""
+        self.is_asking: bool = False
+        """It was woken, and the exchange that asks for jobs has not been answered."""
+        self.keeper: Keeper = Keeper(pool, self)
+        self.listener: Listener | None = None
         self.gave_up: bool = False
         self._outbox: list[tuple[Settlement, Run | None]] = []
         self._bell = asyncio.Event()
@@ -59,7 +68,14 @@ class Feed:
 
     def wake(self) -> None:
         """There may be something to run. If no slot is free, another worker is woken instead."""
-        self.dry = False
+        if self.gave_up:
+            return
+        if self.dry:
+            self.dry = False
+            self.pool.turns.join(self.place)
+        if not self.is_asking and self.listener is not None:
+            self.is_asking = True
+            self.listener.asking += 1
         self.pass_on()
 
     def pass_on(self) -> None:
@@ -102,7 +118,7 @@ class Feed:
                 continue
             self._bell.clear()
             sent, self._outbox = self._outbox, []
-            want = self.pool.claim(self)
+            want = self.pool.claim(self, len(sent))
             if sent or want or self._must_pass_on:
                 self._must_pass_on = False
                 await self._trip(sent, want)
@@ -122,16 +138,13 @@ class Feed:
             self._let_go()
         self._tell(sent, exchanged)
         if exchanged.is_due_sooner:
-            self.pool.keeper.ring()
+            self.keeper.ring()
         room = 0 if self.pool.is_stopping else room
         for lease in exchanged.leases[:room]:
             self.pool.start(Run(self.pool, self, lease))
         for lease in exchanged.leases[room:]:
             self.settle(Settlement(lease, RELEASED.action), None)
-        if len(exchanged.leases) < want:
-            self._run_dry()
-        elif want:
-            self.dry = False
+        self._note_what_is_left(want, len(exchanged.leases))
         if self.pool.is_stopping:
             self.pool.note_change()
 
@@ -152,9 +165,30 @@ class Feed:
         self.pool.slots.unclaim(self._claimed)
         self._claimed = 0
 
+    def _note_what_is_left(self, want: int, got: int) -> None:
+        """After an exchange: may the queue have more jobs, and which queues are worth waiting for now?"""
+        was_asking = self._end_asking()
+        if got < want:
+            self._run_dry()
+            return
+        if want and self.dry:
+            self.dry = False
+            self.pool.turns.join(self.place)
+        if was_asking:
+            self.pool.note_turns()
+
     def _run_dry(self) -> None:
-        self.dry = True
+        self._end_asking()
+        if not self.dry:
+            self.dry = True
+            self.pool.turns.leave(self.place)
         self.pool.note_dry()
+
+    def _end_asking(self) -> bool:
+        was_asking, self.is_asking = self.is_asking, False
+        if was_asking and self.listener is not None:
+            self.listener.asking -= 1
+        return was_asking
 
     async def _exchange(self, settled: list[Settlement], want: int) -> Exchanged:
         pause = 0.05

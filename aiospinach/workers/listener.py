@@ -1,45 +1,56 @@
-"""Sleeping while there is nothing to run, and noticing when nothing will be."""
+"""Sleeping while there is nothing to run."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..exceptions import BrokerError
 
 if TYPE_CHECKING:
+    from .feed import Feed
     from .pool import Pool
-    from .run import Run
+    from .sweeper import Sweeper
 
 logger: logging.Logger = logging.getLogger("aiospinach")
 
 LISTEN_FOR = 5.0
-"""Seconds that an idle worker waits for the broker to wake it, before it looks by itself."""
+"""Seconds that an idle worker waits for the broker to wake it, before it waits anew."""
 PAUSE = 1.0
 """Seconds before it listens again to a broker that is away; the feeds say what is wrong."""
-LOOK_AGAIN = 0.5
-"""Seconds between two looks at queues on which other workers are busy still."""
 
 
 class Listener:
-    """Waits at the broker while there are free slots, and nothing to put in them."""
+    """Waits at the broker for the queues of one span, while slots are free and nothing is there to run.
 
-    def __init__(self, pool: Pool) -> None:
+    A wait is never broken: that would cost a connection, and could lose a wake-up. It is nudged to begin anew
+    when more queues are to be waited for, and to end when the pool stops.
+    """
+
+    def __init__(self, pool: Pool, feeds: Sequence[Feed], sweeper: Sweeper) -> None:
         self._pool = pool
-        self._hungry = asyncio.Event()
-        self._sleep: asyncio.Timeout | None = None
-        self._queues: list[str] = []
-        self.has_ended: bool = False
+        self._feeds = feeds
+        self._sweeper = sweeper
+        self._queues = tuple(feed.queue for feed in feeds)
+        self._waits_for: tuple[str, ...] = ()
+        self._bell = asyncio.Event()
+        self._nudge: asyncio.Task[None] | None = None
+        """Ends the wait that is under way."""
         self._is_failing = False
+        self.asking: int = 0
+        """Queues that were woken and not yet asked for jobs: which are worth waiting for shows after that."""
+        self.has_ended: bool = False
+        for feed in feeds:
+            feed.listener = self
 
     def ring(self) -> None:
-        """A slot is free, or a queue is dry."""
-        self._hungry.set()
-        if self._sleep is not None and self._is_worth_waking():
-            self._sleep.reschedule(0)  # being cancelled loses no wake-up
-            self._sleep = None
+        """A slot is free, a queue is empty, or the pool stops."""
+        self._bell.set()
+        if self._waits_for and self._nudge is None and self._is_worth_a_nudge():
+            self._nudge = self._pool.loop.create_task(self._end_wait(self._waits_for))
 
     async def work(self) -> None:
         """Listen until cancelled, or until the pool stops."""
@@ -47,103 +58,64 @@ class Listener:
             await self._listen()
         finally:
             self.has_ended = True
+            if self._nudge is not None:
+                self._nudge.cancel()
             self._pool.note_change()
 
     async def _listen(self) -> None:
-        pool = self._pool
-        while not pool.is_stopping:
-            self._queues = self._worth_waiting_for()
-            if not self._queues:
-                self._hungry.clear()
-                await self._hungry.wait()
-                continue
-            try:
-                woken = await self._wait()
-            except TimeoutError:
-                continue
-            except BrokerError as error:
-                if not self._is_failing:
-                    logger.error("waiting for jobs: %s; trying on", error)
-                self._is_failing = True
-                self._hungry.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PAUSE):
-                        await self._hungry.wait()
-                woken = None
-            for feed in pool.feeds:
-                if feed.queue == woken or (woken is None and feed.dry):
-                    feed.wake()
+        while not self._pool.is_stopping:
+            self._bell.clear()
+            queues = self._worth_waiting_for()
+            if queues is self._queues:
+                self._pool.attentive.discard(self)
+            else:
+                self._pool.attentive.add(self)
+            if not queues:
+                await self._bell.wait()
+            elif (woken := await self._wait(queues)) is not None:
+                self._feeds[self._queues.index(woken)].wake()
 
-    async def _wait(self) -> str | None:
+    async def _wait(self, queues: tuple[str, ...]) -> str | None:
+        self._waits_for = queues
         try:
-            async with asyncio.timeout(None) as self._sleep:
-                woken = await self._pool.broker.wait(self._queues, LISTEN_FOR)
-                self._is_failing = False
-                return woken
+            woken = await self._pool.broker.wait(queues, LISTEN_FOR)
+            self._is_failing = False
+            return woken
+        except BrokerError as error:
+            if not self._is_failing:
+                logger.error("waiting for jobs: %s; trying on", error)
+            self._is_failing = True
         finally:
-            self._sleep = None
+            self._waits_for = ()
+            if self._nudge is not None and self._nudge.done():
+                self._nudge = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE):
+                await self._bell.wait()
+        self._sweeper.ring()
+        return None
 
-    def _is_worth_waking(self) -> bool:
+    def _is_worth_a_nudge(self) -> bool:
         if self._pool.is_stopping:
             return True
-        if len(self._queues) == len(self._pool.feeds):
-            return False
-        return not set(self._worth_waiting_for()) <= set(self._queues)
+        return not set(self._worth_waiting_for()) <= set(self._waits_for)
 
-    def _worth_waiting_for(self) -> list[str]:
-        """The dry queues: all while a slot is free, and else those that come before one that is not dry,
-        whose jobs would have the next slot."""
-        feeds = self._pool.feeds
-        if not self._pool.slots.free:
-            last = max((place for place, feed in enumerate(feeds) if not feed.dry), default=0)
-            feeds = feeds[:last]
-        return [feed.queue for feed in feeds if feed.dry]
+    def _worth_waiting_for(self) -> tuple[str, ...]:
+        """The empty queues: all while a slot is free, and else those that come before one that may have jobs,
+        since their jobs would have the next slot. None before it is known whether a slot stays free."""
+        if self.asking:
+            return ()
+        turns = self._pool.turns
+        if self._pool.slots.free:
+            if turns.last is None:
+                return self._queues
+            end = len(self._pool.feeds)
+        else:
+            end = turns.last or 0
+        return tuple(feed.queue for feed in self._feeds if feed.dry and feed.place < end)
 
-
-class EmptyWatch:
-    """Stops the pool when nothing is ready or running, and no retry that it put back waits."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._quiet = asyncio.Event()
-        self._retries: dict[tuple[str, str], float] = {}
-
-    def ring(self) -> None:
-        """The last job has ended, or a queue is dry."""
-        self._quiet.set()
-
-    def note_retry(self, run: Run, delay: float) -> None:
-        """The job of a run was put back, to be tried again in ``delay`` seconds."""
-        due = self._pool.broker.now() + delay * 1000 + 2  # the broker counts from a little before now
-        self._retries[run.feed.queue, run.lease.job.id] = due
-
-    def forget_retry(self, queue: str, job_id: str) -> None:
-        """A job runs again, or never will."""
-        if self._retries:
-            self._retries.pop((queue, job_id), None)
-
-    async def work(self) -> None:
-        """Watch until cancelled, or until the pool stops."""
-        pool = self._pool
-        while not pool.is_stopping:
-            await self._quiet.wait()
-            self._quiet.clear()
-            while self._is_quiet() and not pool.is_stopping:
-                left = (max(self._retries.values(), default=0.0) - pool.broker.now()) / 1000
-                if left < 0 and await self._is_nothing_left():
-                    pool.stop()
-                else:
-                    await asyncio.sleep(min(max(left, 0.0) + 0.001, LOOK_AGAIN))
-
-    def _is_quiet(self) -> bool:
-        return not self._pool.runs and all(feed.is_idle for feed in self._pool.feeds)
-
-    async def _is_nothing_left(self) -> bool:
-        for feed in self._pool.feeds:
-            try:
-                counts = await self._pool.broker.counts(feed.queue)
-            except BrokerError:
-                return False
-            if counts.ready or counts.running:
-                return False
-        return self._is_quiet()
+    async def _end_wait(self, queues: tuple[str, ...]) -> None:
+        with contextlib.suppress(BrokerError):
+            await self._pool.broker.nudge(queues)
+        if not self._waits_for:  # it has ended meanwhile; until then, one nudge is enough
+            self._nudge = None

@@ -9,7 +9,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import Context
 from typing import Any
 
@@ -17,14 +18,18 @@ from ..brokers.base import Broker
 from ..exceptions import JobCancelled
 from ..signals import SafeNamedSignal
 from ..task import Task
+from .empty_watch import EmptyWatch
 from .feed import Feed
 from .health import STOPPED, Health
-from .keeper import Keeper
-from .listener import EmptyWatch, Listener
+from .heartbeat import Heartbeat
+from .lease_watch import LeaseWatchdog
+from .listener import Listener
 from .run import Run
 from .slots import Slots
 from .supervisor import Supervisor
+from .sweeper import Sweeper
 from .threads import Threads
+from .turns import Turns
 
 logger: logging.Logger = logging.getLogger("aiospinach")
 
@@ -55,15 +60,27 @@ class Pool:
         """The context of the supervisor, which jobs get copies of."""
         self.slots: Slots = Slots(number)
         self.threads: Threads = Threads(number)
-        self.feeds: list[Feed] = [Feed(self, queue) for queue in queues]
-        self.keeper: Keeper = Keeper(self)
+        self.turns: Turns = Turns()
+        self.feeds: list[Feed] = [Feed(self, queue, place) for place, queue in enumerate(queues)]
+        self.heartbeat: Heartbeat = Heartbeat(self)
+        self.watchdog: LeaseWatchdog = LeaseWatchdog(self)
         self.runs: dict[Run, None] = {}  # a set that keeps its order
         self.error: BaseException | None = None
         """The defect that ended the pool, if one did."""
         self.is_stopping: bool = False
         self.is_interrupted: bool = False
         self.is_closing: bool = False
-        self.listener: Listener = Listener(self)
+        self.sweepers: list[Sweeper] = []
+        self.listeners: list[Listener] = []
+        self.attentive: set[Listener] = set()
+        """Listeners that do not wait for all of their queues, and may have to."""
+        by_queue = {feed.queue: feed for feed in self.feeds}
+        for span in broker.spans(queues):
+            feeds = [by_queue[queue] for queue in span]
+            self.sweepers.append(Sweeper(self, feeds))
+            self.listeners.append(Listener(self, feeds, self.sweepers[-1]))
+        self._tasks_of: defaultdict[str, list[Task[..., Any]]] = defaultdict(list)
+        self._grouped = 0
         self.empty_watch: EmptyWatch | None = EmptyWatch(self) if stop_when_queue_empty else None
         self.announcements: set[asyncio.Task[None]] = set()
         """Signals under way that belong to no run."""
@@ -80,17 +97,27 @@ class Pool:
         """How the workers are."""
         if self.supervisor.task.done() or self.loop.is_closed():
             return STOPPED
-        services: list[Feed | Keeper] = [*self.feeds, self.keeper]
         now = time.monotonic()
-        exchanges = [feed.answered_at for feed in self.feeds]
-        renewal = self.keeper.answered_at
+        sweeps = [sweeper.answered_at for sweeper in self.sweepers]
         return Health(
             is_running=True,
-            is_connected=all(s.answered_at is not None and not s.is_failing for s in services),
-            exchange_age=max((now - at for at in exchanges if at is not None), default=None),
-            renewal_age=None if renewal is None else now - renewal,
-            loop_lag=self.keeper.loop_lag,
+            is_connected=None not in sweeps and not self._is_failing(),
+            exchange_age=max((now - at for at in self._answers()), default=None),
+            renewal_age=None if self.heartbeat.answered_at is None else now - self.heartbeat.answered_at,
+            loop_lag=max(sweeper.loop_lag for sweeper in self.sweepers),
         )
+
+    def tasks_of(self, queue: str) -> Sequence[Task[..., Any]]:
+        """The tasks of a queue that are attached by now."""
+        for task in list(self.tasks.values())[self._grouped :]:
+            self._tasks_of[task.queue].append(task)
+            self._grouped += 1
+        return self._tasks_of[queue]
+
+    def register_again(self) -> None:
+        """Tell the broker of tasks that were attached meanwhile."""
+        for feed in self.feeds:
+            feed.keeper.register_again()
 
     async def join(self, *, until_started: bool = False) -> None:
         """Wait until the pool has stopped, or begun to fetch; raises what went wrong.
@@ -125,9 +152,14 @@ class Pool:
         if not self.is_stopping:
             self.is_stopping = True
             self.supervisor.look()
-            self.listener.ring()
+            for listener in self.listeners:
+                listener.ring()
+            for sweeper in self.sweepers:
+                sweeper.ring()
             for feed in self.feeds:
-                feed.pass_on()
+                feed.keeper.ring()
+                if not feed.dry:
+                    feed.pass_on()
 
     def interrupt(self) -> None:
         """Stop, and cancel the running bodies now."""
@@ -161,16 +193,13 @@ class Pool:
 
     # What the services and the runs tell it.
 
-    def claim(self, feed: Feed) -> int:
-        """How many jobs this feed may ask for now: the free slots, if no earlier queue may have jobs."""
-        if self.is_stopping:
+    def claim(self, feed: Feed, given_back: int) -> int:
+        """How many jobs this feed may ask for now, if no earlier queue may have jobs: all free slots; or, if
+        its queue is empty as far as is known, as many as it gives back."""
+        first = self.turns.first
+        if self.is_stopping or (first is not None and first < feed.place):
             return 0
-        for other in self.feeds:
-            if other is feed:
-                break
-            if not other.dry:
-                return 0
-        return self.slots.claim()
+        return self.slots.claim(given_back) if feed.dry else self.slots.claim()
 
     def start(self, run: Run) -> None:
         """A run begins."""
@@ -203,15 +232,20 @@ class Pool:
     def note_dry(self) -> None:
         """A queue has nothing to run: later ones may ask for the free slots, and somebody listens."""
         self._use_free_slots()
-        self.listener.ring()
+        self.note_turns()
         if self.empty_watch is not None:
             self.empty_watch.ring()
+
+    def note_turns(self) -> None:
+        """Another queue may have the next turn, so that others may be worth waiting for."""
+        for listener in list(self.attentive):
+            listener.ring()
 
     def note_retry(self, run: Run, delay: float) -> None:
         """The job of a run was put back, to be tried again in ``delay`` seconds."""
         if self.empty_watch is not None:
             self.empty_watch.note_retry(run, delay)
-        self.keeper.ring()
+        run.feed.keeper.note_due(delay)
 
     def note_change(self) -> None:
         """Something happened that the end of the pool may wait for."""
@@ -252,12 +286,26 @@ class Pool:
     # Within.
 
     def _use_free_slots(self) -> None:
-        """Have the queues that may have jobs ask for some, or else have the listener wait for some."""
-        for feed in self.feeds:
-            if feed.dry:
-                self.listener.ring()
-            else:
-                feed.ring()
+        """Have the first queue that may have jobs ask for some, or else have the listeners wait for some."""
+        if (first := self.turns.first) is not None:
+            self.feeds[first].ring()
+        else:
+            self.note_turns()
+
+    def _is_failing(self) -> bool:
+        return (
+            self.heartbeat.is_failing
+            or any(sweeper.is_failing for sweeper in self.sweepers)
+            or any(feed.is_failing or feed.keeper.is_failing for feed in self.feeds)
+        )
+
+    def _answers(self) -> Iterator[float]:
+        """When the broker last answered for each queue: gave or took jobs, or said what there is."""
+        for sweeper in self.sweepers:
+            for feed in sweeper.feeds:
+                answers = [at for at in (sweeper.answered_at, feed.answered_at) if at is not None]
+                if answers:
+                    yield max(answers)
 
     def _announced(self, task: asyncio.Task[None]) -> None:
         self.announcements.discard(task)

@@ -260,7 +260,7 @@ class Run:
             self.pool.note_retry(self, outcome.delay)
             return msgspec.structs.replace(job, status=outcome.status, at=at, retries=job.retries + 1)
         if outcome.action is Action.PARK:
-            self.pool.keeper.ring()
+            self.feed.keeper.note_due(outcome.delay)
         return msgspec.structs.replace(job, status=outcome.status)
 
     def _log(self, job: Job, outcome: Outcome, error: BaseException) -> None:

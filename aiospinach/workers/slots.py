@@ -20,9 +20,9 @@ class Slots:
         used = self.running + self.claimed
         return max(0, min(self.number - used, 2 * self.number - used - self.finishing))
 
-    def claim(self) -> int:
-        """Claim all free slots for an exchange; ``unclaim`` them when it has ended."""
-        free = self.free
+    def claim(self, most: int | None = None) -> int:
+        """Claim all free slots for an exchange, or ``most`` of them; ``unclaim`` them when it has ended."""
+        free = self.free if most is None else min(self.free, most)
         self.claimed += free
         return free
 

@@ -74,21 +74,26 @@ class Supervisor:
     async def _prepare(self) -> None:
         """Open the broker and register; once more if a connection that was left idle turns out dead."""
         try:
-            await self._pool.broker.open(self._pool.namespace)
-            await self._pool.keeper.register()
+            await self._register()
         except BrokerUnavailable:
-            await self._pool.broker.open(self._pool.namespace)
-            await self._pool.keeper.register()
+            await self._register()
+
+    async def _register(self) -> None:
+        await self._pool.broker.open(self._pool.namespace)
+        for feed in self._pool.feeds:
+            await feed.keeper.register()
 
     def _start_services(self, services: TaskGroup) -> None:
         pool = self._pool
-        works = [pool.keeper.work, pool.keeper.watch, pool.listener.work]
+        works = [pool.heartbeat.work, pool.watchdog.work]
         if pool.empty_watch is not None:
             works.append(pool.empty_watch.work)
-        for work in (*works, *(feed.work for feed in pool.feeds)):
-            services.start_soon(self._serve, work)
+        works += [listener.work for listener in pool.listeners]
+        works += [sweeper.work for sweeper in pool.sweepers]
         for feed in pool.feeds:
-            feed.ring()
+            works += [feed.work, feed.keeper.work]
+        for work in works:
+            services.start_soon(self._serve, work)
 
     async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
         """Have a service work until the pool closes. Ending earlier with a cancellation, it would have
@@ -107,7 +112,9 @@ class Supervisor:
 
     async def _drain(self) -> None:
         pool = self._pool
-        await self._until(lambda: pool.listener.has_ended, timeout=INTERRUPT_GRACE)
+        await self._until(
+            lambda: all(listener.has_ended for listener in pool.listeners), timeout=INTERRUPT_GRACE
+        )
         await self._until(lambda: self._is_silent() or pool.is_interrupted, timeout=self._shutdown_timeout)
         if not self._is_silent():
             pool.interrupt()
@@ -129,7 +136,7 @@ class Supervisor:
         return not pool.runs and not pool.announcements and not any(feed.is_busy for feed in pool.feeds)
 
     def _is_silent(self) -> bool:
-        return self._is_drained() and not self._pool.keeper.is_busy
+        return self._is_drained() and not any(feed.keeper.is_busy for feed in self._pool.feeds)
 
     async def _until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
         """Wait for a condition that ``_changed`` is set for; being cancelled interrupts the pool."""

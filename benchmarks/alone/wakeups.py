@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Sequence
 
 from aiospinach import Engine, RedisBroker
 from benchmarks.ledger import say
@@ -19,7 +19,7 @@ class Watched(RedisBroker):
 
     wakings = 0
 
-    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
+    async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         woken = await super().wait(queues, timeout)
         if woken is not None:
             Watched.wakings += 1

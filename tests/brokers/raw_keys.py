@@ -11,7 +11,7 @@ import redis
 
 TOMBSTONE = b"-"
 REMAINING = {"limits", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
-"""What may remain of a queue that has been drained, besides ``sess:*``."""
+"""What may remain of a queue that has been drained, besides ``sess:*`` and ``nudge:*``."""
 
 _TYPES = {
     "ready": "list",
@@ -29,6 +29,7 @@ _TYPES = {
     "cancels": "set",
     "dedup": "set",
     "sess": "string",
+    "nudge": "list",
 }
 
 
@@ -152,9 +153,9 @@ class RawKeys:
     def check_drained(self) -> None:
         """I9: nothing is left but what is meant to, and that of each call and session for a time."""
         seen = self.read()
-        assert {name for name in seen if not name.startswith("sess:")} <= REMAINING
+        assert {name for name in seen if not name.startswith(("sess:", "nudge:"))} <= REMAINING
         for name in seen:
-            if name.startswith(("sess:", "dedup:")):
+            if name.startswith(("sess:", "nudge:", "dedup:")):
                 assert self._client.pttl(self.prefix + name) > 0, f"{name} ends by itself"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,7 +37,7 @@ class CountingBroker(RedisBroker):
         self.calls["tick"] += 1
         return await super().tick(queue)
 
-    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
+    async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         self.calls["wait"] += 1
         woken = await super().wait(queues, timeout)
         self.calls["woken"] += woken is not None

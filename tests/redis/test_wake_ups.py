@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
+import redis
 
 from aiospinach import RedisBroker
+from aiospinach.brokers.base import Envelope
 from aiospinach.brokers.links import Link
 
 from ..brokers_under_test import shared_server
@@ -15,43 +17,61 @@ from .conftest import key
 
 
 class Waking:
-    """Stands before a link, and takes several wake-ups at once, as a Cluster's does."""
+    """Stands before a link, and answers each wait with one element of a list."""
 
-    def __init__(self, link: Link, tokens: Mapping[str, bytes]) -> None:
+    def __init__(self, link: Link, *popped: tuple[str, bytes] | None) -> None:
         self.work, self.produce, self.aclose = link.work, link.produce, link.aclose
-        self._tokens = tokens
+        self.popped = list(popped)
 
-    async def pop(self, keys: Sequence[str], timeout: float) -> Mapping[str, bytes]:
-        return self._tokens
+    async def pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+        return self.popped.pop(0)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "is_due_sooner"),
-    [
-        ({"mail": b"run", "files": b"run"}, False),
-        ({"mail": b"run", "files": b"due"}, True),
-        ({"mail": b"run", "files": b""}, True),  # it may have been taken, and nobody knows what it said
-        ({"mail": b"due", "files": b"run"}, True),
-    ],
-)
-async def test_who_is_woken_for_one_queue_hears_that_something_is_due_in_another(
-    namespace: str, tokens: dict[str, bytes], is_due_sooner: bool
+@pytest.mark.parametrize(("token", "is_due_sooner"), [(b"run", False), (b"due", True)])
+async def test_the_next_exchange_of_the_queue_says_that_something_is_due_sooner(
+    namespace: str, token: bytes, is_due_sooner: bool
 ) -> None:
     broker = RedisBroker(shared_server().url)
     await broker.open(namespace)
     here = broker._here()
-    by_key = {key(namespace, "wake", queue): token for queue, token in tokens.items()}
-    here.link = Waking(here.link, by_key)  # type: ignore[assignment]
-    assert await broker.wait(["mail", "files"], 5) == "mail"
+    here.link = Waking(here.link, (key(namespace, "wake", "mail"), token))  # type: ignore[assignment]
+    assert await broker.wait(["files", "mail"], 5) == "mail"
+    assert not (await broker.exchange("files", [], 1)).is_due_sooner
     assert (await broker.exchange("mail", [], 1)).is_due_sooner is is_due_sooner
-    assert not (await broker.exchange("files", [], 1)).is_due_sooner, "it is told once"
+    assert not (await broker.exchange("mail", [], 1)).is_due_sooner, "it is told once"
+    await broker.aclose()
+
+
+async def test_a_nudge_of_an_earlier_wait_does_not_end_the_next(namespace: str) -> None:
+    broker = RedisBroker(shared_server().url)
+    await broker.open(namespace)
+    await broker.nudge(["mail"])  # nobody waits, so it lies there
+    waiting = asyncio.create_task(broker.wait(["mail"], 20))
+    await broker.enqueue("mail", [Envelope("a", "send", b"")])
+    assert await waiting == "mail"
+    await broker.flush("mail")
+    await broker.aclose()
+
+
+async def test_a_wait_that_is_cancelled_makes_no_new_connection(namespace: str, plain: redis.Redis) -> None:
+    broker = RedisBroker(shared_server().url)
+    await broker.open(namespace)
+    assert await broker.wait(["mail"], 0.01) is None
+    await broker.nudge(["mail"])
+    before = plain.info("stats")["total_connections_received"]
+    for _ in range(10):
+        waiting = asyncio.create_task(broker.wait(["mail"], 20))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert plain.info("stats")["total_connections_received"] == before
     await broker.aclose()
 
 
 def test_event_loops_that_ended_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where nobody closed what holds them: an open connection does."""
     broker = RedisBroker()
-    monkeypatch.setattr(broker._place, "link", asyncio.get_running_loop)
+    monkeypatch.setattr(broker._place, "link", lambda patience: asyncio.get_running_loop())
 
     async def use() -> None:
         broker._here()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from aiospinach import BrokerUnavailable, MemoryBroker
-from aiospinach.brokers.base import Counts, Exchanged, Renewed, Settlement, Ticked
+from aiospinach.brokers.base import Counts, Exchanged, Renewed, Settlement, Swept, Ticked
 
 
 class FailingBroker(MemoryBroker):
@@ -22,7 +22,7 @@ class FailingBroker(MemoryBroker):
 
     def go_away(self, *methods: str) -> None:
         """Be unavailable, for these methods or all."""
-        for method in methods or ("open", "register", "exchange", "renew", "tick", "wait", "counts"):
+        for method in methods or ("open", "register", "exchange", "renew", "tick", "sweep", "wait", "counts"):
             self.broken[method] = BrokerUnavailable
 
     def come_back(self) -> None:
@@ -54,11 +54,15 @@ class FailingBroker(MemoryBroker):
         self._check("tick")
         return await super().tick(queue)
 
+    async def sweep(self, queues: Sequence[str]) -> list[Swept]:
+        self._check("sweep")
+        return await super().sweep(queues)
+
     async def counts(self, queue: str) -> Counts:
         self._check("counts")
         return await super().counts(queue)
 
-    async def wait(self, queues: Collection[str], timeout: float) -> str | None:
+    async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         self._check("wait")
         self.sleepers += 1
         try:

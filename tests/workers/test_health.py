@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -33,7 +34,7 @@ async def test_workers_that_are_well_say_so_until_they_stop(engine: Engine) -> N
     assert not engine.health().is_running
 
 
-@pytest.mark.parametrize("method", ["exchange", "tick"])
+@pytest.mark.parametrize("method", ["exchange", "tick", "sweep"])
 async def test_workers_whose_broker_is_away_are_not_connected(
     engine: Engine, broker: FailingBroker, method: str
 ) -> None:
@@ -45,6 +46,7 @@ async def test_workers_whose_broker_is_away_are_not_connected(
     await until(lambda: engine.health().is_connected)
     broker.go_away(method)
     await body.schedule()
+    await body.schedule_at(datetime.now(UTC) + timedelta(milliseconds=20))
     await until(lambda: not engine.health().is_connected, "the outage shows")
     assert engine.health().is_running
     broker.come_back()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ async def test_what_follows_the_settle_waits_for_the_broker(
     await engine.stop_workers()
 
 
-@pytest.mark.parametrize("method", ["exchange", "tick", "wait"])
+@pytest.mark.parametrize("method", ["exchange", "tick", "sweep", "wait"])
 async def test_an_outage_is_logged_once(
     engine: Engine,
     broker: FailingBroker,
@@ -93,7 +94,14 @@ async def test_an_outage_is_logged_once(
     method: str,
 ) -> None:
     monkeypatch.setattr(listener, "PAUSE", 0.01)
+
+    @engine.task
+    async def job() -> None:
+        pass
+
     broker.go_away(method)
+    await job.schedule()
+    await job.schedule_at(datetime.now(UTC) + timedelta(milliseconds=1))
     await engine.start_workers(1, block=False)
     await until(lambda: broker.refused[method] >= 3)
     broker.come_back()
@@ -209,8 +217,8 @@ async def test_a_defect_is_logged_at_once_and_raised_by_the_stop(
 async def test_a_defect_is_raised_by_a_blocking_start(namespace: str, heard: Heard) -> None:
     broker = FailingBroker()
     engine = Engine(broker, namespace)
-    broker.broken["exchange"] = RuntimeError
-    with pytest.raises(RuntimeError, match="exchange is broken"):
+    broker.broken["sweep"] = RuntimeError
+    with pytest.raises(RuntimeError, match="sweep is broken"):
         await asyncio.wait_for(engine.start_workers(), 10)
     assert heard.names() == ["worker_started", "worker_terminated"]
 
@@ -237,7 +245,7 @@ async def test_a_watch_for_an_empty_queue_survives_an_outage(
 async def test_errors_of_a_crashed_pool_reach_no_later_pool(namespace: str, heard: Heard) -> None:
     broker = FailingBroker()
     engine = Engine(broker, namespace)
-    broker.broken["exchange"] = RuntimeError
+    broker.broken["sweep"] = RuntimeError
     await engine.start_workers(block=False)
     await until(lambda: heard.count("worker_terminated"))
     broker.come_back()

@@ -1,0 +1,110 @@
+"""Renewing leases: the sign of life of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ..exceptions import BrokerError, JobCancelled, LeaseLost
+
+if TYPE_CHECKING:
+    from .feed import Feed
+    from .pool import Pool
+    from .run import Run
+
+logger: logging.Logger = logging.getLogger("aiospinach")
+
+LONGEST_PAUSE = 1.0
+"""Seconds between two tries to renew the leases of a queue, at most."""
+
+
+class Heartbeat:
+    """Renews all leases of a pool every quarter of a lease.
+
+    A renewal waits for nothing else, and the renewal of one queue does not wait for that of another.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._broker = pool.broker
+        self._beat_at = 0.0
+        self._renewals: dict[Feed, asyncio.Task[None]] = {}
+        self._failing: set[Feed] = set()
+        self.answered_at: float | None = None
+        """When no lease was left to renew, by time.monotonic()."""
+
+    @property
+    def is_failing(self) -> bool:
+        """The leases of a queue could not be renewed."""
+        return bool(self._failing)
+
+    async def work(self) -> None:
+        """Renew until cancelled."""
+        try:
+            while True:
+                self._beat()
+                await asyncio.sleep(max(0.0, self._beat_at - time.monotonic()))
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await self._end()
+            raise
+
+    async def catch_up(self, feed: Feed) -> None:
+        """Renew the leases of a queue before something else is done, if that is overdue.
+
+        A worker that was held up would find its own jobs lost otherwise.
+        """
+        if time.monotonic() >= self._beat_at:
+            self._beat()
+        if (renewal := self._renewals.get(feed)) is not None:
+            await asyncio.wait([renewal])
+
+    def _beat(self) -> None:
+        self._beat_at = time.monotonic() + self._broker.lease / 4
+        for feed in {run.feed for run in self._pool.runs}:
+            if feed not in self._renewals:
+                self._renewals[feed] = self._pool.loop.create_task(self._renew(feed))
+        self._note_answers()
+
+    async def _renew(self, feed: Feed) -> None:
+        """Renew the leases of one queue; try on while the broker is away."""
+        try:
+            while runs := {run.lease.id: run for run in self._pool.runs if run.feed is feed}:
+                try:
+                    await self._renew_once(feed, runs)
+                    break
+                except BrokerError as error:
+                    if feed not in self._failing:
+                        logger.error("queue %s: renewing leases: %s; trying on", feed.queue, error)
+                    self._failing.add(feed)
+                    await asyncio.sleep(min(LONGEST_PAUSE, self._broker.tick_period))
+            self._failing.discard(feed)
+        except Exception as error:
+            self._pool.crash(error)
+        finally:
+            del self._renewals[feed]
+            self._note_answers()
+
+    async def _renew_once(self, feed: Feed, runs: dict[str, Run]) -> None:
+        renewed = await self._broker.renew(feed.queue, runs.keys())
+        for run in runs.values():
+            run.trusted_until = renewed.trusted_until
+        for lease in renewed.lost:
+            runs[lease].cancel(LeaseLost("the store gave the job to another worker, or forgot it"))
+        for lease in renewed.cancelled:
+            runs[lease].cancel(JobCancelled("the job was cancelled"))
+
+    def _note_answers(self) -> None:
+        if not self._renewals:
+            self.answered_at = time.monotonic()
+
+    async def _end(self) -> None:
+        renewals = list(self._renewals.values())
+        for renewal in renewals:
+            renewal.cancel()
+        if renewals:
+            await asyncio.wait(renewals)

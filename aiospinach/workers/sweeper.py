@@ -1,0 +1,77 @@
+"""Looking at all queues from time to time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..exceptions import BrokerError
+
+if TYPE_CHECKING:
+    from .feed import Feed
+    from .pool import Pool
+
+logger: logging.Logger = logging.getLogger("aiospinach")
+
+LONGEST_PAUSE = 1.0
+"""Seconds between two tries to look at queues whose broker is away, at most."""
+
+
+class Sweeper:
+    """Looks at the queues of one span in one call every tick period, at most 5 seconds.
+
+    So an idle worker makes one call for all of them, finds jobs of lost workers, and hears of work within
+    that time even if a wake-up was lost.
+    """
+
+    def __init__(self, pool: Pool, feeds: Sequence[Feed]) -> None:
+        self._pool = pool
+        self.feeds: Sequence[Feed] = feeds
+        self._queues = tuple(feed.queue for feed in feeds)
+        self._bell = asyncio.Event()
+        self.is_failing: bool = False
+        self.answered_at: float | None = None
+        """When the broker answered last, by time.monotonic()."""
+        self.loop_lag: float = 0.0
+        """By how many seconds the event loop was late with the last sweep."""
+
+    def ring(self) -> None:
+        """Look now: something may have been missed."""
+        self._bell.set()
+
+    async def work(self) -> None:
+        """Sweep until cancelled, or until the pool stops: it leaves what it would find to others."""
+        while not self._pool.is_stopping:
+            self._bell.clear()
+            await self._rest(await self._sweep())
+
+    async def _sweep(self) -> float:
+        """Look once. Returns the seconds to the next look."""
+        period = self._pool.broker.tick_period
+        try:
+            swept = await self._pool.broker.sweep(self._queues)
+        except BrokerError as error:
+            if not self.is_failing:
+                logger.error("looking at queues %s: %s; trying on", ", ".join(self._queues), error)
+            self.is_failing = True
+            return min(LONGEST_PAUSE, period)
+        self.is_failing, self.answered_at = False, time.monotonic()
+        for feed, seen in zip(self.feeds, swept, strict=True):
+            if seen.is_something_to_run and feed.dry:
+                feed.wake()
+            if seen.next_due is not None:
+                feed.keeper.note_due(seen.next_due)
+        if self._pool.empty_watch is not None:
+            self._pool.empty_watch.ring()
+        return period
+
+    async def _rest(self, seconds: float) -> None:
+        alarm = time.monotonic() + seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self._bell.wait()
+        except TimeoutError:
+            self.loop_lag = max(0.0, time.monotonic() - alarm)

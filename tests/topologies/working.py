@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from aiospinach import Broker, Engine
 
@@ -30,6 +31,12 @@ class Work:
 
     async def schedule(self, queue: str, number: int) -> None:
         await self.engine.schedule(f"run.{queue}", number)
+        self.scheduled[f"{queue}/{number}"] += 1
+
+    async def schedule_soon(self, queue: str, number: int) -> None:
+        """Schedule a job that a tick has to queue."""
+        at = datetime.now(UTC) + timedelta(milliseconds=300)
+        await self.engine.schedule_at(f"run.{queue}", at, number)
         self.scheduled[f"{queue}/{number}"] += 1
 
     async def schedule_all(self, numbers: range) -> None:

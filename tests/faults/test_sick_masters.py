@@ -1,0 +1,121 @@
+"""A Cluster one of whose masters is gone, or hangs: the queues of the others do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from aiospinach import Engine, RedisBroker, current_job
+
+from ..topologies.conftest import Cluster, slot_of, spread, wait_for
+from ..waiting import until
+from .conftest import Report, Size
+
+LEASE = 3.0
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A Cluster of the test's own."""
+    cluster = Cluster()
+    try:
+        wait_for(cluster.is_whole, "the Cluster is whole")
+        yield cluster
+    finally:
+        cluster.close()
+
+
+class Queues:
+    """Workers of one queue whose master is to be harmed, which comes first, and of those of other masters."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        names = spread(cluster, namespace)
+        self.victim = cluster.owner(slot_of(cluster, namespace, names[0]))
+        owners = {name: cluster.owner(slot_of(cluster, namespace, name)) for name in names}
+        self.sick = [name for name in names if owners[name] is self.victim]
+        self.well = [name for name in names if owners[name] is not self.victim]
+        self.ran: list[tuple[str, int]] = []
+        self.cancelled: list[str] = []
+        self.ticks = 0
+        self.engine = Engine(RedisBroker(cluster.url, lease=LEASE, enqueue_timeout=30), namespace)
+        for name in names:
+            self._add(name)
+
+        @self.engine.task(name="beat", queue=self.well[0], periodicity=timedelta(seconds=1))
+        async def beat() -> None:
+            self.ticks += 1
+
+    def _add(self, queue: str) -> None:
+        @self.engine.task(name=f"run.{queue}", queue=queue, max_retries=1)
+        async def run(number: int, seconds: float = 0.0) -> None:
+            try:
+                await asyncio.sleep(seconds)
+            except asyncio.CancelledError:
+                self.cancelled.append(current_job().queue)
+                raise
+            self.ran.append((queue, number))
+
+    async def start(self) -> None:
+        await self.engine.start_workers(50, [*self.sick, *self.well], block=False)
+
+    async def schedule(self, queue: str, number: int, seconds: float = 0.0) -> None:
+        await self.engine.schedule(f"run.{queue}", number, seconds)
+
+
+@pytest.mark.timeout(120)
+async def test_a_master_that_is_gone_stops_no_tick_and_no_job_of_another(
+    cluster: Cluster, namespace: str, size: Size, report: Report, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    jobs = Queues(cluster, namespace)
+    rounds = size(1, 4)
+    async with jobs.engine:
+        await jobs.start()
+        for queue in (*jobs.sick, *jobs.well):
+            await jobs.schedule(queue, -1, 2 * LEASE * rounds)  # each has a lease that is to be renewed
+        await until(lambda: jobs.ticks >= 1, "a tick")
+        jobs.victim.kill()
+        ticks, before = jobs.ticks, len(jobs.ran)
+        for number in range(10 * rounds):
+            await asyncio.gather(*(jobs.schedule(queue, number) for queue in jobs.well))
+        served = before + 10 * rounds * len(jobs.well)
+        await until(lambda: len(jobs.ran) >= served, "jobs of the others run", timeout=20)
+        wanted = ticks + int(2 * LEASE * rounds)
+        await until(lambda: jobs.ticks >= wanted, "and their ticks", timeout=60, show=lambda: jobs.ticks)
+        await until(
+            lambda: {(queue, -1) for queue in jobs.well} <= set(jobs.ran), "long jobs end", timeout=30
+        )
+        assert not set(jobs.cancelled) & set(jobs.well), "a lease of another master was lost"
+        jobs.victim.start()
+        await jobs.engine.stop_workers()
+    report(jobs=len(jobs.ran), ticks=jobs.ticks, cancelled_of_others=0)
+
+
+@pytest.mark.timeout(120)
+async def test_a_master_that_hangs_deafens_no_idle_worker(
+    cluster: Cluster, namespace: str, size: Size, report: Report
+) -> None:
+    jobs = Queues(cluster, namespace)
+    count = size(5, 50)
+    loop = asyncio.get_running_loop()
+    longest = 0.0
+    async with jobs.engine:
+        await jobs.start()
+        await jobs.schedule(jobs.well[0], -1)
+        await until(lambda: jobs.ran, "the workers work")
+        jobs.victim.pause()
+        try:
+            for number in range(count):
+                since = loop.time()
+                await jobs.schedule(jobs.well[number % len(jobs.well)], number)
+                # An idle worker looks by itself after 5 s at most; a hung call takes 2 s to count as lost.
+                await until(lambda: (jobs.ran[-1][1]) == number, f"job {number} runs", timeout=8)  # noqa: B023
+                longest = max(longest, loop.time() - since)
+        finally:
+            jobs.victim.go_on()
+        await jobs.engine.stop_workers()
+    report(jobs=count, longest_ms=round(1000 * longest))

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from aiospinach import Engine, RedisBroker, current_job
+from aiospinach import Engine, RedisBroker
 
 from ..topologies.conftest import Cluster, slot_of, spread, wait_for
 from ..waiting import until
@@ -55,7 +55,7 @@ class Queues:
             try:
                 await asyncio.sleep(seconds)
             except asyncio.CancelledError:
-                self.cancelled.append(current_job().queue)
+                self.cancelled.append(queue)
                 raise
             self.ran.append((queue, number))
 

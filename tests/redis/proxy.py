@@ -20,6 +20,7 @@ class _Pair:
         self.client = client
         self.server = server
         self.swallows = False
+        self.is_half_open = False
 
     def cut(self) -> None:
         self.client.transport.abort()
@@ -75,6 +76,11 @@ class Proxy:
             pair.swallows = True
             with contextlib.suppress(OSError, RuntimeError):
                 pair.client.write_eof()
+
+    def swallow(self) -> None:
+        """Have the connections that there are pass nothing any more, and stay open; new ones work."""
+        for pair in self._pairs:
+            pair.is_half_open = True
 
     def refuse(self) -> None:
         """Take no connections any more, and reset those that are there."""
@@ -139,7 +145,7 @@ class Proxy:
                 if self._loses is not None and self._loses(name, self.calls[name]):
                     self.lost[name] += 1
                     pair.swallows = True
-            if not self.is_black_hole:
+            if not (self.is_black_hole or pair.is_half_open):
                 pair.server.write(data)
                 await pair.server.drain()
         raise ConnectionResetError
@@ -150,7 +156,7 @@ class Proxy:
                 raise ConnectionResetError
             if self.delay:
                 await asyncio.sleep(self.delay)
-            if not self.is_black_hole:
+            if not (self.is_black_hole or pair.is_half_open):
                 pair.client.write(data)
                 await pair.client.drain()
         raise ConnectionResetError

@@ -53,6 +53,29 @@ async def test_workers_whose_broker_is_away_are_not_connected(
     await until(lambda: engine.health().is_connected, "the recovery shows")
 
 
+async def test_workers_whose_first_queue_is_busy_are_connected(engine: Engine, broker: FailingBroker) -> None:
+    ran = 0
+
+    @engine.task(queue="first")
+    async def busy() -> None:
+        nonlocal ran
+        ran += 1
+        await busy.schedule()  # so that the later queue is never asked for jobs
+
+    @engine.task(queue="second")
+    async def later() -> None:
+        pass
+
+    await busy.schedule()
+    await engine.start_workers(1, ["first", "second"], block=False)
+    await until(lambda: ran > 20)
+    assert engine.health().is_connected
+    age = engine.health().exchange_age
+    assert age is not None
+    assert age < 10
+    await engine.stop_workers()
+
+
 async def test_a_blocked_event_loop_shows(namespace: str) -> None:
     async with Engine(MemoryBroker(lease=1.2), namespace) as engine:  # ticks every 0.1 s
         await engine.start_workers(block=False)

@@ -20,7 +20,7 @@ AiospinachError
 └── JobError                         what became of a run, given to receivers as ``err``
     ├── JobTimeout (TimeoutError)    the body took longer than its task allows
     ├── JobCancelled                 somebody called ``engine.cancel``
-    ├── Interrupted                  the workers shut down while the body ran
+    ├── Interrupted                  the workers shut down, or could not renew the lease in time
     ├── LeaseLost                    the store gave the job to another worker
     └── WorkerLost                   the worker that ran the job disappeared
 """
@@ -150,7 +150,8 @@ class JobCancelled(JobError):
 
 
 class Interrupted(JobError):
-    """The workers stopped before the body ended."""
+    """The body was ended, or never began, because the workers stopped or could not renew the job's lease in
+    time. The job goes back to its queue; if its body had begun and it has no retries, it has failed."""
 
 
 class LeaseLost(JobError):

@@ -72,11 +72,19 @@ CANCELLED = Outcome(Action.CANCELLED, JobStatus.CANCELLED, "cancelled")
 RELEASED = Outcome(Action.RELEASE, JobStatus.QUEUED, "interrupted")
 
 
-def judge(job: Job, error: BaseException | None, now: int, backoff: Backoff | None = None) -> Outcome:
+def judge(
+    job: Job,
+    error: BaseException | None,
+    now: int,
+    backoff: Backoff | None = None,
+    *,
+    has_begun: bool = True,
+) -> Outcome:
     """The verdict on a run of ``job`` that ended with ``error`` at ``now`` (ms of the broker's clock).
 
     Pure: the same arguments give the same verdict, and nothing else happens. ``backoff`` may raise what
-    it likes, and InvalidValue says that it gave no duration.
+    it likes, and InvalidValue says that it gave no duration. ``has_begun`` is False if the body of the
+    job was never called: then it may run again although it runs at most once.
     """
     if error is None:
         return SUCCESS
@@ -85,6 +93,8 @@ def judge(job: Job, error: BaseException | None, now: int, backoff: Backoff | No
     if isinstance(error, UnknownTask):
         return _judge_unknown(job, now)
     if isinstance(error, Interrupted):
+        if not has_begun:  # guard: never began
+            return RELEASED
         return RELEASED if job.max_retries else _failed("interrupted")
     if isinstance(error, WorkerLost):
         if not job.max_retries:

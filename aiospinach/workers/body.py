@@ -19,11 +19,29 @@ if TYPE_CHECKING:
 class Body:
     """Runs within an asyncio task, which it alone is cancelled in. Whatever it raises becomes a value."""
 
-    __slots__ = ("_pool", "_struck_for", "_task", "_within", "began", "is_async", "is_running", "reason")
+    __slots__ = (
+        "_pool",
+        "_struck_for",
+        "_task",
+        "_within",
+        "began",
+        "has_begun",
+        "is_async",
+        "is_running",
+        "reason",
+        "trusted_until",
+    )
 
-    def __init__(self, pool: Pool, task: Task[..., Any] | None, within: asyncio.Task[None]) -> None:
+    def __init__(
+        self, pool: Pool, task: Task[..., Any] | None, within: asyncio.Task[None], trusted_until: float
+    ) -> None:
+        self.trusted_until: float = trusted_until
+        """Until when its lease may be relied on, by ``time.monotonic()``, unless that is renewed."""
         self.began: float = 0.0
+        self.has_begun: bool = False
+        """The function was called."""
         self.is_running: bool = False
+        """It runs, or waits for a thread to run in."""
         self.is_async: bool = task is not None and task.is_async
         self.reason: JobError | None = None
         """Why it is made to end."""
@@ -34,7 +52,7 @@ class Body:
 
     @property
     def is_lost(self) -> bool:
-        """Its job has been given to another worker, or will be."""
+        """The store said that its job is not this run's any more."""
         return isinstance(self.reason, LeaseLost)
 
     @property
@@ -55,10 +73,10 @@ class Body:
         result, error = None, None
         self.is_running = True
         try:
-            if task.is_async:
+            if not task.is_async:
+                result = await self._pool.threads.run(self._call, (task, job), {})
+            elif self._may_begin():
                 result = await task.function(*job.args, **job.kwargs)
-            else:
-                result = await self._pool.threads.run(task.function, job.args, job.kwargs)
         except BaseException as raised:
             if type(raised) is GeneratorExit and asyncio._get_running_loop() is None:
                 raise  # not the body's: its loop ended before it did
@@ -71,26 +89,41 @@ class Body:
             await absorb(self._within)
         if error is None and self.reason is None:
             return result, None
-        return (None, self._error_of(error)) if error is not None or self.is_lost else (result, None)
+        if error is not None or self.is_lost or not self.has_begun:
+            return None, self._error_of(error)
+        return result, None
 
-    def end(self, reason: JobError) -> bool:
+    def end(self, reason: JobError, *, strikes_as: type[JobError] | None = None) -> bool:
         """Have it end for this reason, which becomes its error; the first one counts. Tells whether this
         one does.
 
         A body in a thread goes on, and what it raises in the end is replaced by the reason. A body that
-        returns all the same has succeeded.
+        returns all the same has succeeded. For each class of reason it is cancelled once;
+        ``strikes_as`` is that class, if it is another than the reason's own.
         """
+        kind = strikes_as or type(reason)
         # That somebody wants it never to run again counts more than why it would have ended this time.
         is_wish = isinstance(reason, JobCancelled) and isinstance(self.reason, (Interrupted, JobTimeout))
         counts = self.reason is None or is_wish
         if counts:
             self.reason = reason
-        if self.is_async and type(reason) not in self._struck_for:
+        if self.is_async and kind not in self._struck_for:
             # Once for each: a second blow would hit what the body does to end in order.
-            self._struck_for = (*self._struck_for, type(reason))
+            self._struck_for = (*self._struck_for, kind)
             # Later, for the task may be the one that runs now, and would be struck after its body.
             self._pool.loop.call_soon(self._strike)
         return counts
+
+    def _may_begin(self) -> bool:
+        """Decide whether the function may be called, right before it is."""
+        if time.monotonic() >= self.trusted_until and self.reason is None:  # guard: trust before the body
+            self.reason = Interrupted("the lease had ended before the body could begin")
+        self.has_begun = self.reason is None
+        return self.has_begun
+
+    def _call(self, task: Task[..., Any], job: Job) -> Any:
+        """Call a plain function; a thread does, which may have come late."""
+        return task.function(*job.args, **job.kwargs) if self._may_begin() else None
 
     def _strike(self) -> None:
         if self.is_running:

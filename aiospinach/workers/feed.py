@@ -139,7 +139,15 @@ class Feed:
         self._tell(sent, exchanged)
         if exchanged.is_due_sooner:
             self.keeper.ring()
-        room = 0 if self.pool.is_stopping else room
+        if self.pool.is_stopping:
+            room = 0
+        elif self._is_late(exchanged):  # guard: late answer
+            room = 0
+            logger.warning(
+                "queue %s: %d jobs came after their leases had ended, and are released",
+                self.queue,
+                len(exchanged.leases),
+            )
         for lease in exchanged.leases[:room]:
             self.pool.start(Run(self.pool, self, lease))
         for lease in exchanged.leases[room:]:
@@ -159,6 +167,11 @@ class Feed:
             elif answer is Answer.CANCELLED:  # it was given back before it began
                 job = settlement.lease.job.as_job(self.pool.namespace, self.queue, JobStatus.CANCELLED)
                 self.pool.announce(signals.job_cancelled, {"job": job})
+
+    def _is_late(self, exchanged: Exchanged) -> bool:
+        """The answer to an exchange took so long that no job of it may begin."""
+        leases = exchanged.leases  # all were taken at the same moment
+        return bool(leases) and time.monotonic() >= leases[0].trusted_until
 
     def _let_go(self) -> None:
         """Leave the slots that were claimed for an exchange to others."""

@@ -53,6 +53,11 @@ class Heartbeat:
                 await self._end()
             raise
 
+    def renew(self, feed: Feed) -> None:
+        """Begin to renew the leases of a queue now, unless that is under way."""
+        if feed not in self._renewals:
+            self._renewals[feed] = self._pool.loop.create_task(self._renew(feed))
+
     async def catch_up(self, feed: Feed) -> None:
         """Renew the leases of a queue before something else is done, if that is overdue.
 
@@ -66,8 +71,7 @@ class Heartbeat:
     def _beat(self) -> None:
         self._beat_at = time.monotonic() + self._broker.lease / 4
         for feed in {run.feed for run in self._pool.runs}:
-            if feed not in self._renewals:
-                self._renewals[feed] = self._pool.loop.create_task(self._renew(feed))
+            self.renew(feed)
         self._note_answers()
 
     async def _renew(self, feed: Feed) -> None:
@@ -92,7 +96,7 @@ class Heartbeat:
     async def _renew_once(self, feed: Feed, runs: dict[str, Run]) -> None:
         renewed = await self._broker.renew(feed.queue, runs.keys())
         for run in runs.values():
-            run.trusted_until = renewed.trusted_until
+            run.body.trusted_until = renewed.trusted_until
         for lease in renewed.lost:
             runs[lease].cancel(LeaseLost("the store gave the job to another worker, or forgot it"))
         for lease in renewed.cancelled:

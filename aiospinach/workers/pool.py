@@ -208,6 +208,8 @@ class Pool:
         self.runs[run] = None
         if run.holds_slot:
             self.slots.start()
+        if run.lease.trusted_until < self.watchdog.alarm:  # guard: early end of a lease
+            self.watchdog.note_early_end(run)
 
     def body_ended(self, run: Run) -> None:
         """The run needs its slot no longer, and its outcome is on its way to the broker."""

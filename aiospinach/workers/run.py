@@ -24,12 +24,13 @@ from ..exceptions import (
     WorkerLost,
 )
 from ..job import Job, JobStatus, running_job
-from ..outcome import CANCELLED, RELEASED, SUCCESS, Action, Outcome, describe, judge
-from ..receivers import ReceiverRun, share_context, traceable
+from ..outcome import CANCELLED, RELEASED, SUCCESS, Action, Outcome, describe
+from ..receivers import ReceiverRun, share_context
 from ..signals import Results, SafeNamedSignal
 from ..task import Task
 from ..timing import from_milliseconds
 from .body import Body, absorb
+from .verdict import log_outcome, verdict
 
 if TYPE_CHECKING:
     from .feed import Feed
@@ -66,17 +67,16 @@ class Run:
         "holds_slot",
         "is_recovery",
         "is_settled",
+        "is_suspected",
         "lease",
         "pool",
         "task",
-        "trusted_until",
     )
 
     def __init__(self, pool: Pool, feed: Feed, lease: Lease, *, is_recovery: bool = False) -> None:
         self.pool: Pool = pool
         self.feed: Feed = feed
         self.lease: Lease = lease
-        self.trusted_until: float = lease.trusted_until
         self.is_recovery: bool = is_recovery
         """The job's worker was lost: it is judged and settled here, and its body does not run."""
         self.holds_slot: bool = not is_recovery
@@ -84,13 +84,15 @@ class Run:
         self.answer: Answer | None = None
         """What the broker made of what became of the job, once it has answered."""
         self.abandoned: bool = False
+        self.is_suspected: bool = False
+        """Its lease could once not be renewed in time."""
         self.is_settled: bool = False
         """Its task has ended, and the broker's answer is all that is to come."""
         self._task: Task[..., Any] | None = pool.tasks.get(lease.job.task)
         self._waiter: asyncio.Future[None] | None = None
         self.context: Context = pool.context.copy()
         self.task: asyncio.Task[None] = asyncio.Task(self._main(), loop=pool.loop, context=self.context)
-        self.body: Body = Body(pool, self._task, self.task)
+        self.body: Body = Body(pool, self._task, self.task, lease.trusted_until)
 
     def cancel(self, reason: JobError) -> None:
         """Have the body end for this reason, which becomes the error of the run; the first one counts."""
@@ -100,9 +102,24 @@ class Run:
             job = self._job(JobStatus.NOT_SET)
             logger.warning("%r lost its lease, and is cancelled: %s", job, reason)
 
+    def suspect(self) -> None:
+        """The lease could not be renewed in time, and another worker may get the job soon: have the body
+        end, unless it runs in a thread. What becomes of the job is settled as usual, and counts if the
+        store still has the lease."""
+        if self.is_suspected or not (self.holds_slot and self.body.has_begun):
+            return
+        self.is_suspected = True
+        job = self._job(JobStatus.RUNNING)
+        if self.body.is_async:
+            reason = Interrupted("the lease could not be renewed in time")
+            self.body.end(reason, strikes_as=LeaseLost)
+            logger.warning("%r may lose its lease, and is cancelled: it could not be renewed in time", job)
+        else:
+            logger.warning("%r may lose its lease, and goes on: it could not be renewed in time", job)
+
     def interrupt(self) -> None:
         """Have the body end because the pool does, unless it runs in a thread."""
-        if self.body.is_async or not self.body.is_running:
+        if self.body.is_async or not self.body.has_begun:
             self.cancel(Interrupted("the workers stopped while the job ran"))
 
     def release(self) -> None:
@@ -210,7 +227,8 @@ class Run:
             self.pool.body_ended(self)
             return msgspec.structs.replace(job, status=JobStatus.NOT_SET), self.body.reason
         now = self.pool.broker.now()
-        outcome = self._judge(job, error, now)
+        backoff = self._task.backoff if self._task is not None else None
+        outcome = verdict(job, error, now, backoff, has_begun=self.body.has_begun)
         self._give_back(outcome, describe(error, outcome.reason) if outcome.action is Action.FAIL else b"")
         return await self._conclude(job, error, outcome, now)
 
@@ -233,7 +251,7 @@ class Run:
         if error is None:
             return msgspec.structs.replace(job, status=outcome.status), None
         job = self._after(job, outcome, now)
-        self._log(job, outcome, error)
+        log_outcome(job, outcome, error)
         return job, error
 
     def _fenced(self, job: Job) -> tuple[Job, LeaseLost]:
@@ -241,18 +259,6 @@ class Run:
         job = msgspec.structs.replace(job, status=JobStatus.NOT_SET)
         logger.warning("%r had lost its lease, and how it ended does not count: %s", job, error)
         return job, error
-
-    def _judge(self, job: Job, error: BaseException, now: int) -> Outcome:
-        backoff = self._task.backoff if self._task is not None else None
-        try:
-            return judge(job, error, now, backoff)
-        except BaseException as wrong:
-            logger.error(
-                "%r: its backoff or the moment of its retry is wrong, the default is used instead",
-                job,
-                exc_info=traceable(wrong),
-            )
-            return judge(job, RuntimeError(), now)
 
     def _after(self, job: Job, outcome: Outcome, now: int) -> Job:
         if outcome.action is Action.RETRY:
@@ -262,20 +268,6 @@ class Run:
         if outcome.action is Action.PARK:
             self.feed.keeper.note_due(outcome.delay)
         return msgspec.structs.replace(job, status=outcome.status)
-
-    def _log(self, job: Job, outcome: Outcome, error: BaseException) -> None:
-        if outcome.action is Action.FAIL:
-            logger.error("%r failed (%s)", job, outcome.reason, exc_info=traceable(error))
-        elif outcome.action is Action.RETRY:
-            logger.warning(
-                "%r raised %s and is tried again in %.1f s",
-                job,
-                type(error).__name__,
-                outcome.delay,
-                exc_info=traceable(error),
-            )
-        else:
-            logger.info("%r: %s", job, outcome.reason)
 
     async def _tell(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
         if (sending := self._send(signal, kwargs)) is not None:

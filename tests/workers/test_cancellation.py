@@ -130,16 +130,17 @@ async def test_what_a_cancelled_body_does_to_end_is_not_cancelled_again(namespac
 
 
 async def test_a_running_sync_body_goes_on(engine: Engine, heard: Heard) -> None:
-    release = threading.Event()
+    began, release = threading.Event(), threading.Event()
 
     @engine.task
     def job() -> str:
+        began.set()
         assert release.wait(30)
         return "to the end"
 
     scheduled = await job.schedule()
     await engine.start_workers(1, block=False)
-    await until(lambda: heard.count("job_started"))
+    await until(began.is_set)
     assert await engine.cancel(scheduled) is JobStatus.RUNNING
     release.set()
     said = await finish_of(heard, scheduled)
@@ -150,16 +151,17 @@ async def test_a_running_sync_body_goes_on(engine: Engine, heard: Heard) -> None
 async def test_a_sync_job_that_raises_after_its_cancellation_is_not_tried_again(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
-    release = threading.Event()
+    began, release = threading.Event(), threading.Event()
 
     @engine.task(max_retries=5)
     def job() -> None:
+        began.set()
         assert release.wait(30)
         raise ValueError("late")
 
     scheduled = await job.schedule()
     await engine.start_workers(1, block=False)
-    await until(lambda: heard.count("job_started"))
+    await until(began.is_set)
     await engine.cancel(scheduled)
     release.set()
     said = await finish_of(heard, scheduled)

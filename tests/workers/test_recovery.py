@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiospinach import BrokerUnavailable, Engine, JobStatus, LeaseLost, WorkerLost
+from aiospinach import BrokerUnavailable, Engine, Interrupted, JobStatus, LeaseLost, WorkerLost
 from aiospinach.brokers.base import Lease, Settlement
 from aiospinach.outcome import Action
 
@@ -269,8 +269,8 @@ async def test_a_lease_that_cannot_be_renewed_is_not_trusted_to_its_end(
     await engine.start_workers(1, block=False)
     said = await finish_of(heard, scheduled)
     broker.come_back()
-    assert isinstance(said["err"], LeaseLost)
-    assert said["job"].status is JobStatus.NOT_SET
+    assert isinstance(said["err"], Interrupted)
+    assert said["job"].status is JobStatus.QUEUED
     assert ended[0] >= LEASE - broker.margin - 0.02
     await engine.stop_workers()
 

@@ -1,0 +1,40 @@
+"""What becomes of a job that did not succeed, and what the log says of it."""
+
+from __future__ import annotations
+
+import logging
+
+from ..job import Job
+from ..outcome import Action, Backoff, Outcome, judge
+from ..receivers import traceable
+
+logger: logging.Logger = logging.getLogger("aiospinach")
+
+
+def verdict(job: Job, error: BaseException, now: int, backoff: Backoff | None, *, has_begun: bool) -> Outcome:
+    """What ``judge`` returns; if the task's backoff raises, what it returns with the default backoff."""
+    try:
+        return judge(job, error, now, backoff, has_begun=has_begun)
+    except BaseException as wrong:
+        logger.error(
+            "%r: its backoff or the moment of its retry is wrong, the default is used instead",
+            job,
+            exc_info=traceable(wrong),
+        )
+        return judge(job, RuntimeError(), now)
+
+
+def log_outcome(job: Job, outcome: Outcome, error: BaseException) -> None:
+    """Log what became of a job: an error if it failed, a warning if it is tried again."""
+    if outcome.action is Action.FAIL:
+        logger.error("%r failed (%s)", job, outcome.reason, exc_info=traceable(error))
+    elif outcome.action is Action.RETRY:
+        logger.warning(
+            "%r raised %s and is tried again in %.1f s",
+            job,
+            type(error).__name__,
+            outcome.delay,
+            exc_info=traceable(error),
+        )
+    else:
+        logger.info("%r: %s (%s)", job, outcome.reason, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from .exceptions import DuplicateTask, InvalidValue, UnknownQueue, UnknownTask
@@ -17,6 +17,7 @@ class KnownTasks:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._tasks: dict[str, Task[..., Any]] = {}
+        self._queues: set[str] = set()
 
     @property
     def by_name(self) -> Mapping[str, Task[..., Any]]:
@@ -24,9 +25,9 @@ class KnownTasks:
         return self._tasks
 
     @property
-    def queues(self) -> set[str]:
+    def queues(self) -> Set[str]:
         """The queues that the tasks use."""
-        return {task.queue for task in self._tasks.values()}
+        return self._queues
 
     def check(self, tasks: Sequence[Task[..., Any]]) -> None:
         """DuplicateTask if another task has the name of one of these."""
@@ -40,6 +41,7 @@ class KnownTasks:
     def add(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Add tasks that have been checked."""
         self._tasks.update({task.name: task for task in tasks})
+        self._queues.update(task.queue for task in tasks)
 
     def find(self, task: object) -> Task[..., Any]:
         """The task that was given itself, perhaps with options, or by its name; or UnknownTask."""

@@ -57,6 +57,9 @@ class _Loop:
         self.queues: dict[str, KnownQueue] = {}
         self.trips: dict[str, Trips] = {}
         self.is_checked = False
+        self.waits_for: Sequence[str] = ()
+        self.by_wake_key: dict[str, str] = {}
+        """The queues that are waited for, mostly the same again and again, by the keys of their wake-ups."""
 
 
 class RedisBroker(Broker):
@@ -236,13 +239,16 @@ class RedisBroker(Broker):
         return [state.swept(bool(ready), due, version) for state, ready, due, version in looks]
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
-        first = self._queue(queues[0])
+        here, first = self._here(), self._queue(queues[0])
         first.is_nudged = False
-        by_key = {self._queue(queue).keys.wake: queue for queue in queues}
+        if here.waits_for is not queues:
+            here.waits_for = queues
+            here.by_wake_key = {self._queue(queue).keys.wake: queue for queue in queues}
+        by_key = here.by_wake_key
         until = time.monotonic() + timeout
         while True:
             left = max(0.0, until - time.monotonic())
-            popping = asyncio.ensure_future(self._here().link.pop([first.keys.nudge, *by_key], left))
+            popping = asyncio.ensure_future(here.link.pop([first.keys.nudge, *by_key], left))
             try:
                 popped = await asyncio.shield(popping)
             except asyncio.CancelledError:

@@ -32,7 +32,10 @@ if changed or call('HEXISTS', limits, ' version') == 0 then
 end
 while position < #ARGV do
   local task, due = arg(), arg()
-  call('ZADD', periodic, 'LT', due, task) -- guard: earlier due
+  local moved = call('ZADD', periodic, 'LT', 'CH', due, task) -- guard: earlier due
+  changed = moved == 1 or changed
 end
-arm()
+if changed then -- what may run now, or is due when, is another
+  arm()
+end
 return {now, call('HGETALL', limits)}

@@ -112,6 +112,35 @@ def blocked_clients(cluster: Cluster) -> int:
     return total
 
 
+def connections_made(cluster: Cluster) -> int:
+    total = 0
+    for server in cluster.servers:
+        with server.client() as client:
+            total += client.info("stats")["total_connections_received"] - 1  # but for this one
+    return total
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 30])
+async def test_a_worker_makes_no_connection_however_jobs_come(
+    cluster: Cluster, namespace: str, count: int
+) -> None:
+    work = Work(by_url(cluster), namespace, [f"queue-{number}" for number in range(count)])
+    async with work.engine:
+        await work.engine.start_workers(32, work.queues, block=False)
+        await work.schedule_all(range(10))  # all queues at once, so that there are as many as are ever needed
+        await work.done()
+        await until(lambda: blocked_clients(cluster) == count, "it waits on every queue")
+        before = connections_made(cluster)
+        looks = 1
+        for number in range(10, 40):
+            await work.schedule(work.queues[number % count], number)
+            await until(lambda: not work.missing(), "it runs")
+        await work.schedule_all(range(40, 50))
+        await work.done()
+        made = connections_made(cluster) - before - looks * len(cluster.servers)
+        assert made <= 0, f"{made} connections for {30 + 10 * count} jobs"
+
+
 async def test_a_slot_that_moves_under_load_loses_and_doubles_nothing(
     cluster: Cluster, namespace: str
 ) -> None:

@@ -49,13 +49,21 @@ class Feed:
         self.is_failing: bool = False
         self.answered_at: float | None = None
         """When the broker answered last, by time.monotonic()."""
-        self._travelling = False
+        self._sent: list[tuple[Settlement, Run | None]] = []
+        """What the exchange under way settles."""
+        self._asked_at: float | None = None
+        """When the exchange under way was sent for the first time, by time.monotonic()."""
         self._claimed = 0
+
+    @property
+    def owes(self) -> bool:
+        """It has settlements that the broker has not answered."""
+        return bool(self._sent or self._outbox)
 
     @property
     def is_busy(self) -> bool:
         """It talks with the broker, or has to."""
-        return self._travelling or self._must_pass_on or bool(self._outbox)
+        return not self.gave_up and (self._asked_at is not None or self._must_pass_on or bool(self._outbox))
 
     @property
     def is_idle(self) -> bool:
@@ -93,17 +101,19 @@ class Feed:
         self._bell.set()
 
     def give_up(self) -> None:
-        """The broker is not going to answer: nobody waits for it any longer."""
+        """The broker is not going to answer, not even an exchange under way: nobody waits for it."""
         self.gave_up = True
         self._must_pass_on = False
-        for _, run in self._outbox:
+        owed = [*self._sent, *self._outbox]
+        self._sent, self._outbox = [], []
+        for _, run in owed:
             if run is not None:
                 run.hear(Answer.FENCED)
-        self._outbox.clear()
 
-    def give_up_if_failing(self) -> None:
-        """The pool ends, and does not wait for a broker that is away."""
-        if self.is_failing:
+    def give_up_if_away(self, since: float) -> None:
+        """The pool ends: give up if the broker fails, has not answered what was sent before this moment of
+        time.monotonic(), or is owed nothing."""
+        if self.is_failing or not self.owes or (self._asked_at is not None and self._asked_at < since):
             self.give_up()
 
     async def work(self) -> None:
@@ -117,25 +127,24 @@ class Feed:
                 self.pool.notice_cancellation()
                 continue
             self._bell.clear()
-            sent, self._outbox = self._outbox, []
-            want = self.pool.claim(self, len(sent))
-            if sent or want or self._must_pass_on:
+            self._sent, self._outbox = self._outbox, []
+            want = self.pool.claim(self, len(self._sent))
+            if self._sent or want or self._must_pass_on:
                 self._must_pass_on = False
-                await self._trip(sent, want)
+                await self._trip(want)
 
-    async def _trip(self, sent: list[tuple[Settlement, Run | None]], want: int) -> None:
-        self._travelling, self._claimed = True, want
+    async def _trip(self, want: int) -> None:
+        self._asked_at, self._claimed = time.monotonic(), want
         try:
-            exchanged = await self._exchange([settlement for settlement, _ in sent], want)
+            exchanged = await self._exchange([settlement for settlement, _ in self._sent], want)
         except BaseException:
-            for _, run in sent:
-                if run is not None:
-                    run.hear(Answer.FENCED)
+            self.give_up()
             raise
         finally:
-            self._travelling = False
+            self._asked_at = None
             room = self._claimed if self._claimed else self.pool.slots.free
             self._let_go()
+        sent, self._sent = self._sent, []
         self._tell(sent, exchanged)
         if exchanged.is_due_sooner:
             self.keeper.ring()
@@ -217,7 +226,7 @@ class Feed:
                 self._let_go()  # one queue that is away must not starve the others
                 self._run_dry()
                 if self.gave_up:
-                    return Exchanged([], [settlement.lease.id for settlement in settled])
+                    return Exchanged([], [])
                 pause = await self._rest(pause)
             except asyncio.CancelledError:
                 # Repeating it is harmless, and abandoning it would strand what it leased.

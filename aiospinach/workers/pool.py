@@ -263,8 +263,6 @@ class Pool:
         logger.critical("worker %s crashed and stops", self.name, exc_info=error)
         if self.error is None:
             self.error = error
-        for feed in self.feeds:
-            feed.give_up()
         self.interrupt()
 
     def announce(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:

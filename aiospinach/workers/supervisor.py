@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -111,32 +112,53 @@ class Supervisor:
                 return
 
     async def _drain(self) -> None:
+        """Wait for what runs, and for the settlements, as long as ``shutdown_timeout`` allows; and for a
+        broker that does not answer and is owed none, or still is after that, ``INTERRUPT_GRACE``."""
         pool = self._pool
-        await self._until(
-            lambda: all(listener.has_ended for listener in pool.listeners), timeout=INTERRUPT_GRACE
-        )
-        await self._until(lambda: self._is_silent() or pool.is_interrupted, timeout=self._shutdown_timeout)
-        if not self._is_silent():
+        await self._until(lambda: self._is_idle() or pool.is_interrupted, timeout=self._shutdown_timeout)
+        if not self._is_idle():
             pool.interrupt()
-            await self._until(self._is_silent, timeout=INTERRUPT_GRACE)
+        since = time.monotonic()
+        await self._until(self._is_silent, timeout=INTERRUPT_GRACE)
         while not self._is_drained():
             pool.interrupt()
-            for feed in pool.feeds:
-                feed.give_up_if_failing()
-            stubborn = [run for run in pool.runs if run.body.is_stubborn]
-            for run in stubborn:  # all at once: others may end while one of them is told of
-                run.abandoned = True
-                pool.ended(run)
-            for run in stubborn:
-                await run.abandon()
+            await self._leave_stubborn_bodies()
+            self._give_up_what_is_away(since)
+            since = time.monotonic()
             await self._until(self._is_drained, timeout=INTERRUPT_GRACE)
 
-    def _is_drained(self) -> bool:
+    async def _leave_stubborn_bodies(self) -> None:
         pool = self._pool
-        return not pool.runs and not pool.announcements and not any(feed.is_busy for feed in pool.feeds)
+        stubborn = [run for run in pool.runs if run.body.is_stubborn]
+        for run in stubborn:  # all at once: others may end while one of them is told of
+            run.abandoned = True
+            pool.ended(run)
+        for run in stubborn:
+            await run.abandon()
+
+    def _give_up_what_is_away(self, since: float) -> None:
+        if any(run.holds_slot for run in self._pool.runs):  # guard: bodies that still settle
+            return
+        for feed in self._pool.feeds:
+            feed.give_up_if_away(since)
+
+    def _is_idle(self) -> bool:
+        """Nothing runs, and nothing has to be settled."""
+        pool = self._pool
+        return not pool.runs and not pool.announcements and not any(feed.owes for feed in pool.feeds)
+
+    def _is_drained(self) -> bool:
+        """And no call is under way that may bring jobs, or has to be made."""
+        return self._is_idle() and not any(feed.is_busy for feed in self._pool.feeds)
 
     def _is_silent(self) -> bool:
-        return self._is_drained() and not any(feed.keeper.is_busy for feed in self._pool.feeds)
+        """And no service talks with the broker."""
+        pool = self._pool
+        return (
+            self._is_drained()
+            and all(listener.has_ended for listener in pool.listeners)
+            and not any(feed.keeper.is_busy for feed in pool.feeds)
+        )
 
     async def _until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
         """Wait for a condition that ``_changed`` is set for; being cancelled interrupts the pool."""

@@ -189,6 +189,8 @@ class Feed:
 
     def _note_what_is_left(self, want: int, got: int) -> None:
         """After an exchange: may the queue have more jobs, and which queues are worth waiting for now?"""
+        if self._must_pass_on:
+            return  # it was woken meanwhile: the next exchange knows
         was_asking = self._end_asking()
         if got < want:
             self._run_dry()

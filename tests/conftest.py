@@ -41,6 +41,23 @@ def pytest_asyncio_loop_factories(
     return {"asyncio": asyncio.new_event_loop}
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable(report: object) -> Iterator[None]:
+    """Reports travel between the processes of the suite as UTF-8, which has no lone surrogates."""
+    return encodable((yield))
+
+
+def encodable(value: Any) -> Any:
+    """The same with lone surrogates spelled out."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {name: encodable(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(encodable, value))
+    return value
+
+
 @pytest.fixture
 def namespace() -> str:
     """A namespace that no other test has."""

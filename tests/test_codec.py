@@ -392,7 +392,9 @@ TYPED: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("hint", "value"), TYPED, ids=lambda part: ascii(part)[:50])
+@pytest.mark.parametrize(  # not named by the value: the order of a set differs from process to process
+    ("hint", "value"), TYPED, ids=[f"{ascii(hint)[:50]}-{type(value).__name__}" for hint, value in TYPED]
+)
 async def test_a_value_of_the_annotated_type_arrives_equal_and_of_that_type(
     engine: Engine, hint: Any, value: Any
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import nox
 from nox.command import CommandFailed
 
 nox.needs_version = ">=2024.4.15"
-nox.options.sessions = ["lint", "types", "tests", "lowest", "build"]
+nox.options.sessions = ["everything"]
 nox.options.error_on_missing_interpreters = False
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -22,44 +24,63 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
-# These start programs of their own, or touch no event loop: once is enough for them.
-LOOPLESS = (
-    "brokers/test_invariants",
-    "brokers/test_mutants",
-    "faults/*",
-    "test_architecture",
-    "test_bad_input",
-    "test_codec",
-    "test_cron",
-    "test_docs",
-    "test_examples",
-    "test_outcome",
-    "test_redis_examples",
-)
+def pytest(session: nox.Session, processes: int, *arguments: str, **env: str) -> None:
+    """Run tests in more processes than there are cores, since most tests wait; the slowest are named last."""
+    options = ["-q", f"--numprocesses={processes}", "--dist=loadgroup", "--durations=10"]
+    # With bytecode, or each of the many programs that tests start would be compiled anew.
+    session.run("pytest", *options, *arguments, env={"PYTHONDONTWRITEBYTECODE": "", **env})
+
+
+@nox.session(venv_backend="none")
+def everything(session: nox.Session) -> None:
+    """All that must be green before a change lands; about 6 minutes on two cores."""
+    session.log("lint, types, build, tests and lowest: about 6 minutes on two cores")
+    # Beside the tests, which mostly wait.
+    with tempfile.TemporaryFile("w+") as output:
+        others = [sys.executable, "-m", "nox", "-s", "lint", "types", "build", "lowest"]
+        with subprocess.Popen(others, stdout=output, stderr=subprocess.STDOUT) as beside:
+            try:
+                session.run(sys.executable, "-m", "nox", "-s", "tests", "--", *session.posargs)
+            finally:
+                beside.wait()
+                output.seek(0)
+                print(output.read(), flush=True)
+    if beside.returncode:
+        session.error("lint, types, build or lowest failed: see above")
+
+
+def test(session: nox.Session) -> None:
+    """Run the suite in the plain event loop, which watches itself, and what depends on it in uvloop."""
+    pytest(session, 5, "--loop=both", "--asyncio-debug", *session.posargs)
+
+
+@nox.session(default=False, reuse_venv=True)
+def quick(session: nox.Session) -> None:
+    """Lint, and the small tests in one event loop; a minute at most, once its environment is there."""
+    session.log("about 45 seconds on two cores; a minute more for the first time")
+    session.install("-e", ".", *group("test"), *group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    slow = ("contrib/*", "faults/*", "topologies/*", "test_docs", "test_examples", "test_redis_examples")
+    pytest(session, 4, "-m", "not large", *without(*slow), *session.posargs)
 
 
 def without(*parts: str) -> list[str]:
     return [f"--ignore-glob=tests/{part}.py" for part in parts]
 
 
-def test(session: nox.Session, *arguments: str) -> None:
-    """Run the suite in the plain event loop, which watches itself, and what depends on it in uvloop."""
-    session.run("pytest", "-q", "--loop=asyncio", "--asyncio-debug", *arguments)
-    session.run("pytest", "-q", "--loop=uvloop", *without(*LOOPLESS), *arguments)
-
-
 @nox.session
 def tests(session: nox.Session) -> None:
     """The suite, in asyncio's debug mode and in uvloop."""
     session.install("-e", ".", *group("test"))
-    test(session, *session.posargs)
+    test(session)
 
 
 @nox.session(python=["3.12", "3.13"])
 def pythons(session: nox.Session) -> None:
     """The suite on the other supported versions of Python, where they are installed."""
     session.install("-e", ".", *group("test"))
-    test(session, *session.posargs)
+    test(session)
 
 
 @nox.session
@@ -84,7 +105,7 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Every code block and every link of README and docs/; the session of all tests has them too."""
     session.install("-e", ".", *group("test"))
-    session.run("pytest", "-q", "tests/test_docs.py", "tests/test_examples.py")
+    pytest(session, 4, "tests/test_docs.py", "tests/test_examples.py")
 
 
 @nox.session
@@ -101,7 +122,7 @@ def lowest(session: nox.Session) -> None:
         "test_examples",
         "test_redis_examples",
     )
-    session.run("pytest", "-q", *without(*own), *session.posargs)
+    pytest(session, 3, *without(*own), *session.posargs)
 
 
 @nox.session
@@ -146,7 +167,7 @@ def servers(session: nox.Session) -> None:
         session.log(f"on {found}")
         tested.append(found)
         try:
-            session.run("pytest", "-q", *parts, env={"AIOSPINACH_SERVER": binary})
+            pytest(session, 5, *parts, AIOSPINACH_SERVER=binary)
         except CommandFailed:
             failed.append(found)
     for lack in lacking:

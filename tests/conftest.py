@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,30 +20,72 @@ from .waiting import until
 ALL_SIGNALS: list[SafeNamedSignal] = [
     value for value in vars(signals).values() if isinstance(value, SafeNamedSignal)
 ]
+TESTS = Path(__file__).parent
+LARGE_TIMEOUT = 300
 _numbers = itertools.count(1)
+
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+# These start programs of their own, or hardly touch an event loop: of both, one is enough for them.
+ONE_LOOP = (
+    "brokers/test_invariants",
+    "brokers/test_mutants",
+    "faults/",
+    "test_bad_input",
+    "test_codec",
+    "test_cron",
+    "test_examples",
+    "test_outcome",
+    "test_redis_examples",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop",
-        choices=["asyncio", "uvloop"],
+        choices=["asyncio", "uvloop", "both"],
         default="asyncio",
         help="the event loop that async tests run in",
     )
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    if config.getoption("--loop") == "uvloop":
+def loop_factories(config: pytest.Config) -> dict[str, LoopFactory]:
+    """The loops that ``--loop`` asks for."""
+    choice = config.getoption("--loop")
+    found: dict[str, LoopFactory] = {}
+    if choice != "uvloop":
+        found["asyncio"] = asyncio.new_event_loop
+    if choice != "asyncio":
         import uvloop
 
-        return {"uvloop": uvloop.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop}
+        found["uvloop"] = uvloop.new_event_loop
+    return found
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:
+    factories = loop_factories(config)
+    if str(item.path.relative_to(TESTS)).startswith(ONE_LOOP):
+        return dict(list(factories.items())[:1])
+    return factories
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Plain tests that make loops of their own run once with each."""
+    if "loop_name" in metafunc.fixturenames:
+        metafunc.parametrize("loop_name", loop_factories(metafunc.config))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The large ones begin, so that no process of the suite is left alone with one at the end."""
+    for item in items:
+        if item.get_closest_marker("large"):
+            item.add_marker(pytest.mark.timeout(LARGE_TIMEOUT))
+    items.sort(key=lambda item: item.get_closest_marker("large") is None)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_report_to_serializable(report: object) -> Iterator[None]:
+def pytest_report_to_serializable(report: object) -> Generator[None, object, object]:
     """Reports travel between the processes of the suite as UTF-8, which has no lone surrogates."""
     return encodable((yield))
 
@@ -75,8 +118,11 @@ def signals_as_they_were() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-async def nothing_left() -> AsyncIterator[None]:
+async def nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """No task, thread or timer of the engine outlives a test."""
+    loop = asyncio.get_running_loop()
+    if request.node.get_closest_marker("large") or not isinstance(loop, asyncio.BaseEventLoop):
+        loop.set_debug(False)  # it makes each task and timer several times as dear
     before = asyncio.all_tasks()
     threads = set(threading.enumerate())
     yield

@@ -204,6 +204,7 @@ def test_the_whole_standard_library_is_hashed_as_sha256sum_does_it(of_standard_l
 
 
 @needs_oracle
+@pytest.mark.large
 def test_all_sums_are_right_although_a_tenth_of_the_jobs_fails_at_first(
     of_standard_library: list[bytes],
 ) -> None:

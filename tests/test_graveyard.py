@@ -42,12 +42,14 @@ async def test_a_dead_job_tells_why(engine: Engine) -> None:
     assert "broken 0" not in repr(dead)
 
 
+@pytest.mark.large
 async def test_dead_jobs_come_the_latest_first_and_all_of_them(engine: Engine) -> None:
     await fail(engine, 250)
     found = [dead.job.id async for dead in engine.dead_jobs(queue="glass")]
     assert found == [f"job-{number}" for number in reversed(range(250))]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("what", ["requeue", "discard"])
 async def test_none_is_left_out_while_one_acts_on_them(engine: Engine, what: str) -> None:
     await fail(engine, 350)

@@ -152,6 +152,7 @@ def large_files(tmp_path: Path) -> Path:
 
 
 @needs_oracle
+@pytest.mark.large
 @pytest.mark.parametrize("options", [[], ["--flaky"]])
 async def test_after_three_kills_every_file_is_reported_once_with_the_right_sum(
     url: str, large_files: Path, options: list[str]
@@ -190,6 +191,7 @@ def test_a_second_run_hashes_again_what_has_changed(url: str, tmp_path: Path) ->
 
 
 @needs_oracle
+@pytest.mark.large
 def test_after_a_signal_the_next_start_goes_on_and_prints_all(url: str, large_files: Path) -> None:
     start = checksums(url, large_files, "--number=2")
     with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:

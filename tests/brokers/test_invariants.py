@@ -814,10 +814,12 @@ def server() -> Iterator[Server]:
     server.close()
 
 
+@pytest.mark.large
 def test_the_promises_of_the_memory_broker_hold_whatever_happens() -> None:
     run_state_machine_as_test(MemoryPromises, settings=SETTINGS)
 
 
+@pytest.mark.large
 def test_the_promises_of_the_redis_broker_hold_whatever_happens(server: Server) -> None:
     class RedisPromises(Promises):
         make = staticmethod(lambda: RedisUnderTest(server))

@@ -51,6 +51,7 @@ async def stored(engine: Engine, number: int, task: str = "job") -> None:
     await engine.schedule_batch(batch)
 
 
+@pytest.mark.large
 async def test_a_large_batch_drains_in_few_trips_and_commands(
     namespace: str, own_server: Server, heard: Heard
 ) -> None:
@@ -126,6 +127,7 @@ async def test_one_worker_drains_with_one_exchange_a_job(
     assert broker.calls["exchange"] <= 200 + 3
 
 
+@pytest.mark.large
 async def test_a_process_uses_three_connections_for_any_number_of_queues(
     namespace: str, own_server: Server, heard: Heard
 ) -> None:
@@ -203,6 +205,7 @@ async def test_concurrent_callers_share_trips(namespace: str, own_server: Server
         assert commands.get("eval", 0) == 0
 
 
+@pytest.mark.large
 async def test_a_trip_carries_a_thousand_jobs_and_a_megabyte_at_most(
     namespace: str, own_server: Server
 ) -> None:
@@ -296,6 +299,7 @@ async def test_a_job_for_an_idle_worker_costs_one_wake_up_and_two_exchanges(
     assert commands["blpop"] <= 50 + 2
 
 
+@pytest.mark.large
 async def test_a_hundred_idle_workers_cost_little_and_one_job_wakes_one_of_them(
     namespace: str, own_server: Server, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ SETTLED = {"limits", "periodic", "dedup:0", "dedup:1", "wake"}
 """What remains of a queue that is drained, but for its sessions."""
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kinds", [*([kind] for kind in KINDS), KINDS], ids="-".join)
 async def test_no_job_is_lost_or_doubled_when_answers_are(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis, kinds: list[str]

@@ -19,6 +19,7 @@ from .conftest import SCRIPTS, key, live
 from .proxy import Proxy
 
 
+@pytest.mark.large
 async def test_a_server_that_forgets_the_scripts_under_load_loses_nothing(
     namespace: str, heard: Heard, own_server: Any
 ) -> None:

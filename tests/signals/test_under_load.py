@@ -20,6 +20,7 @@ QUEUE = "default"
 MakeBroker = Callable[..., Broker]
 
 
+@pytest.mark.large
 async def test_of_10_000_jobs_with_an_async_receiver_on_every_signal_none_is_lost(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

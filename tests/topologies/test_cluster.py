@@ -18,6 +18,9 @@ from ..waiting import until
 from .conftest import Cluster, slot_of, spread
 from .working import Work
 
+# One process has them all: three masters are enough, and take seconds to agree.
+pytestmark = [pytest.mark.large, pytest.mark.xdist_group("cluster")]
+
 
 def by_url(cluster: Cluster) -> RedisBroker:
     return RedisBroker(cluster.url, lease=12, enqueue_timeout=30)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
 from aiospinach import Engine
 
+from ..conftest import LoopFactory, loop_factories
 from .failing import FailingBroker
-
-NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
 @pytest.fixture
@@ -28,10 +26,6 @@ async def engine(broker: FailingBroker, namespace: str) -> AsyncIterator[Engine]
 
 
 @pytest.fixture
-def new_loop(request: pytest.FixtureRequest) -> NewLoop:
+def new_loop(loop_name: str, request: pytest.FixtureRequest) -> LoopFactory:
     """Makes event loops of the kind that ``--loop`` asks for."""
-    if request.config.getoption("--loop") == "uvloop":
-        import uvloop
-
-        return uvloop.new_event_loop
-    return asyncio.new_event_loop
+    return loop_factories(request.config)[loop_name]

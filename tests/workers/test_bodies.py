@@ -358,6 +358,7 @@ async def test_a_body_in_time_is_not_cancelled_later(engine: Engine, heard: Hear
     assert (await finish_of(heard, job))["job"].status is SUCCEEDED
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", ["async", "sync"])
 async def test_a_job_may_schedule_a_thousand_others(engine: Engine, heard: Heard, kind: str) -> None:
     ran: list[int] = []

@@ -13,13 +13,12 @@ import pytest
 
 from aiospinach import Engine, JobStatus, MemoryBroker, signals
 
-from ..conftest import Heard
+from ..conftest import Heard, LoopFactory
 from ..waiting import until
-from .conftest import NewLoop
 from .failing import FailingBroker
 
 
-def test_a_thread_that_outlives_the_program_is_waited_for(namespace: str, new_loop: NewLoop) -> None:
+def test_a_thread_that_outlives_the_program_is_waited_for(namespace: str, new_loop: LoopFactory) -> None:
     engine = Engine(MemoryBroker(), namespace)
     began, at_once, most = threading.Event(), 0, 0
 

@@ -12,22 +12,21 @@ import pytest
 
 from aiospinach import Engine, Interrupted, JobStatus, WorkerLost
 
-from ..conftest import Heard
+from ..conftest import Heard, LoopFactory
 from ..waiting import until
-from .conftest import NewLoop
 from .failing import FailingBroker
 from .hearing import reasons_of_death
 
 T = TypeVar("T")
 
 
-def run(new_loop: NewLoop, main: Coroutine[Any, Any, T]) -> T:
+def run(new_loop: LoopFactory, main: Coroutine[Any, Any, T]) -> T:
     """What ``asyncio.run`` does, in the kind of loop that is tested."""
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(main)
 
 
-def let_die(new_loop: NewLoop, main: Coroutine[Any, Any, T]) -> T:
+def let_die(new_loop: LoopFactory, main: Coroutine[Any, Any, T]) -> T:
     """Run ``main`` in a loop that is then closed as it is, with all that runs in it."""
     loop = new_loop()
     loop.set_exception_handler(lambda loop, context: None)  # it tells of each task that it forgets
@@ -37,7 +36,7 @@ def let_die(new_loop: NewLoop, main: Coroutine[Any, Any, T]) -> T:
         loop.close()
 
 
-def test_one_engine_runs_jobs_in_many_loops(new_loop: NewLoop, namespace: str, heard: Heard) -> None:
+def test_one_engine_runs_jobs_in_many_loops(new_loop: LoopFactory, namespace: str, heard: Heard) -> None:
     engine = Engine(FailingBroker(), namespace)
     ran: list[int] = []
 
@@ -54,7 +53,9 @@ def test_one_engine_runs_jobs_in_many_loops(new_loop: NewLoop, namespace: str, h
     assert ran == list(range(20))
 
 
-def test_jobs_that_one_loop_leaves_run_in_the_next(new_loop: NewLoop, namespace: str, heard: Heard) -> None:
+def test_jobs_that_one_loop_leaves_run_in_the_next(
+    new_loop: LoopFactory, namespace: str, heard: Heard
+) -> None:
     engine = Engine(FailingBroker(), namespace)
     ran: list[int] = []
 
@@ -79,7 +80,7 @@ def test_jobs_that_one_loop_leaves_run_in_the_next(new_loop: NewLoop, namespace:
 
 @pytest.mark.parametrize("max_retries", [0, 1])
 def test_a_loop_that_ends_while_workers_run_interrupts_them_in_order(
-    new_loop: NewLoop, namespace: str, heard: Heard, max_retries: int
+    new_loop: LoopFactory, namespace: str, heard: Heard, max_retries: int
 ) -> None:
     broker = FailingBroker()
     engine = Engine(broker, namespace)
@@ -108,7 +109,7 @@ def test_a_loop_that_ends_while_workers_run_interrupts_them_in_order(
 
 @pytest.mark.parametrize("collect", [True, False])
 def test_jobs_of_a_loop_that_died_are_recovered(
-    new_loop: NewLoop, namespace: str, heard: Heard, collect: bool
+    new_loop: LoopFactory, namespace: str, heard: Heard, collect: bool
 ) -> None:
     engine = Engine(FailingBroker(lease=0.1), namespace)
     ran: list[int] = []
@@ -144,7 +145,7 @@ def test_jobs_of_a_loop_that_died_are_recovered(
 
 
 def test_a_dead_loop_that_is_collected_while_another_runs_says_nothing(
-    new_loop: NewLoop, namespace: str, heard: Heard
+    new_loop: LoopFactory, namespace: str, heard: Heard
 ) -> None:
     engine = Engine(FailingBroker(), namespace)
     began: list[int] = []
@@ -174,7 +175,9 @@ def test_a_dead_loop_that_is_collected_while_another_runs_says_nothing(
     assert heard.names()[3:] == ["worker_started", "worker_terminated"]
 
 
-def test_a_job_whose_loop_dies_three_times_is_poison(new_loop: NewLoop, namespace: str, heard: Heard) -> None:
+def test_a_job_whose_loop_dies_three_times_is_poison(
+    new_loop: LoopFactory, namespace: str, heard: Heard
+) -> None:
     broker = FailingBroker(lease=0.1)
     engine = Engine(broker, namespace)
     ran: list[int] = []
@@ -198,7 +201,7 @@ def test_a_job_whose_loop_dies_three_times_is_poison(new_loop: NewLoop, namespac
 
 
 def test_what_may_be_asked_of_workers_whose_loop_died(
-    new_loop: NewLoop, namespace: str, heard: Heard
+    new_loop: LoopFactory, namespace: str, heard: Heard
 ) -> None:
     engine = Engine(FailingBroker(), namespace)
     began: list[int] = []
@@ -224,7 +227,7 @@ def test_what_may_be_asked_of_workers_whose_loop_died(
 
 
 def test_loops_of_several_threads_schedule_for_one_pool(
-    new_loop: NewLoop, namespace: str, heard: Heard
+    new_loop: LoopFactory, namespace: str, heard: Heard
 ) -> None:
     engine = Engine(FailingBroker(), namespace)
     ran: list[int] = []

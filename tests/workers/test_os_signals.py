@@ -125,8 +125,8 @@ class Program:
 
 
 @pytest.fixture
-def program(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Program]:
-    program = Program(tmp_path / "program.py", request.config.getoption("--loop"))
+def program(tmp_path: Path, loop_name: str) -> Iterator[Program]:
+    program = Program(tmp_path / "program.py", loop_name)
     with program.process as process:
         yield program
         if process.poll() is None:

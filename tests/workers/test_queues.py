@@ -252,6 +252,7 @@ async def test_a_limit_that_was_taken_away_is_gone_after_a_restart(namespace: st
 # Many.
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("number", [1, 32])
 async def test_of_twenty_thousand_jobs_none_is_lost_and_none_doubled(
     engine: Engine, broker: FailingBroker, number: int
@@ -274,6 +275,7 @@ async def test_of_twenty_thousand_jobs_none_is_lost_and_none_doubled(
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
 
 
+@pytest.mark.large
 async def test_jobs_scheduled_while_workers_run_are_none_lost_and_none_doubled(
     engine: Engine, heard: Heard
 ) -> None:

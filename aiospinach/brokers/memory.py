@@ -74,7 +74,7 @@ class MemoryBroker(Broker):
                 if known is not None:
                     return list(known)
             for job in jobs:
-                if job.id in state.tombstones:
+                if job.id in state.tombstones:  # guard: id of a cancelled job
                     raise JobIdInUse(
                         f"job id {job.id!r} belongs to a cancelled job that still lies in queue"
                         f" {queue!r}: choose another, or try again later"
@@ -123,7 +123,7 @@ class MemoryBroker(Broker):
     async def fire(self, queue: str, task: str, due: int, next_due: int, job: Envelope | None) -> bool:
         with self._lock:
             state = self._queues[queue]
-            if state.periodic.get(task) != due:
+            if state.periodic.get(task) != due:  # guard: tick fired before
                 return False
             state.periodic[task] = next_due
             if job is not None:
@@ -177,7 +177,9 @@ class MemoryBroker(Broker):
     async def requeue(self, queue: str, job_id: str) -> bool:
         with self._lock:
             state = self._queues[queue]
-            if job_id not in state.dead or job_id in state.jobs or job_id in state.tombstones:
+            if (
+                job_id not in state.dead or job_id in state.jobs or job_id in state.tombstones
+            ):  # guard: requeue
                 return False
             job = state.dead.pop(job_id).job
             state.jobs[job_id] = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0)

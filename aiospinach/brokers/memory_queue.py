@@ -64,10 +64,10 @@ class QueueState:
             self.limits[task] = limit
 
     def add(self, job: Envelope, now: int) -> bool:
-        if job.id in self.jobs:
+        if job.id in self.jobs:  # guard: live id
             return False
         if job.named:
-            if self.named.get(job.id, now):
+            if self.named.get(job.id, now):  # guard: remembered id
                 return False
             self.named.put(job.id, True, now)
         self.jobs[job.id] = job
@@ -90,7 +90,7 @@ class QueueState:
         ready, jobs, limits = self.ready, self.jobs, self.limits
         while ready and len(leases) < want:
             job = jobs.get(ready[0])
-            if job is not None and limits.get(job.task) and not self._may_run(job.task):
+            if job is not None and limits.get(job.task) and not self._may_run(job.task):  # guard: task limit
                 self.lanes.setdefault(job.task, deque()).append(ready.popleft())
             else:
                 self._lease_next(ready, leases, expiry, margin)
@@ -104,9 +104,9 @@ class QueueState:
         for settlement in settled:
             is_unwanted = settlement.lease.id in self.cancels and settlement.action.puts_back
             job = self._end_lease(settlement.lease.id)
-            if job is None:
+            if job is None:  # guard: fence in memory
                 fenced.append(settlement.lease.id)
-            elif is_unwanted:
+            elif is_unwanted:  # guard: cancelled while it ran
                 del self.jobs[job.id]
                 cancelled.append(settlement.lease.id)
             elif settlement.action is Action.RELEASE:
@@ -157,7 +157,7 @@ class QueueState:
                 job = msgspec.structs.replace(job, crashes=job.crashes + 1)
                 self.jobs[job.id] = job
                 expired.append(self._lease(job, now + length, margin))
-                if is_unwanted:
+                if is_unwanted:  # guard: cancelled before it was lost
                     self.cancels.add(expired[-1].id)
         return expired
 

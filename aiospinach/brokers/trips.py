@@ -148,7 +148,7 @@ class Trips:
         for number, call in enumerate(trip.calls):
             if call.answer.done():
                 continue
-            if isinstance(error, BrokerError) and trip.was_sent:
+            if isinstance(error, BrokerError) and trip.was_sent:  # guard: uncertain
                 call.answer.set_exception(self._uncertain(trip, number, error))
             else:
                 call.answer.set_exception(error)

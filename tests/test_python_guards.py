@@ -1,0 +1,175 @@
+"""Every guard in Python is needed: without it, a named test fails.
+
+A guard is a line of the package that ends in ``# guard: name`` and protects a promise. Its mutant lacks it:
+
+- ``if A:``, ``elif A:``, ``while A:``: ``A`` becomes ``False``;
+- any other statement, which begins and ends on the line, becomes ``pass``.
+
+Each mutant is a copy of the package with one guard less, and its test runs there in a process of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# The name of each guard, and a test below tests/ that fails without it: a fast one, for it runs again here.
+TESTS: dict[str, str] = {
+    "bodies that still settle": (
+        "workers/test_stops_without_broker.py::"
+        "test_what_a_thread_returns_is_stored_although_the_broker_was_away_for_a_while"
+    ),
+    "cancelled before it was lost": (
+        "brokers/test_contract_leases.py::test_a_wish_to_cancel_outlives_the_worker"
+    ),
+    "cancelled while it ran": (
+        "brokers/test_contract_leases.py::test_a_job_that_was_cancelled_as_it_ran_is_not_put_back"
+    ),
+    "early end of a lease": (
+        "workers/test_leases.py::"
+        "test_a_lease_that_came_late_and_is_not_renewed_is_left_before_another_worker_gets_it"
+    ),
+    "early renewal": "workers/test_leases.py::test_a_lease_that_came_late_is_renewed_at_once",
+    "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
+    "id of a cancelled job": (
+        "brokers/test_contract_enqueue.py::test_a_refused_batch_leaves_no_token_and_wakes_nobody"
+    ),
+    "late answer": "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_came",
+    "live id": "brokers/test_contract_enqueue.py::test_within_one_batch_an_id_is_stored_once",
+    "never began": (
+        "workers/test_leases.py::test_an_at_most_once_job_whose_body_never_began_is_released_by_the_stop"
+    ),
+    "remembered id": (
+        "brokers/test_contract_enqueue.py::"
+        "test_an_id_that_a_user_gave_is_known_after_its_future_job_was_cancelled"
+    ),
+    "requeue": "brokers/test_contract_dead.py::test_a_dead_job_is_not_requeued_while_its_id_lives_again",
+    "suspected lease": (
+        "workers/test_leases.py::"
+        "test_an_async_body_whose_lease_is_suspected_and_lives_is_released_without_a_crash"
+    ),
+    "task limit": "brokers/test_contract_limits.py::test_no_more_jobs_of_a_task_are_leased_than_may_run",
+    "tick fired before": "brokers/test_contract_periodic.py::test_one_of_many_concurrent_callers_fires",
+    "trust before the body": (
+        "workers/test_leases.py::test_no_body_begins_after_receivers_that_outlasted_the_lease"
+    ),
+    "uncertain": (
+        "redis/test_lost_answers.py::test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once"
+    ),
+}
+
+_GUARD = re.compile(r"^(?P<code>.*\S) +# guard: (?P<name>.+)$", re.MULTILINE)
+_CONDITION = re.compile(r"( *(?:if|elif|while)) .*:")
+GUARDS: list[tuple[str, Path, int]] = [
+    (found["name"], path.relative_to(ROOT), text.count("\n", 0, found.start()))
+    for path in sorted((ROOT / "aiospinach").rglob("*.py"))
+    for text in [path.read_text("utf-8")]
+    for found in _GUARD.finditer(text)
+]
+
+# Prints where the package comes from: what is installed must not stand in for the mutant.
+_RUN = "import sys, aiospinach, pytest; print(aiospinach.__file__); sys.exit(pytest.main(sys.argv[1:]))"
+_PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout")
+
+
+def neutralised(line: str) -> str:
+    """The line without what it guards."""
+    code = line.partition("# guard:")[0].rstrip()
+    if found := _CONDITION.fullmatch(code):
+        return f"{found[1]} False:"
+    indent = code[: len(code) - len(code.lstrip())]
+    [statement] = ast.parse(code.lstrip()).body  # a part of a statement, or the head of another, is no guard
+    assert statement.lineno == statement.end_lineno
+    return f"{indent}pass"
+
+
+def mutate(path: Path, number: int) -> None:
+    """Take the guard on this line, counted from 0, out of a file."""
+    lines = path.read_text("utf-8").split("\n")
+    lines[number] = neutralised(lines[number])
+    path.write_text("\n".join(lines), "utf-8")
+
+
+def run(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
+    """Run one test on the package that lies in a folder."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    plugins = [part for plugin in _PLUGINS for part in ("-p", plugin)]
+    # A mutant may wait for ever; the signal makes that a failure of the test, where a thread would exit.
+    limits = ["--timeout=30", "--timeout-method=signal"]
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            _RUN,
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            *plugins,
+            *limits,
+            f"tests/{test}",
+        ],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder with the package and its tests, which may be changed."""
+    for name in ("aiospinach", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_every_guard_has_a_name_of_its_own_and_a_test() -> None:
+    assert sorted(name for name, _, _ in GUARDS) == sorted(TESTS)
+
+
+@pytest.mark.parametrize(("name", "path", "number"), GUARDS, ids=[name for name, _, _ in GUARDS])
+def test_without_the_guard_its_test_fails(copy: Path, name: str, path: Path, number: int) -> None:
+    mutate(copy / path, number)
+    ran = run(copy, TESTS[name])
+    assert ran.stdout.startswith(f"{copy / 'aiospinach' / '__init__.py'}\n"), ran.stdout + ran.stderr
+    # 1 says that tests ran and some failed, but also that a fixture raised.
+    assert (ran.returncode, " failed" in ran.stdout) == (1, True), ran.stdout + ran.stderr
+
+
+def test_a_test_on_the_package_without_a_mutant_passes(copy: Path) -> None:
+    ran = run(copy, "test_smoke.py")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "mutant"),
+    [
+        ("    if a and b():  # guard: x", "    if False:"),
+        ("elif a:  # guard: x", "elif False:"),
+        ("        while a:  # guard: x", "        while False:"),
+        ("    del a[b]  # guard: x", "    pass"),
+        ("    return  # guard: x", "    pass"),
+        ("    call(a,  # guard: x", None),
+        ("    else:  # guard: x", None),
+        ("    for a in b:  # guard: x", None),
+    ],
+)
+def test_a_guard_has_one_of_few_forms(line: str, mutant: str | None) -> None:
+    if mutant is None:
+        with pytest.raises(SyntaxError):
+            neutralised(line)
+    else:
+        assert neutralised(line) == mutant

@@ -64,6 +64,19 @@ def faulty_tasks(ledger: Ledger, *, without: str = "", period: float = 0.0, limi
             ledger.write("start", key, f"{how}:{job.retries + job.crashes}")
             ledger.write("end", key)
 
+    def plain_body(key: str, seconds: float) -> None:
+        ledger.write("start", key)
+        time.sleep(seconds)
+        ledger.write("end", key)
+
+    @tasks.task(name="plain_once")
+    def plain_once(key: str, seconds: float) -> None:
+        plain_body(key, seconds)
+
+    @tasks.task(name="plain_again", max_retries=1000, backoff=lambda attempt: 0.05)
+    def plain_again(key: str, seconds: float) -> None:
+        plain_body(key, seconds)
+
     @often("exits")
     async def exits(key: str) -> None:
         ledger.write("start", key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -62,6 +63,11 @@ class Wire(asyncio.Protocol):
         """Close it; calls under way hear that it is lost."""
         self._fail(ConnectionLost("the connection was closed"))
         await _closed(self._connection)
+
+    def let_go(self) -> None:
+        """Give it up outside of its event loop."""
+        self.is_lost = True
+        let_go_of(self._connection)
 
     # What the transport calls.
 
@@ -170,6 +176,12 @@ class Channel:
         for wire in wires:
             await wire.aclose()
 
+    def let_go(self) -> None:
+        """Give up the connection outside of its event loop, which has ended or is another process's."""
+        self._is_closed = True
+        for wire in self._wires():
+            wire.let_go()
+
     def _wires(self) -> list[Wire]:
         return self._doubtful if self._wire is None else [*self._doubtful, self._wire]
 
@@ -194,6 +206,23 @@ class Channel:
     def _check_open(self) -> None:
         if self._is_closed:
             raise ConnectionLost("the connection was closed")
+
+
+def let_go_of(connection: AbstractConnection) -> None:
+    """Give up a connection of redis-py without a word to its server or its event loop.
+
+    Its descriptor becomes one of /dev/null: the number stays taken, since the transport closes it once more,
+    and a loop that a forked child has in common with its parent goes on watching it for the parent.
+    """
+    writer = connection._writer
+    socket = None if writer is None else writer.transport.get_extra_info("socket")
+    if socket is None or socket.fileno() < 0:
+        return  # it is closed already
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        os.dup2(null, socket.fileno(), inheritable=False)
+    finally:
+        os.close(null)
 
 
 async def _closed(connection: AbstractConnection) -> None:

@@ -15,7 +15,7 @@ from redis import __version__ as redis_version
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
 
-from .channel import Channel
+from .channel import Channel, let_go_of
 from .failures import BROKEN, translated
 
 ANSWER_WITHIN = 10.0
@@ -55,6 +55,10 @@ class Link(ABC):
     async def aclose(self) -> None:
         """Close the connections."""
 
+    @abstractmethod
+    def let_go(self) -> None:
+        """Give up the connections outside of their event loop, which has ended or is another process's."""
+
 
 class DirectLink(Link):
     """At most three connections to one server: for the workers, for whoever schedules, and for waiting."""
@@ -87,6 +91,10 @@ class DirectLink(Link):
         for channel in (self._work, self._produce, self._wait):
             await channel.aclose()
 
+    def let_go(self) -> None:
+        for channel in (self._work, self._produce, self._wait):
+            channel.let_go()
+
 
 class ClusterLink(Link):
     """redis-py's client of a Cluster, which finds the node of a key and follows keys that move."""
@@ -115,6 +123,11 @@ class ClusterLink(Link):
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
+
+    def let_go(self) -> None:
+        for node in () if self._client is None else self._client.get_nodes():
+            for connection in node._connections:
+                let_go_of(connection)
 
     async def _call(self, *command: Any, limit: float) -> Any:
         was_sent = False

@@ -12,6 +12,7 @@ from threading import RLock
 
 import msgspec
 
+from .. import forks
 from ..exceptions import JobIdInUse
 from ..timing import to_seconds
 from .base import (
@@ -36,6 +37,7 @@ class MemoryBroker(Broker):
 
     ``lease`` is after how many seconds of silence a job is taken from its worker, as happens here when an
     event loop ended while jobs ran. It may be used from several threads, each with a loop of its own.
+    A process that is forked starts with an empty one: the jobs are its parent's.
     """
 
     def __init__(self, *, lease: float = DEFAULT_LEASE) -> None:
@@ -47,6 +49,14 @@ class MemoryBroker(Broker):
         # Coroutines of one loop never meet within a method, which awaits nothing; threads may.
         # Reentrant, for a call may be interrupted by the collection of a wait whose loop was closed.
         self._lock = RLock()
+        forks.forget_in_child(self)
+
+    def forget_parent(self) -> object:
+        """Be empty, in a forked child; a thread that exists no more may hold the lock."""
+        inherited = self._queues, self._waiters
+        self._queues, self._waiters, self._armed = defaultdict(QueueState), [], {}
+        self._lock = RLock()
+        return inherited
 
     async def open(self, namespace: str) -> None:
         pass

@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from ..exceptions import BrokerError, InvalidValue
 from ..job import JobStatus
@@ -30,6 +29,7 @@ from .base import (
     Ticked,
 )
 from .links import Link
+from .loops import Loops
 from .places import place_of
 from .redis_queue import KnownQueue
 from .scripts import Script
@@ -48,7 +48,7 @@ SHORTEST_PATIENCE = 2.0
 class _Loop:
     """What belongs to one event loop: connections, trips under way, and the session in which it leases jobs.
 
-    A process that is forked has event loops of its own, and so shares no session with its parent.
+    A process that is forked starts without any, and so shares no session with its parent.
     """
 
     def __init__(self, link: Link) -> None:
@@ -60,6 +60,14 @@ class _Loop:
         self.waits_for: Sequence[str] = ()
         self.by_wake_key: dict[str, str] = {}
         """The queues that are waited for, mostly the same again and again, by the keys of their wake-ups."""
+
+    async def aclose(self) -> None:
+        for trips in list(self.trips.values()):
+            await trips.aclose()
+        await self.link.aclose()
+
+    def let_go(self) -> None:
+        self.link.let_go()
 
 
 class RedisBroker(Broker):
@@ -83,7 +91,8 @@ class RedisBroker(Broker):
         self._within = to_seconds(enqueue_timeout, what="RedisBroker(enqueue_timeout=)")
         self._place = place_of(url_or_client)
         self._namespace = ""
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
+        self._loops: Loops[_Loop] = Loops(self._loop, _Loop.aclose, _Loop.let_go)
+        self._here = self._loops.here
         self._clock: float | None = None  # Redis' clock less ours, in seconds
 
     def __repr__(self) -> str:
@@ -99,7 +108,7 @@ class RedisBroker(Broker):
             here.is_checked = True
 
     async def aclose(self) -> None:
-        here = self._loops.get(asyncio.get_running_loop())
+        here = self._loops.get()
         if here is not None:
             for trips in list(here.trips.values()):
                 await trips.aclose()
@@ -319,15 +328,6 @@ class RedisBroker(Broker):
 
     # Within.
 
-    def _here(self) -> _Loop:
-        loop = asyncio.get_running_loop()
-        here = self._loops.get(loop)
-        if here is None:
-            for ended in [other for other in self._loops if other.is_closed()]:
-                del self._loops[ended]  # what they hold holds them
-            here = self._loops[loop] = _Loop(self._link())
-        return here
-
     def _queue(self, queue: str) -> KnownQueue:
         here = self._here()
         state = here.queues.get(queue)
@@ -352,6 +352,9 @@ class RedisBroker(Broker):
         answer = await script.run(send, keys, arguments)
         self._clock = answer[0] / 1000 - time.monotonic()
         return answer
+
+    def _loop(self) -> _Loop:
+        return _Loop(self._link())
 
     def _link(self) -> Link:
         return self._place.link(max(SHORTEST_PATIENCE, self.lease / 6))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, ClassVar
 
+from .. import forks
+
 logger: logging.Logger = logging.getLogger("aiospinach")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -35,6 +37,7 @@ class OSSignals:
         if threading.current_thread() is threading.main_thread():
             if not self._entered:
                 _install(self._before)
+                forks.forget_in_child(OSSignals)
             self._entered.append(self)
 
     def __exit__(
@@ -47,6 +50,13 @@ class OSSignals:
             self._entered.remove(self)
             if not self._entered:
                 _restore(self._before)
+
+    @classmethod
+    def forget_parent(cls) -> object:
+        inherited = list(cls._entered)
+        cls._entered.clear()
+        _restore(cls._before)
+        return inherited
 
     def hear(self, number: signal.Signals) -> None:
         """A signal has arrived."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from ..brokers_under_test import shared_server
+from .tls import Authority, TLSProxy
 
 JOBS = 40
 PROGRAM = """
@@ -51,3 +55,122 @@ async def test_children_of_one_process_share_no_job(namespace: str, tmp_path: Pa
     )
     assert await process.wait() == 0
     assert Counter(path.read_text().split()) == Counter(map(str, range(JOBS)))
+
+
+USED_LOOP = """
+import asyncio, os, sys
+from aiospinach import Engine, RedisBroker
+
+url, namespace, path, forks, jobs = sys.argv[1:]
+engine = Engine(RedisBroker(url, enqueue_timeout=3), namespace)
+loop = asyncio.new_event_loop()  # a module of the program has it, and each child goes on with it
+
+@engine.task
+async def job(who: int, number: int) -> None:
+    with open(path, "a") as file:
+        file.write(f"{who}/{number}\\n")
+
+def schedule(who: int) -> int:
+    returned = 0
+    for number in range(int(jobs)):
+        try:
+            loop.run_until_complete(asyncio.wait_for(job.schedule(who, number), 5))
+            returned += 1
+        except Exception as error:
+            print(who, number, repr(error), file=sys.stderr)
+    return returned
+
+def work(who: int) -> int:
+    async def main():
+        async with engine:
+            await engine.start_workers(4, stop_when_queue_empty=True)
+    loop.run_until_complete(main())
+    return 0
+
+def fork(do, meanwhile) -> int:
+    children = []
+    for who in range(1, 1 + int(forks)):
+        child = os.fork()
+        if child == 0:
+            os._exit(do(who))
+        children.append(child)
+    return meanwhile() + sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+returned = schedule(0)
+returned += fork(schedule, lambda: schedule(-1))  # the parent's connection lives on
+assert fork(work, lambda: 0) == 0
+returned += schedule(-2)
+loop.run_until_complete(engine.start_workers(4, stop_when_queue_empty=True))
+print(returned)
+"""
+
+
+@pytest.fixture
+async def tls(tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of the shared server in TLS."""
+    authority = Authority(tmp_path / "ca")
+    async with TLSProxy(shared_server().port, authority.server("127.0.0.1")) as proxy:
+        yield f"{proxy.url}?ssl_ca_certs={authority.ca_certs}"
+
+
+@pytest.mark.parametrize("how", ["plain", "tls"])
+async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
+    namespace: str, tmp_path: Path, tls: str, how: str
+) -> None:
+    """No child speaks with its parent's connection, or under its name, which the server takes for repeats."""
+    path, forks, jobs = tmp_path / "ran", 4, 50
+    url = tls if how == "tls" else shared_server().url
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", USED_LOOP, url, namespace, str(path), str(forks), str(jobs)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, complaints = await process.communicate()
+    assert complaints.decode() == ""
+    assert int(out) == (forks + 3) * jobs
+    ran = Counter(path.read_text().split())
+    assert ran == Counter(f"{who}/{number}" for who in range(-2, 1 + forks) for number in range(jobs))
+
+
+IN_MEMORY = """
+import asyncio, os
+from aiospinach import Engine, MemoryBroker
+
+engine = Engine(MemoryBroker(), "forks")
+loop = asyncio.new_event_loop()
+ran = []
+
+@engine.task
+async def job(number: int) -> None:
+    ran.append(number)
+    if number == 1:
+        child = os.fork()
+        if child == 0:
+            os._exit(not asyncio.run(elsewhere()))
+        ran.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+async def elsewhere() -> bool:
+    # The workers and the jobs of the parent are no business of a child.
+    assert not engine.health().is_running
+    await asyncio.wait_for(engine.stop_workers(), 5)
+    ran.clear()
+    await job.schedule(3)
+    await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 5)
+    return ran == [3]
+
+async def main() -> None:
+    await job.schedule(1)
+    await job.schedule(2)
+    await engine.start_workers(1, stop_when_queue_empty=True)
+
+loop.run_until_complete(main())
+assert ran == [1, 0, 2], ran
+"""
+
+
+async def test_a_child_has_neither_the_workers_nor_the_jobs_in_memory_of_its_parent() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", IN_MEMORY, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaints = await process.communicate()
+    assert process.returncode == 0, complaints.decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import redis
@@ -68,14 +69,47 @@ async def test_a_wait_that_is_cancelled_makes_no_new_connection(namespace: str, 
     await broker.aclose()
 
 
+class Holding(Waking):
+    """A link that holds its event loop, as an open connection does."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.end: str | None = None
+
+    async def aclose(self) -> None:
+        self.end = "closed"
+
+    def let_go(self) -> None:
+        self.end = "let go"
+
+
 def test_event_loops_that_ended_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where nobody closed what holds them: an open connection does."""
     broker = RedisBroker()
-    monkeypatch.setattr(broker._place, "link", lambda patience: asyncio.get_running_loop())
+    monkeypatch.setattr(broker._place, "link", lambda patience: Holding())
 
-    async def use() -> None:
-        broker._here()
+    async def use() -> Any:
+        return broker._here().link
 
+    links = []
     for _ in range(5):
-        asyncio.run(use())
+        loop = asyncio.new_event_loop()
+        links.append(loop.run_until_complete(use()))
+        loop.close()
         assert len(broker._loops) == 1
+    assert [link.end for link in links] == ["let go"] * 4 + [None]
+
+
+def test_an_event_loop_that_ends_in_good_order_closes_its_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker = RedisBroker()
+    monkeypatch.setattr(broker._place, "link", lambda patience: Holding())
+
+    async def use() -> Any:
+        assert broker._here() is broker._here()
+        return broker._here().link
+
+    links = [asyncio.run(use()) for _ in range(5)]
+    assert [link.end for link in links] == ["closed"] * 5
+    assert len(broker._loops) == 0

@@ -254,3 +254,43 @@ async def test_a_start_in_another_thread_leaves_signals_alone(namespace: str, he
     await engine.stop_workers()
     await until(lambda: not thread.is_alive())
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+TERMINATES_A_CHILD = """
+import asyncio, multiprocessing, signal, time
+from aiospinach import Engine, MemoryBroker
+
+engine = Engine(MemoryBroker())
+codes = []
+
+def sleep(began):
+    began.set()
+    time.sleep(30)
+
+@engine.task
+def job() -> None:
+    context = multiprocessing.get_context("fork")
+    began = context.Event()
+    child = context.Process(target=sleep, args=(began,))
+    child.start()
+    began.wait()
+    child.terminate()
+    child.join(10)
+    codes.append(child.exitcode)
+    child.kill()
+
+async def main() -> None:
+    await job.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+
+asyncio.run(main())
+assert codes == [-signal.SIGTERM], codes
+"""
+
+
+async def test_a_process_that_a_job_starts_has_the_handlers_from_before_the_workers() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", TERMINATES_A_CHILD, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaints = await process.communicate()
+    assert process.returncode == 0, complaints.decode()

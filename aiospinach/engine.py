@@ -9,13 +9,12 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
+from . import forks
 from .batch import Batch
 from .brokers.base import Broker
 from .cron import Cron
-from .exceptions import (
-    AlreadyRunning,
-    InvalidValue,
-)
+from .entries import Entries
+from .exceptions import AlreadyRunning, InvalidValue
 from .execution import execute
 from .graveyard import DeadJob, Graveyard
 from .job import Job, JobStatus
@@ -43,8 +42,11 @@ class Engine:
 
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that
     share a store. ``signal_timeout`` is how many seconds the receivers of one signal have together.
-    Making an engine connects to nothing and starts nothing; used with ``async with``, it stops its
-    workers and closes its broker in the end.
+    Making an engine connects to nothing and starts nothing.
+
+    Leaving ``async with engine`` stops the workers that were started within it; workers that were started
+    elsewhere go on. It may be entered many times, in any task, thread and event loop: the last one to be
+    left in an event loop closes the connections of this loop.
     """
 
     def __init__(
@@ -70,12 +72,15 @@ class Engine:
         self._own_tasks = Tasks()
         self._own_tasks.attach_to(self)
         self._pool: Pool | None = None
+        self._entries = Entries()
+        forks.forget_in_child(self)
 
     def __repr__(self) -> str:
         return f"<Engine {self.namespace} on {self._broker!r}>"
 
     async def __aenter__(self) -> Self:
         await self._broker.open(self.namespace)
+        self._entries.enter()
         return self
 
     async def __aexit__(
@@ -84,10 +89,16 @@ class Engine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        pool, is_last = self._entries.leave()
+        is_own = pool is self._pool
+        if not is_own and self._works_here():  # guard: connections of others
+            is_last = False
         try:
-            await self.stop_workers()
+            if is_own:
+                await self.stop_workers()
         finally:
-            await self._broker.aclose()
+            if is_last:
+                await self._broker.aclose()
 
     # Tasks.
 
@@ -265,6 +276,7 @@ class Engine:
             context=copy_context(),
         )
         self._pool = pool
+        self._entries.start(pool, block=block)
         if block:
             with OSSignals(pool.stop, pool.interrupt):
                 await pool.join(until_started=True)
@@ -304,6 +316,17 @@ class Engine:
 
     def _queues_to_search(self, queue: object) -> list[str]:
         return sorted(self._tasks.queues) if queue is None else [self._tasks.check_queue(queue)]
+
+    def forget_parent(self) -> object:
+        """Be an engine without workers, in a forked child: those of the parent go on there."""
+        pool, self._pool = self._pool, None
+        self._entries.clear()
+        return pool
+
+    def _works_here(self) -> bool:
+        """Its workers run in this event loop."""
+        pool = self._pool
+        return pool is not None and self._is_running() and pool.loop is asyncio.get_running_loop()
 
     def _is_running(self) -> bool:
         pool = self._pool

@@ -117,7 +117,8 @@ class Ticked(msgspec.Struct, frozen=True):
     """The answer to a tick."""
 
     next_due: float | None
-    """Seconds until something of the queue is due, or None if nothing is scheduled."""
+    """Seconds until something of the queue is due, or None if nothing is scheduled; 0 if this tick could not
+    do all that there was to do, and another has to follow at once."""
     expired: Sequence[Lease]
     """Jobs whose worker disappeared, leased to the caller: to be judged and settled, never run."""
     periodic: Sequence[tuple[str, int]]
@@ -234,7 +235,7 @@ class Broker(ABC):
 
     @abstractmethod
     async def tick(self, queue: str) -> Ticked:
-        """Queue what is due, and find what was lost."""
+        """Queue what is due, and find what was lost; some of it, if it is much."""
 
     @abstractmethod
     async def fire(self, queue: str, task: str, due: int, next_due: int, job: Envelope | None) -> bool:

@@ -122,10 +122,10 @@ class MemoryBroker(Broker):
             state = self._queues[queue]
             now = self.now()
             state.promote(now)
-            expired = state.take_expired(time.monotonic(), self.grace, self.lease, self.margin)
+            expired, is_more = state.take_expired(time.monotonic(), self.grace, self.lease, self.margin)
             self._bell(queue, state)
             return Ticked(
-                next_due=state.seconds_to_next(now),
+                next_due=0.0 if is_more else state.seconds_to_next(now),
                 expired=expired,
                 periodic=[(task, due) for task, due in state.periodic.items() if due <= now],
             )

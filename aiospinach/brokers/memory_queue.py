@@ -24,7 +24,7 @@ from .base import (
     Swept,
 )
 
-_EXPIRED_AT_ONCE = 100
+EXPIRED_AT_ONCE = 100
 
 _numbers = itertools.count()  # of all queues ever: a lease of before a flush must not look live after it
 
@@ -146,11 +146,14 @@ class QueueState:
                 del self.waiting[job_id]
                 self.ready.append(job_id)
 
-    def take_expired(self, now: float, grace: float, length: float, margin: float) -> list[Lease]:
+    def take_expired(
+        self, now: float, grace: float, length: float, margin: float
+    ) -> tuple[list[Lease], bool]:
+        """Jobs whose worker was lost, leased anew, and whether there are more of them."""
         # A renewed lease keeps its place in the dict, so all are looked at: as many as there are slots.
         gone = [lease for lease, expiry in self.expiry.items() if expiry + grace <= now]
         expired: list[Lease] = []
-        for lease in gone[:_EXPIRED_AT_ONCE]:
+        for lease in gone[:EXPIRED_AT_ONCE]:
             is_unwanted = lease in self.cancels
             job = self._end_lease(lease)
             if job is not None:
@@ -159,7 +162,7 @@ class QueueState:
                 expired.append(self._lease(job, now + length, margin))
                 if is_unwanted:  # guard: cancelled before it was lost
                     self.cancels.add(expired[-1].id)
-        return expired
+        return expired, len(gone) > EXPIRED_AT_ONCE
 
     def seconds_to_next(self, now: int) -> float | None:
         schedule = self._schedule

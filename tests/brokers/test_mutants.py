@@ -21,6 +21,7 @@ import pytest
 from aiospinach import RedisBroker
 from aiospinach.brokers import scripts
 from aiospinach.brokers.base import Counts, Lease, Settlement
+from aiospinach.brokers.redis import EXPIRED_AT_ONCE
 from aiospinach.brokers.scripts import Script, Send
 from aiospinach.exceptions import BrokerError, BrokerUnavailable, JobIdInUse
 from aiospinach.job import JobStatus
@@ -346,6 +347,17 @@ async def a_tick_takes_only_what_was_lost(stage: Stage) -> None:
     lease = await put_and_take(stage.broker, QUEUE, "a")
     assert list((await stage.another.tick(QUEUE)).expired) == []
     assert await settle(stage.broker, QUEUE, lease, Action.DONE)
+
+
+@scenario("more lost jobs")
+async def a_tick_that_leaves_lost_jobs_says_so(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, *map(str, range(EXPIRED_AT_ONCE + 1)))
+    for lease in await take(stage.broker, QUEUE, EXPIRED_AT_ONCE + 1):
+        stage.expire(lease)
+    ticked = await stage.another.tick(QUEUE)
+    assert (len(ticked.expired), ticked.next_due) == (EXPIRED_AT_ONCE, 0)
+    ticked = await stage.another.tick(QUEUE)
+    assert (len(ticked.expired), ticked.next_due) == (1, None)
 
 
 @scenario("unreadable lost job")

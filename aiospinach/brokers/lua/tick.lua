@@ -4,8 +4,8 @@
 -- needs  lists envelopes aside limits wake
 -- ARGV   session, number of this tick, lease (ms), grace (ms), count at most, count of limits, then for
 --        each: task, limit; then the periodic tasks that the caller knows
--- answer {now, ms to the next due or -1, lease and envelope of each lost job, periodic task and due of each
---        that is due}
+-- answer {now, ms to what a tick has to do next (0: at once) or -1, lease and envelope of each lost job, periodic
+--        task and due of each that is due}
 -- repeat reads everything anew; what the first one leased to a caller that never heard of it is lost again
 --        later
 local session, tick, length, grace, most = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
@@ -15,7 +15,9 @@ chunked('RPUSH', ready, due)
 chunked('ZREM', future, due)
 
 local lost = {}
-local expired = call('ZRANGEBYSCORE', leases, '-inf', now - grace, 'LIMIT', 0, most) -- guard: grace
+local expired = call('ZRANGEBYSCORE', leases, '-inf', now - grace, 'LIMIT', 0, most + 1) -- guard: grace
+local is_more_expired = #expired > most
+expired[most + 1] = nil
 if #expired > 0 then
   call('ZCARD', slots)
   call('SCARD', cancels)
@@ -53,8 +55,10 @@ for _, old in ipairs(expired) do
 end
 
 call('ZREMRANGEBYSCORE', periodic, '-inf', now - 604800000)
-local next_due = call('ZRANGE', future, 0, 0, 'WITHSCORES')[2]
-next_due = next_due and tonumber(next_due)
+local next_due = tonumber(call('ZRANGE', future, 0, 0, 'WITHSCORES')[2])
+if is_more_expired then -- guard: more lost jobs
+  next_due = now
+end
 local known, ticks = {}, {}
 for number = position + 1, #ARGV do
   known[#known + 1] = ARGV[number]

@@ -6,6 +6,7 @@ within a queue, and repeating any call after a lost answer changes nothing."""
 
 from __future__ import annotations
 
+import enum
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -136,6 +137,27 @@ class Swept(msgspec.Struct, frozen=True):
     """Seconds until the next tick has something to do, 0 if it has now; None if nothing is scheduled."""
 
 
+class Firing(msgspec.Struct, frozen=True):
+    """A tick of a periodic task, to be fired."""
+
+    task: str
+    due: int
+    next_due: int
+    job: Envelope | None = None
+    """None if the tick is skipped, and only its due is to be moved."""
+
+
+class Fired(enum.Enum):
+    """What became of a tick that was to be fired."""
+
+    MOVED = enum.auto()
+    """The task's due was moved, and the job of the tick stored, if there is one."""
+    REFUSED = enum.auto()
+    """The due was moved, but the store is full and took no job."""
+    TAKEN = enum.auto()
+    """Somebody else had moved the due, so nothing was done."""
+
+
 class Cancelled(msgspec.Struct, frozen=True):
     """Where a cancelled job was: WAITING or QUEUED, and now it is gone; RUNNING, and its worker will
     hear of it with the next renewal; or NOT_SET, and no such job lives."""
@@ -238,9 +260,11 @@ class Broker(ABC):
         """Queue what is due, and find what was lost; some of it, if it is much."""
 
     @abstractmethod
-    async def fire(self, queue: str, task: str, due: int, next_due: int, job: Envelope | None) -> bool:
-        """Move a periodic task from ``due`` to ``next_due``, and store the job of the tick, if there is
-        one; False, and nothing is done, if somebody else moved it."""
+    async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
+        """Move periodic tasks from ``due`` to ``next_due``, and store the jobs of these ticks.
+
+        Returns what became of each. A tick is fired by one caller only.
+        """
 
     def spans(self, queues: Sequence[str]) -> list[tuple[str, ...]]:
         """The queues in groups that one call of ``wait`` and of ``sweep`` can span."""

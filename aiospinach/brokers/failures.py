@@ -48,6 +48,10 @@ class Unanswered(BrokerUnavailable):
     """The call was sent, and nobody knows whether it was carried out."""
 
 
+class StoreFull(BrokerError):
+    """The server's memory is full, and it refuses what would need more."""
+
+
 def is_of_another_master(error: BaseException) -> bool:
     """The server is no master any more: whoever is it now must be asked for anew."""
     return isinstance(error, ReadOnlyError) or str(error).startswith("UNBLOCKED")
@@ -67,7 +71,8 @@ def translated(error: BaseException, place: str, was_sent: bool = False) -> Exce
     if isinstance(error, ResponseError) and not isinstance(error, _TRANSIENT_CLASSES):
         text = str(error)
         if not text.startswith(_TRANSIENT_TEXTS):
-            return BrokerError(f"Redis at {place} refuses a call: {text[:200]}")
+            refusal = StoreFull if "used memory > 'maxmemory'" in text else BrokerError
+            return refusal(f"Redis at {place} refuses a call: {text[:200]}")
     is_answer, is_tls = isinstance(error, ResponseError), place.startswith("rediss")
     if is_tls and not is_answer and (said := _OF_CERTIFICATES.search(str(error))):
         return BrokerError(

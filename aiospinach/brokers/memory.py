@@ -24,6 +24,8 @@ from .base import (
     DeadJob,
     Envelope,
     Exchanged,
+    Fired,
+    Firing,
     Renewed,
     Settlement,
     Swept,
@@ -130,16 +132,13 @@ class MemoryBroker(Broker):
                 periodic=[(task, due) for task, due in state.periodic.items() if due <= now],
             )
 
-    async def fire(self, queue: str, task: str, due: int, next_due: int, job: Envelope | None) -> bool:
+    async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
         with self._lock:
             state = self._queues[queue]
-            if state.periodic.get(task) != due:  # guard: tick fired before
-                return False
-            state.periodic[task] = next_due
-            if job is not None:
-                state.add(job, self.now())
+            now = self.now()
+            fired = [state.fire(firing, now) for firing in firings]
             self._bell(queue, state)
-            return True
+            return fired
 
     async def sweep(self, queues: Sequence[str]) -> list[Swept]:
         with self._lock:

@@ -19,6 +19,8 @@ from .base import (
     Cancelled,
     DeadJob,
     Envelope,
+    Fired,
+    Firing,
     Lease,
     Settlement,
     Swept,
@@ -163,6 +165,14 @@ class QueueState:
                 if is_unwanted:  # guard: cancelled before it was lost
                     self.cancels.add(expired[-1].id)
         return expired, len(gone) > EXPIRED_AT_ONCE
+
+    def fire(self, firing: Firing, now: int) -> Fired:
+        if self.periodic.get(firing.task) != firing.due:  # guard: tick fired before
+            return Fired.TAKEN
+        self.periodic[firing.task] = firing.next_due
+        if firing.job is not None:
+            self.add(firing.job, now)
+        return Fired.MOVED
 
     def seconds_to_next(self, now: int) -> float | None:
         schedule = self._schedule

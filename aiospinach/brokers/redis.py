@@ -22,12 +22,15 @@ from .base import (
     DeadJob,
     Envelope,
     Exchanged,
+    Fired,
+    Firing,
     Lease,
     Renewed,
     Settlement,
     Swept,
     Ticked,
 )
+from .failures import StoreFull
 from .links import Link
 from .loops import Loops
 from .places import place_of
@@ -43,6 +46,7 @@ SWEPT_AT_ONCE = 250
 END_OF_WAIT = 1.0
 """Seconds that a wait may take to end after it was nudged."""
 SHORTEST_PATIENCE = 2.0
+FIRED_AT_ONCE = 500
 
 
 class _Loop:
@@ -221,10 +225,21 @@ class RedisBroker(Broker):
             is_forgetful=state.is_forgotten,
         )
 
-    async def fire(self, queue: str, task: str, due: int, next_due: int, job: Envelope | None) -> bool:
-        stored = ("", "") if job is None else (job.id, wire.write(job))
-        _, moved = await self._work(scripts.FIRE, self._queue(queue), [task, due, next_due, *stored])
-        return bool(moved)
+    async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
+        fired: list[Fired] = []
+        for first in range(0, len(firings), FIRED_AT_ONCE):
+            fired += await self._fire(self._queue(queue), firings[first : first + FIRED_AT_ONCE])
+        return fired
+
+    async def _fire(self, state: KnownQueue, firings: Sequence[Firing]) -> list[Fired]:
+        try:
+            _, moved = await self._work(scripts.FIRE, state, wire.firings(firings))
+            return [Fired.MOVED if is_moved else Fired.TAKEN for is_moved in moved]
+        except StoreFull:
+            dues = [field for each in firings for field in (each.task, each.due, each.next_due)]
+            _, moved = await self._work(scripts.SKIP, state, dues)
+            skipped = [Fired.MOVED if each.job is None else Fired.REFUSED for each in firings]
+            return [how if is_moved else Fired.TAKEN for how, is_moved in zip(skipped, moved, strict=True)]
 
     def spans(self, queues: Sequence[str]) -> list[tuple[str, ...]]:
         return [tuple(queues)] if self._place.spans_queues else [(queue,) for queue in queues]

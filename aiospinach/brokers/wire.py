@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from .base import DeadJob, Envelope
+from .base import DeadJob, Envelope, Firing
 from .scripts import Script
 
 PREFIX = "ais1"
@@ -86,6 +86,15 @@ def in_rows(jobs: Iterable[Envelope]) -> list[Any]:
         arguments += (int(alike[0].named), alike[0].at, len(alike))
         for job in alike:
             arguments += (job.id, header + job.body)
+    return arguments
+
+
+def firings(firings: Iterable[Firing]) -> list[Any]:
+    """The ticks as the script that fires them takes them."""
+    arguments: list[Any] = []
+    for each in firings:
+        stored = ("", "") if each.job is None else (each.job.id, write(each.job))
+        arguments += (each.task, each.due, each.next_due, *stored)
     return arguments
 
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import signals
-from ..brokers.base import Envelope, Ticked
+from ..brokers.base import Envelope, Fired, Firing, Ticked
 from ..exceptions import BrokerError
 from ..job import JobStatus
 from ..timing import from_milliseconds
@@ -124,22 +124,32 @@ class Keeper:
     async def _serve(self, ticked: Ticked) -> None:
         for lease in ticked.expired:
             self._pool.start(Run(self._pool, self._feed, lease, is_recovery=True))
-        for name, due in ticked.periodic:
-            task = self._pool.tasks.get(name)
-            if task is None or task.calendar is None:
-                continue
-            now = self._broker.now()
-            job = Envelope(f"{name}@{due}", name, b"[[],{}]", due, task.max_retries)
-            missed = now - due > MISSED_AFTER * 1000
-            if missed:
+        firings = [firing for name, due in ticked.periodic if (firing := self._firing(name, due)) is not None]
+        if not firings:
+            return
+        fired = await self._broker.fire(self._feed.queue, firings)
+        # The tick's answer does not know of the new dues yet.
+        self.note_due((min(firing.next_due for firing in firings) - self._broker.now()) / 1000)
+        for firing, how in zip(firings, fired, strict=True):
+            if how is Fired.REFUSED:
                 logger.warning(
-                    "task %s: its tick of %s was missed and is skipped",
-                    name,
-                    from_milliseconds(due),
+                    "task %s: the store is full, and its tick of %s is skipped",
+                    firing.task,
+                    from_milliseconds(firing.due),
                 )
-            next_due = task.calendar.next_after(max(now, due))
-            fired = await self._broker.fire(self._feed.queue, name, due, next_due, None if missed else job)
-            self.note_due((next_due - now) / 1000)
-            if fired and not missed:
-                queued = job.as_job(self._pool.namespace, self._feed.queue, JobStatus.QUEUED)
+            elif how is Fired.MOVED and firing.job is not None:
+                queued = firing.job.as_job(self._pool.namespace, self._feed.queue, JobStatus.QUEUED)
                 self._pool.announce(signals.job_scheduled, {"job": queued})
+
+    def _firing(self, name: str, due: int) -> Firing | None:
+        """The tick of a periodic task, without a job if it is too late for that."""
+        task = self._pool.tasks.get(name)
+        if task is None or task.calendar is None:
+            return None
+        now = self._broker.now()
+        next_due = task.calendar.next_after(max(now, due))
+        if now - due > MISSED_AFTER * 1000:
+            logger.warning("task %s: its tick of %s was missed and is skipped", name, from_milliseconds(due))
+            return Firing(name, due, next_due)
+        job = Envelope(f"{name}@{due}", name, b"[[],{}]", due, task.max_retries)
+        return Firing(name, due, next_due, job)

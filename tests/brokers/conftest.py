@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiospinach.brokers.base import Broker, Envelope, Lease, Settlement
+from aiospinach.brokers.base import Broker, Envelope, Fired, Firing, Lease, Settlement
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import BROKERS, MakeBroker
@@ -84,6 +84,15 @@ async def bury(broker: Broker, queue: str, *job_ids: str) -> None:
         died = broker.now()
         while broker.now() == died:
             await asyncio.sleep(0.001)
+
+
+async def fire(
+    broker: Broker, queue: str, task: str, due: int, next_due: int, job: Envelope | None = None
+) -> bool:
+    """Fire one tick; False if somebody else did."""
+    [fired] = await broker.fire(queue, [Firing(task, due, next_due, job)])
+    assert fired in (Fired.MOVED, Fired.TAKEN)
+    return fired is Fired.MOVED
 
 
 async def take_when_due(broker: Broker, queue: str) -> list[Lease]:

@@ -10,7 +10,7 @@ from aiospinach.brokers.base import DEAD_AT_MOST, Broker, Counts, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
-from .conftest import bury, ids, job, put, put_and_take, settle, take, take_when_due, take_when_expired
+from .conftest import bury, fire, ids, job, put, put_and_take, settle, take, take_when_due, take_when_expired
 
 
 async def test_cancelling_a_waiting_job_removes_it(broker: Broker, queue: str) -> None:
@@ -271,7 +271,7 @@ async def test_a_flushed_queue_knows_nothing(broker: Broker, queue: str, again: 
         await put(broker, queue, *"cd")
         assert ids(await take(broker, queue)) == ["c", "d"]
     else:
-        assert not await broker.fire(queue, "hourly", due, due + 1, job("c"))
+        assert not await fire(broker, queue, "hourly", due, due + 1, job("c"))
 
 
 async def test_a_lease_of_before_the_flush_never_looks_live(broker: Broker, queue: str) -> None:

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from aiospinach.brokers.base import Broker, Counts
+from aiospinach.brokers.base import Broker, Counts, Fired, Firing
 
-from .conftest import ids, job, put, swallow_wakes, take, take_when_due
+from .conftest import fire, ids, job, put, swallow_wakes, take, take_when_due
 
 MINUTE = 60_000
 
@@ -30,7 +30,7 @@ async def test_a_due_task_stays_due_until_it_is_fired(broker: Broker, queue: str
     await broker.register(queue, {}, {"hourly": due, "daily": due + MINUTE})
     for _ in range(3):
         assert list((await broker.tick(queue)).periodic) == [("hourly", due)]
-    assert await broker.fire(queue, "hourly", due, due + MINUTE, None)
+    assert await fire(broker, queue, "hourly", due, due + MINUTE, None)
     assert list((await broker.tick(queue)).periodic) == []
 
 
@@ -54,7 +54,7 @@ async def test_a_fired_task_moves_and_stores_its_job(broker: Broker, queue: str)
     due = broker.now() - 5
     await broker.register(queue, {}, {"hourly": due})
     tick = job(f"hourly@{due}", task="hourly", at=due, max_retries=2)
-    assert await broker.fire(queue, "hourly", due, due + MINUTE, tick)
+    assert await fire(broker, queue, "hourly", due, due + MINUTE, tick)
     ticked = await broker.tick(queue)
     assert list(ticked.periodic) == []
     assert ticked.next_due == pytest.approx(MINUTE / 1000, abs=5)
@@ -67,14 +67,31 @@ async def test_one_of_many_concurrent_callers_fires(broker: Broker, queue: str) 
     await broker.register(queue, {}, {"hourly": due})
     fired = await asyncio.gather(
         *(
-            broker.fire(queue, "hourly", due, due + MINUTE + caller, job(f"hourly@{due}-{caller}"))
+            fire(broker, queue, "hourly", due, due + MINUTE + caller, job(f"hourly@{due}-{caller}"))
             for caller in range(10)
         )
     )
     assert sorted(fired) == [False] * 9 + [True]
     winner = fired.index(True)
     assert ids(await take(broker, queue)) == [f"hourly@{due}-{winner}"]
-    assert await broker.fire(queue, "hourly", due + MINUTE + winner, due + 2 * MINUTE, None)
+    assert await fire(broker, queue, "hourly", due + MINUTE + winner, due + 2 * MINUTE, None)
+
+
+async def test_many_ticks_are_fired_in_one_call(broker: Broker, queue: str) -> None:
+    """Each of them for itself, whatever becomes of the others."""
+    due = broker.now() - 5
+    names = [f"task-{number}" for number in range(1200)]
+    await broker.register(queue, {}, dict.fromkeys(names, due))
+    assert await fire(broker, queue, names[0], due, due + MINUTE, job("elsewhere"))
+    firings = [Firing(name, due, due + MINUTE, job(f"{name}@{due}")) for name in names]
+    firings[1] = Firing(names[1], due, due + MINUTE)
+    firings.append(Firing(names[2], due, due + MINUTE, job("again")))
+    firings.append(Firing("unknown", due, due + MINUTE, job("unknown")))
+    moved, taken = Fired.MOVED, Fired.TAKEN
+    assert await broker.fire(queue, firings) == [taken, *[moved] * 1199, taken, taken]
+    assert list((await broker.tick(queue)).periodic) == []
+    assert ids(await take(broker, queue, 2000)) == ["elsewhere", *(f"{name}@{due}" for name in names[2:])]
+    assert await broker.fire(queue, []) == []
 
 
 @pytest.mark.parametrize("task", ["hourly", "unknown"])
@@ -82,8 +99,8 @@ async def test_firing_what_somebody_else_moved_does_nothing(broker: Broker, queu
     due = broker.now() - 5
     await broker.register(queue, {}, {"hourly": due})
     await swallow_wakes(broker, queue)
-    assert not await broker.fire(queue, task, due - 1, due + MINUTE, job("late"))
-    assert not await broker.fire(queue, task, due + MINUTE, due + 2 * MINUTE, job("early"))
+    assert not await fire(broker, queue, task, due - 1, due + MINUTE, job("late"))
+    assert not await fire(broker, queue, task, due + MINUTE, due + 2 * MINUTE, job("early"))
     assert list((await broker.tick(queue)).periodic) == [("hourly", due)]
     assert await broker.counts(queue) == Counts(0, 0, 0, 0)
 
@@ -91,8 +108,8 @@ async def test_firing_what_somebody_else_moved_does_nothing(broker: Broker, queu
 async def test_firing_without_a_job_only_moves(broker: Broker, queue: str) -> None:
     due = broker.now() - 5
     await broker.register(queue, {}, {"hourly": due})
-    assert await broker.fire(queue, "hourly", due, due + MINUTE, None)
-    assert not await broker.fire(queue, "hourly", due, due + MINUTE, None)
+    assert await fire(broker, queue, "hourly", due, due + MINUTE, None)
+    assert not await fire(broker, queue, "hourly", due, due + MINUTE, None)
     assert await broker.counts(queue) == Counts(0, 0, 0, 0)
     assert list((await broker.tick(queue)).periodic) == []
 
@@ -101,7 +118,7 @@ async def test_a_job_of_a_tick_that_lives_already_is_not_stored_twice(broker: Br
     due = broker.now() - 5
     await put(broker, queue, f"hourly@{due}")
     await broker.register(queue, {}, {"hourly": due})
-    assert await broker.fire(queue, "hourly", due, due + MINUTE, job(f"hourly@{due}"))
+    assert await fire(broker, queue, "hourly", due, due + MINUTE, job(f"hourly@{due}"))
     assert ids(await take(broker, queue)) == [f"hourly@{due}"]
 
 

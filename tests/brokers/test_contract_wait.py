@@ -12,7 +12,7 @@ import pytest
 from aiospinach.brokers.base import Broker
 from aiospinach.outcome import Action
 
-from .conftest import bury, ids, job, put, put_and_take, settle, swallow_wakes, take, take_when_expired
+from .conftest import bury, fire, ids, job, put, put_and_take, settle, swallow_wakes, take, take_when_expired
 
 MINUTE = 60_000
 
@@ -43,7 +43,7 @@ async def _enqueue(broker: Broker, queue: str) -> None:
 async def _fire(broker: Broker, queue: str) -> None:
     due = broker.now() - 5
     await broker.register(queue, {}, {"hourly": due})
-    assert await broker.fire(queue, "hourly", due, due + MINUTE, job("hourly@1"))
+    assert await fire(broker, queue, "hourly", due, due + MINUTE, job("hourly@1"))
 
 
 async def _requeue(broker: Broker, queue: str) -> None:

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from aiospinach import MemoryBroker, RedisBroker
 from aiospinach.brokers import memory, scripts
 from aiospinach.brokers import redis as redis_broker
-from aiospinach.brokers.base import REMEMBERED_FOR, Broker, Envelope, Lease, Settlement
+from aiospinach.brokers.base import REMEMBERED_FOR, Broker, Envelope, Fired, Firing, Lease, Settlement
 from aiospinach.brokers.scripts import Script, Send
 from aiospinach.exceptions import JobIdInUse
 from aiospinach.job import JobStatus
@@ -658,7 +658,7 @@ class Promises(RuleBasedStateMachine):
         job = Envelope(f"{task}@{due}", task, b"[[],{}]", due)
         given = job if with_job else None
         fired = [
-            self.under_test.run(broker.fire(QUEUE, task, due, next_due, given))
+            self.under_test.run(broker.fire(QUEUE, [Firing(task, due, next_due, given)])) == [Fired.MOVED]
             for broker in self.under_test.brokers
         ]
         assert fired == [off == 0, False, False], "I7: one job a tick"

@@ -28,7 +28,7 @@ from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
-from .conftest import ids, job, put, put_and_take, settle, swallow_wakes, take
+from .conftest import fire, ids, job, put, put_and_take, settle, swallow_wakes, take
 from .raw_keys import RawKeys
 
 QUEUE = "mail"
@@ -129,7 +129,7 @@ async def a_plain_job(stage: Stage) -> None:
     await broker.register(QUEUE, {}, {})
     await broker.tick(QUEUE)
     await broker.renew(QUEUE, [])
-    await broker.fire(QUEUE, "nightly", 1, 2, None)
+    await fire(broker, QUEUE, "nightly", 1, 2, None)
     await broker.cancel(QUEUE, "b")
     await broker.discard(QUEUE, "b")
 
@@ -302,8 +302,8 @@ async def an_earlier_due_is_kept(stage: Stage) -> None:
 @scenario("due")
 async def a_tick_fires_once(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {}, {"nightly": 1000})
-    assert await stage.broker.fire(QUEUE, "nightly", 1000, 2000, job("nightly@1000"))
-    assert not await stage.another.fire(QUEUE, "nightly", 1000, 2000, job("again")), "I7: one job a tick"
+    assert await fire(stage.broker, QUEUE, "nightly", 1000, 2000, job("nightly@1000"))
+    assert not await fire(stage.another, QUEUE, "nightly", 1000, 2000, job("again")), "I7: one job a tick"
     assert (await stage.broker.counts(QUEUE)).ready == 1
 
 
@@ -311,10 +311,19 @@ async def a_tick_fires_once(stage: Stage) -> None:
 async def the_job_of_a_tick_that_lives_is_not_queued_again(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {}, {"nightly": 1000})
     await put(stage.broker, QUEUE, "nightly@1000")
-    assert await stage.broker.fire(QUEUE, "nightly", 1000, 2000, job("nightly@1000"))
+    assert await fire(stage.broker, QUEUE, "nightly", 1000, 2000, job("nightly@1000"))
     stage.raw.check()
-    assert await stage.broker.fire(QUEUE, "nightly", 2000, 3000, job("nightly@2000"))
+    assert await fire(stage.broker, QUEUE, "nightly", 2000, 3000, job("nightly@2000"))
     assert (await stage.broker.counts(QUEUE)).ready == 2
+
+
+@scenario("skipped due")
+async def a_tick_that_the_store_is_too_full_for_is_skipped_once(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {}, {"nightly": 1000})
+    state = stage.broker._queue(QUEUE)
+    for expected in ([1], [0]):
+        assert (await stage.broker._work(scripts.SKIP, state, ["nightly", 1000, 2000]))[1] == expected
+    assert stage.raw.read()["periodic"] == [(b"nightly", 2000)]
 
 
 @scenario("one token")

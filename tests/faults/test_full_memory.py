@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from aiospinach import Batch, Engine
+from aiospinach import Batch, Engine, RedisBroker
 from aiospinach.exceptions import BrokerError
 
+from ..conftest import Heard
 from ..servers import Server
 from ..waiting import until
 from .conftest import Report, ScheduleAll, Size
@@ -80,3 +83,42 @@ async def test_memory_is_full(
     assert {entry.note for entry in ledger.of("finished")} == {"NoneType"}
     assert store.dead() == {}
     assert worker.is_alive
+
+
+async def test_memory_is_full_when_ticks_of_an_earlier_queue_are_due(
+    server: Server, namespace: str, heard: Heard, size: Size, report: Report, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The later queue drains, although what fills the memory are its own jobs."""
+    count = size(20, 200)
+    async with Engine(RedisBroker(server.url, lease=6), namespace) as engine:
+
+        @engine.task(queue="first", periodicity=timedelta(milliseconds=100))
+        async def ticks() -> None:
+            pass
+
+        @engine.task(queue="second")
+        async def job(padding: str) -> None:
+            pass
+
+        batch = Batch()
+        for _ in range(count):
+            batch.schedule_at(job, datetime.now(UTC) + timedelta(seconds=1), PADDING)
+        await engine.schedule_batch(batch)
+        with server.client() as client:
+            client.config_set("maxmemory", "1mb")
+            assert client.info("memory")["used_memory"] > 1024 * 1024
+        await engine.start_workers(5, ["first", "second"], block=False)
+
+        def done() -> int:
+            return sum(told["job"].queue == "second" for name, told in heard if name == "job_finished")
+
+        await until(lambda: done() == count, "the second queue drains", show=done)
+        refused = caplog.text.count("the store is full")
+        with server.client() as client:
+            client.config_set("maxmemory", "0")
+        before = heard.count("job_scheduled")
+        await until(lambda: heard.count("job_scheduled") > before, "the first queue ticks again")
+        await engine.stop_workers()
+    report(jobs=count, done=done(), ticks_skipped=refused)
+    assert refused
+    assert f"task {ticks.name}: the store is full" in caplog.text

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from aiospinach import Cron, Engine, Job, JobStatus, current_job
+from aiospinach.brokers.base import Fired, Firing
 
 from ..conftest import Heard
 from ..waiting import until
@@ -120,8 +123,9 @@ async def test_a_tick_that_somebody_else_fired_is_not_fired_here(
 
     due = broker.now() - 1
     await broker.register("default", {}, {tick.name: due})
-    assert await broker.fire("default", tick.name, due, due + 3_600_000, None)
-    assert not await broker.fire("default", tick.name, due, due + 3_600_000, None)
+    elsewhere = [Firing(tick.name, due, due + 3_600_000)]
+    assert await broker.fire("default", elsewhere) == [Fired.MOVED]
+    assert await broker.fire("default", elsewhere) == [Fired.TAKEN]
     await engine.start_workers(block=False)
     await until(lambda: broker.sleepers)
     await engine.stop_workers()
@@ -196,6 +200,65 @@ async def test_a_periodic_task_can_be_scheduled_by_hand(engine: Engine, heard: H
     job = await tick.schedule()
     await engine.start_workers(stop_when_queue_empty=True)
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
+
+
+async def test_ticks_of_one_moment_are_fired_in_one_call(namespace: str, heard: Heard) -> None:
+    broker = CountingBroker()
+    async with Engine(broker, namespace) as engine:
+        for number in range(50):
+
+            @engine.task(name=f"tick-{number}", periodicity=timedelta(hours=1))
+            async def tick() -> None:
+                pass
+
+        due = broker.now() - 1
+        await broker.register("default", {}, {f"tick-{number}": due for number in range(50)})
+        await engine.start_workers(block=False)
+        await until(lambda: heard.count("job_finished") == 50)
+        await engine.stop_workers()
+    assert broker.fired == [50]
+    assert heard.count("job_scheduled") == 50
+
+
+class CountingBroker(FailingBroker):
+    """Notes how many ticks each call has fired."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fired: list[int] = []
+
+    async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
+        self.fired.append(len(firings))
+        return await super().fire(queue, firings)
+
+
+class FullBroker(FailingBroker):
+    """Takes no jobs of ticks."""
+
+    async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
+        without = [msgspec.structs.replace(firing, job=None) for firing in firings]
+        fired = await super().fire(queue, without)
+        return [Fired.REFUSED if how is Fired.MOVED else how for how in fired]
+
+
+async def test_a_tick_that_a_full_store_refuses_is_named_in_the_log(
+    namespace: str, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = FullBroker()
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task(periodicity=timedelta(hours=1))
+        async def tick() -> None:
+            pass
+
+        await broker.register("default", {}, {tick.name: broker.now() - 1})
+        await engine.start_workers(block=False)
+        await until(lambda: "the store is full" in caplog.text)
+        await until(lambda: broker.sleepers)
+        await engine.stop_workers()
+    [warning] = [record for record in caplog.records if "the store is full" in record.message]
+    assert (warning.levelname, tick.name in warning.message) == ("WARNING", True)
+    assert heard.count("job_scheduled") == 0
 
 
 class ShiftedBroker(FailingBroker):

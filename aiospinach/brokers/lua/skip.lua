@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- Moves periodic tasks to their next dues without the jobs of these ticks: for when the memory is full.
+-- KEYS   periodic
+-- ARGV   for each: task, due, next due
+-- answer {now, for each: 1 if it was moved, 0 if somebody else did}
+-- repeat the dues have moved already
+local moved = {}
+while position < #ARGV do
+  local task, due, next_due = arg(), arg(), arg()
+  local current = call('ZSCORE', periodic, task)
+  if current and tonumber(current) == tonumber(due) then -- guard: skipped due
+    call('ZADD', periodic, next_due, task)
+    moved[#moved + 1] = 1
+  else
+    moved[#moved + 1] = 0
+  end
+end
+return {now, moved}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
@@ -56,6 +57,8 @@ class QueueState:
         """Something is due earlier than whoever sleeps knows; one is to be woken."""
         self.sooner_untold: bool = False
         """One was woken for that, and is to hear why."""
+        self._looked_at = math.inf
+        self._calm_until = -math.inf
         self._schedule: list[tuple[int, int, str]] = []  # a heap; an entry counts if ``waiting`` agrees
         self._lease_of: dict[str, str] = {}
 
@@ -148,10 +151,23 @@ class QueueState:
                 del self.waiting[job_id]
                 self.ready.append(job_id)
 
+    def calm_until(self, now: float, length: float) -> float:
+        """Look at the queue, and tell until when nothing counts as lost.
+
+        After a time in which nobody looked, a worker may only have stood still: it has a quarter of a lease
+        to renew its leases and to settle what has ended.
+        """
+        if now - self._looked_at > length / 4:
+            self._calm_until = now + length / 4
+        self._looked_at = now
+        return self._calm_until
+
     def take_expired(
         self, now: float, grace: float, length: float, margin: float
     ) -> tuple[list[Lease], bool]:
         """Jobs whose worker was lost, leased anew, and whether there are more of them."""
+        if now < self.calm_until(now, length):  # guard: calm in memory
+            return [], False
         # A renewed lease keeps its place in the dict, so all are looked at: as many as there are slots.
         gone = [lease for lease, expiry in self.expiry.items() if expiry + grace <= now]
         expired: list[Lease] = []

@@ -30,6 +30,7 @@ _NAMES = (
     "dedup:1",
     "periodic",
     "wake",
+    "looked",
 )
 
 _SWEPT = ("ready", "leases", "future", "periodic", "limits")

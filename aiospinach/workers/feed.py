@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("aiospinach")
 
-LONGEST_PAUSE = 5.0
-"""Seconds between two tries to reach a broker that is away, at most."""
+SHORTEST_PAUSE = 0.05
+"""Seconds between the first two tries to reach a broker that is away; at most it is a tick period."""
 
 
 class Feed:
@@ -215,7 +215,7 @@ class Feed:
         return was_asking
 
     async def _exchange(self, settled: list[Settlement], want: int) -> Exchanged:
-        pause = 0.05
+        pause = SHORTEST_PAUSE
         while True:
             try:
                 exchanged = await self.pool.broker.exchange(self.queue, settled, want)
@@ -243,4 +243,5 @@ class Feed:
             if self.pool.is_closing:
                 raise
             self.pool.notice_cancellation()
-        return min(pause * 2, LONGEST_PAUSE)
+        # A quarter of a lease after the broker is back, others find what this exchange may have leased.
+        return max(SHORTEST_PAUSE, min(pause * 2, self.pool.broker.tick_period))

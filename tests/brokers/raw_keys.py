@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 TOMBSTONE = b"-"
-REMAINING = {"limits", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
+REMAINING = {"limits", "looked", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
 """What may remain of a queue that has been drained, besides ``sess:*`` and ``nudge:*``."""
 
 _TYPES = {
@@ -30,6 +30,7 @@ _TYPES = {
     "dedup": "set",
     "sess": "string",
     "nudge": "list",
+    "looked": "string",
 }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 import pytest
 
-from aiospinach.brokers.base import Broker, Counts, Settlement
+from aiospinach.brokers.base import Broker, Counts, Lease, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -15,6 +16,12 @@ from .conftest import LEASE, ids, put, put_and_take, settle, take, take_when_exp
 
 ROUNDING = 0.002
 """A broker may count in whole milliseconds."""
+
+
+async def be_silent(lease: Lease, broker: Broker) -> None:
+    """Wait until the lease could be found lost, and look at nothing meanwhile."""
+    while time.monotonic() < lease.trusted_until + broker.margin + broker.grace + 0.02:
+        await asyncio.sleep(0.01)
 
 
 async def test_the_times_of_a_lease_follow_from_its_length(broker: Broker) -> None:
@@ -180,8 +187,7 @@ async def test_only_the_leases_that_were_not_renewed_expire(broker: Broker, queu
 
 async def test_a_late_worker_may_settle_as_long_as_nobody_took_its_job(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
-    while time.monotonic() < lease.trusted_until + broker.margin + broker.grace + 0.02:
-        await asyncio.sleep(0.01)
+    await be_silent(lease, broker)
     assert await settle(broker, queue, lease, Action.DONE)
     assert list((await broker.tick(queue)).expired) == []
     assert await broker.counts(queue) == Counts(0, 0, 0, 0)
@@ -189,8 +195,7 @@ async def test_a_late_worker_may_settle_as_long_as_nobody_took_its_job(broker: B
 
 async def test_a_late_worker_may_renew_as_long_as_nobody_took_its_job(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
-    while time.monotonic() < lease.trusted_until + broker.margin + broker.grace + 0.02:
-        await asyncio.sleep(0.01)
+    await be_silent(lease, broker)
     assert list((await broker.renew(queue, [lease.id])).lost) == []
     assert list((await broker.tick(queue)).expired) == []
     assert await settle(broker, queue, lease, Action.DONE)
@@ -203,17 +208,55 @@ async def test_many_lost_jobs_are_all_found_without_waiting(broker: Broker, queu
     await put(broker, queue, *names)
     taken = [lease for _ in range(0, count, 1000) for lease in await take(broker, queue, 1000)]
     assert len(taken) == count
-    found = await take_when_expired(broker, queue)
-    ticks = 1
-    while (ticked := await broker.tick(queue)).next_due is not None:
-        assert ticked.next_due == 0
-        found += ticked.expired
-        ticks += 1
-    found += ticked.expired
-    assert sorted(ids(found)) == sorted(names)
-    assert ticks <= count / 100
-    assert (
-        list((await broker.exchange(queue, [Settlement(lease, Action.DONE) for lease in found], 0)).fenced)
-        == []
-    )
+    await be_silent(taken[-1], broker)
+    found: list[str] = []
+    ticks = 0
+    next_due: float | None = 0.0
+    while next_due == 0:
+        ticked = await broker.tick(queue)
+        found += ids(ticked.expired)
+        done = [Settlement(lease, Action.DONE) for lease in ticked.expired]
+        assert list((await broker.exchange(queue, done, 0)).fenced) == []
+        ticks, next_due = ticks + 1, ticked.next_due
+    assert next_due is None
+    assert sorted(found) == sorted(names)
+    assert ticks == math.ceil(count / 100)
     assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+
+
+# A silence of the store, or of everybody.
+
+
+async def test_nothing_counts_as_lost_at_once_after_a_time_in_which_nobody_looked(
+    broker: Broker, queue: str
+) -> None:
+    await put(broker, queue, "settled", "renewed")
+    settled, renewed = await take(broker, queue)
+    await broker.tick(queue)
+    await be_silent(settled, broker)
+    assert list((await broker.tick(queue)).expired) == []
+    assert list((await broker.renew(queue, [renewed.id])).lost) == []
+    assert await settle(broker, queue, settled, Action.DONE)
+    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+
+
+async def test_what_stays_silent_is_lost_a_quarter_of_a_lease_later(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await broker.tick(queue)
+    await be_silent(lease, broker)
+    first = time.monotonic()
+    assert ids(await take_when_expired(broker, queue)) == ["a"]
+    assert time.monotonic() - first >= broker.lease / 4 - ROUNDING
+
+
+async def test_a_silence_of_one_queue_says_nothing_of_another(
+    broker: Broker, queue: str, other_queue: str
+) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await put_and_take(broker, other_queue, "b")
+    await broker.tick(queue)
+    while time.monotonic() < lease.trusted_until + broker.margin + broker.grace + ROUNDING:
+        await broker.tick(other_queue)
+        await asyncio.sleep(0.005)
+    assert ids(await take_when_expired(broker, other_queue)) == ["b"]
+    assert list((await broker.tick(queue)).expired) == []

@@ -104,6 +104,11 @@ class Stage:
     def expire(self, lease: Lease) -> None:
         self.client.zadd(self.raw.prefix + "leases", {lease.id: 1})
 
+    def looked(self, *, ago: float = 0, calm_for: float = 0) -> None:
+        """Have somebody have looked so many ms ago, and have nothing count as lost for so many."""
+        now = self.broker.now()
+        self.client.set(self.raw.prefix + "looked", f"{now - ago:.0f} {now + calm_for:.0f}")
+
     def spoil(self, job_id: str) -> None:
         self.client.hset(self.raw.prefix + "jobs", job_id, b"1 garbage")
 
@@ -349,6 +354,25 @@ async def a_tick_queues_only_what_is_due(stage: Stage) -> None:
     await stage.broker.tick(QUEUE)
     assert await take(stage.broker, QUEUE) == [], "I7"
     assert (await stage.broker.counts(QUEUE)).waiting == 1
+
+
+@scenario("silence")
+async def what_expired_while_nobody_looked_is_not_lost_yet(stage: Stage) -> None:
+    stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
+    quarter = stage.broker.lease * 250
+    stage.looked(ago=quarter + 1000)
+    assert list((await stage.another.tick(QUEUE)).expired) == []
+    stage.looked(ago=quarter - 1000)
+    assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
+
+
+@scenario("calm")
+async def nothing_is_lost_while_it_is_calm(stage: Stage) -> None:
+    stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
+    stage.looked(calm_for=1000)
+    assert list((await stage.another.tick(QUEUE)).expired) == []
+    stage.looked(calm_for=0)
+    assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
 
 
 @scenario("grace")

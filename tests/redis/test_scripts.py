@@ -23,7 +23,7 @@ from ..waiting import until
 from .conftest import key, keys_of
 
 GOOD = 100
-KEPT = {"limits", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
+KEPT = {"limits", "looked", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
 """What remains of a queue that is drained, but for its sessions."""
 
 

@@ -253,3 +253,14 @@ async def test_errors_of_a_crashed_pool_reach_no_later_pool(namespace: str, hear
     await engine.stop_workers()
     results: list[Any] = await asyncio.gather(*(engine.stop_workers() for _ in range(2)))
     assert results == [None, None]
+
+
+async def test_an_exchange_is_repeated_in_time_for_what_it_may_have_leased(namespace: str) -> None:
+    """The shorter the lease, the sooner others find what the store leased before its answer was lost."""
+    broker = FailingBroker(lease=0.6)
+    async with Engine(broker, namespace) as engine:
+        broker.go_away("exchange")
+        await engine.start_workers(block=False)
+        await until(lambda: broker.refused["exchange"] >= 30)
+        broker.come_back()
+        await engine.stop_workers()

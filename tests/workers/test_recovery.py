@@ -194,10 +194,10 @@ def steal(broker: FailingBroker) -> list[Lease]:
     """In a thread, with a loop of its own: what another worker does while this one is held up."""
     stolen: list[Lease] = []
 
-    def tick() -> None:
-        stolen.extend(asyncio.run(broker.tick("default")).expired)
+    def find() -> None:
+        stolen.append(asyncio.run(find_again(broker)))
 
-    thread = threading.Thread(target=tick)
+    thread = threading.Thread(target=find)
     thread.start()
     thread.join()
     return stolen

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Queues what is due, and leases what was lost to the caller, to be judged.
--- KEYS   ready jobs leases slots future cancels bad periodic wake lanes
--- needs  lists envelopes aside limits wake
+-- Queues what is due, and leases what was lost to the caller, to be judged; but nothing while it is calm.
+-- KEYS   ready jobs leases slots future cancels bad periodic wake looked lanes
+-- needs  lists envelopes aside limits wake calm
 -- ARGV   session, number of this tick, lease (ms), grace (ms), count at most, count of limits, then for
 --        each: task, limit; then the periodic tasks that the caller knows
 -- answer {now, ms to what a tick has to do next (0: at once) or -1, lease and envelope of each lost job, periodic
@@ -10,12 +10,14 @@
 --        later
 local session, tick, length, grace, most = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
 read_limits()
+local is_calm = now < calm_until(looked, length) -- guard: calm
 local due = call('ZRANGEBYSCORE', future, '-inf', now, 'LIMIT', 0, CHUNK) -- guard: not before it is due
 chunked('RPUSH', ready, due)
 chunked('ZREM', future, due)
 
 local lost = {}
-local expired = call('ZRANGEBYSCORE', leases, '-inf', now - grace, 'LIMIT', 0, most + 1) -- guard: grace
+local expired = is_calm and {} or
+  call('ZRANGEBYSCORE', leases, '-inf', now - grace, 'LIMIT', 0, most + 1) -- guard: grace
 local is_more_expired = #expired > most
 expired[most + 1] = nil
 if #expired > 0 then

@@ -61,6 +61,8 @@ class QueueState:
         self._calm_until = -math.inf
         self._schedule: list[tuple[int, int, str]] = []  # a heap; an entry counts if ``waiting`` agrees
         self._lease_of: dict[str, str] = {}
+        self._judged: set[str] = set()
+        """Leases of lost jobs, whose holders run nothing and are lost without a crash of the job."""
 
     def limit(self, limits: Mapping[str, int]) -> None:
         for task, limit in limits.items():
@@ -173,11 +175,14 @@ class QueueState:
         expired: list[Lease] = []
         for lease in gone[:EXPIRED_AT_ONCE]:
             is_unwanted = lease in self.cancels
+            was_judged = lease in self._judged
             job = self._end_lease(lease)
             if job is not None:
-                job = msgspec.structs.replace(job, crashes=job.crashes + 1)
-                self.jobs[job.id] = job
+                if not was_judged:  # guard: crash of a worker in memory
+                    job = msgspec.structs.replace(job, crashes=job.crashes + 1)
+                    self.jobs[job.id] = job
                 expired.append(self._lease(job, now + length, margin))
+                self._judged.add(expired[-1].id)
                 if is_unwanted:  # guard: cancelled before it was lost
                     self.cancels.add(expired[-1].id)
         return expired, len(gone) > EXPIRED_AT_ONCE
@@ -256,6 +261,7 @@ class QueueState:
             del self.expiry[lease]
             del self._lease_of[job.id]
             self.cancels.discard(lease)
+            self._judged.discard(lease)
             holders = self.slots.get(job.task)
             if holders is not None:
                 holders.discard(lease)

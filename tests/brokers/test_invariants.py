@@ -244,6 +244,8 @@ class Known:
     rank: int = 0
     """Its place among the queued; what was put back at one stroke shares one."""
     lease: str | None = None
+    is_judged: bool = False
+    """Its lease is for judging only: the worker that ran it was lost."""
     expiry: float = 0.0
     cancel_wanted: bool = False
     """Somebody cancelled it as it ran."""
@@ -368,7 +370,7 @@ class Promises(RuleBasedStateMachine):
         assert lease.trusted_until == trust
         assert known.matches(lease.job), "I8: what comes out is what went in"
         assert lease.id not in {held.lease.id for each in self.workers for held in each.held}
-        known.status, known.lease = JobStatus.RUNNING, lease.id
+        known.status, known.lease, known.is_judged = JobStatus.RUNNING, lease.id, is_recovery
         assert is_recovery or not known.cancel_wanted, "a cancelled job does not run again"
         known.expiry = self.under_test.monotonic() + LEASE
         worker.held.append(Held(lease, msgspec.structs.replace(lease.job), is_recovery))
@@ -474,7 +476,8 @@ class Promises(RuleBasedStateMachine):
         assert sorted(lease.job.id for lease in ticked.expired) == sorted(expired)
         for lease in ticked.expired:
             known = self.live[lease.job.id]
-            known.job = msgspec.structs.replace(known.job, crashes=known.job.crashes + 1)
+            if not known.is_judged:
+                known.job = msgspec.structs.replace(known.job, crashes=known.job.crashes + 1)
             self.lease(known, lease, worker, is_recovery=True)
         assert dict(ticked.periodic) == {
             task: due for task, due in self.periodic.items() if due <= self.now()

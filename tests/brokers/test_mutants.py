@@ -405,6 +405,15 @@ async def a_lost_job_that_was_spoilt_stops_no_tick(stage: Stage) -> None:
     assert stage.raw.places()["bad"] == ["spoilt"]
 
 
+@scenario("crash of a worker")
+async def a_job_that_its_judge_loses_has_not_crashed_again(stage: Stage) -> None:
+    stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
+    for _ in range(3):
+        (lease,) = (await stage.another.tick(QUEUE)).expired
+        assert lease.job.crashes == 1
+        stage.expire(lease)
+
+
 @scenario("slot of a lost job")
 async def a_slot_goes_with_its_lease(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})

@@ -96,7 +96,10 @@ async def test_a_job_that_was_lost_three_times_is_poison(
     scheduled = await job.schedule()
     await lose(broker)
     for crashes in (1, 2):
-        assert (await find_again(broker)).job.crashes == crashes
+        found = await find_again(broker)
+        assert found.job.crashes == crashes
+        await broker.exchange("default", [Settlement(found, Action.RETRY)], 0)
+        await lose(broker)
     await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
     assert ran == []
     assert heard.names(scheduled.id) == ["job_scheduled", "job_failed"]
@@ -115,7 +118,8 @@ async def test_a_job_that_was_lost_twice_still_runs(
 
     scheduled = await job.schedule()
     await lose(broker)
-    await find_again(broker)
+    await broker.exchange("default", [Settlement(await find_again(broker), Action.RETRY)], 0)
+    await lose(broker)
     await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
     said = await finish_of(heard, scheduled)
     assert (said["result"], said["job"].crashes) == ("alive", 2)

@@ -42,8 +42,10 @@ for _, old in ipairs(expired) do
     put_aside(id)
   else
     local lease = id .. ':' .. session .. '.t' .. tick
-    envelope = rewritten(envelope, {crashes = crashes + 1})
-    call('HSET', jobs, id, envelope)
+    if not string.find(old, '%.t%d+$') then -- guard: crash of a worker
+      envelope = rewritten(envelope, {crashes = crashes + 1})
+      call('HSET', jobs, id, envelope)
+    end
     call('ZADD', leases, now + length, lease)
     if is_unwanted then -- guard: unwanted lost job
       call('SADD', cancels, lease)

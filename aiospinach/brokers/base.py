@@ -101,6 +101,9 @@ class Exchanged(msgspec.Struct, frozen=True):
     """The leases among the settled that were gone: what they said changed nothing."""
     cancelled: Collection[str] = ()
     """The leases that would have put their job back, which somebody had cancelled: it was ended instead."""
+    is_something_left: bool = False
+    """The caller could lease more at once: an exchange looks at so many jobs, and may bring fewer than it was
+    asked for."""
     is_due_sooner: bool = False
     """The wake-up before this exchange said that something is due earlier than the last tick told."""
 

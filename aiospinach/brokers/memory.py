@@ -104,7 +104,7 @@ class MemoryBroker(Broker):
             leases = state.take(want, time.monotonic() + self.lease, self.margin)
             is_due_sooner, state.sooner_untold = state.sooner_untold, False
             self._bell(queue, state)
-            return Exchanged(leases, fenced, cancelled, is_due_sooner)
+            return Exchanged(leases, fenced, cancelled, state.something_to_run(), is_due_sooner)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
         with self._lock:

@@ -164,7 +164,7 @@ class RedisBroker(Broker):
                 last = state.unanswered = (settled, want, keys, arguments, time.monotonic())
             _, _, keys, arguments, sent_at = last
             answer = await self._work(scripts.EXCHANGE, state, arguments, keys)
-            _, gone, unwanted, leased, is_stale, limits = answer
+            _, gone, unwanted, leased, is_stale, limits, is_something_left = answer
             state.unanswered = None
             fenced = [*fenced, *(lease.decode() for lease in gone)]
             cancelled = [*cancelled, *(lease.decode() for lease in unwanted)]
@@ -184,7 +184,7 @@ class RedisBroker(Broker):
             job = wire.read(job_id, envelope)
             leases.append(Lease(job.id + suffix, job, trusted_until))
         is_due_sooner, state.is_due_sooner = state.is_due_sooner, False
-        return Exchanged(leases, fenced, cancelled, is_due_sooner)
+        return Exchanged(leases, fenced, cancelled, bool(is_something_left), is_due_sooner)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
         sent_at = time.monotonic()

@@ -36,8 +36,7 @@ class Feed:
         self.place: int = place
         """Its place in the order of the pool's queues."""
         self.dry: bool = True
-        """Nothing is known to be there to run: the last exchange brought less than was asked for, and no
-        wake-up came since."""
+        """Nothing is known to be there to run: the last exchange left nothing, and no wake-up came since."""
         self.is_asking: bool = False
         """It was woken, and the exchange that asks for jobs has not been answered."""
         self.keeper: Keeper = Keeper(pool, self)
@@ -161,7 +160,7 @@ class Feed:
             self.pool.start(Run(self.pool, self, lease))
         for lease in exchanged.leases[room:]:
             self.settle(Settlement(lease, RELEASED.action), None)
-        self._note_what_is_left(want, len(exchanged.leases))
+        self._note_what_is_left(want, exchanged)
         if self.pool.is_stopping:
             self.pool.note_change()
 
@@ -187,17 +186,20 @@ class Feed:
         self.pool.slots.unclaim(self._claimed)
         self._claimed = 0
 
-    def _note_what_is_left(self, want: int, got: int) -> None:
+    def _note_what_is_left(self, want: int, exchanged: Exchanged) -> None:
         """After an exchange: may the queue have more jobs, and which queues are worth waiting for now?"""
         if self._must_pass_on:
             return  # it was woken meanwhile: the next exchange knows
         was_asking = self._end_asking()
-        if got < want:
+        is_short = len(exchanged.leases) < want
+        if is_short and not exchanged.is_something_left:  # guard: something left
             self._run_dry()
             return
         if want and self.dry:
             self.dry = False
             self.pool.turns.join(self.place)
+        if is_short:
+            self.ring()
         if was_asking:
             self.pool.note_turns()
 

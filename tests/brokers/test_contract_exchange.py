@@ -290,3 +290,27 @@ async def test_a_cancelled_job_in_the_queue_is_passed_over(broker: Broker, queue
     for name in "ac":
         assert (await broker.cancel(queue, name)).status is JobStatus.QUEUED
     assert ids(await take(broker, queue, 2)) == ["b", "d"]
+
+
+async def test_an_exchange_says_whether_something_is_left_for_its_caller(broker: Broker, queue: str) -> None:
+    await broker.register(queue, {"limited": 1}, {})
+    await put(broker, queue, "a", "b", "c")
+    await put(broker, queue, "first", "second", task="limited")
+    exchanged = await broker.exchange(queue, [], 2)
+    assert (ids(exchanged.leases), exchanged.is_something_left) == (["a", "b"], True)
+    exchanged = await broker.exchange(queue, [], 5)
+    assert (ids(exchanged.leases), exchanged.is_something_left) == (["c", "first"], False)
+    limited = exchanged.leases[1]
+    exchanged = await broker.exchange(queue, [Settlement(limited, Action.DONE)], 0)
+    assert exchanged.is_something_left, "the slot is free"
+    exchanged = await broker.exchange(queue, [], 5)
+    assert (ids(exchanged.leases), exchanged.is_something_left) == (["second"], False)
+
+
+async def test_jobs_that_wait_or_were_cancelled_are_not_left_for_long(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "later", at=broker.now() + 60_000)
+    await put(broker, queue, "a", "b", "c")
+    for job_id in ("a", "c"):
+        await broker.cancel(queue, job_id)
+    exchanged = await broker.exchange(queue, [], 3)
+    assert (ids(exchanged.leases), exchanged.is_something_left) == (["b"], False)

@@ -412,6 +412,10 @@ class Promises(RuleBasedStateMachine):
         for task in LIMITED:
             assert sum(known.job.task == task for known in taken) <= room[task], "I3: within the limit"
         self.check_order(queued, taken)
+        if len(taken) < want:
+            assert not exchanged.is_something_left, "all was looked at"
+        elif self.runnable():
+            assert exchanged.is_something_left
 
     def check_order(self, queued: list[Known], taken: list[Known]) -> None:
         """I10, for the tasks without a limit together, and for each of the others."""

@@ -183,8 +183,8 @@ async def a_repeated_exchange_answers_the_same(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
     await take(stage.broker, QUEUE, 1)
     before = stage.raw.read()
-    _, fenced, cancelled, leased, stale, limits = await stage.repeat()
-    assert (fenced, cancelled, leased[0], len(leased), stale, limits) == ([], [], b"a", 2, 0, [])
+    _, fenced, cancelled, leased, stale, limits, left = await stage.repeat()
+    assert (fenced, cancelled, leased[0], len(leased), stale, limits, left) == ([], [], b"a", 2, 0, [], 1)
     assert stage.raw.read() == before, "I6"
 
 
@@ -194,7 +194,7 @@ async def a_repeat_does_not_give_what_was_lost_meanwhile(stage: Stage) -> None:
     lost, kept = await take(stage.broker, QUEUE)
     stage.expire(lost)
     assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
-    _, _, _, leased, _, _ = await stage.repeat(-2)
+    _, _, _, leased, *_ = await stage.repeat(-2)
     assert [job_id.decode() for job_id in leased[::2]] == [kept.job.id]
 
 
@@ -205,7 +205,7 @@ async def a_call_that_comes_after_its_successor_does_nothing(stage: Stage) -> No
     await put(stage.broker, QUEUE, "a", "b")
     await take(stage.broker, QUEUE, 1)
     before = stage.raw.read()
-    assert (await stage.repeat(late))[1:] == [[], [], [], 0, []]
+    assert (await stage.repeat(late))[1:] == [[], [], [], 0, [], 0]
     assert stage.raw.read() == before, "I6"
 
 

@@ -6,8 +6,8 @@
 --        limit; then what is settled, in order: task, count of its leases that are done in a row, these
 --        leases; or, where the count is 0: task, 0, lease, action, delay (ms), detail
 -- answer {now, fenced leases, leases whose job was cancelled instead of put back, id and envelope of each
---        leased job in turn, 1 if the limits given are stale, and those that hold, as from register}; then
---        nothing was leased. The lease of a job is called <id>:<session>.<seq>
+--        leased job in turn, 1 if the limits given are stale, and those that hold, as from register: then
+--        nothing was leased; 1 if something is left to run}. The lease of a job is called <id>:<session>.<seq>
 -- repeat the session remembers its last seq: nothing is settled or leased again, and the answer is the same
 --        but for leases that were lost meanwhile; a call before the last one, which comes late, does nothing
 local session, seq, want, length, version = arg(), arg(), tonumber(arg()), tonumber(arg()), arg()
@@ -71,10 +71,10 @@ if last then
     end
     local answered_limits = stale and last_taken == '' and call('HGETALL', limits)
     return {now, words(last_fenced), words(last_cancelled), envelopes_of(live), answered_limits and 1 or 0,
-      answered_limits or {}}
+      answered_limits or {}, something_to_run() and 1 or 0}
   end
   if tonumber(seq) < tonumber(last_seq) then -- guard: late call
-    return {now, {}, {}, {}, 0, {}}
+    return {now, {}, {}, {}, 0, {}, 0}
   end
 end
 
@@ -201,19 +201,19 @@ elseif want > 0 then
     end
   end
 
-  -- Leases from the head of a line until enough are taken; gives back how many ids are done with.
-  local function take(ids)
-    local blocked, done = {}, 0
+  -- Leases from the head of a line until so many are taken in all. Returns how many ids are done with.
+  local function take(ids, goal)
+    local blocked, tombstones, marks, done = {}, {}, {}, 0
     for number, envelope in ipairs(looked_up('HMGET', jobs, ids)) do
-      if #taken >= want then
+      if #taken >= goal then
         break
       end
       done = number
       local id = ids[number]
       local task = envelope and string.find(id, '^[!-~]+$') and task_of(envelope)
       if envelope == TOMBSTONE then -- guard: tombstone in line
-        call('HDEL', jobs, id)
-        call('SREM', cancels, ' ' .. id)
+        tombstones[#tombstones + 1] = id
+        marks[#marks + 1] = ' ' .. id
       elseif not task then -- guard: unreadable
         put_aside(id)
       else
@@ -229,6 +229,8 @@ elseif want > 0 then
     for task, blocked_ids in pairs(blocked) do
       chunked('RPUSH', lane_of[task], blocked_ids)
     end
+    chunked('HDEL', jobs, tombstones)
+    chunked('SREM', cancels, marks)
     return done
   end
 
@@ -238,15 +240,17 @@ elseif want > 0 then
       waiting[task] = lane
     end
   end
+  local looks = want + BITES * LARGE_BITE
   for task, lane in pairs(waiting) do
-    while #taken < want do
-      free[task] = free[task] or free_slots(task)
-      local count = math.min(free[task], want - #taken, CHUNK)
-      local ids = count > 0 and call('LPOP', lane, count)
-      if not ids then
-        break
-      end
-      take(ids)
+    free[task] = free[task] or free_slots(task)
+    local goal = #taken + math.min(free[task], want - #taken)
+    local ids = goal > #taken and looks > 0 and call('LPOP', lane, goal - #taken) or {}
+    looks = looks - take(ids, goal)
+    while #taken < goal and #ids > 0 and looks > 0 do -- some were cancelled
+      ids = call('LRANGE', lane, 0, LARGE_BITE - 1)
+      local done = take(ids, goal)
+      call('LTRIM', lane, done, -1)
+      looks = looks - done
     end
   end
   -- What is leased comes off in one command; looking past blocked jobs takes larger bites, so many at most.
@@ -254,9 +258,9 @@ elseif want > 0 then
     if #head == 0 or #taken >= want then
       break
     end
-    local done = take(head)
+    local done = take(head, want)
     call('LTRIM', ready, done, -1)
-    is_something_left = #head > done or #head == bite
+    is_something_left = #head > done
     if #head < bite then
       break
     end
@@ -271,7 +275,8 @@ elseif want > 0 then
 end
 call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..
   table.concat(taken, ' '), 'PX', length * 2)
-if sooner or is_something_left or something_to_run() then
+is_something_left = is_something_left or something_to_run()
+if sooner or is_something_left then
   arm(sooner)
 end
-return {now, fenced, cancelled, leased, stale and 1 or 0, table_of_limits}
+return {now, fenced, cancelled, leased, stale and 1 or 0, table_of_limits, is_something_left and 1 or 0}

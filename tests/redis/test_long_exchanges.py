@@ -1,0 +1,94 @@
+"""An exchange looks at so many jobs, and the worker goes on at once where it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import redis
+
+from aiospinach import Batch, Engine, RedisBroker
+from aiospinach.brokers.base import Broker, Envelope, Exchanged
+from aiospinach.job import JobStatus
+
+from ..brokers_under_test import shared_server
+from ..waiting import until
+from .conftest import key
+
+LOOKS = 2000
+"""An exchange looks at no fewer ids than that to find one that it can lease, and at twice as many at most."""
+
+
+async def exchange_until_dry(broker: Broker, want: int) -> list[Exchanged]:
+    """What a worker does: exchange as long as something is left."""
+    exchanges = [await broker.exchange("default", [], want)]
+    while exchanges[-1].is_something_left and not exchanges[-1].leases:
+        exchanges.append(await broker.exchange("default", [], want))
+    return exchanges
+
+
+async def test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for(namespace: str) -> None:
+    ran: Counter[str] = Counter()
+    end = asyncio.Event()
+    async with Engine(RedisBroker(shared_server().unix_url), namespace) as engine:
+        for queue in ("first", "second"):
+
+            @engine.task(name=queue, queue=queue)
+            async def job(queue: str) -> None:
+                ran[queue] += 1
+                await end.wait()
+
+        for queue, count in (("second", 100), ("first", 4000)):
+            batch = Batch()
+            for _ in range(count):
+                batch.schedule(queue, queue)
+            await engine.schedule_batch(batch)
+        await engine.start_workers(4000, ["first", "second"], block=False)
+        await until(lambda: ran.total() == 4000, show=lambda: ran)
+        assert ran == {"first": 4000}
+        end.set()
+        await until(lambda: ran["second"] == 100)
+        await engine.stop_workers()
+
+
+async def test_jobs_that_lie_behind_many_of_a_saturated_task_are_reached(
+    namespace: str, plain: redis.Redis
+) -> None:
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    await broker.register("default", {"limited": 1}, {})
+    blocked = [Envelope(f"blocked-{number}", "limited", b"") for number in range(4 * LOOKS)]
+    await broker.enqueue("default", blocked)
+    await broker.enqueue("default", [Envelope("free", "job", b"")])
+    assert len((await broker.exchange("default", [], 1)).leases) == 1
+    exchanges = await exchange_until_dry(broker, 1)
+    assert [lease.job.id for lease in exchanges[-1].leases] == ["free"]
+    assert 2 <= len(exchanges) <= 4
+    last = await broker.exchange("default", [], 1)
+    assert (list(last.leases), last.is_something_left) == ([], False), "none of those in the lane may run"
+    assert plain.llen(key(namespace, "lane:limited")) == len(blocked) - 1
+    await broker.flush("default")
+    await broker.aclose()
+
+
+async def test_jobs_that_lie_behind_many_cancelled_ones_of_a_lane_are_reached(
+    namespace: str, plain: redis.Redis
+) -> None:
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    await broker.register("default", {"limited": 1}, {})
+    jobs = [Envelope(f"job-{number}", "limited", b"") for number in range(4 * LOOKS)]
+    await broker.enqueue("default", jobs)
+    assert len((await broker.exchange("default", [], 1)).leases) == 1
+    while plain.llen(key(namespace, "ready")):
+        assert list((await broker.exchange("default", [], 1)).leases) == []
+    for job in jobs[1:-1]:
+        assert (await broker.cancel("default", job.id)).status is JobStatus.QUEUED
+    await broker.register("default", {"limited": 2}, {})
+    exchanges = await exchange_until_dry(broker, 1)
+    assert [lease.job.id for lease in exchanges[-1].leases] == [jobs[-1].id]
+    assert 2 <= len(exchanges) <= 4
+    assert plain.hlen(key(namespace, "jobs")) == 2
+    assert not plain.exists(key(namespace, "cancels"))
+    await broker.flush("default")
+    await broker.aclose()

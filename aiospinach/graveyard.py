@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
@@ -83,7 +84,7 @@ class Graveyard:
 
     def _read(self, record: Record, queue: str) -> DeadJob:
         args, kwargs = self._tasks.read(record.job.task, record.job.body)
-        detail: dict[str, str] = msgspec.json.decode(record.detail) if record.detail else {}
+        detail = _detail_of(record)
         return DeadJob(
             job=record.job.as_job(self._namespace, queue, JobStatus.FAILED, args, kwargs),
             died_at=from_milliseconds(record.died_at),
@@ -92,3 +93,10 @@ class Graveyard:
             message=detail.get("message", ""),
             traceback=detail.get("traceback", ""),
         )
+
+
+def _detail_of(record: Record) -> dict[str, str]:
+    """Why the job died; nothing if other hands have written that."""
+    with contextlib.suppress(ValueError):
+        return msgspec.json.decode(record.detail, type=dict[str, str])
+    return {}

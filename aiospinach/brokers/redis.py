@@ -47,6 +47,8 @@ END_OF_WAIT = 1.0
 """Seconds that a wait may take to end after it was nudged."""
 SHORTEST_PATIENCE = 2.0
 FIRED_AT_ONCE = 500
+RENEWED_AT_ONCE = 1000
+LISTED_AT_ONCE = 100
 
 
 class _Loop:
@@ -187,10 +189,15 @@ class RedisBroker(Broker):
         return Exchanged(leases, fenced, cancelled, bool(is_something_left), is_due_sooner)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+        state, names = self._queue(queue), list(leases)
         sent_at = time.monotonic()
-        _, lost, cancelled = await self._work(
-            scripts.RENEW, self._queue(queue), [milliseconds(self.lease), *leases]
-        )
+        lost: list[bytes] = []
+        cancelled: list[bytes] = []
+        for first in range(0, len(names), RENEWED_AT_ONCE):
+            some = names[first : first + RENEWED_AT_ONCE]
+            _, gone, unwanted = await self._work(scripts.RENEW, state, [milliseconds(self.lease), *some])
+            lost += gone
+            cancelled += unwanted
         return Renewed(
             lost=[lease.decode() for lease in lost],
             cancelled=[lease.decode() for lease in cancelled],
@@ -318,8 +325,13 @@ class RedisBroker(Broker):
 
     async def dead(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[DeadJob]:
         state = self._queue(queue)
-        _, flat = await self._produce(scripts.DEAD, state, [offset, limit])
-        return [wire.read_dead(job_id, record) for job_id, record in wire.pairs(flat)]
+        records: list[DeadJob] = []
+        while (count := min(limit - len(records), LISTED_AT_ONCE)) > 0:
+            _, offset, flat = await self._produce(scripts.DEAD, state, [offset, count])
+            records += [wire.read_dead(job_id, record) for job_id, record in wire.pairs(flat)]
+            if len(flat) < 2 * count:
+                break
+        return records
 
     async def requeue(self, queue: str, job_id: str) -> bool:
         _, done = await self._produce(scripts.BURY, self._queue(queue), ["requeue", job_id])
@@ -339,7 +351,7 @@ class RedisBroker(Broker):
         link = self._here().link
         limits = await link.produce("HKEYS", state.keys.limits)
         tasks = [task.decode() for task in limits if task.isascii()]
-        await link.produce("DEL", *state.keys.all(tasks))
+        await link.produce("UNLINK", *state.keys.all(tasks))
 
     # Within.
 

@@ -77,9 +77,7 @@ class Feed:
         """There may be something to run. If no slot is free, another worker is woken instead."""
         if self.gave_up:
             return
-        if self.dry:
-            self.dry = False
-            self.pool.turns.join(self.place)
+        self._take_turns()
         if not self.is_asking and self.listener is not None:
             self.is_asking = True
             self.listener.asking += 1
@@ -192,16 +190,21 @@ class Feed:
             return  # it was woken meanwhile: the next exchange knows
         was_asking = self._end_asking()
         is_short = len(exchanged.leases) < want
-        if is_short and not exchanged.is_something_left:  # guard: something left
+        if is_short and exchanged.is_something_left:  # guard: something left
+            self._take_turns()
+            self.ring()
+        elif is_short:
             self._run_dry()
             return
-        if want and self.dry:
-            self.dry = False
-            self.pool.turns.join(self.place)
-        if is_short:
-            self.ring()
+        elif want:
+            self._take_turns()
         if was_asking:
             self.pool.note_turns()
+
+    def _take_turns(self) -> None:
+        if self.dry:
+            self.dry = False
+            self.pool.turns.join(self.place)
 
     def _run_dry(self) -> None:
         self._end_asking()

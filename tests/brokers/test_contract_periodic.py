@@ -34,6 +34,16 @@ async def test_a_due_task_stays_due_until_it_is_fired(broker: Broker, queue: str
     assert list((await broker.tick(queue)).periodic) == []
 
 
+async def test_a_task_that_nobody_fired_for_weeks_is_due_still(broker: Broker, queue: str) -> None:
+    due = broker.now() - 30 * 24 * 60 * MINUTE
+    await broker.register(queue, {}, {"hourly": due})
+    for _ in range(2):
+        assert list((await broker.tick(queue)).periodic) == [("hourly", due)]
+    now = broker.now()
+    assert await fire(broker, queue, "hourly", due, now + MINUTE)
+    assert (await broker.tick(queue)).next_due == pytest.approx(60, abs=5)
+
+
 @pytest.mark.parametrize("again", [-30_000, 0, 30_000])
 async def test_the_earlier_due_is_kept(broker: Broker, queue: str, again: int) -> None:
     first = broker.now() - MINUTE

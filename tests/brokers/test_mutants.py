@@ -28,16 +28,16 @@ from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
-from .conftest import fire, ids, job, put, put_and_take, settle, swallow_wakes, take
+from .conftest import bury, fire, ids, job, put, put_and_take, settle, swallow_wakes, take
 from .raw_keys import RawKeys
 
 QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may send its caller round and round."""
-UNGUARDED = {"counts", "dead", "nudge", "ring", "sweep"}
+UNGUARDED = {"counts", "nudge", "ring", "sweep"}
 """Scripts that refuse nothing."""
-UNGUARDED_PARTS = {"start", "lists", "envelopes", "aside", "limits", "graves"}
+UNGUARDED_PARTS = {"start", "lists", "envelopes", "aside", "limits", "graves", "records"}
 """What stands before scripts that need it, and refuses nothing."""
 
 _LUA = files("aiospinach.brokers") / "lua"
@@ -414,6 +414,29 @@ async def a_job_that_its_judge_loses_has_not_crashed_again(stage: Stage) -> None
         stage.expire(lease)
 
 
+@scenario("id of a lost job")
+async def a_lost_job_whose_id_cannot_be_read_stops_no_tick(stage: Stage) -> None:
+    stage.expire(await put_and_take(stage.broker, QUEUE, "good"))
+    stage.client.hset(stage.raw.prefix + "jobs", b"\xff", b"1 0 0 0 0 - send 0\n")
+    stage.client.zadd(stage.raw.prefix + "leases", {b"\xff:nobody.1": 1})
+    assert ids((await stage.another.tick(QUEUE)).expired) == ["good"]
+    assert stage.client.lrange(stage.raw.prefix + "bad", 0, -1) == [b"\xff"]
+    for name in ("jobs", "bad"):
+        stage.client.delete(stage.raw.prefix + name)
+    stage.client.delete(stage.raw.prefix + "leases")
+
+
+@scenario("a lease without a job")
+async def a_lease_that_is_none_stops_no_tick(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "spoilt", "good")
+    for lease in await take(stage.broker, QUEUE):
+        stage.expire(lease)
+    stage.spoil("spoilt")
+    stage.client.zadd(stage.raw.prefix + "leases", {"no colon": 1})
+    assert ids((await stage.another.tick(QUEUE)).expired) == ["good"]
+    assert stage.raw.places()["bad"] == ["spoilt"]
+
+
 @scenario("slot of a lost job")
 async def a_slot_goes_with_its_lease(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
@@ -433,6 +456,31 @@ async def a_tick_tells_of_what_is_due(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {}, {"nightly": due, "hourly": 1})
     stage.client.zadd(stage.raw.prefix + "periodic", {"hourly": due - 120_000})
     assert list((await stage.broker.tick(QUEUE)).periodic) == [("hourly", due - 120_000)]
+
+
+@scenario("known for long")
+async def a_tick_forgets_what_nobody_knew_for_a_week(stage: Stage) -> None:
+    long_ago = stage.broker.now() - 8 * 24 * 3600 * 1000
+    await stage.broker.register(QUEUE, {}, {"known": long_ago})
+    await stage.another.register(QUEUE, {}, {"unknown": long_ago})
+    assert list((await stage.broker.tick(QUEUE)).periodic) == [("known", long_ago)]
+    assert stage.raw.read().get("periodic") == [(b"known", long_ago)]
+
+
+@scenario("unreadable record")
+async def a_record_that_cannot_be_read_hides_no_other(stage: Stage) -> None:
+    await bury(stage.broker, QUEUE, "good", "spoilt")
+    stage.client.hset(stage.raw.prefix + "deadjobs", "spoilt", b"garbage")
+    assert [dead.job.id for dead in await stage.broker.dead(QUEUE, limit=1)] == ["good"]
+
+
+@scenario("unreadable dead job")
+async def a_dead_job_that_cannot_be_read_is_not_queued_again(stage: Stage) -> None:
+    await bury(stage.broker, QUEUE, "good", "spoilt")
+    stage.client.hset(stage.raw.prefix + "deadjobs", "spoilt", b"garbage")
+    assert not await stage.broker.requeue(QUEUE, "spoilt")
+    assert await stage.broker.requeue(QUEUE, "good")
+    assert await stage.broker.discard(QUEUE, "spoilt")
 
 
 @scenario("live again")

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Queues a dead job again, or forgets it.
+-- Queues a dead job again, if it can be read, or forgets it.
 -- KEYS   ready jobs dead deadjobs wake
--- needs  envelopes wake
+-- needs  envelopes records wake
 -- ARGV   'requeue' or 'discard', id
 -- answer {now, 1 if there was one, 0 if not}
 -- repeat it is not dead any more
@@ -14,8 +14,10 @@ if action == 'requeue' then
   if call('HEXISTS', jobs, id) == 1 then -- guard: live again
     return {now, 0}
   end
-  local length, start = string.match(record, '^%d+ (%d+)\n()')
-  local envelope = string.sub(record, start, start + length - 1)
+  local envelope = envelope_of_dead(id, record)
+  if not envelope then -- guard: unreadable dead job
+    return {now, 0}
+  end
   call('RPUSH', ready, id)
   call('HSET', jobs, id, rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}))
   arm()

@@ -15,4 +15,4 @@ if tombstones > 0 then -- the others in there are of running jobs, which are few
   end
 end
 local queued = call('HLEN', jobs) - running - scheduled - unreadable - tombstones
-return {now, queued + due, running, scheduled - due, call('ZCARD', dead)}
+return {now, math.max(0, queued) + due, running, scheduled - due, call('ZCARD', dead)}

@@ -56,8 +56,8 @@ local current = call('HGET', limits, ' version') or '0'
 local stale = current ~= version -- guard: limits version
 
 local last = call('GET', sess)
-if last then
-  local last_seq = string.match(last, '^%d+')
+local last_seq = last and string.match(last, '^(%d+)\n[^\n]*\n[^\n]*\n')
+if last_seq then
   if last_seq == seq then -- guard: sequence
     local last_fenced, last_cancelled, last_taken = string.match(last, '\n([^\n]*)\n([^\n]*)\n(.*)$')
     local live, taken, names = {}, words(last_taken), {}
@@ -210,7 +210,7 @@ elseif want > 0 then
       end
       done = number
       local id = ids[number]
-      local task = envelope and string.find(id, '^[!-~]+$') and task_of(envelope)
+      local task = envelope and string.find(id, ID) and task_of(envelope)
       if envelope == TOMBSTONE then -- guard: tombstone in line
         tombstones[#tombstones + 1] = id
         marks[#marks + 1] = ' ' .. id

@@ -17,7 +17,8 @@ for _ = 1, tonumber(arg()) do
 end
 if next(newly_limited) then -- what runs already was leased without a slot
   for _, lease in ipairs(call('ZRANGE', leases, 0, -1)) do
-    local envelope = call('HGET', jobs, id_of(lease))
+    local id = id_of(lease)
+    local envelope = id and call('HGET', jobs, id)
     local task = envelope and header(envelope)
     if newly_limited[task or ''] then -- guard: newly limited
       call('ZADD', slots, 0, task .. '\n' .. lease)
@@ -27,8 +28,8 @@ end
 -- A version that never was there before, also if everything was flushed meanwhile; there always is one, so
 -- that its absence tells of that.
 if changed or call('HEXISTS', limits, ' version') == 0 then
-  local version = math.max(now, (tonumber(call('HGET', limits, ' version') or 0) or 0) + 1)
-  call('HSET', limits, ' version', string.format('%.0f', version))
+  local version = (tonumber(call('HGET', limits, ' version') or 0) or 0) + 1
+  call('HSET', limits, ' version', string.format('%.0f', version < LAST_MOMENT and math.max(now, version) or now))
 end
 while position < #ARGV do
   local task, due = arg(), arg()

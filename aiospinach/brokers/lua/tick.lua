@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Queues what is due, and leases what was lost to the caller, to be judged; but nothing while it is calm.
--- KEYS   ready jobs leases slots future cancels bad periodic wake looked lanes
+-- KEYS   ready jobs leases slots future cancels bad limits periodic wake looked lanes
 -- needs  lists envelopes aside limits wake calm
 -- ARGV   session, number of this tick, lease (ms), grace (ms), count at most, count of limits, then for
 --        each: task, limit; then the periodic tasks that the caller knows
@@ -11,11 +11,42 @@
 local session, tick, length, grace, most = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
 read_limits()
 local is_calm = now < calm_until(looked, length) -- guard: calm
+
+-- A due that no program could have written would never be moved on: it is put right first.
+local known, ticks, next_due, is_known = {}, {}, LAST_MOMENT, {}
+for number = position + 1, #ARGV do
+  known[#known + 1] = ARGV[number]
+  is_known[ARGV[number]] = true
+end
+for number, at in ipairs(looked_up('ZMSCORE', periodic, known)) do
+  if at then
+    local written = tonumber(at)
+    at = math.max(0, math.min(math.floor(written), LAST_MOMENT))
+    if at ~= written then
+      call('ZADD', periodic, string.format('%.0f', at), known[number])
+    end
+    if at <= now then -- guard: not before the tick
+      ticks[#ticks + 1] = known[number]
+      ticks[#ticks + 1] = at
+    end
+    next_due = math.min(next_due, at)
+  end
+end
+local WEEK = 604800000
+local forgotten = {}
+for _, task in ipairs(call('ZRANGEBYSCORE', periodic, '-inf', now - WEEK, 'LIMIT', 0, CHUNK)) do
+  if not is_known[task] then -- guard: known for long
+    forgotten[#forgotten + 1] = task
+  end
+end
+chunked('ZREM', periodic, forgotten)
+
+
 local due = call('ZRANGEBYSCORE', future, '-inf', now, 'LIMIT', 0, CHUNK) -- guard: not before it is due
 chunked('RPUSH', ready, due)
 chunked('ZREM', future, due)
 
-local lost = {}
+local lost, tasks_with_slots = {}, nil
 local expired = is_calm and {} or
   call('ZRANGEBYSCORE', leases, '-inf', now - grace, 'LIMIT', 0, most + 1) -- guard: grace
 local is_more_expired = #expired > most
@@ -23,23 +54,35 @@ expired[most + 1] = nil
 if #expired > 0 then
   call('ZCARD', slots)
   call('SCARD', cancels)
+  call('HLEN', limits)
+  call('LLEN', bad)
+  call('LLEN', wake)
 end
+
+-- Nothing tells the task of a job that cannot be read, but it is one that has a limit.
+local function free_slot_of_any_task(lease)
+  tasks_with_slots = tasks_with_slots or call('HKEYS', limits)
+  local holders = {}
+  for number, task in ipairs(tasks_with_slots) do
+    holders[number] = task .. '\n' .. lease
+  end
+  chunked('ZREM', slots, holders)
+end
+
 for _, old in ipairs(expired) do
   local id = id_of(old)
-  local envelope = call('HGET', jobs, id)
+  local envelope = id and call('HGET', jobs, id)
   local task, crashes, _
-  if envelope then
+  if envelope and string.find(id, ID) then -- guard: id of a lost job
     task, _, _, crashes = header(envelope)
   end
   call('ZREM', leases, old)
   local is_unwanted = call('SREM', cancels, old) == 1
   if not task then -- guard: unreadable lost job
-    for _, holder in ipairs(call('ZRANGE', slots, 0, -1)) do -- nothing tells its task
-      if string.match(holder, '\n(.*)$') == old then
-        call('ZREM', slots, holder)
-      end
+    free_slot_of_any_task(old)
+    if id then -- guard: a lease without a job
+      put_aside(id)
     end
-    put_aside(id)
   else
     local lease = id .. ':' .. session .. '.t' .. tick
     if not string.find(old, '%.t%d+$') then -- guard: crash of a worker
@@ -58,27 +101,12 @@ for _, old in ipairs(expired) do
   end
 end
 
-call('ZREMRANGEBYSCORE', periodic, '-inf', now - 604800000)
-local next_due = tonumber(call('ZRANGE', future, 0, 0, 'WITHSCORES')[2])
+next_due = math.min(next_due, tonumber(call('ZRANGE', future, 0, 0, 'WITHSCORES')[2] or LAST_MOMENT))
 if is_more_expired then -- guard: more lost jobs
   next_due = now
-end
-local known, ticks = {}, {}
-for number = position + 1, #ARGV do
-  known[#known + 1] = ARGV[number]
-end
-for number, at in ipairs(looked_up('ZMSCORE', periodic, known)) do
-  if at then
-    at = tonumber(at)
-    if at <= now then -- guard: not before the tick
-      ticks[#ticks + 1] = known[number]
-      ticks[#ticks + 1] = at
-    end
-    next_due = math.min(next_due or at, at)
-  end
 end
 -- What else there is to run has woken somebody already, who is on the way.
 if (#due > 0 or #expired > 0) and something_to_run() then
   arm()
 end
-return {now, next_due and math.max(0, next_due - now) or -1, lost, ticks}
+return {now, next_due < LAST_MOMENT and math.max(0, next_due - now) or -1, lost, ticks}

@@ -1,0 +1,133 @@
+"""Whatever lies in a key, of the type that it should have, stops no worker and hides no job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from aiospinach import Engine, RedisBroker
+
+from ..brokers_under_test import shared_server
+from ..conftest import Heard
+from ..faults.fleet import Store
+from ..waiting import until
+
+DAMAGED = b"\xff\xfe"
+HEADER = b"1 0 0 0 0 - job 0\n"
+LONG = b"9" * 400
+TO_COME = 4_000_000_000_000
+"""A moment in milliseconds, so that it is not too old to be kept."""
+Commands = list[tuple[Any, ...]]
+
+
+def records(*garbage: bytes) -> Commands:
+    """Such records in the place of dead jobs."""
+    return [
+        command
+        for number, record in enumerate(garbage)
+        for command in (
+            ("ZADD", "dead", TO_COME + number, f"dead-{number}"),
+            ("HSET", "deadjobs", f"dead-{number}", record),
+        )
+    ]
+
+
+GARBAGE: dict[str, Commands] = {
+    "leases without a colon": [("ZADD", "leases", 1, "none", 2, "", 3, DAMAGED)],
+    "leases of nobody": [("ZADD", "leases", 1, "ghost:x.1", 2, ":", 3, DAMAGED + b":x.1", 4, "a b:x.1")],
+    "leases that end never or always": [("ZADD", "leases", "-inf", "none", "inf", "none:1")],
+    "a lease of a job with too many crashes": [
+        ("HSET", "jobs", "many", b"1 0 0 " + b"9" * 20 + b" 0 - job 0\n[[0],{}]"),
+        ("ZADD", "leases", 1, "many:x.1"),
+    ],
+    "a lease of a job that is none": [("HSET", "jobs", "none", "-"), ("ZADD", "leases", 1, "none:x.1")],
+    "a future of no jobs": [("ZADD", "future", 1, DAMAGED, 2.5, "", "-inf", "ghost", "inf", "never")],
+    "a due with a fraction": [("ZADD", "periodic", 1000.5, "tick")],
+    "a due before all time": [("ZADD", "periodic", "-inf", "tick", "-inf", DAMAGED)],
+    "a due after all time": [("ZADD", "periodic", "inf", DAMAGED, 1e300, "nobody")],
+    "slots of nobody": [("ZADD", "slots", 0, "", 1, DAMAGED, "inf", "\n", "-inf", "limited")],
+    "cancels of nobody": [("SADD", "cancels", "", " ", " ghost", DAMAGED, "ghost:x.1")],
+    "a limits version beyond numbers": [("HSET", "limits", " version", LONG)],
+    "a limits version that is no number": [("HSET", "limits", " version", "nan")],
+    "a limits version without end": [("HSET", "limits", " version", "inf")],
+    "marks of nobody": [("SADD", "dedup:0", "", DAMAGED), ("SADD", "dedup:1", "", DAMAGED)],
+    "two tokens that say nothing": [("RPUSH", "wake", DAMAGED, "")],
+    "a look that was none": [("SET", "looked", DAMAGED)],
+    "a look after all time": [("SET", "looked", LONG + b" " + LONG)],
+    "a look half written": [("SET", "looked", "12 ")],
+    "a session that was none": [("SET", "sess", DAMAGED)],
+    "an empty session": [("SET", "sess", "")],
+    "a session of one line": [("SET", "sess", "100000")],
+    "a lane of no jobs": [("RPUSH", "lane:limited", DAMAGED, "", "ghost")],
+    "a dead job without a record": [("ZADD", "dead", 1, "dead-0", "inf", DAMAGED, "-inf", "")],
+    "records that are none": records(b"", b"1", b"1 2", b"\n", DAMAGED, LONG, b"1 " + LONG + b"\n"),
+    "records with no job": records(b"1 3\nabc", b"1 18\n", b"1 0\n" + HEADER, b"1 9999\n" + HEADER),
+    "records of another time": records(LONG + b" 18\n" + HEADER, b"x 18\n" + HEADER, b"-5 18\n" + HEADER),
+    "a record with a detail that is none": records(
+        *(b"1 18\n" + HEADER + detail for detail in (b"{", DAMAGED, b"[]", b'{"reason":5}', b"null"))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+async def test_garbage_of_the_right_type_stops_nothing(
+    namespace: str, heard: Heard, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    ran: Counter[str] = Counter()
+    broker = RedisBroker(shared_server().unix_url, lease=2)
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task(name="job")
+        async def job(number: int) -> None:
+            ran["job"] += 1
+
+        @engine.task(name="limited", max_concurrency=1)
+        async def limited() -> None:
+            ran["limited"] += 1
+
+        @engine.task(name="failing")
+        async def failing() -> None:
+            raise ValueError
+
+        @engine.task(name="tick", periodicity=timedelta(milliseconds=100))
+        async def tick() -> None:
+            ran["tick"] += 1
+
+        dead = await failing.schedule()
+        await engine.start_workers(3, block=False)
+        await until(lambda: heard.count("job_failed") and ran["tick"])
+        caplog.clear()
+        session = broker._here().session
+        store = Store(shared_server(), namespace)
+        for command, place, *arguments in GARBAGE[name]:
+            store(command, f"sess:{session}" if place == "sess" else place, *arguments)
+        for round_ in (1, 2):
+            for number in range(10):
+                await job.schedule(number)
+                await limited.schedule()
+            ticked = ran["tick"]
+            await until(
+                lambda: ran["job"] == ran["limited"] == 10 * round_,  # noqa: B023
+                show=lambda: (ran, caplog.text),
+            )
+            await until(lambda: ran["tick"] >= ticked + 2, "ticks", show=lambda: (ran, caplog.text))  # noqa: B023
+            await asyncio.sleep(broker.lease / 12)
+        jobs = [each.job.id async for each in engine.dead_jobs()]
+        assert dead.id in jobs
+        for number in range(10):
+            await engine.requeue(f"dead-{number}")
+            await engine.discard(f"dead-{number}")
+        assert await engine.requeue(dead)
+        await until(lambda: heard.count("job_failed") >= 2)
+        counts = await broker.counts("default")
+        assert min(counts.ready, counts.running, counts.waiting, counts.dead) >= 0
+        await engine.cancel("ghost", queue="default")
+        await engine.stop_workers()
+        await broker.flush("default")
+    loud = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert [message for message in loud if "ValueError" not in message and "failed" not in message] == []

@@ -143,7 +143,7 @@ class MemoryBroker(Broker):
     async def sweep(self, queues: Sequence[str]) -> list[Swept]:
         with self._lock:
             now, moment = self.now(), time.monotonic()
-            return [self._queues[queue].look(now, moment, self.grace) for queue in queues]
+            return [self._queues[queue].look(now, moment, self.grace, self.lease) for queue in queues]
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         with self._lock:

@@ -202,11 +202,12 @@ class QueueState:
         dues = [*self.periodic.values(), *(due for due, _, _ in schedule[:1])]
         return max(0.0, (min(dues) - now) / 1000) if dues else None
 
-    def look(self, now: int, moment: float, grace: float) -> Swept:
+    def look(self, now: int, moment: float, grace: float, length: float) -> Swept:
         """What there is to run, and when something is due; ``moment`` is of the clock of leases."""
+        calm_until = self.calm_until(moment, length)
         dues = [] if (next_due := self.seconds_to_next(now)) is None else [next_due]
         if self.expiry:
-            dues.append(max(0.0, min(self.expiry.values()) + grace - moment))
+            dues.append(max(0.0, min(self.expiry.values()) + grace - moment, calm_until - moment))
         return Swept(self.something_to_run(), min(dues, default=None))
 
     def cancel(self, job_id: str) -> Cancelled:

@@ -261,7 +261,7 @@ class RedisBroker(Broker):
 
     async def _sweep(self, states: Sequence[KnownQueue]) -> list[Swept]:
         keys: list[str] = []
-        arguments: list[Any] = [milliseconds(self.grace)]
+        arguments: list[Any] = [milliseconds(self.lease), milliseconds(self.grace)]
         for state in states:
             keys += state.keys.of_sweep(state.limits)
             arguments += (len(state.limits), len(state.periodic), *state.periodic)

@@ -33,7 +33,7 @@ _NAMES = (
     "looked",
 )
 
-_SWEPT = ("ready", "leases", "future", "periodic", "limits")
+_SWEPT = ("ready", "leases", "future", "periodic", "limits", "looked")
 
 
 class Keys:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from aiospinach import Batch, Broker, Engine, RedisBroker
-from aiospinach.brokers.base import Swept
+from aiospinach.brokers.base import Envelope, Swept
 from aiospinach.workers import listener
 
 from ..brokers_under_test import BROKERS, MakeBroker
 from ..servers import Server
 from ..waiting import until
-from .conftest import Counts
+from .conftest import Counts, key
 from .proxy import Proxy
 
 JOBS = 60
@@ -245,3 +245,22 @@ async def test_a_half_open_connection_costs_no_lease(
         await until(lambda: ran, timeout=20)
         await queues.engine.stop_workers()
     assert "lost its lease" not in caplog.text
+
+
+async def test_a_queue_that_is_spoilt_hides_no_other_from_a_sweep(namespace: str, own_server: Server) -> None:
+    broker = RedisBroker(own_server.unix_url)
+    await broker.open(namespace)
+    for queue in ("spoilt", "well"):
+        await broker.register(queue, {}, {})
+    await broker.enqueue("well", [Envelope("a", "send", b"")])
+    with own_server.client() as client:
+        for name in ("ready", "leases", "future", "limits", "looked"):
+            spoilt = key(namespace, name, "spoilt")
+            client.delete(spoilt)
+            client.hset(spoilt, "of", "another type") if name != "limits" else client.set(spoilt, "text")
+            spoilt_queue, well = await broker.sweep(["spoilt", "well"])
+            assert spoilt_queue == Swept(True, 0.0), "its own calls say what is wrong"
+            assert well == Swept(True, None)
+            client.delete(spoilt)
+            await broker.register("spoilt", {}, {})
+    await broker.aclose()

@@ -1,11 +1,12 @@
-#!lua flags=no-writes
+#!lua flags=allow-oom
 -- Looks at queues: is there something to run, and when does the next tick have something to do?
--- ARGV   grace (ms), then for each queue: count of its lanes, count of its periodic tasks, these tasks; KEYS are
---        for each queue: ready leases future periodic limits, and its lanes
+-- needs  calm
+-- ARGV   lease (ms), grace (ms), then for each queue: count of its lanes, count of its periodic tasks, these tasks;
+--        KEYS are for each queue: ready leases future periodic limits looked, and its lanes
 -- answer {now, for each queue: 1 if there may be something to run, 0 if not; ms to what is due or lost next, or
 --        -1; version of the limits, or ''}
 -- repeat reads again
-local grace = tonumber(arg())
+local length, grace = tonumber(arg()), tonumber(arg())
 local answer, key = {now}, 0
 
 local function next_key()
@@ -17,20 +18,34 @@ local function first_score(zset)
   return tonumber(call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2] or 'inf')
 end
 
-while key < #KEYS do
-  local queued, held, later, ticks, table_of_limits = next_key(), next_key(), next_key(), next_key(), next_key()
-  local lane_count, task_count = tonumber(arg()), tonumber(arg())
+-- What one queue answers; this raises if one of its keys has a wrong type.
+local function look(queued, held, later, ticks, calm, lanes, tasks)
   local is_something = call('LLEN', queued) > 0
-  for _ = 1, lane_count do
-    local lane = next_key()
+  for _, lane in ipairs(lanes) do
     is_something = is_something or call('LLEN', lane) > 0
   end
-  local due = math.min(first_score(later), first_score(held) + grace)
-  for _ = 1, task_count do
-    due = math.min(due, tonumber(call('ZSCORE', ticks, arg()) or 'inf'))
+  local due = math.min(first_score(later), math.max(first_score(held) + grace, calm_until(calm, length)))
+  for _, task in ipairs(tasks) do
+    due = math.min(due, tonumber(call('ZSCORE', ticks, task) or 'inf'))
   end
-  answer[#answer + 1] = is_something and 1 or 0
-  answer[#answer + 1] = due < math.huge and math.max(0, due - now) or -1
-  answer[#answer + 1] = call('HGET', table_of_limits, ' version') or ''
+  return is_something and 1 or 0, due < math.huge and math.max(0, due - now) or -1
+end
+
+while key < #KEYS do
+  local queued, held, later, ticks, versions, calm = next_key(), next_key(), next_key(), next_key(), next_key(), next_key()
+  local lanes, tasks = {}, {}
+  local lane_count, task_count = tonumber(arg()), tonumber(arg())
+  for number = 1, lane_count do
+    lanes[number] = next_key()
+  end
+  for number = 1, task_count do
+    tasks[number] = arg()
+  end
+  -- One queue that is spoilt hides no other: its own calls will say what is wrong.
+  local is_well, is_something, due = pcall(look, queued, held, later, ticks, calm, lanes, tasks)
+  answer[#answer + 1] = is_well and is_something or 1
+  answer[#answer + 1] = is_well and due or 0
+  local version = redis.pcall('HGET', versions, ' version')
+  answer[#answer + 1] = type(version) == 'string' and version or ''
 end
 return answer

@@ -1,21 +1,26 @@
-"""An exchange looks at so many jobs, and the worker goes on at once where it ended."""
+"""A call handles so many jobs, and the next one goes on where it ended."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
 
+import pytest
 import redis
 
 from aiospinach import Batch, Engine, RedisBroker
-from aiospinach.brokers.base import Broker, Envelope, Exchanged
+from aiospinach.brokers.base import Broker, Envelope, Exchanged, Fired, Firing, Settlement
+from aiospinach.brokers.scripts import Script, Send
 from aiospinach.job import JobStatus
+from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
 from ..waiting import until
 from .conftest import key
 
-LOOKS = 2000
+LOOKS = 1000
 """An exchange looks at no fewer ids than that to find one that it can lease, and at twice as many at most."""
 
 
@@ -90,5 +95,39 @@ async def test_jobs_that_lie_behind_many_cancelled_ones_of_a_lane_are_reached(
     assert 2 <= len(exchanges) <= 4
     assert plain.hlen(key(namespace, "jobs")) == 2
     assert not plain.exists(key(namespace, "cancels"))
+    await broker.flush("default")
+    await broker.aclose()
+
+
+async def test_a_call_names_so_many_leases_ticks_or_dead_jobs(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: dict[str, list[int]] = defaultdict(list)
+    listed: list[int] = []
+    run = Script.run
+
+    async def noted(script: Script, send: Send, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        sent[script.name].append(len(arguments))
+        answer = await run(script, send, keys, arguments)
+        if script.name == "dead":
+            listed.append(len(answer[2]) // 2)
+        return answer
+
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    await broker.enqueue("default", [Envelope(f"job-{number}", "job", b"") for number in range(1000)])
+    leases = (await broker.exchange("default", [], 1000)).leases
+    died = [Settlement(lease, Action.FAIL) for lease in leases[:250]]
+    await broker.exchange("default", died, 0)
+    now = broker.now()
+    await broker.register("default", {}, {f"task-{number}": now for number in range(1200)})
+    monkeypatch.setattr(Script, "run", noted)
+    live = [lease.id for lease in leases[250:]]
+    renewed = await broker.renew("default", [*live, *(f"gone-{number}:x.1" for number in range(2000))])
+    assert (len(renewed.lost), len(sent["renew"]), max(sent["renew"])) == (2000, 3, 1001)
+    fired = await broker.fire("default", [Firing(f"task-{number}", now, now + 1) for number in range(1200)])
+    assert (set(fired), len(sent["fire"]), max(sent["fire"])) == ({Fired.MOVED}, 3, 5 * 500)
+    assert len({dead.job.id for dead in await broker.dead("default", limit=1000)}) == 250
+    assert listed == [100, 100, 50]
     await broker.flush("default")
     await broker.aclose()

@@ -90,7 +90,7 @@ while position < #ARGV do
 end
 local gone, ended, freed, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}
 local released, again, sooner, is_dead = {}, {}, false, false
-local LARGE_BITE, BITES = 512, 5
+local LARGE_BITE, BITES = 512, 3
 local bite = math.min(want, CHUNK - 1) + 1 -- one more than is taken tells whether something is left
 local head = call('LRANGE', ready, 0, bite - 1)
 if next(settled) then

@@ -54,6 +54,7 @@ class Listener:
 
     async def work(self) -> None:
         """Listen until cancelled, or until the pool stops."""
+        self.has_ended = False  # it may begin again after a stray cancellation
         try:
             await self._listen()
         finally:

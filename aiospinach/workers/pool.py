@@ -281,7 +281,7 @@ class Pool:
         try:
             await signal.dispatch(self.namespace, kwargs, timeout=self.signal_timeout, context=context)
         except asyncio.CancelledError:
-            self.interrupt()
+            self.notice_cancellation()
 
     # Within.
 

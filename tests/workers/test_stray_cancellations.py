@@ -1,0 +1,67 @@
+"""Tasks of the workers that somebody cancels go on: only the end of the event loop ends them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from aiospinach import Engine, signals
+
+from ..conftest import Heard
+from ..waiting import until
+from .hearing import finish_of
+
+
+async def test_workers_go_on_after_a_job_has_cancelled_their_services(engine: Engine, heard: Heard) -> None:
+    tests_own = asyncio.current_task()
+    cancelled: list[str] = []
+
+    @engine.task
+    async def cancels() -> str:
+        pool: Any = engine._pool
+        spared = {tests_own, asyncio.current_task(), pool.supervisor.task}
+        for task in asyncio.all_tasks() - spared:
+            task.cancel()
+            cancelled.append(str(task.get_coro()))
+        return "went on"
+
+    @engine.task(periodicity=timedelta(seconds=0.2))
+    async def ticks() -> None:
+        pass
+
+    await engine.start_workers(2, block=False)
+    for _ in range(3):
+        job = await cancels.schedule()
+        assert (await finish_of(heard, job))["result"] == "went on"
+    assert len(cancelled) >= 3 * 5  # a feed, a keeper, a listener, a sweeper, the heartbeat and the watch
+    ticked = heard.count("job_scheduled")
+    await until(lambda: heard.count("job_scheduled") > ticked, "it ticks")
+    assert heard.count("worker_terminated") == 0
+    assert engine.health().is_running
+    await engine.stop_workers()
+    assert heard.names()[-1] == "worker_terminated"
+
+
+async def test_a_receiver_that_cancels_the_task_it_runs_in_does_not_stop_the_workers(
+    engine: Engine, heard: Heard
+) -> None:
+    @engine.task(periodicity=timedelta(seconds=0.1))
+    async def ticks() -> None:
+        pass
+
+    @signals.job_scheduled.connect_via(engine.namespace)
+    def cancels(namespace: str, **kwargs: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    @signals.job_scheduled.connect_via(engine.namespace)
+    async def waits(namespace: str, **kwargs: Any) -> None:
+        await asyncio.sleep(0)
+
+    await engine.start_workers(2, block=False)
+    await until(lambda: heard.count("job_scheduled") >= 3, "it ticks")
+    await until(lambda: heard.count("job_finished") >= 2, "the jobs run")
+    assert heard.count("worker_terminated") == 0
+    await engine.stop_workers()

@@ -72,7 +72,12 @@ async def _call(task: Task[..., Any], job: Job) -> Any:
         caller = asyncio.current_task()
         assert caller is not None
         cancellations = caller.cancelling()
-        result = await Threads(1).run(task.function, job.args, job.kwargs)
+        threads = Threads(1, f"aiospinach execute {task.name}")
+        try:
+            result = await threads.run(task.function, job.args, job.kwargs)
+        finally:
+            threads.end()
+            threads.join()
         if caller.cancelling() > cancellations:
             raise asyncio.CancelledError  # it was kept back while the thread ran
         return result

@@ -134,7 +134,7 @@ async def nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     await until(lambda: not tasks(), "no task is left", show=tasks)
 
     def strangers() -> list[str]:
-        # The threads of anyio and of asyncio's own executor end with the event loop.
+        # The threads of anyio, which some tests use, and of asyncio's executor end with the event loop.
         own = ("AnyIO worker thread", "asyncio_")
         return [t.name for t in set(threading.enumerate()) - threads if not t.name.startswith(own)]
 

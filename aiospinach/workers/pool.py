@@ -59,7 +59,7 @@ class Pool:
         self.context: Context = context
         """The context of the supervisor, which jobs get copies of."""
         self.slots: Slots = Slots(number)
-        self.threads: Threads = Threads(number)
+        self.threads: Threads = Threads(number, f"aiospinach {self.name}")
         self.turns: Turns = Turns()
         self.feeds: list[Feed] = [Feed(self, queue, place) for place, queue in enumerate(queues)]
         self.heartbeat: Heartbeat = Heartbeat(self)

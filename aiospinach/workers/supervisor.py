@@ -38,12 +38,20 @@ class Supervisor:
         self.started: asyncio.Future[None] = pool.loop.create_future()
         """Done when the pool has begun to fetch, or failed to."""
         self.task: asyncio.Task[None] = asyncio.Task(
-            self._work(), loop=pool.loop, context=pool.context, name=f"aiospinach {pool.name}"
+            self._live(), loop=pool.loop, context=pool.context, name=f"aiospinach {pool.name}"
         )
 
     def look(self) -> None:
         """Something happened that the end of the pool may wait for."""
         self._changed.set()
+
+    async def _live(self) -> None:
+        """Work, and leave no thread behind, however that ends."""
+        try:
+            await self._work()
+        finally:
+            self._pool.threads.end()
+        self._pool.threads.join()
 
     async def _work(self) -> None:
         """From start to stop. What goes wrong before the start is raised through ``started``; a defect

@@ -3,39 +3,71 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import inspect
+import sys
+from collections import deque
 from collections.abc import Callable
-from threading import Lock
+from contextvars import copy_context
+from threading import Lock, Thread
 from typing import Any
-
-from anyio import CapacityLimiter, to_thread
 
 from ..exceptions import InvalidValue
 from ..receivers import discard
 
 
 class Threads:
-    """Threads for as many plain functions as there are slots; not those that web frameworks share."""
+    """At most ``number`` threads, which call functions for one event loop; each is started when a call
+    would have to wait without it, and lives until ``end``.
 
-    def __init__(self, number: int) -> None:
-        self._limiter = CapacityLimiter(number)
+    Waking a thread, or the event loop, costs more than a short function. So one thread at a time is woken,
+    and wakes the next if it finds more to do; the thread that slept last is woken first; and one callback
+    tells the event loop of all calls that have ended by then. Deques and lists are shared without a lock:
+    each operation on them is atomic, and whoever goes to sleep looks once more after saying so.
+    """
+
+    def __init__(self, number: int, name: str) -> None:
+        self._number = number
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._threads: list[Thread] = []
+        self._starting = Lock()
+        self._idle: list[Lock] = []
+        """A bell for each thread that sleeps."""
+        self._is_one_coming: bool = False
+        """A thread was woken, and has not looked for a call yet."""
+        self._calls: deque[_Call] = deque()
+        """Those that have not begun."""
+        self._ended: deque[_Call] = deque()
+        """Those that the event loop has not heard the end of."""
+        self._will_hear: bool = False
+        """The event loop was woken for calls that have ended, and has not looked for them yet."""
+        self._left: int = 0
+        """How many calls have not begun, run, or ended without the event loop having heard of it."""
+        self._is_over: bool = False
 
     async def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function in a thread, in a copy of the caller's context; returns and raises what it does.
 
-        Being cancelled does not end it: the function could not be stopped, and its job must not start
-        again beside it. An awaitable that it returns is refused with InvalidValue.
+        Being cancelled before the call has begun, it never begins. After that, cancellation is held back
+        until it has ended: the function could not be stopped, and its job must not start again beside it.
+        An awaitable that the function returns is refused with InvalidValue.
         """
-        call = _Call(function, args, kwargs)
-        thread = asyncio.ensure_future(to_thread.run_sync(call.run, limiter=self._limiter))
-        while not (thread.done() and call.is_over()):
+        call = _Call(function, args, kwargs, self._loop.create_future())
+        self._submit(call)
+        while not call.is_over:
             try:
-                await asyncio.wait([call.ended] if thread.done() else [thread])
-            except asyncio.CancelledError:
-                continue
-        error = call.error if thread.cancelled() else thread.exception() or call.error
-        if error is not None:
-            raise error
+                await call.heard
+            except (asyncio.CancelledError, GeneratorExit) as error:
+                if self._drop(call) or isinstance(error, GeneratorExit):
+                    raise
+                call.heard = self._loop.create_future()
+        if call.error is not None:
+            try:
+                raise call.error
+            finally:
+                call.error = None  # or it would keep itself alive, through its traceback
         if inspect.isawaitable(call.result):
             discard(call.result)
             raise InvalidValue(
@@ -43,46 +75,166 @@ class Threads:
             )
         return call.result
 
+    def end(self) -> None:
+        """Have each thread end, once all calls have. It never blocks, and a garbage collector may call it."""
+        self._is_over = True
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().release()
+        _in_use.discard(self)
+
+    def abort(self) -> None:
+        """Have each thread end after the call that it has begun; other calls never begin."""
+        self._calls.clear()
+        self.end()
+
+    def join(self, *, also_calls: bool = False) -> None:
+        """Block until the threads have ended, which takes no time; if calls are left, return at once, or
+        wait for them as well."""
+        if also_calls or not self._left:
+            for thread in self._threads:
+                thread.join()
+
+    # In the event loop.
+
+    def _submit(self, call: _Call) -> None:
+        self._left += 1
+        self._calls.append(call)
+        try:
+            self._wake_one()
+        except RuntimeError:  # the operating system has no more threads
+            if not self._threads and self._drop(call):
+                raise
+
+    def _drop(self, call: _Call) -> bool:
+        """Have a call never begin. Returns whether it has not begun already."""
+        try:
+            self._calls.remove(call)
+        except ValueError:
+            return False
+        self._left -= 1
+        return True
+
+    def _hear(self) -> None:
+        self._will_hear = False  # first: a call that ends from now on wakes the event loop again
+        while self._ended:
+            call = self._ended.popleft()
+            self._left -= 1
+            call.is_over = True
+            if not call.heard.done():
+                call.heard.set_result(None)
+
+    # In any thread.
+
+    def _wake_one(self) -> None:
+        """See to it that a thread looks for a call, unless one will anyway."""
+        if self._is_one_coming:
+            return
+        try:
+            bell = self._idle.pop()
+        except IndexError:
+            self._start_one()
+        else:
+            self._is_one_coming = True
+            bell.release()
+
+    def _start_one(self) -> None:
+        with self._starting:
+            # Fewer calls than threads: one that has just ended a call looks for the next.
+            if len(self._threads) < min(self._left, self._number):
+                name = f"{self._name} thread {len(self._threads) + 1}"
+                # A daemon: the interpreter would wait for others before they could be told to end.
+                thread = Thread(target=self._work, name=name, daemon=True)
+                self._is_one_coming = True
+                try:
+                    thread.start()
+                except BaseException:
+                    self._is_one_coming = False
+                    raise
+                self._threads.append(thread)
+                _in_use.add(self)
+
+    def _work(self) -> None:
+        """Call one function after the other."""
+        bell = Lock()
+        bell.acquire()
+        self._is_one_coming = False
+        while True:
+            try:
+                call = self._calls.popleft()
+            except IndexError:
+                if self._is_over:
+                    return
+                self._sleep(bell)
+                continue
+            if self._calls:
+                with contextlib.suppress(RuntimeError):  # no more threads: this one takes the next call
+                    self._wake_one()
+            call.run()
+            self._ended.append(call)
+            del call  # and with it the arguments, which may be large, while this thread sleeps
+            if not self._will_hear:
+                self._will_hear = True
+                with contextlib.suppress(RuntimeError):  # the event loop is closed
+                    self._loop.call_soon_threadsafe(self._hear)
+
+    def _sleep(self, bell: Lock) -> None:
+        """Wait until there may be a call, or no more will come."""
+        self._idle.append(bell)
+        if self._calls or self._is_over:  # since this thread looked
+            try:
+                self._idle.remove(bell)
+            except ValueError:
+                pass  # it is being rung
+            else:
+                return
+        bell.acquire()
+        self._is_one_coming = False
+
 
 class _Call:
     """One call in a thread. What it returns or raises is kept as a value: a SystemExit or StopIteration
     that is raised through a future would harm the event loop."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    __slots__ = ("_args", "_context", "_function", "_kwargs", "error", "heard", "is_over", "result")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        heard: asyncio.Future[None],
+    ) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
+        self.is_over: bool = False
+        """The event loop has heard that the call has ended."""
+        self.heard: asyncio.Future[None] = heard
+        """What the caller waits for; another one after each cancellation."""
         self._function = function
         self._args = args
         self._kwargs = kwargs
-        self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
-        self._lock = Lock()
-        self._has_begun = False
-        self._is_dropped = False
+        self._context = copy_context()
+        if (sniffio := sys.modules.get("sniffio")) is not None:
+            # The copy says that this is an event loop, and the function could run none of its own.
+            self._context.run(sniffio.current_async_library_cvar.set, None)
 
     def run(self) -> None:
-        """Call the function; the thread does."""
-        with self._lock:
-            if self._is_dropped:
-                return
-            self._has_begun = True
+        """Call the function."""
         try:
-            self.result = self._function(*self._args, **self._kwargs)
+            self.result = self._context.run(self._function, *self._args, **self._kwargs)
         except BaseException as error:
             self.error = error
-        finally:
-            self._loop.call_soon_threadsafe(self._end)
 
-    def is_over(self) -> bool:
-        """Whether the function has ended; one that has not begun, and that the end of the event loop has
-        cancelled, never will begin."""
-        with self._lock:
-            if not self._has_begun:
-                self._is_dropped = True
-                self.error = asyncio.CancelledError()
-                return True
-        return self.ended.done()
 
-    def _end(self) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
+_in_use: set[Threads] = set()
+
+
+@atexit.register
+def _abort_all() -> None:
+    """The program ends, and has not stopped its workers: a function that runs is not broken off."""
+    left = tuple(_in_use)
+    for threads in left:
+        threads.abort()
+    for threads in left:
+        threads.join(also_calls=True)

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-import anyio.from_thread
 import anyio.to_thread
 import pytest
 
@@ -225,20 +224,26 @@ def cancels_itself_and_returns(engine: Engine) -> Async:
 
 
 def cancels_itself_in_a_thread_and_raises(engine: Engine) -> Sync:
+    loop = asyncio.get_running_loop()
+
     def body() -> None:
         job = current_job()
         assert job is not None
-        assert anyio.from_thread.run(engine.cancel, job) is JobStatus.RUNNING
+        cancelling = asyncio.run_coroutine_threadsafe(engine.cancel(job), loop)
+        assert cancelling.result() is JobStatus.RUNNING
         raise ValueError("after its cancellation")
 
     return body
 
 
 def cancels_itself_in_a_thread_and_returns(engine: Engine) -> Sync:
+    loop = asyncio.get_running_loop()
+
     def body() -> None:
         job = current_job()
         assert job is not None
-        assert anyio.from_thread.run(engine.cancel, job) is JobStatus.RUNNING
+        cancelling = asyncio.run_coroutine_threadsafe(engine.cancel(job), loop)
+        assert cancelling.result() is JobStatus.RUNNING
 
     return body
 
@@ -375,11 +380,12 @@ async def test_a_job_may_schedule_a_thousand_others(engine: Engine, heard: Heard
                 await small.schedule(number)
 
     else:
+        loop = asyncio.get_running_loop()
 
         @engine.task(name="many")
         def many_in_thread() -> None:
             for number in range(1000):
-                anyio.from_thread.run(small.schedule, number)
+                asyncio.run_coroutine_threadsafe(small.schedule(number), loop).result()
 
     await engine.schedule("many")
     await engine.start_workers(2, stop_when_queue_empty=True)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import anyio.from_thread
 import pytest
 
 from aiospinach import (
@@ -228,8 +227,10 @@ def in_child_of_body(engine: Engine) -> Callable[[], Any]:
 
 
 def in_thread_of_sync_body(engine: Engine) -> Callable[[], Any]:
+    loop = asyncio.get_running_loop()
+
     def body() -> str:
-        anyio.from_thread.run(engine.stop_workers)
+        asyncio.run_coroutine_threadsafe(engine.stop_workers(), loop).result()
         return "went on"
 
     return body

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-import anyio.from_thread
 import anyio.to_thread
 import pytest
 
@@ -121,11 +120,13 @@ async def test_a_thread_schedules_through_its_loop(engine: Engine, heard: Heard)
     async def other(number: int) -> None:
         ran.append(number)
 
+    loop = asyncio.get_running_loop()
+
     @engine.task
     def job() -> None:
-        scheduled = anyio.from_thread.run(engine.schedule, other, 1)
+        scheduled = asyncio.run_coroutine_threadsafe(engine.schedule(other, 1), loop).result()
         assert scheduled.status is JobStatus.QUEUED
-        anyio.from_thread.run(other.schedule, 2)
+        asyncio.run_coroutine_threadsafe(other.schedule(2), loop).result()
 
     await job.schedule()
     await engine.start_workers(1, stop_when_queue_empty=True)

@@ -1,0 +1,136 @@
+"""No thread outlives the workers that started it, and none keeps a program from ending."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from aiospinach import Engine
+
+from ..conftest import Heard
+from ..waiting import until
+from .conftest import NewLoop
+from .failing import FailingBroker
+
+
+def ours() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("aiospinach ")]
+
+
+async def start_and_use_threads(engine: Engine, **options: Any) -> None:
+    """Start workers, of which some threads have run a job each and wait for more."""
+    meeting = threading.Barrier(3)
+
+    @engine.task
+    def meet() -> None:
+        meeting.wait(10)
+
+    for _ in range(3):
+        await meet.schedule()
+    await engine.start_workers(3, **options)
+
+
+async def use_threads(engine: Engine, heard: Heard) -> None:
+    await start_and_use_threads(engine, block=False)
+    await until(lambda: heard.count("job_finished") == 3)
+    assert len(ours()) == 3
+
+
+async def test_threads_are_named_after_the_worker(engine: Engine, heard: Heard) -> None:
+    names: list[str] = []
+
+    @engine.task
+    def job() -> None:
+        names.append(threading.current_thread().name)
+
+    await job.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert names == [f"aiospinach {heard.last('worker_started')['worker_name']} thread 1"]
+
+
+async def test_a_stop_ends_the_threads(engine: Engine, heard: Heard) -> None:
+    await use_threads(engine, heard)
+    await engine.stop_workers()
+    assert ours() == []
+
+
+async def test_an_empty_queue_ends_the_threads(engine: Engine, heard: Heard) -> None:
+    await start_and_use_threads(engine, stop_when_queue_empty=True)
+    assert heard.count("job_finished") == 3
+    assert ours() == []
+
+
+async def test_a_crash_ends_the_threads(namespace: str, heard: Heard) -> None:
+    engine = Engine(FailingBroker(), namespace)
+    await use_threads(engine, heard)
+    pool: Any = engine._pool
+    pool.crash(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await pool.wait_closed()
+    assert ours() == []
+
+
+def test_the_end_of_the_event_loop_ends_the_threads(new_loop: NewLoop, namespace: str, heard: Heard) -> None:
+    engine = Engine(FailingBroker(), namespace)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(use_threads(engine, heard))
+    assert ours() == []
+
+
+async def test_a_call_without_workers_ends_its_thread(engine: Engine) -> None:
+    @engine.task
+    def name() -> str:
+        return threading.current_thread().name
+
+    assert await engine.execute(name) == "aiospinach execute name thread 1"
+    assert ours() == []
+
+
+FORGETFUL = """
+import asyncio, sys, threading, time
+from aiospinach import Engine, MemoryBroker
+
+engine = Engine(MemoryBroker())
+began = threading.Event()
+
+@engine.task
+def job():
+    began.set()
+    time.sleep(float(sys.argv[1]))
+    print("ended", flush=True)
+
+async def main():
+    await engine.schedule(job)
+    await engine.start_workers(block=False)
+    while not began.is_set():
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(float(sys.argv[2]))
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+print("leaves", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("takes", "stays", "said"),
+    [("0.3", "0", ["leaves", "ended"]), ("0", "0.3", ["ended", "leaves"])],
+    ids=["running", "idle"],
+)
+def test_a_program_ends_without_a_stop_once_its_functions_have(
+    takes: str, stays: str, said: list[str]
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", FORGETFUL, takes, stays],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == said

@@ -1,0 +1,260 @@
+"""The threads of a pool: how many there are, what wakes them and the event loop, what becomes of a call."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from aiospinach.workers import Threads
+
+from ..waiting import until
+
+MakeThreads = Callable[[int], Threads]
+
+
+@pytest.fixture
+async def make_threads() -> AsyncIterator[MakeThreads]:
+    """Makes threads that end with the test."""
+    made: list[Threads] = []
+
+    def make(number: int) -> Threads:
+        made.append(Threads(number, "aiospinach test"))
+        return made[-1]
+
+    yield make
+    for threads in made:
+        threads.end()
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads take turns after every few steps, wherever they are."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def ours() -> list[str]:
+    """The names of the threads that were started."""
+    return sorted(thread.name for thread in threading.enumerate() if "aiospinach test" in thread.name)
+
+
+def start(threads: Threads, function: Callable[..., Any], *args: Any) -> asyncio.Task[Any]:
+    return asyncio.create_task(threads.run(function, args, {}))
+
+
+class Gate:
+    """A function that waits until it is opened."""
+
+    def __init__(self) -> None:
+        self.began: list[int] = []
+        self.open = threading.Event()
+
+    def __call__(self, number: int = 0) -> int:
+        self.began.append(number)
+        assert self.open.wait(30)
+        return number
+
+
+async def test_calls_one_after_the_other_need_one_thread(make_threads: MakeThreads) -> None:
+    threads = make_threads(8)
+    assert ours() == []
+    for number in range(50):
+        assert await threads.run(lambda n: n + 1, (number,), {}) == number + 1
+    assert ours() == ["aiospinach test thread 1"]
+
+
+async def test_calls_that_block_get_a_thread_each_up_to_the_number(make_threads: MakeThreads) -> None:
+    threads, gate = make_threads(3), Gate()
+    calls = [start(threads, gate, number) for number in range(5)]
+    await until(lambda: len(gate.began) == 3)
+    await asyncio.sleep(0.02)
+    assert gate.began == [0, 1, 2]
+    assert ours() == [f"aiospinach test thread {number}" for number in (1, 2, 3)]
+    gate.open.set()
+    assert await asyncio.gather(*calls) == [0, 1, 2, 3, 4]
+
+
+async def test_calls_that_end_together_wake_the_loop_once(
+    make_threads: MakeThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, loop = make_threads(4), asyncio.get_running_loop()
+    wake, woken = loop.call_soon_threadsafe, 0
+
+    def count(*args: Any, **kwargs: Any) -> asyncio.Handle:
+        nonlocal woken
+        woken += 1
+        return wake(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+    ended = threading.Semaphore(0)
+    calls = [start(threads, ended.release) for _ in range(200)]
+    await asyncio.sleep(0)  # each of them is handed over
+    for _ in calls:  # the loop stands still, as it does while it has much to do
+        assert ended.acquire(timeout=10)
+    await asyncio.gather(*calls)
+    # A second time if the last call told the loop after it had begun to look.
+    assert 1 <= woken <= 2
+
+
+async def test_no_call_is_forgotten_whenever_threads_take_turns(
+    make_threads: MakeThreads, hasty_threads: None
+) -> None:
+    threads, running, most = make_threads(3), 0, 0
+    lock = threading.Lock()
+
+    def call(number: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        if number % 7 == 0:
+            time.sleep(0.0001)
+        with lock:
+            running -= 1
+        return number
+
+    async def caller(first: int) -> list[int]:
+        return [await threads.run(call, (number,), {}) for number in range(first, first + 100)]
+
+    async with asyncio.timeout(30):
+        got = await asyncio.gather(*(caller(first) for first in range(0, 2000, 100)))
+    assert [number for numbers in got for number in numbers] == list(range(2000))
+    assert most <= 3
+    assert len(ours()) <= 3
+
+
+async def test_a_call_that_is_cancelled_before_it_begins_never_does(make_threads: MakeThreads) -> None:
+    threads, gate = make_threads(1), Gate()
+    first, second, third = (start(threads, gate, number) for number in (1, 2, 3))
+    await until(lambda: gate.began)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    gate.open.set()
+    assert await first == 1
+    assert await third == 3
+    assert gate.began == [1, 3]
+
+
+async def test_a_call_that_has_begun_is_waited_for_however_often_it_is_cancelled(
+    make_threads: MakeThreads,
+) -> None:
+    threads, gate = make_threads(1), Gate()
+    call = start(threads, gate, 5)
+    await until(lambda: gate.began)
+    for _ in range(3):
+        call.cancel()
+        await asyncio.sleep(0)
+        assert not call.done()
+    gate.open.set()
+    assert await call == 5
+    assert call.cancelling() == 3
+
+
+async def test_a_call_that_ends_while_it_is_cancelled_returns(make_threads: MakeThreads) -> None:
+    threads, gate = make_threads(1), Gate()
+    call = start(threads, gate, 5)
+    await until(lambda: gate.began)
+    gate.open.set()
+    await until(lambda: (call.cancel() and threads._ended) or call.done())
+    assert await call == 5
+
+
+async def test_a_thread_that_cannot_be_started_fails_the_call_or_has_it_wait_for_another(
+    make_threads: MakeThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads, gate = make_threads(4), Gate()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start"):
+            await threads.run(gate, (0,), {})
+    first = start(threads, gate, 1)
+    await until(lambda: gate.began)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        others = [start(threads, gate, number) for number in (2, 3)]
+        await asyncio.sleep(0.01)
+        assert gate.began == [1]
+    gate.open.set()
+    assert await asyncio.gather(first, *others) == [1, 2, 3]
+
+
+class Thing:
+    """What can be looked for after it is gone."""
+
+
+class Broken(Exception):
+    pass
+
+
+async def test_a_thread_keeps_nothing_of_a_call_that_has_ended(make_threads: MakeThreads) -> None:
+    threads, kept = make_threads(1), []
+
+    async def call() -> None:
+        argument = Thing()
+        kept.append(weakref.ref(argument))
+        result = await threads.run(lambda given: Thing(), (argument,), {})
+        kept.append(weakref.ref(result))
+
+    await call()
+    await until(lambda: not any(ref() for ref in kept))
+
+
+async def test_an_error_of_a_call_is_gone_with_who_caught_it(make_threads: MakeThreads) -> None:
+    threads, kept = make_threads(1), []
+
+    def fail() -> None:
+        raise Broken
+
+    async def call() -> None:
+        try:
+            await threads.run(fail, (), {})
+        except Broken as error:
+            kept.append(weakref.ref(error))
+
+    gc.disable()
+    try:
+        await call()
+        await until(lambda: kept[0]() is None)
+    finally:
+        gc.enable()
+
+
+async def test_a_thread_does_not_count_as_an_event_loop(
+    make_threads: MakeThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = ModuleType("sniffio")
+    variable: ContextVar[str | None] = ContextVar("library", default=None)
+    library.current_async_library_cvar = variable  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sniffio", library)
+    variable.set("asyncio")
+    assert await make_threads(1).run(variable.get, (), {}) is None
+    assert variable.get() == "asyncio"
+
+
+async def test_threads_that_were_ended_finish_what_they_have_begun(make_threads: MakeThreads) -> None:
+    threads, gate = make_threads(2), Gate()
+    call = start(threads, gate, 5)
+    await until(lambda: gate.began)
+    threads.end()
+    threads.join()  # does not wait for the call
+    assert not gate.open.is_set()
+    gate.open.set()
+    assert await call == 5
+    threads.join()
+    assert ours() == []

@@ -72,7 +72,7 @@ async def _call(task: Task[..., Any], job: Job) -> Any:
         caller = asyncio.current_task()
         assert caller is not None
         cancellations = caller.cancelling()
-        threads = Threads(1, f"aiospinach execute {task.name}")
+        threads = Threads(1, "aiospinach execute")
         try:
             result = await threads.run(task.function, job.args, job.kwargs)
         finally:

@@ -60,14 +60,15 @@ class Threads:
             try:
                 await call.heard
             except (asyncio.CancelledError, GeneratorExit) as error:
-                if self._drop(call) or isinstance(error, GeneratorExit):
+                if self._drop(call) or isinstance(error, GeneratorExit):  # guard: drop-unbegun-call
                     raise
                 call.heard = self._loop.create_future()
         if call.error is not None:
             try:
                 raise call.error
             finally:
-                call.error = None  # or it would keep itself alive, through its traceback
+                # Or it would keep itself alive, through its traceback.
+                call.error = None  # guard: error-outlives-its-call
         if inspect.isawaitable(call.result):
             discard(call.result)
             raise InvalidValue(
@@ -167,12 +168,13 @@ class Threads:
                     return
                 self._sleep(bell)
                 continue
-            if self._calls:
+            if self._calls:  # guard: woken-thread-wakes-next
                 with contextlib.suppress(RuntimeError):  # no more threads: this one takes the next call
                     self._wake_one()
             call.run()
             self._ended.append(call)
-            del call  # and with it the arguments, which may be large, while this thread sleeps
+            # The arguments may be large, and this thread may sleep for long.
+            del call  # guard: idle-thread-keeps-call
             if not self._will_hear:
                 self._will_hear = True
                 with contextlib.suppress(RuntimeError):  # the event loop is closed
@@ -181,7 +183,8 @@ class Threads:
     def _sleep(self, bell: Lock) -> None:
         """Wait until there may be a call, or no more will come."""
         self._idle.append(bell)
-        if self._calls or self._is_over:  # since this thread looked
+        # Since this thread looked, a call may have come, and have found nobody asleep.
+        if self._calls or self._is_over:  # guard: look-again-before-sleep
             try:
                 self._idle.remove(bell)
             except ValueError:

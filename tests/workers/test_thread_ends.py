@@ -87,7 +87,7 @@ async def test_a_call_without_workers_ends_its_thread(engine: Engine) -> None:
     def name() -> str:
         return threading.current_thread().name
 
-    assert await engine.execute(name) == "aiospinach execute name thread 1"
+    assert await engine.execute(name) == "aiospinach execute thread 1"
     assert ours() == []
 
 

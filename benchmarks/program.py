@@ -144,6 +144,9 @@ def main(kind: type[Program], parser: argparse.ArgumentParser | None = None) -> 
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--until", type=int, help="how many runs to wait for (default: as many as jobs)")
     parser.add_argument("--times", action="store_true", help="report when each job began")
+    parser.add_argument(
+        "--plain", action="store_true", help="have a plain function as the body, and threads that run it"
+    )
     arguments = parser.parse_args()
     if arguments.what == "schedule":
         run(schedule(kind(arguments, None), arguments), uvloop=kind.uvloop)

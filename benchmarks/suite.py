@@ -11,6 +11,8 @@ from .measure import Subject, Values
 
 SLOW = ("arq", "saq", "taskiq", "streaq", "docket", "dramatiq", "bullmq")
 """A third of the jobs does for those that need long for each."""
+THREADED = ("aiospinach", "spinach", "dramatiq")
+"""Those that run plain functions in threads."""
 OFTENER = {"length": 2}
 """Runs more than the others: what is compared there differs by less than single runs do."""
 
@@ -86,6 +88,21 @@ class Suite:
             for concurrency, jobs in ((32, 20_000), (1, 4_000))
             for kind in ("none", "sync", "async")
             if "aiospinach" in self._subjects
+        ]
+
+    def plain(self) -> list[Case]:
+        """Doing 20,000 no-op plain functions in 32 threads, beside other libraries' threads."""
+        return [
+            Case(
+                "plain",
+                "32",
+                name,
+                partial(
+                    measure.drain, self._subjects[name], jobs=self._few(20_000, name), options=("--plain",)
+                ),
+            )
+            for name in THREADED
+            if name in self._subjects
         ]
 
     def pick_up(self) -> list[Case]:
@@ -206,6 +223,7 @@ BENCHMARKS = {
         "schedule",
         "pick-up",
         "signals",
+        "plain",
         "length",
         "million",
         "future",

@@ -89,6 +89,10 @@ TWO_STEPS = (
     " task, and a Job with the new status, besides two sendings: 4 us in a quiet run, where a job without"
     " receivers takes the worker 11."
 )
+TWO_THREADS = (
+    "each batch of calls wakes a thread, and its end the event loop. Whatever else runs on the machine makes"
+    " both dearer, and an async function as well."
+)
 NO_PROOF = (
     "the floor makes no Job, checks no argument and proves nothing: that is 2 of our 4 us of CPU. The floor"
     " that the bound was set on stored 110,000 a second, half of what this one does."
@@ -117,6 +121,7 @@ class Targets:
     def __iter__(self) -> Iterator[Target]:
         yield from self._drain()
         yield from self._signals()
+        yield from self._plain()
         yield from self._schedule()
         yield from self._waking()
         yield from self._size()
@@ -175,6 +180,13 @@ class Targets:
         for kind, bound in (("none", 0.3), ("sync", 3), ("async", 15)):
             cost = self._of("memory", "", f"dispatch {kind} us")
             yield Target(f"dispatch of one signal, receivers: {kind}, us", bound, cost, at_least=False)
+
+    def _plain(self) -> Iterator[Target]:
+        cost = self._of("plain", "32", "worker us/job")
+        asynchronous = self._of("drain", "32", "worker us/job")
+        beside = f"an async function: {number(asynchronous.median)}" if asynchronous else ""
+        title = "worker CPU per no-op plain function, us"
+        yield Target(title, 40, cost, at_least=False, beside=beside, why=TWO_THREADS)
 
     def _schedule(self) -> Iterator[Target]:
         for title, how, bound, why in (

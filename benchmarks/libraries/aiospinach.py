@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from aiospinach import Batch, Engine, RedisBroker, signals
+from aiospinach import Batch, Engine, RedisBroker, Task, signals
 from aiospinach.signals import SafeNamedSignal
 from benchmarks.program import Program, main
 
@@ -43,11 +43,13 @@ class Aiospinach(Program):
         super().__init__(arguments, ledger)
         self.engine = Engine(RedisBroker(self.url), "bench")
 
-        @self.engine.task(name="job")
         async def job(n: int) -> None:
             self.ledger.note(n)
 
-        self.job = job
+        def plain(n: int) -> None:
+            self.ledger.note(n)
+
+        self.job: Task[[int], Any] = self.engine.task(name="job")(plain if arguments.plain else job)
         if arguments.blocked:
 
             @self.engine.task(name="blocked", max_concurrency=1)

@@ -1,4 +1,4 @@
-"""dramatiq, which runs threads."""
+"""dramatiq, which runs plain functions in threads, whether it is asked to or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spinach, with its asyncio workers; whoever schedules is a thread."""
+"""Spinach, with its asyncio workers, or its threads for plain functions; whoever schedules is a thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import uvloop
 from redis import Redis
-from spinach import AsyncioWorkers, Batch, Engine, RedisBroker
+from spinach import AsyncioWorkers, Batch, Engine, RedisBroker, ThreadWorkers
 
 from benchmarks.program import ThreadedProgram, main
 
@@ -17,9 +17,13 @@ class Spinach(ThreadedProgram):
         super().__init__(arguments, ledger)
         self.engine = Engine(RedisBroker(Redis.from_url(self.url)), namespace="bench")
 
-        @self.engine.task(name="job")
         async def job(n: int) -> None:
             self.ledger.note(n)
+
+        def plain(n: int) -> None:
+            self.ledger.note(n)
+
+        self.engine.task(name="job")(plain if arguments.plain else job)
 
     async def open(self) -> None:
         self.engine._broker.start()
@@ -35,7 +39,8 @@ class Spinach(ThreadedProgram):
 
     async def work(self, concurrency: int) -> None:
         uvloop.install()  # for the thread of its workers
-        self.engine.start_workers(number=concurrency, block=True, workers_class=AsyncioWorkers)
+        kind = ThreadWorkers if self.arguments.plain else AsyncioWorkers
+        self.engine.start_workers(number=concurrency, block=True, workers_class=kind)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,15 @@ OWN = {
         "dispatch sync us",
         "dispatch async us",
     ),
+    "queues": (
+        "drain/s",
+        "worker us/job",
+        "redis us/job",
+        "scripts/job",
+        "commands/job",
+        "connections/s",
+        "calls/5 s",
+    ),
 }
 
 

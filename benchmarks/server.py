@@ -104,6 +104,7 @@ class Server:
             commands={name: calls for name, calls in counts.items() if name not in OURS},
             received=net["total_net_input_bytes"],
             sent=net["total_net_output_bytes"],
+            connections=net["total_connections_received"],
         )
 
     def memory(self) -> int:
@@ -118,13 +119,16 @@ class Server:
 
 class Reading:
     """What a server has done: its processor seconds, how often it ran each command, those inside of scripts
-    included, and the bytes that came and went."""
+    included, the bytes that came and went, and the connections that were made."""
 
-    def __init__(self, *, cpu: float, commands: dict[str, int], received: int, sent: int) -> None:
+    def __init__(
+        self, *, cpu: float, commands: dict[str, int], received: int, sent: int, connections: int
+    ) -> None:
         self.cpu = cpu
         self.commands = commands
         self.received = received
         self.sent = sent
+        self.connections = connections
 
     def since(self, before: Reading) -> Reading:
         """What happened between two readings."""
@@ -134,6 +138,7 @@ class Reading:
             commands={name: calls for name, calls in counts.items() if calls},
             received=self.received - before.received,
             sent=self.sent - before.sent,
+            connections=self.connections - before.connections,
         )
 
     @property

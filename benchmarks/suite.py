@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from . import measure
+from .alone.queues import KINDS as QUEUES
 from .measure import Subject, Values
 
 SLOW = ("arq", "saq", "taskiq", "streaq", "docket", "dramatiq", "bullmq")
@@ -202,6 +203,26 @@ class Suite:
         run = partial(measure.alone, "memory", "--jobs", str(self._size(20_000)))
         return [Case("memory", "", name, run) for name, _ in self._own()]
 
+    def queues(self) -> list[Case]:
+        """A worker of 1, 10 and 100 queues: trickle (300 jobs a second), drain, and idle."""
+        jobs = str(self._size(10_000))
+        return [
+            Case(
+                "queues",
+                f"{what}, {count}",
+                name,
+                partial(
+                    measure.alone,
+                    "queues",
+                    *("--what", what, "--queues", str(count), "--jobs", jobs, "--server", self._binary),
+                ),
+                once=what == "idle",
+            )
+            for what, (_, counts) in QUEUES.items()
+            for count in counts
+            for name, _ in self._own()
+        ]
+
     def _own(self) -> list[tuple[str, Subject]]:
         return [(name, subject) for name, subject in self._subjects.items() if name == "aiospinach"]
 
@@ -233,5 +254,6 @@ BENCHMARKS = {
         "wakeups",
         "punctuality",
         "memory",
+        "queues",
     )
 }

@@ -125,6 +125,7 @@ class Targets:
         yield from self._schedule()
         yield from self._waking()
         yield from self._size()
+        yield from self._queues()
 
     def best(
         self, names: Sequence[str], benchmark: str, variant: str, figure: str, *, least: bool = False
@@ -230,6 +231,26 @@ class Targets:
         memory = ratio(self._of("memory", "", "drain/s"), self._of("drain", "32", "drain/s"))
         yield Target("MemoryBroker drain, over Redis", 1, memory)
         yield Target("memory of an idle worker, MB", 60, self._of("idle", "", "memory MB"), at_least=False)
+
+    def _queues(self) -> Iterator[Target]:
+        def over_one(what: str, count: int, figure: str) -> Figure | None:
+            return ratio(*(self._of("queues", f"{what}, {n}", figure) for n in (count, 1)))
+
+        for title, what, count, figures in (
+            ("300 jobs a second", "trickle", 10, ("scripts/job", "commands/job", "worker us/job")),
+            ("drain", "drain", 100, ("worker us/job",)),
+            ("drain of the MemoryBroker", "memory", 100, ("worker us/job",)),
+        ):
+            for figure in figures:
+                title_ = f"{title}, {figure} with {count} queues, over one"
+                yield Target(title_, 1.5, over_one(what, count, figure), at_least=False)
+        for count in (10, 100):
+            made = self._of("queues", f"trickle, {count}", "connections/s")
+            yield Target(
+                f"300 jobs a second, new connections a second with {count} queues", 0.1, made, at_least=False
+            )
+        title = "calls of an idle worker in 5 s with 100 queues, over one"
+        yield Target(title, 1.5, over_one("idle", 100, "calls/5 s"), at_least=False)
 
     def _of(self, benchmark: str, variant: str, figure: str, library: str = US) -> Figure | None:
         return self._results.figure(benchmark, variant, library, figure)

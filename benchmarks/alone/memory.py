@@ -16,23 +16,24 @@ from benchmarks.program import BATCH, run
 DISPATCHES = 20_000
 
 
-async def drain(jobs: int, number: int) -> dict[str, Any]:
-    """Schedule in batches, drain with one pool; each job must run exactly once."""
+async def drain(jobs: int, number: int, queues: int = 1) -> dict[str, Any]:
+    """Schedule in batches, drain with one pool; each job must run exactly once. Queues have jobs in turn."""
     engine = Engine(MemoryBroker(), "bench")
     runs = bytearray(jobs)
 
-    @engine.task
     async def job(n: int) -> None:
         runs[n] += 1
 
+    names = [f"queue-{number}" for number in range(queues)]
+    tasks = [engine.task(name=f"job-{name}", queue=name)(job) for name in names]
     began, cpu = time.perf_counter(), time.process_time()
     for first in range(0, jobs, BATCH):
         batch = Batch()
         for n in range(first, min(first + BATCH, jobs)):
-            batch.schedule(job, n)
+            batch.schedule(tasks[n % queues], n)
         await engine.schedule_batch(batch)
     scheduled, used = time.perf_counter(), time.process_time()
-    await engine.start_workers(number, stop_when_queue_empty=True)
+    await engine.start_workers(number, queue=names, stop_when_queue_empty=True)
     ended = time.perf_counter()
     assert bytes(runs) == b"\1" * jobs, "a job was lost, or ran twice"
     return {

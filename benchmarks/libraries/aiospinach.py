@@ -49,36 +49,44 @@ class Aiospinach(Program):
         def plain(n: int) -> None:
             self.ledger.note(n)
 
-        self.job: Task[[int], Any] = self.engine.task(name="job")(plain if arguments.plain else job)
+        self.queues = [f"queue-{number}" for number in range(arguments.queues)]
+        self.jobs: list[Task[[int], Any]] = [
+            self.engine.task(name=f"job-{queue}", queue=queue)(plain if arguments.plain else job)
+            for queue in self.queues
+        ]
         if arguments.blocked:
 
-            @self.engine.task(name="blocked", max_concurrency=1)
+            @self.engine.task(name="blocked", queue=self.queues[0], max_concurrency=1)
             async def blocked(n: int) -> None:
                 await asyncio.sleep(3600)
 
-            self.job = blocked
+            self.jobs = [blocked]
         self.at = datetime.fromtimestamp(arguments.at, UTC) if arguments.at else None
         connect(arguments.receivers)
 
     async def schedule(self, n: int) -> None:
-        await self.engine.schedule(self.job, n)
+        await self.engine.schedule(self._job(n), n)
 
     async def schedule_batch(self, numbers: range) -> None:
         batch = Batch()
         for n in numbers:
             if self.at is None:
-                batch.schedule(self.job, n)
+                batch.schedule(self._job(n), n)
             else:
-                batch.schedule_at(self.job, self.at, n)
+                batch.schedule_at(self._job(n), self.at, n)
         await self.engine.schedule_batch(batch)
 
     async def work(self, concurrency: int) -> None:
-        await self.engine.start_workers(concurrency)
+        await self.engine.start_workers(concurrency, queue=self.queues)
+
+    def _job(self, n: int) -> Task[[int], Any]:
+        return self.jobs[n % len(self.jobs)]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--receivers", default="none", choices=["none", "sync", "async"])
     parser.add_argument("--blocked", action="store_true", help="have a task of which one job may run, too")
+    parser.add_argument("--queues", type=int, default=1, help="over how many queues to spread the jobs")
     parser.add_argument("--at", type=float, help="when the jobs are due, in seconds since 1970")
     main(Aiospinach, parser)

@@ -109,6 +109,7 @@ SAME_COMMANDS = (
     "a fetch runs the same commands whatever is queued, and a test counts them. See the spread of the single"
     " runs, also of the floor: it is larger than the difference."
 )
+MANY_QUEUES = "each queue has exchanges, ticks and wake-ups of its own, and each exchange is less full."
 TWO_CORES = "two workers and Redis share two cores; the floor's two processes are held back as well."
 
 
@@ -242,15 +243,14 @@ class Targets:
             ("drain of the MemoryBroker", "memory", 100, ("worker us/job",)),
         ):
             for figure in figures:
-                title_ = f"{title}, {figure} with {count} queues, over one"
-                yield Target(title_, 1.5, over_one(what, count, figure), at_least=False)
+                many = f"{title}, {figure} with {count} queues, over one"
+                yield Target(many, 1.5, over_one(what, count, figure), at_least=False, why=MANY_QUEUES)
         for count in (10, 100):
             made = self._of("queues", f"trickle, {count}", "connections/s")
-            yield Target(
-                f"300 jobs a second, new connections a second with {count} queues", 0.1, made, at_least=False
-            )
+            title = f"300 jobs a second, new connections a second with {count} queues"
+            yield Target(title, 0.1, made, at_least=False, why=MANY_QUEUES)
         title = "calls of an idle worker in 5 s with 100 queues, over one"
-        yield Target(title, 1.5, over_one("idle", 100, "calls/5 s"), at_least=False)
+        yield Target(title, 1.5, over_one("idle", 100, "calls/5 s"), at_least=False, why=MANY_QUEUES)
 
     def _of(self, benchmark: str, variant: str, figure: str, library: str = US) -> Figure | None:
         return self._results.figure(benchmark, variant, library, figure)

@@ -164,11 +164,8 @@ def rows(what: str, binary: str) -> Iterator[list[str]]:
         print(".", end="", file=sys.stderr, flush=True)
         if not first:
             first = values
-            yield [what, *values]
-        yield [
-            f"{queues} queue{'s' if queues > 1 else ''}",
-            *(compared(value, first[name]) for name, value in values.items()),
-        ]
+            yield [f"{what}, queues", *values]
+        yield [str(queues), *(compared(value, first[name]) for name, value in values.items())]
 
 
 def compared(value: float, first: float) -> str:

@@ -259,7 +259,13 @@ async def test_an_exchange_is_repeated_in_time_for_what_it_may_have_leased(names
     """The shorter the lease, the sooner others find what the store leased before its answer was lost."""
     broker = FailingBroker(lease=0.6)
     async with Engine(broker, namespace) as engine:
+
+        @engine.task
+        async def job() -> None:
+            pass
+
         broker.go_away("exchange")
+        await job.schedule()
         await engine.start_workers(block=False)
         await until(lambda: broker.refused["exchange"] >= 30)
         broker.come_back()

@@ -12,9 +12,8 @@ import pytest
 
 from aiospinach import Engine
 
-from ..conftest import Heard
+from ..conftest import Heard, LoopFactory
 from ..waiting import until
-from .conftest import NewLoop
 from .failing import FailingBroker
 
 
@@ -75,7 +74,7 @@ async def test_a_crash_ends_the_threads(namespace: str, heard: Heard) -> None:
     assert ours() == []
 
 
-def test_the_end_of_the_event_loop_ends_the_threads(new_loop: NewLoop, namespace: str, heard: Heard) -> None:
+def test_the_end_of_the_event_loop_ends_the_threads(new_loop: LoopFactory, namespace: str, heard: Heard) -> None:
     engine = Engine(FailingBroker(), namespace)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(use_threads(engine, heard))

@@ -26,7 +26,8 @@ def group(name: str) -> list[str]:
 
 def pytest(session: nox.Session, processes: int, *arguments: str, **env: str) -> None:
     """Run tests in more processes than there are cores, since most tests wait; the slowest are named last."""
-    options = ["-q", f"--numprocesses={processes}", "--dist=loadgroup", "--durations=10"]
+    # One by one, in the order of collection: the large ones first, and no process is left with many.
+    options = ["-q", f"--numprocesses={processes}", "--dist=load", "--maxschedchunk=1", "--durations=10"]
     # With bytecode, or each of the many programs that tests start would be compiled anew.
     session.run("pytest", *options, *arguments, env={"PYTHONDONTWRITEBYTECODE": "", **env})
 

@@ -52,7 +52,6 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_enqueue.py::"
         "test_an_id_that_a_user_gave_is_known_after_its_future_job_was_cancelled"
     ),
-    "requeue": "brokers/test_contract_dead.py::test_a_dead_job_is_not_requeued_while_its_id_lives_again",
     "suspected lease": (
         "workers/test_leases.py::"
         "test_an_async_body_whose_lease_is_suspected_and_lives_is_released_without_a_crash"

@@ -186,9 +186,7 @@ class MemoryBroker(Broker):
     async def requeue(self, queue: str, job_id: str) -> bool:
         with self._lock:
             state = self._queues[queue]
-            if (
-                job_id not in state.dead or job_id in state.jobs or job_id in state.tombstones
-            ):  # guard: requeue
+            if job_id not in state.dead or job_id in state.jobs or job_id in state.tombstones:
                 return False
             job = state.dead.pop(job_id).job
             state.jobs[job_id] = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0)

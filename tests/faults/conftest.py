@@ -38,6 +38,12 @@ class ScheduleAll(Protocol):
     async def __call__(self, task: str, count: int, *args: object, name: str | None = None) -> list[str]: ...
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.large)
+
+
 @pytest.fixture
 def size() -> Size:
     return lambda short, full: full if CHAOS else short

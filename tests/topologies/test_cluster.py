@@ -18,8 +18,7 @@ from ..waiting import until
 from .conftest import Cluster, slot_of, spread
 from .working import Work
 
-# One process has them all: three masters are enough, and take seconds to agree.
-pytestmark = [pytest.mark.large, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.large
 
 
 def by_url(cluster: Cluster) -> RedisBroker:

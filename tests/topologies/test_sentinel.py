@@ -16,8 +16,7 @@ from ..waiting import until
 from .conftest import SERVICE, Watched, raw
 from .working import Work
 
-# One process has them all: five servers are enough, and take seconds to agree.
-pytestmark = [pytest.mark.large, pytest.mark.xdist_group("sentinel")]
+pytestmark = pytest.mark.large
 
 QUEUES = ("one", "two", "three")
 

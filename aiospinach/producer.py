@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -51,11 +52,12 @@ class Producer:
         """Store one job."""
         found = self._tasks.find(task)
         body = found.arguments.encode(args, kwargs)
-        await self._broker.open(self._namespace)  # its clock says what is due
+        until = time.monotonic() + self._broker.enqueue_timeout
+        await self._broker.open(self._namespace, until=until)  # its clock says what is due
         request = _request(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
         conclude = partial(self._conclude, request)
         try:
-            answer = await self._broker.enqueue(request.queue, [request.envelope])
+            answer = await self._broker.enqueue(request.queue, [request.envelope], until=until)
         except EnqueueUncertain as error:
             raise _with_conclusion(error, conclude) from error
         return await conclude(answer)
@@ -68,14 +70,15 @@ class Producer:
             for task, call in zip(found, batch, strict=True)
         ]
         check_bytes(sum(map(len, bodies)))
-        await self._broker.open(self._namespace)  # its clock says what is due
+        until = time.monotonic() + self._broker.enqueue_timeout
+        await self._broker.open(self._namespace, until=until)  # its clock says what is due
         now = self._broker.now()
         requests = [
             _request(new_id, now, task, call.at, call.args, call.kwargs, body)
             for new_id, task, call, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
         ]
         queues = list(dict.fromkeys(request.queue for request in requests))
-        return await self._store(requests, queues, {})
+        return await self._store(requests, queues, {}, until=until)
 
     async def cancel(self, queues: Sequence[str], job_id: str) -> tuple[JobStatus, str]:
         """Cancel a job in the first of the queues that has it; tells where it was, and in which queue."""
@@ -112,6 +115,8 @@ class Producer:
         queues: Sequence[str],
         stored: dict[int, Job],
         answer: Sequence[bool] | None = None,
+        *,
+        until: float | None = None,
     ) -> list[Job]:
         """Store the jobs of these queues, of which the first may have been answered already, and tell of
         them; ``stored`` has those of earlier queues, by their places in the batch."""
@@ -121,7 +126,8 @@ class Producer:
             places = [place for place, request in enumerate(requests) if request.queue == queue]
             try:
                 if answer is None:
-                    answer = await self._broker.enqueue(queue, [requests[place].envelope for place in places])
+                    envelopes = [requests[place].envelope for place in places]
+                    answer = await self._broker.enqueue(queue, envelopes, until=until)
             except EnqueueUncertain as error:
                 failure = _with_conclusion(error, partial(self._store, requests, queues[number:], stored))
                 failure.__cause__ = error

@@ -477,10 +477,10 @@ class QueueAway(MemoryBroker):
         super().__init__()
         self._away = queue
 
-    async def enqueue(self, queue: str, jobs: Any, *, token: str | None = None) -> list[bool]:
+    async def enqueue(self, queue: str, jobs: Any, **options: Any) -> list[bool]:
         if queue == self._away:
             raise BrokerUnavailable("away")
-        return await super().enqueue(queue, jobs, token=token)
+        return await super().enqueue(queue, jobs, **options)
 
 
 @pytest.mark.parametrize(("away", "stored"), [("a", None), ("b", ["a1", "a2"]), ("c", ["a1", "b1", "a2"])])
@@ -721,9 +721,9 @@ class Opened(MemoryBroker):
         super().__init__()
         self.calls: list[str] = []
 
-    async def open(self, namespace: str) -> None:
+    async def open(self, namespace: str, **options: Any) -> None:
         self.calls.append(f"open {namespace}")
-        await super().open(namespace)
+        await super().open(namespace, **options)
 
     async def aclose(self) -> None:
         self.calls.append("close")

@@ -21,6 +21,8 @@ from ..timing import from_milliseconds
 
 DEFAULT_LEASE = 60.0
 SHORTEST_LEASE = 0.1
+DEFAULT_ENQUEUE_TIMEOUT = 10.0
+SHORTEST_ENQUEUE_TIMEOUT = 0.001
 
 DEAD_AT_MOST = 10_000
 DEAD_FOR = 180 * 24 * 3600.0
@@ -195,6 +197,9 @@ class Broker(ABC):
     lease: float = DEFAULT_LEASE
     """Seconds that a worker may be silent before its jobs are given to others."""
 
+    enqueue_timeout: float = DEFAULT_ENQUEUE_TIMEOUT
+    """Seconds that somebody who schedules tries to reach the store."""
+
     _owner: Callable[[], object | None] | None = None
 
     def belong_to(self, owner: object) -> None:
@@ -221,8 +226,11 @@ class Broker(ABC):
         return min(5.0, self.lease / 12)
 
     @abstractmethod
-    async def open(self, namespace: str) -> None:
-        """Connect, for jobs of this namespace. Repeating it does nothing."""
+    async def open(self, namespace: str, *, until: float | None = None) -> None:
+        """Connect, for jobs of this namespace. Repeating it does nothing.
+
+        It is tried once, or until this moment of ``time.monotonic()``.
+        """
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -238,11 +246,19 @@ class Broker(ABC):
         are due next. An earlier due that is stored already is kept."""
 
     @abstractmethod
-    async def enqueue(self, queue: str, jobs: Sequence[Envelope], *, token: str | None = None) -> list[bool]:
+    async def enqueue(
+        self,
+        queue: str,
+        jobs: Sequence[Envelope],
+        *,
+        token: str | None = None,
+        until: float | None = None,
+    ) -> list[bool]:
         """Store all jobs or none; tells of each whether it was stored or is a duplicate.
 
-        A repeat with the same token stores nothing and answers the same. Raises JobIdInUse. A caller
-        that is cancelled abandons the answer, not the call.
+        A repeat with the same token stores nothing and answers the same. It is tried until this moment of
+        ``time.monotonic()``, or for ``enqueue_timeout``. Raises JobIdInUse. A caller that is cancelled
+        abandons the answer, not the call.
         """
 
     @abstractmethod

@@ -60,7 +60,7 @@ class MemoryBroker(Broker):
         self._lock = RLock()
         return inherited
 
-    async def open(self, namespace: str) -> None:
+    async def open(self, namespace: str, *, until: float | None = None) -> None:
         pass
 
     async def aclose(self) -> None:
@@ -77,7 +77,14 @@ class MemoryBroker(Broker):
                 state.periodic[task] = min(due, state.periodic.get(task, due))
             self._bell(queue, state)
 
-    async def enqueue(self, queue: str, jobs: Sequence[Envelope], *, token: str | None = None) -> list[bool]:
+    async def enqueue(
+        self,
+        queue: str,
+        jobs: Sequence[Envelope],
+        *,
+        token: str | None = None,
+        until: float | None = None,
+    ) -> list[bool]:
         with self._lock:
             state = self._queues[queue]
             now = self.now()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -14,7 +13,9 @@ from ..job import JobStatus
 from ..timing import to_seconds
 from . import scripts, wire
 from .base import (
+    DEFAULT_ENQUEUE_TIMEOUT,
     DEFAULT_LEASE,
+    SHORTEST_ENQUEUE_TIMEOUT,
     SHORTEST_LEASE,
     Broker,
     Cancelled,
@@ -32,11 +33,11 @@ from .base import (
 )
 from .failures import StoreFull
 from .links import Link
+from .loop_session import LoopSession
 from .loops import Loops
 from .places import place_of
 from .redis_queue import KnownQueue
 from .scripts import Script
-from .server import check_server
 from .trips import Trip, Trips
 from .wire import milliseconds
 
@@ -51,39 +52,14 @@ RENEWED_AT_ONCE = 1000
 LISTED_AT_ONCE = 100
 
 
-class _Loop:
-    """What belongs to one event loop: connections, trips under way, and the session in which it leases jobs.
-
-    A process that is forked starts without any, and so shares no session with its parent.
-    """
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.session: str = secrets.token_hex(16)
-        self.queues: dict[str, KnownQueue] = {}
-        self.trips: dict[str, Trips] = {}
-        self.is_checked = False
-        self.waits_for: Sequence[str] = ()
-        self.by_wake_key: dict[str, str] = {}
-        """The queues that are waited for, mostly the same again and again, by the keys of their wake-ups."""
-
-    async def aclose(self) -> None:
-        for trips in list(self.trips.values()):
-            await trips.aclose()
-        await self.link.aclose()
-
-    def let_go(self) -> None:
-        self.link.let_go()
-
-
 class RedisBroker(Broker):
     """Keeps jobs in Redis 7.0 or newer, or Valkey.
 
     ``url_or_client`` is ``redis://``, ``rediss://`` (TLS), ``unix://``,
     ``redis+sentinel://host:port,host:port/service`` or ``redis+cluster://host:port,host:port``, or a client
     of redis.asyncio, of which only the settings are read. ``lease`` is after how many seconds of silence a
-    worker's jobs are given to others. ``enqueue_timeout`` is how many seconds ``schedule`` tries to reach
-    Redis. Nothing connects before it is used.
+    worker's jobs are given to others. ``enqueue_timeout`` is how many seconds each ``schedule`` tries to
+    reach Redis. Nothing connects before it is used.
     """
 
     def __init__(
@@ -91,27 +67,29 @@ class RedisBroker(Broker):
         url_or_client: object = "redis://localhost:6379/0",
         *,
         lease: float = DEFAULT_LEASE,
-        enqueue_timeout: float = 10.0,
+        enqueue_timeout: float = DEFAULT_ENQUEUE_TIMEOUT,
     ) -> None:
         self.lease: float = to_seconds(lease, what="RedisBroker(lease=)", least=SHORTEST_LEASE)
-        self._within = to_seconds(enqueue_timeout, what="RedisBroker(enqueue_timeout=)")
+        self.enqueue_timeout: float = to_seconds(
+            enqueue_timeout, what="RedisBroker(enqueue_timeout=)", least=SHORTEST_ENQUEUE_TIMEOUT
+        )
         self._place = place_of(url_or_client)
         self._namespace = ""
-        self._loops: Loops[_Loop] = Loops(self._loop, _Loop.aclose, _Loop.let_go)
+        self._loops: Loops[LoopSession] = Loops(self._session, LoopSession.aclose, LoopSession.let_go)
         self._here = self._loops.here
         self._clock: float | None = None  # Redis' clock less ours, in seconds
 
     def __repr__(self) -> str:
         return f"RedisBroker({str(self._place)!r})"
 
-    async def open(self, namespace: str) -> None:
+    async def open(self, namespace: str, *, until: float | None = None) -> None:
         if self._namespace not in ("", namespace):
             raise InvalidValue(f"this RedisBroker serves the namespace {self._namespace!r} already")
         self._namespace = namespace
         here = self._here()
         if not here.is_checked:
-            self._clock = await check_server(here.link, str(self._place))
-            here.is_checked = True
+            clock = await here.check(str(self._place), until)
+            self._clock = self._clock if clock is None else clock
 
     async def aclose(self) -> None:
         here = self._loops.get()
@@ -136,19 +114,27 @@ class RedisBroker(Broker):
         state.registered.update(limits)
         state.is_forgotten = False
 
-    async def enqueue(self, queue: str, jobs: Sequence[Envelope], *, token: str | None = None) -> list[bool]:
+    async def enqueue(
+        self,
+        queue: str,
+        jobs: Sequence[Envelope],
+        *,
+        token: str | None = None,
+        until: float | None = None,
+    ) -> list[bool]:
         here, state = self._here(), self._queue(queue)
         trips = here.trips.get(queue)
         if trips is None:
 
-            async def send(trip: Trip, deadline: float) -> list[Any]:
-                produce = partial(here.link.produce, until=deadline)
+            async def send(trip: Trip) -> list[Any]:
+                produce = partial(here.link.produce, until=trip.until)
                 keys = state.keys.of(scripts.ENQUEUE, ())
                 answer: list[Any] = await self._run(scripts.ENQUEUE, produce, keys, trip.arguments)
                 return answer
 
-            trips = here.trips[queue] = Trips(queue, send, within=self._within, session=here.session)
-        return await trips.store(jobs, token)
+            trips = Trips(queue, send, within=self.enqueue_timeout, session=here.session)
+            here.trips[queue] = trips
+        return await trips.store(jobs, token, until=until or time.monotonic() + self.enqueue_timeout)
 
     async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
         state = self._queue(queue)
@@ -380,8 +366,8 @@ class RedisBroker(Broker):
         self._clock = answer[0] / 1000 - time.monotonic()
         return answer
 
-    def _loop(self) -> _Loop:
-        return _Loop(self._link())
+    def _session(self) -> LoopSession:
+        return LoopSession(self._link())
 
     def _link(self) -> Link:
         return self._place.link(max(SHORTEST_PATIENCE, self.lease / 6))

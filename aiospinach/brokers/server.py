@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from typing import Any
 
@@ -16,21 +17,22 @@ logger: logging.Logger = logging.getLogger("aiospinach.broker")
 OLDEST_REDIS = (7, 0)
 
 
-async def check_server(link: Link, place: str) -> float:
+async def check_server(link: Link, place: str, *, until: float = math.inf) -> float:
     """Seconds by which the server's clock differs from ``time.monotonic()``.
 
-    Raises BrokerError if the server is too old, and warns if it may drop jobs where memory is short.
+    The answers are waited for until this moment of that clock. Raises BrokerError if the server is too old,
+    and warns if it may drop jobs where memory is short.
     """
-    seconds, microseconds = await link.produce("TIME")
+    seconds, microseconds = await link.produce("TIME", until=until)
     clock = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
-    answer = await link.produce("HELLO")
+    answer = await link.produce("HELLO", until=until)
     facts = answer if isinstance(answer, dict) else dict(wire.pairs(answer))
     server = _text(facts.get(b"server", facts.get("server", b"redis")))
     version = _text(facts.get(b"version", facts.get("version", b"0")))
     if server == "redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
         raise BrokerError(f"{place} is Redis {version}, and aiospinach needs Redis 7.0 or newer, or Valkey")
     with contextlib.suppress(BrokerError):  # a user may be denied INFO
-        policy = _policy_in(_text(await link.produce("INFO", "memory")))
+        policy = _policy_in(_text(await link.produce("INFO", "memory", until=until)))
         if policy != "noeviction":
             logger.warning(
                 "%s has maxmemory-policy %s and may drop jobs: set it to noeviction", place, policy

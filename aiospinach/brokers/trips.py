@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,15 +21,19 @@ from .links import rest
 JOBS_AT_MOST = 1000
 BYTES_AT_MOST = 1024 * 1024
 LONGEST_PAUSE = 1.0
+PATROL_PERIOD = 0.05
+"""Seconds between two looks for callers whose time is over."""
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, eq=False):
     """The jobs of one caller, who waits for the answer."""
 
     arguments: list[Any]
     count: int
     size: int
     answer: asyncio.Future[list[bool]]
+    until: float
+    """When the caller waits no longer, by time.monotonic()."""
     token: str | None = None
     """The caller's own; it travels alone then."""
 
@@ -37,22 +42,33 @@ class Trip:
     """What one script call carries. A repeat is identical, so that it is known as a repeat."""
 
     def __init__(self, calls: Sequence[Call], token: str) -> None:
-        self.calls = calls
         self.token = token
+        self.is_out = False
+        """It is being sent, and may have arrived."""
         self.was_sent = False
         self.is_split = False
         """An id in use refused it, so each of its calls travels alone."""
-        self.arguments: list[Any] = [token]
-        for call in calls:
-            self.arguments += call.arguments
+        self._carry(calls)
 
     def alone(self, number: int) -> Trip:
         """One of its calls, which is known again as that one."""
         return Trip([self.calls[number]], f"{self.token}+{number}")
 
+    def leave_behind(self, late: Sequence[Call]) -> None:
+        """Go on without some of its calls; it was not sent yet."""
+        self._carry([call for call in self.calls if call not in late])
 
-SendTrip = Callable[[Trip, float], Awaitable[list[Any]]]
-"""Sends a trip, and gives back its answer, or raises BrokerUnavailable at a moment of time.monotonic()."""
+    def _carry(self, calls: Sequence[Call]) -> None:
+        self.calls = calls
+        self.until: float = max(call.until for call in calls)
+        """When none of the callers waits any longer."""
+        self.arguments: list[Any] = [self.token]
+        for call in calls:
+            self.arguments += call.arguments
+
+
+SendTrip = Callable[[Trip], Awaitable[list[Any]]]
+"""Sends a trip and returns its answer, or raises BrokerUnavailable, at the latest when nobody waits."""
 
 
 class Trips:
@@ -67,28 +83,38 @@ class Trips:
         self._send = send
         self._within = within
         self._waiting: deque[Call] = deque()
+        self._under_way: Trip | None = None
         self._task: asyncio.Task[None] | None = None
+        self._patrol: asyncio.TimerHandle | None = None
+        self._patrol_at = math.inf
 
-    async def store(self, jobs: Sequence[Envelope], token: str | None) -> list[bool]:
-        """Have the jobs stored; tells of each whether it is new."""
+    async def store(self, jobs: Sequence[Envelope], token: str | None, *, until: float) -> list[bool]:
+        """Have the jobs stored until this moment of time.monotonic(); returns for each whether it is new."""
         loop = asyncio.get_running_loop()
         size = sum(len(job.body) + 100 for job in jobs)
-        self._waiting.append(call := Call(wire.in_rows(jobs), len(jobs), size, loop.create_future(), token))
-        if self._task is None:
+        answer: asyncio.Future[list[bool]] = loop.create_future()
+        self._waiting.append(Call(wire.in_rows(jobs), len(jobs), size, answer, until, token))
+        if self._task is None or self._task.done():  # an eager task may be done before it is known
             self._task = loop.create_task(self._work())
-        return await call.answer
+        if until < self._patrol_at and not answer.done():  # guard: time of a caller
+            self._set_patrol(until)
+        return await answer
 
     async def aclose(self) -> None:
         """Wait for the trips under way."""
-        if self._task is not None:
+        if self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
+        if self._patrol is not None:
+            self._patrol.cancel()
+        self._patrol, self._patrol_at = None, math.inf
 
     async def _work(self) -> None:
-        try:
-            while self._waiting:
-                await self._travel(self._next())
-        finally:
-            self._task = None
+        while self._waiting:
+            self._under_way = self._next()
+            try:
+                await self._travel(self._under_way)
+            finally:
+                self._under_way = None
 
     def _next(self) -> Trip:
         calls = [self._waiting.popleft()]
@@ -104,23 +130,63 @@ class Trips:
         return Trip(calls, next(self._tokens))
 
     async def _travel(self, trip: Trip) -> None:
-        deadline, pause = time.monotonic() + self._within, 0.05
+        pause = 0.05
         while True:
             try:
-                await self._tell(trip, await self._send(trip, deadline))
+                await self._tell(trip, await self._sent(trip))
                 return
             except BrokerUnavailable as error:
                 trip.was_sent = trip.was_sent or isinstance(error, Unanswered)
-                if time.monotonic() + pause > deadline:
-                    self._fail(trip, error)
+                if time.monotonic() + pause > trip.until:
+                    self._fail(trip, trip.calls, error)
                     return
                 pause = await rest(pause, LONGEST_PAUSE)
             except Exception as error:
-                self._fail(trip, error)
+                self._fail(trip, trip.calls, error)
                 return
             except asyncio.CancelledError as error:
-                self._fail(trip, BrokerUnavailable("the event loop ended while a job was stored"))
+                ended = BrokerUnavailable("the event loop ended while a job was stored")
+                self._fail(trip, trip.calls, ended)
                 raise error
+
+    async def _sent(self, trip: Trip) -> list[Any]:
+        trip.is_out = True
+        try:
+            return await self._send(trip)
+        finally:
+            trip.is_out = False
+
+    def _set_patrol(self, moment: float) -> None:
+        """Look for callers whose time is over at this moment, or soon after: a trip ends by itself when
+        none of its callers has time. The timer is left running by those that were answered."""
+        loop = asyncio.get_running_loop()
+        if self._patrol is not None:
+            self._patrol.cancel()
+        wait = max(moment - time.monotonic(), 0.0) + PATROL_PERIOD
+        self._patrol_at = moment
+        self._patrol = loop.call_at(loop.time() + wait, self._end_late_calls)
+
+    def _end_late_calls(self) -> None:
+        """Callers that have no more time may wait behind others, or on one trip with others who have."""
+        self._patrol, self._patrol_at = None, math.inf
+        now = time.monotonic()
+        error = BrokerUnavailable(f"queue {self._queue!r}: Redis stored nothing in time: is it running?")
+        late = [call for call in self._waiting if call.until <= now]
+        if late:
+            self._waiting = deque(call for call in self._waiting if call.until > now)
+            self._fail(None, late, error)
+        waiting = [call.until for call in self._waiting]
+        trip = self._under_way
+        if trip is not None and trip.until > now:
+            late = [call for call in trip.calls if call.until <= now and not call.answer.done()]
+            if trip.is_out or trip.is_split:  # guard: may have arrived
+                trip.was_sent = trip.was_sent or bool(late)
+            if late and not trip.was_sent:  # guard: left behind
+                trip.leave_behind(late)
+            self._fail(trip, late, error)
+            waiting += [call.until for call in trip.calls if call.until > now]
+        if waiting:
+            self._set_patrol(min(waiting))
 
     async def _tell(self, trip: Trip, answer: list[Any]) -> None:
         if answer[1] == b"stored":
@@ -138,26 +204,31 @@ class Trips:
             job_id = answer[2].decode()
             self._fail(
                 trip,
+                trip.calls,
                 JobIdInUse(
                     f"job id {job_id!r} belongs to a cancelled job that still lies in queue"
                     f" {self._queue!r}: choose another, or try again later"
                 ),
             )
 
-    def _fail(self, trip: Trip, error: Exception) -> None:
-        for number, call in enumerate(trip.calls):
+    def _fail(self, trip: Trip | None, calls: Sequence[Call], error: Exception) -> None:
+        """Raise an error for some calls of a trip, or of none."""
+        for call in calls:
             if call.answer.done():
                 continue
-            if isinstance(error, BrokerError) and trip.was_sent:  # guard: uncertain
-                call.answer.set_exception(self._uncertain(trip, number, error))
+            if trip is not None and trip.was_sent and isinstance(error, BrokerError):  # guard: uncertain
+                call.answer.set_exception(self._uncertain(trip, call, error))
             else:
                 call.answer.set_exception(error)
             call.answer.exception()  # told once is enough: a caller who has gone needs no warning
 
-    def _uncertain(self, trip: Trip, number: int, cause: Exception) -> EnqueueUncertain:
+    def _uncertain(self, trip: Trip, call: Call, cause: Exception) -> EnqueueUncertain:
         async def retry() -> list[bool]:
-            loop = asyncio.get_running_loop()
-            calls = [msgspec.structs.replace(call, answer=loop.create_future()) for call in trip.calls]
+            loop, until = asyncio.get_running_loop(), time.monotonic() + self._within
+            calls = [
+                msgspec.structs.replace(call, answer=loop.create_future(), until=until) for call in trip.calls
+            ]
+            number = trip.calls.index(call)
             again = Trip(calls, trip.token)
             if trip.is_split:
                 again = again.alone(number)
@@ -167,7 +238,7 @@ class Trips:
             return await calls[number].answer
 
         error = EnqueueUncertain(
-            f"queue {self._queue!r}: Redis did not say whether {trip.calls[number].count} jobs were stored;"
+            f"queue {self._queue!r}: Redis did not say whether {call.count} jobs were stored;"
             " 'await error.retry()' asks again, and stores nothing twice within 10 minutes",
             retry=retry,
         )

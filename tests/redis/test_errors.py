@@ -85,7 +85,7 @@ async def test_a_new_server_is_taken(namespace: str, version: str, name: str) ->
 @pytest.mark.parametrize("place", ["redis://127.0.0.1:{}/0", "redis+cluster://127.0.0.1:{}"])
 async def test_a_refused_connection_names_the_place_and_the_remedy(namespace: str, place: str) -> None:
     place = place.format(free_port())
-    engine = Engine(RedisBroker(place), namespace)
+    engine = Engine(RedisBroker(place, enqueue_timeout=0.1), namespace)
 
     @engine.task
     def job() -> None:

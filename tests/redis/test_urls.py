@@ -170,7 +170,8 @@ def test_what_is_neither_url_nor_client_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lease", "enqueue_timeout"), [(0, 10), (-1, 10), (float("nan"), 10), (60, -1), (60, float("inf"))]
+    ("lease", "enqueue_timeout"),
+    [(0, 10), (-1, 10), (float("nan"), 10), (60, 0), (60, -1), (60, float("inf"))],
 )
 def test_impossible_times_are_refused(lease: float, enqueue_timeout: float) -> None:
     with pytest.raises(InvalidValue, match="RedisBroker"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from aiospinach import BrokerUnavailable, MemoryBroker
 from aiospinach.brokers.base import Counts, Exchanged, Renewed, Settlement, Swept, Ticked
@@ -34,9 +35,9 @@ class FailingBroker(MemoryBroker):
             self.refused[method] += 1
             raise error(f"{method} is broken")
 
-    async def open(self, namespace: str) -> None:
+    async def open(self, namespace: str, **options: Any) -> None:
         self._check("open")
-        await super().open(namespace)
+        await super().open(namespace, **options)
 
     async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
         self._check("register")

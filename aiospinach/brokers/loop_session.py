@@ -1,0 +1,69 @@
+"""What belongs to one event loop that uses a Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+
+from ..exceptions import BrokerUnavailable
+from .failures import translated
+from .links import Link, rest
+from .redis_queue import KnownQueue
+from .server import check_server
+from .trips import LONGEST_PAUSE, Trips
+
+
+class LoopSession:
+    """Connections, trips under way, and the session in which jobs are leased.
+
+    A process that is forked starts without any, and so shares no session with its parent.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.session: str = secrets.token_hex(16)
+        self.queues: dict[str, KnownQueue] = {}
+        self.trips: dict[str, Trips] = {}
+        self.is_checked: bool = False
+        self.waits_for: Sequence[str] = ()
+        self.by_wake_key: dict[str, str] = {}
+        """The queues that are waited for, mostly the same again and again, by the keys of their wake-ups."""
+        self._checking = asyncio.Lock()
+
+    async def check(self, place: str, until: float | None) -> float | None:
+        """Look at the server before it is used, once, or again and again until this moment of
+        time.monotonic(). Returns its clock as ``check_server`` does, or None if somebody else was faster."""
+        if until is None:
+            clock = await check_server(self.link, place)
+            self.is_checked = True
+            return clock
+        pause = 0.05
+        loop = asyncio.get_running_loop()
+        try:
+            # One caller tries for all; each waits for that as long as its own time allows.
+            async with asyncio.timeout_at(loop.time() + until - time.monotonic()), self._checking:
+                while not self.is_checked:
+                    try:
+                        clock = await check_server(self.link, place, until=until)
+                    except BrokerUnavailable:
+                        if time.monotonic() + pause > until:
+                            raise
+                        pause = await rest(pause, LONGEST_PAUSE)
+                    else:
+                        self.is_checked = True
+                        return clock
+        except TimeoutError as error:
+            raise translated(error, place) from error
+        return None
+
+    async def aclose(self) -> None:
+        """Wait for the trips under way, and close the connections."""
+        for trips in list(self.trips.values()):
+            await trips.aclose()
+        await self.link.aclose()
+
+    def let_go(self) -> None:
+        """Give up the connections outside of the event loop, which has ended or is another process's."""
+        self.link.let_go()

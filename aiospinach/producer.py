@@ -175,7 +175,15 @@ def _request(
 ) -> Request:
     due = now if at is None else at
     own_id = task.job_id
-    envelope = Envelope(own_id or new_id, task.name, body, due, task.max_retries, named=own_id is not None)
+    envelope = Envelope(
+        own_id or new_id,
+        task.name,
+        body,
+        due,
+        task.max_retries,
+        at_once=at is None,
+        named=own_id is not None,
+    )
     return Request(envelope, task.queue, due <= now, args, kwargs)
 
 

@@ -46,6 +46,9 @@ class Envelope(msgspec.Struct, gc=False):
     crashes: int = 0
     parked_at: int = 0
     """Since when no worker knew its task; 0 if it never was parked."""
+    at_once: bool = False
+    """It may run as soon as it is stored, whatever the clocks of the store and its clients say of ``at``.
+    Said when it is stored."""
     named: bool = False
     """The id was given by the user, so the broker remembers it after the job has ended. Said when it is
     stored; what comes back need not tell."""

@@ -78,7 +78,7 @@ class QueueState:
                 return False
             self.named.put(job.id, True, now)
         self.jobs[job.id] = job
-        if job.at <= now:
+        if job.at_once or job.at <= now:
             self.ready.append(job.id)
         elif self._put_off(job, job.at):
             self.sooner = True

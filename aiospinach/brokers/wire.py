@@ -65,11 +65,6 @@ class Keys:
         return [f"{self._prefix}lane:{task}" for task in tasks]
 
 
-def queues_key(namespace: str) -> str:
-    """The set of a namespace's queues, for people who look around; nothing relies on it."""
-    return f"{PREFIX}:{{{namespace}}}:queues"
-
-
 def write(job: Envelope) -> bytes:
     """The envelope: version retries max_retries crashes parked_at limit_key task at, newline, body.
 
@@ -84,7 +79,9 @@ def in_rows(jobs: Iterable[Envelope]) -> list[Any]:
     for _, group in groupby(jobs, _in_common):
         alike = list(group)
         header = _header_of(alike[0])
-        arguments += (int(alike[0].named), alike[0].at, len(alike))
+        # A moment by the client's clock may still be to come by the server's.
+        due = 0 if alike[0].at_once else alike[0].at
+        arguments += (int(alike[0].named), due, len(alike))
         for job in alike:
             arguments += (job.id, header + job.body)
     return arguments
@@ -106,7 +103,7 @@ def read(job_id: bytes, envelope: bytes) -> Envelope:
     return Envelope(job_id.decode(), task, body, at, max_retries, retries, crashes, parked_at)
 
 
-_in_common = attrgetter("named", "at", "task", "max_retries", "retries", "crashes", "parked_at")
+_in_common = attrgetter("named", "at_once", "at", "task", "max_retries", "retries", "crashes", "parked_at")
 
 
 def _header_of(job: Envelope) -> bytes:

@@ -37,6 +37,18 @@ async def test_jobs_come_out_in_the_order_in_which_they_went_in(broker: Broker, 
     assert ids(await take(broker, queue)) == [f"job-{number}" for number in range(2, 50)]
 
 
+async def test_what_may_run_at_once_is_not_put_off_to_a_moment_of_another_clock(
+    broker: Broker, queue: str
+) -> None:
+    ahead = broker.now() + 60_000
+    jobs = [job("a", at=ahead, at_once=True), job("b", at=ahead), job("c", at=ahead, at_once=True)]
+    assert await broker.enqueue(queue, jobs) == [True] * 3
+    leases = await take(broker, queue)
+    assert ids(leases) == ["a", "c"]
+    assert [lease.job.at for lease in leases] == [ahead, ahead], "what it says of itself is kept"
+    assert (await broker.counts(queue)).waiting == 1
+
+
 async def test_a_job_comes_out_as_it_went_in(broker: Broker, queue: str) -> None:
     sent = job("order:17@x", task="a.b:c@d", max_retries=7, at=broker.now() - 5, named=True)
     assert await broker.enqueue(queue, [sent]) == [True]

@@ -6,11 +6,13 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import redis
 
 from aiospinach import Batch, Engine, JobStatus, RedisBroker
 
 from ..brokers_under_test import shared_server
 from ..conftest import Heard
+from .conftest import key
 
 real_time = time.time
 
@@ -40,3 +42,23 @@ async def test_the_first_call_of_all_knows_the_clock(namespace: str, monkeypatch
     finally:
         async with engine:
             pass
+
+
+@pytest.mark.parametrize("ahead", [3, -3])
+async def test_what_may_run_at_once_is_ready_whatever_a_client_takes_for_now(
+    namespace: str, plain: redis.Redis, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Its estimate comes from the node of a Cluster that answered last, or from a master that is gone."""
+    broker = RedisBroker(shared_server().unix_url)
+    async with Engine(broker, namespace) as engine:
+        body = engine.task(name="body")(lambda: None)
+        right = broker.now
+        monkeypatch.setattr(broker, "now", lambda: right() + ahead * 1000)
+        jobs = [await body.schedule()]
+        jobs += await engine.schedule_batch(Batch().schedule(body).schedule(body))
+        assert [job.status for job in jobs] == [JobStatus.QUEUED] * 3
+        assert plain.lrange(key(namespace, "ready"), 0, -1) == [job.id.encode() for job in jobs]
+        assert plain.zcard(key(namespace, "future")) == 0
+        soon = datetime.fromtimestamp(right() / 1000 + 2, UTC)
+        await body.schedule_at(soon)
+        assert plain.zcard(key(namespace, "future")) == 1, "a moment that was asked for is kept"

@@ -43,7 +43,7 @@ class Complaints:
             exc_info=traceable(error),
         )
 
-    def overdue(self, run: ReceiverRun, limit: float, kwargs: dict[str, Any]) -> None:
+    def overdue(self, run: ReceiverRun, limit: float) -> None:
         """A receiver was cancelled after so many seconds, and may go on all the same."""
         if run.task.done():
             fate = "was cancelled"
@@ -56,7 +56,7 @@ class Complaints:
             name_of(run.receiver),
             limit,
             fate,
-            _subject_of(kwargs),
+            _subject_of(run.kwargs),
         )
 
     def blocked(self, receiver: Receiver, elapsed: float) -> None:

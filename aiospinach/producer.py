@@ -19,6 +19,9 @@ from .registry import KnownTasks
 from .signals import SafeNamedSignal
 from .task import Task
 
+TOLD_AT_ONCE = 100
+"""For how many jobs of a batch the receivers run at the same time."""
+
 
 class Request(msgspec.Struct, frozen=True, gc=False):
     """A job that is to be stored, and what its envelope does not tell."""
@@ -105,9 +108,21 @@ class Producer:
         return job
 
     async def _tell_scheduled(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            if job.status is not JobStatus.NOT_SET:
-                await self.tell(signals.job_scheduled, {"job": job})
+        """Send job_scheduled for the new ones of many jobs, for some at a time.
+
+        If the time limit was not enough for some, more go together, so that a receiver which hangs for
+        every job holds up its sender for a few time limits, and not for one for each job.
+        """
+        signal = signals.job_scheduled
+        sendings = [{"job": job} for job in jobs if job.status is not JobStatus.NOT_SET]
+        first, at_once = 0, TOLD_AT_ONCE
+        while first < len(sendings) and signal.receivers and not signal.is_muted:
+            some = sendings[first : first + at_once]
+            first += at_once
+            if not await signal.dispatch_all(
+                self._namespace, some, timeout=self._signal_timeout, context=None
+            ):
+                at_once *= 10
 
     async def _store(
         self,

@@ -29,6 +29,7 @@ class ReceiverRun:
         "_awaitable",
         "abandoned",
         "error",
+        "kwargs",
         "receiver",
         "result",
         "succeeded",
@@ -37,8 +38,9 @@ class ReceiverRun:
 
     task: asyncio.Task[None]
 
-    def __init__(self, receiver: Receiver, awaitable: Awaitable[Any]) -> None:
+    def __init__(self, receiver: Receiver, kwargs: dict[str, Any], awaitable: Awaitable[Any]) -> None:
         self.receiver: Receiver = receiver
+        self.kwargs: dict[str, Any] = kwargs
         self.result: Any = None
         self.error: BaseException | None = None
         self.succeeded: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from types import CoroutineType
 from typing import Any, Final, TypeVar
@@ -138,7 +138,25 @@ class SafeNamedSignal(NamedSignal):
         results, runs = self.call(sender, kwargs)
         if not runs:
             return results
-        return await self.gather(results, runs, kwargs, timeout=timeout, context=context)
+        return await self.gather(results, runs, timeout=timeout, context=context)
+
+    async def dispatch_all(
+        self,
+        sender: Any,
+        sendings: Iterable[dict[str, Any]],
+        *,
+        timeout: float | None,
+        context: Context | None,
+    ) -> bool:
+        """Send several times at once.
+
+        Plain receivers are called for one sending after the other; what they return is awaited together,
+        under the time limit of one sending. Returns False if that was not enough.
+        """
+        runs = [run for kwargs in sendings for run in self.call(sender, kwargs)[1]]
+        if runs:
+            await self.gather([], runs, timeout=timeout, context=context)
+        return not any(run.abandoned for run in runs)
 
     def call(self, sender: Any, kwargs: dict[str, Any]) -> tuple[Results, list[ReceiverRun]]:
         """The first half of a sending: call the receivers one by one. Gives back what those returned that
@@ -156,7 +174,7 @@ class SafeNamedSignal(NamedSignal):
             try:
                 result = receiver(sender, **kwargs)
                 if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
-                    result = ReceiverRun(receiver, result)
+                    result = ReceiverRun(receiver, kwargs, result)
                     runs.append(result)
                 results.append((receiver, result))
             except BaseException as error:
@@ -182,7 +200,6 @@ class SafeNamedSignal(NamedSignal):
         self,
         results: Results,
         runs: list[ReceiverRun],
-        kwargs: dict[str, Any],
         *,
         timeout: float | None,
         context: Context | None,
@@ -193,9 +210,9 @@ class SafeNamedSignal(NamedSignal):
         cancellation = await gathering.wait(limit)
         for run in runs:
             if run.error is not None:
-                self._complaints.raised(run.receiver, kwargs, run.error)
+                self._complaints.raised(run.receiver, run.kwargs, run.error)
         for run in gathering.overdue:
-            self._complaints.overdue(run, limit, kwargs)
+            self._complaints.overdue(run, limit)
         if cancellation is not None:
             raise cancellation
         return [

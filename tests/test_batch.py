@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from contextvars import Context, ContextVar, copy_context
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -16,14 +20,18 @@ from aiospinach import (
     Engine,
     InvalidArguments,
     InvalidValue,
+    Job,
     JobIdInUse,
     JobStatus,
     MemoryBroker,
     UnknownTask,
+    signals,
 )
 from aiospinach.batch import BYTES_LIMIT, JOBS_LIMIT
 from aiospinach.brokers.base import Counts, Envelope
 from aiospinach.codec import BODY_LIMIT
+from aiospinach.producer import TOLD_AT_ONCE
+from aiospinach.receivers import Gathering, ReceiverRun, share_context
 
 from .conftest import Heard
 
@@ -38,11 +46,11 @@ class Counting(MemoryBroker):
         self.calls: list[tuple[str, int]] = []
         self.away: set[str] = set()
 
-    async def enqueue(self, queue: str, jobs: Sequence[Envelope], *, token: str | None = None) -> list[bool]:
+    async def enqueue(self, queue: str, jobs: Sequence[Envelope], **options: Any) -> list[bool]:
         self.calls.append((queue, len(jobs)))
         if queue in self.away:
             raise BrokerUnavailable("the store is away")
-        return await super().enqueue(queue, jobs, token=token)
+        return await super().enqueue(queue, jobs, **options)
 
 
 @pytest.fixture
@@ -88,6 +96,88 @@ async def test_the_jobs_of_a_batch_run_and_each_is_announced_once(engine: Engine
     assert [kwargs["job"] for _, kwargs in heard] == jobs
     await engine.start_workers(1, stop_when_queue_empty=True)
     assert ran == [1, 2, 4]
+
+
+async def test_receivers_of_a_batch_run_for_many_jobs_at_a_time_and_for_a_hundred_at_most(
+    engine: Engine,
+) -> None:
+    running, most = 0, 0
+    order: list[int] = []
+
+    async def slow(sender: str, job: Job, **kwargs: Any) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    def plain(sender: str, job: Job, **kwargs: Any) -> None:
+        order.append(job.args[0])
+
+    signals.job_scheduled.connect(slow, engine.namespace)
+    signals.job_scheduled.connect(plain, engine.namespace)
+    job = engine.task(name="job")(lambda number: None)
+    batch = Batch()
+    for number in range(3 * TOLD_AT_ONCE):
+        batch.schedule(job, number)
+    await engine.schedule_batch(batch)
+    assert most == TOLD_AT_ONCE
+    assert order == list(range(3 * TOLD_AT_ONCE))
+    assert running == 0
+
+
+async def test_a_receiver_that_hangs_holds_up_a_batch_for_a_few_time_limits(
+    broker: Counting, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(broker, namespace, signal_timeout=0.2)
+    gatherings: list[int] = []
+    heard: Counter[int] = Counter()
+
+    class Counted(Gathering):
+        def __init__(self, runs: list[ReceiverRun], context: Context) -> None:
+            gatherings.append(len(runs))
+            super().__init__(runs, context)
+
+    async def hanging(sender: str, job: Job, **kwargs: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def healthy(sender: str, job: Job, **kwargs: Any) -> None:
+        heard[job.args[0]] += 1
+
+    signals.job_scheduled.connect(hanging, namespace)
+    signals.job_scheduled.connect(healthy, namespace)
+    job = engine.task(name="job")(lambda number: None)
+    batch = Batch()
+    for number in range(2000):
+        batch.schedule(job, number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signals, "Gathering", Counted)
+        await engine.schedule_batch(batch)
+    assert gatherings == [200, 2000, 1800], "more go together once the time was not enough"
+    assert heard == Counter(range(2000))
+    assert sum("took longer than" in record.message for record in caplog.records) == 2000
+
+
+async def test_the_receivers_of_a_batch_share_the_context_of_whoever_stores_it(engine: Engine) -> None:
+    noted: ContextVar[tuple[int, ...]] = ContextVar("noted", default=())
+
+    async def note(sender: str, job: Job, **kwargs: Any) -> None:
+        noted.set((*noted.get(), job.args[0]))
+
+    def also(sender: str, job: Job, **kwargs: Any) -> None:
+        noted.set((*noted.get(), -job.args[0]))
+
+    signals.job_scheduled.connect(note, engine.namespace)
+    signals.job_scheduled.connect(also, engine.namespace)
+    job = engine.task(name="job")(lambda number: None)
+
+    async def store() -> tuple[int, ...]:
+        share_context(asyncio.current_task(), context)  # type: ignore[arg-type]
+        await engine.schedule_batch(Batch().schedule(job, 1).schedule(job, 2))
+        return noted.get()
+
+    context = copy_context()
+    assert await asyncio.create_task(store(), context=context) == (-1, -2, 1, 2)
 
 
 async def test_an_empty_batch_is_stored_without_a_trip(engine: Engine, broker: Counting) -> None:

@@ -284,7 +284,7 @@ class Run:
         self, signal: SafeNamedSignal, results: Results, runs: list[ReceiverRun], kwargs: dict[str, Any]
     ) -> None:
         try:
-            await signal.gather(results, runs, kwargs, timeout=self.pool.signal_timeout, context=self.context)
+            await signal.gather(results, runs, timeout=self.pool.signal_timeout, context=self.context)
         except asyncio.CancelledError:
             await absorb(self.task)
             self.pool.notice_cancellation()

@@ -113,11 +113,14 @@ async def test_redis_stays_away_for_two_leases(
     await schedule_all("again", count, 60.0)
     await until(lambda: len(ledger.of("start")) == count, "they run", show=fleet.logs)
     server.kill()
-    await until(lambda: len(ledger.of("finished")) == count, "they are cancelled", show=fleet.logs)
+    await until(lambda: len(ledger.of("cancelled")) == count, "they are cancelled", show=fleet.logs)
     await asyncio.sleep(1)
     server.start()
     later = await schedule_all("once", count, 0.01, name="later")
     await until(lambda: len(ledger.of("end")) == count, "these run", show=fleet.logs)
+    await until(
+        lambda: len(ledger.of("finished", "again")) == count, "they hear of their loss", show=fleet.logs
+    )
 
     notes = Counter(entry.note for entry in ledger.of("finished", "again"))
     report(cancelled=notes["LeaseLost"], later=len(ledger.of("end")), alive=len(fleet.alive))

@@ -74,7 +74,9 @@ async def test_a_crash_ends_the_threads(namespace: str, heard: Heard) -> None:
     assert ours() == []
 
 
-def test_the_end_of_the_event_loop_ends_the_threads(new_loop: LoopFactory, namespace: str, heard: Heard) -> None:
+def test_the_end_of_the_event_loop_ends_the_threads(
+    new_loop: LoopFactory, namespace: str, heard: Heard
+) -> None:
     engine = Engine(FailingBroker(), namespace)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(use_threads(engine, heard))

@@ -24,9 +24,15 @@ ROOT = Path(__file__).parent.parent
 
 # The name of each guard, and a test below tests/ that fails without it: a fast one, for it runs again here.
 TESTS: dict[str, str] = {
+    "arguments kept alive": (
+        "workers/test_thread_pool.py::test_a_thread_keeps_nothing_of_a_call_that_has_ended"
+    ),
     "bodies that still settle": (
         "workers/test_stops_without_broker.py::"
         "test_what_a_thread_returns_is_stored_although_the_broker_was_away_for_a_while"
+    ),
+    "call that has not begun": (
+        "workers/test_thread_pool.py::test_a_call_that_is_cancelled_before_it_begins_never_does"
     ),
     "cancelled before it was lost": (
         "brokers/test_contract_leases.py::test_a_wish_to_cancel_outlives_the_worker"
@@ -39,12 +45,17 @@ TESTS: dict[str, str] = {
         "test_a_lease_that_came_late_and_is_not_renewed_is_left_before_another_worker_gets_it"
     ),
     "early renewal": "workers/test_leases.py::test_a_lease_that_came_late_is_renewed_at_once",
+    "error kept alive": ("workers/test_thread_pool.py::test_an_error_of_a_call_is_gone_with_who_caught_it"),
     "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
     "id of a cancelled job": (
         "brokers/test_contract_enqueue.py::test_a_refused_batch_leaves_no_token_and_wakes_nobody"
     ),
     "late answer": "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_came",
     "live id": "brokers/test_contract_enqueue.py::test_within_one_batch_an_id_is_stored_once",
+    "look before sleep": (
+        "workers/test_thread_pool.py::"
+        "test_a_call_that_comes_while_the_only_thread_goes_to_sleep_is_not_forgotten"
+    ),
     "never began": (
         "workers/test_leases.py::test_an_at_most_once_job_whose_body_never_began_is_released_by_the_stop"
     ),
@@ -64,6 +75,7 @@ TESTS: dict[str, str] = {
     "uncertain": (
         "redis/test_lost_answers.py::test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once"
     ),
+    "wakes the next thread": ("workers/test_thread_pool.py::test_a_thread_that_is_woken_wakes_the_next"),
 }
 
 _GUARD = re.compile(r"^(?P<code>.*\S) +# guard: (?P<name>.+)$", re.MULTILINE)

@@ -60,7 +60,7 @@ class Threads:
             try:
                 await call.heard
             except (asyncio.CancelledError, GeneratorExit) as error:
-                if self._drop(call) or isinstance(error, GeneratorExit):  # guard: drop-unbegun-call
+                if self._drop(call) or isinstance(error, GeneratorExit):  # guard: call that has not begun
                     raise
                 call.heard = self._loop.create_future()
         if call.error is not None:
@@ -68,7 +68,7 @@ class Threads:
                 raise call.error
             finally:
                 # Or it would keep itself alive, through its traceback.
-                call.error = None  # guard: error-outlives-its-call
+                call.error = None  # guard: error kept alive
         if inspect.isawaitable(call.result):
             discard(call.result)
             raise InvalidValue(
@@ -168,13 +168,13 @@ class Threads:
                     return
                 self._sleep(bell)
                 continue
-            if self._calls:  # guard: woken-thread-wakes-next
+            if self._calls:  # guard: wakes the next thread
                 with contextlib.suppress(RuntimeError):  # no more threads: this one takes the next call
                     self._wake_one()
             call.run()
             self._ended.append(call)
             # The arguments may be large, and this thread may sleep for long.
-            del call  # guard: idle-thread-keeps-call
+            del call  # guard: arguments kept alive
             if not self._will_hear:
                 self._will_hear = True
                 with contextlib.suppress(RuntimeError):  # the event loop is closed
@@ -184,7 +184,7 @@ class Threads:
         """Wait until there may be a call, or no more will come."""
         self._idle.append(bell)
         # Since this thread looked, a call may have come, and have found nobody asleep.
-        if self._calls or self._is_over:  # guard: look-again-before-sleep
+        if self._calls or self._is_over:  # guard: look before sleep
             try:
                 self._idle.remove(bell)
             except ValueError:

@@ -34,11 +34,18 @@ TESTS: dict[str, str] = {
     "call that has not begun": (
         "workers/test_thread_pool.py::test_a_call_that_is_cancelled_before_it_begins_never_does"
     ),
+    "calm in memory": (
+        "brokers/test_contract_leases.py::"
+        "test_nothing_counts_as_lost_at_once_after_a_time_in_which_nobody_looked"
+    ),
     "cancelled before it was lost": (
         "brokers/test_contract_leases.py::test_a_wish_to_cancel_outlives_the_worker"
     ),
     "cancelled while it ran": (
         "brokers/test_contract_leases.py::test_a_job_that_was_cancelled_as_it_ran_is_not_put_back"
+    ),
+    "crash of a worker in memory": (
+        "brokers/test_contract_leases.py::test_each_worker_that_was_lost_counts_once"
     ),
     "early end of a lease": (
         "workers/test_leases.py::"
@@ -62,6 +69,9 @@ TESTS: dict[str, str] = {
     "remembered id": (
         "brokers/test_contract_enqueue.py::"
         "test_an_id_that_a_user_gave_is_known_after_its_future_job_was_cancelled"
+    ),
+    "something left": (
+        "redis/test_long_exchanges.py::test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for"
     ),
     "suspected lease": (
         "workers/test_leases.py::"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -11,6 +11,7 @@ from .exceptions import InvalidValue
 from .timing import from_milliseconds, to_milliseconds, to_seconds
 
 SHORTEST_PERIOD = 0.1
+_DAY = timedelta(days=1)
 
 
 class Cron:
@@ -37,23 +38,54 @@ class Cron:
             ) from error
         self.expression = expression
         self.tz = tz
-        if len(expression.split()) != 5:
+        fields = expression.split()
+        if len(fields) != 5:
             raise InvalidValue(
                 f"Cron({expression[:60]!r}): five fields are needed: minute hour day month weekday"
             )
         try:
-            next(CronSim(expression, datetime(2024, 1, 1, tzinfo=self._zone)))
+            self._fields = CronSim(expression, datetime(2024, 1, 1, tzinfo=self._zone))
+            next(self._fields)
         except CronSimError as error:
             raise InvalidValue(f"Cron({expression[:60]!r}): {error}") from None
         except StopIteration:
             raise InvalidValue(f"Cron({expression[:60]!r}) is never due") from None
+        self._follows_the_clock = fields[0].startswith("*") or fields[1].startswith("*")
 
     def next_after(self, now: int) -> int:
         """The first moment after ``now`` at which it is due, both in milliseconds since 1970."""
+        if self._follows_the_clock:
+            return self._next_by_the_clock(now)
         moments = CronSim(self.expression, from_milliseconds(now).astimezone(self._zone))
         # In an hour that the clocks repeat, CronSim gives the time of its first run, which has passed.
         dues = (to_milliseconds(moment, what="Cron") for moment in moments)
         return next(due for due in dues if due > now)
+
+    def _next_by_the_clock(self, now: int) -> int:
+        """The first moment at which the clocks of the zone show a time that the fields match.
+
+        CronSim goes from hour to hour, and so misses the first minutes of those that follow a change of the
+        clocks by half an hour. Steps that cross a change are taken minute by minute here.
+        """
+        moment = from_milliseconds(now // 1000 * 1000) + timedelta(seconds=1)
+        while True:
+            local = moment.astimezone(self._zone)
+            day = local.date()
+            while not (day.month in self._fields.months and self._fields.match_day(day)):
+                day += _DAY
+            if day != local.date():
+                midnight = datetime.combine(day, time(), tzinfo=self._zone).astimezone(UTC)
+                moment = max(midnight, moment + timedelta(seconds=60 - local.second))
+            elif local.second:  # or offsets have them
+                moment += timedelta(seconds=60 - local.second)
+            elif local.hour not in self._fields.hours:
+                step = timedelta(minutes=60 - local.minute)
+                crosses = (moment + step).astimezone(self._zone).utcoffset() != local.utcoffset()
+                moment += timedelta(minutes=1) if crosses else step
+            elif local.minute not in self._fields.minutes:
+                moment += timedelta(minutes=1)
+            else:
+                return to_milliseconds(moment, what="Cron")
 
     def __repr__(self) -> str:
         return f"Cron({self.expression!r}, tz={self.tz!r})"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiospinach import AiospinachError, Cron, InvalidValue
@@ -184,6 +185,75 @@ def test_a_due_moment_is_followed_by_another_and_one_millisecond_before_it_is_st
     assert cron.next_after(due - 1) == due
     assert cron.next_after(due) == moment("2024-06-08 09:00")
     assert cron.next_after(due + 1) == moment("2024-06-08 09:00")
+
+
+@pytest.mark.parametrize("day", ["2026-04-05", "2026-10-04"])
+def test_no_minute_is_left_out_on_the_day_when_the_clocks_move_by_half_an_hour(day: str) -> None:
+    zone, cron = ZoneInfo("Australia/Lord_Howe"), Cron("* 4 * * *", tz="Australia/Lord_Howe")
+    now, minutes = to_milliseconds(datetime.fromisoformat(day).replace(tzinfo=zone), what="the test"), []
+    while True:
+        now = cron.next_after(now)
+        local = from_milliseconds(now).astimezone(zone)
+        if local.date().isoformat() != day:
+            break
+        minutes.append((local.hour, local.minute))
+    assert minutes == [(4, minute) for minute in range(60)]
+
+
+ZONES = [
+    PARIS,
+    NEW_YORK,
+    "Australia/Lord_Howe",  # by half an hour
+    "Africa/Cairo",  # at midnight
+    "Atlantic/Azores",  # at midnight, to another day
+    "America/Caracas",  # for good, by half an hour, in the middle of an hour
+    "Pacific/Apia",  # left out a day
+    "UTC",
+]
+
+
+def changes_of(tz: str) -> list[int]:
+    """About when the clocks of a zone changed in some years: the noon before, in milliseconds."""
+    zone, found = ZoneInfo(tz), []
+    for year in (2011, 2016, 2024, 2026):
+        noons = [datetime(year, 1, 1, 12, tzinfo=UTC) + timedelta(days=days) for days in range(365)]
+        offsets = [noon.astimezone(zone).utcoffset() for noon in noons]
+        found += [noons[day] for day in range(364) if offsets[day] != offsets[day + 1]]
+    return [to_milliseconds(noon, what="the test") for noon in found or [datetime(2024, 3, 30, tzinfo=UTC)]]
+
+
+CHANGES_OF = {tz: changes_of(tz) for tz in ZONES}
+
+
+def fields(low: int, high: int) -> st.SearchStrategy[str]:
+    numbers = st.integers(low, high)
+    return st.one_of(
+        st.just("*"),
+        st.integers(2, 20).map("*/{}".format),
+        numbers.map(str),
+        st.tuples(numbers, numbers).map(sorted).map("{0[0]}-{0[1]}".format),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.data(),
+    st.sampled_from(ZONES),
+    fields(0, 59),
+    fields(0, 23),
+    st.sampled_from(["* * *", "* * *", "* * sun", "1-7 * *", "L * *", "*/2 3-4 *", "* 10 fri#1"]),
+)
+def test_the_next_moment_never_goes_back_and_is_the_same_for_all_who_ask_before_it(
+    data: st.DataObject, tz: str, minute: str, hour: str, days: str
+) -> None:
+    cron = Cron(f"{minute} {hour} {days}", tz=tz)
+    now = data.draw(st.sampled_from(CHANGES_OF[tz])) + data.draw(st.integers(0, 36 * 3600_000))
+    due = cron.next_after(now)
+    assert due > now
+    for _ in range(3):
+        assert cron.next_after(data.draw(st.integers(now, due - 1))) == due
+    assert cron.next_after(due - 1) == due
+    assert cron.next_after(due) > due
 
 
 WRONG_FIELDS = [

@@ -749,7 +749,7 @@ async def test_making_an_engine_opens_nothing_and_entering_it_does(namespace: st
 
 async def test_leaving_an_engine_closes_its_broker_even_if_its_workers_crashed(namespace: str) -> None:
     class Broken(Opened):
-        async def exchange(self, queue: str, settled: Any, want: int) -> Any:
+        async def sweep(self, queues: Any) -> Any:
             raise RuntimeError("defect")
 
     broker = Broken()

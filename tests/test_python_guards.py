@@ -47,6 +47,9 @@ TESTS: dict[str, str] = {
     "crash of a worker in memory": (
         "brokers/test_contract_leases.py::test_each_worker_that_was_lost_counts_once"
     ),
+    "due without a wake-up": (
+        "workers/test_queues.py::test_jobs_due_while_nobody_worked_run_at_the_next_start"
+    ),
     "early end of a lease": (
         "workers/test_leases.py::"
         "test_a_lease_that_came_late_and_is_not_renewed_is_left_before_another_worker_gets_it"
@@ -65,6 +68,10 @@ TESTS: dict[str, str] = {
     ),
     "never began": (
         "workers/test_leases.py::test_an_at_most_once_job_whose_body_never_began_is_released_by_the_stop"
+    ),
+    "nudge": (
+        "workers/test_queues.py::"
+        "test_a_wait_that_began_while_all_slots_were_taken_is_widened_when_one_is_free"
     ),
     "remembered id": (
         "brokers/test_contract_enqueue.py::"
@@ -86,6 +93,10 @@ TESTS: dict[str, str] = {
         "redis/test_lost_answers.py::test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once"
     ),
     "wakes the next thread": ("workers/test_thread_pool.py::test_a_thread_that_is_woken_wakes_the_next"),
+    "work without a wake-up": (
+        "redis/test_many_queues.py::"
+        "test_an_idle_worker_hears_of_work_within_a_period_whatever_becomes_of_the_wake_up"
+    ),
 }
 
 _GUARD = re.compile(r"^(?P<code>.*\S) +# guard: (?P<name>.+)$", re.MULTILINE)

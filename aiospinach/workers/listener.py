@@ -49,7 +49,7 @@ class Listener:
     def ring(self) -> None:
         """A slot is free, a queue is empty, or the pool stops."""
         self._bell.set()
-        if self._waits_for and self._nudge is None and self._is_worth_a_nudge():
+        if self._waits_for and self._nudge is None and self._is_worth_a_nudge():  # guard: nudge
             self._nudge = self._pool.loop.create_task(self._end_wait(self._waits_for))
 
     async def work(self) -> None:

@@ -60,9 +60,9 @@ class Sweeper:
             return min(LONGEST_PAUSE, period)
         self.is_failing, self.answered_at = False, time.monotonic()
         for feed, seen in zip(self.feeds, swept, strict=True):
-            if seen.is_something_to_run and feed.dry:
+            if seen.is_something_to_run and feed.dry:  # guard: work without a wake-up
                 feed.wake()
-            if seen.next_due is not None:
+            if seen.next_due is not None:  # guard: due without a wake-up
                 feed.keeper.note_due(seen.next_due)
         if self._pool.empty_watch is not None:
             self._pool.empty_watch.ring()

@@ -16,7 +16,7 @@ from ..waiting import until
 from .conftest import Report, Size
 from .fleet import Store
 
-KINDS = ["enqueue", "exchange", "tick", "renew", "fire", "register"]
+KINDS = ["enqueue", "exchange", "tick", "sweep", "renew", "fire", "register"]
 BEATS = 20
 
 

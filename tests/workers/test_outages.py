@@ -18,7 +18,7 @@ from ..waiting import until
 from .failing import FailingBroker
 from .hearing import finish_of
 
-METHODS = ["exchange", "renew", "tick", "wait"]
+METHODS = ["exchange", "renew", "tick", "sweep", "wait"]
 
 
 class Errors(BrokerError):

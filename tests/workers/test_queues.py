@@ -111,6 +111,23 @@ async def test_an_idle_later_queue_wakes_the_workers(engine: Engine, broker: Fai
     await engine.stop_workers()
 
 
+async def test_a_wait_that_began_while_all_slots_were_taken_is_widened_when_one_is_free(
+    engine: Engine, broker: FailingBroker
+) -> None:
+    gate = Gate(engine, "a", "b")
+    await engine.start_workers(1, ["a", "b"], block=False)
+    await schedule(engine, "b1")
+    await until(lambda: gate.began == ["b1"])
+    await until(lambda: [waiter.queues for waiter in broker._waiters] == [{"a"}], "it waits for earlier jobs")
+    gate.let_through(2)
+    await until(
+        lambda: [waiter.queues for waiter in broker._waiters] == [{"a", "b"}], "and for all", timeout=3
+    )
+    await schedule(engine, "b2")
+    await until(lambda: gate.began == ["b1", "b2"], timeout=3)
+    await engine.stop_workers()
+
+
 async def test_other_queues_are_left_alone(engine: Engine, broker: FailingBroker) -> None:
     gate = Gate(engine, "a", "b")
     await schedule(engine, "a1", "b1")

@@ -102,6 +102,11 @@ class Every:
         return (now // self._milliseconds + 1) * self._milliseconds
 
 
+def is_tick_of(calendar: Cron | Every, due: int) -> bool:
+    """The calendar is due at this moment, in milliseconds since 1970."""
+    return calendar.next_after(due - 1) == due
+
+
 def calendar_of(periodicity: object) -> Cron | Every | None:
     """What ``periodicity=`` means; InvalidValue if it is no timedelta, no Cron and not None."""
     if periodicity is None or isinstance(periodicity, Cron):

@@ -132,6 +132,8 @@ class Ticked(msgspec.Struct, frozen=True):
     """Jobs whose worker disappeared, leased to the caller: to be judged and settled, never run."""
     periodic: Sequence[tuple[str, int]]
     """Periodic tasks that are due, and since when."""
+    now: int
+    """The clock of the store that answered: in a Cluster, those of other queues may differ."""
     is_forgetful: bool = False
     """The store was emptied, and must be told again what is due when."""
 

@@ -137,6 +137,7 @@ class MemoryBroker(Broker):
                 next_due=0.0 if is_more else state.seconds_to_next(now),
                 expired=expired,
                 periodic=[(task, due) for task, due in state.periodic.items() if due <= now],
+                now=now,
             )
 
     async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:

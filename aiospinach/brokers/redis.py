@@ -194,7 +194,7 @@ class RedisBroker(Broker):
         state = self._queue(queue)
         state.ticks += 1
         sent_at = time.monotonic()
-        _, next_due, lost, ticks = await self._work(
+        now, next_due, lost, ticks = await self._work(
             scripts.TICK,
             state,
             [
@@ -215,6 +215,7 @@ class RedisBroker(Broker):
                 for name, envelope in wire.pairs(lost)
             ],
             periodic=[(task.decode(), int(due)) for task, due in wire.pairs(ticks)],
+            now=now,
             is_forgetful=state.is_forgotten,
         )
 

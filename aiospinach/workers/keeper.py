@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .. import signals
 from ..brokers.base import Envelope, Fired, Firing, Ticked
+from ..cron import is_tick_of
 from ..exceptions import BrokerError
 from ..job import JobStatus
 from ..timing import from_milliseconds
@@ -124,12 +125,18 @@ class Keeper:
     async def _serve(self, ticked: Ticked) -> None:
         for lease in ticked.expired:
             self._pool.start(Run(self._pool, self._feed, lease, is_recovery=True))
-        firings = [firing for name, due in ticked.periodic if (firing := self._firing(name, due)) is not None]
+        firings = [
+            firing
+            for name, due in ticked.periodic
+            if (firing := self._firing(name, due, ticked.now)) is not None
+        ]
         if not firings:
             return
+        began = time.monotonic()
         fired = await self._broker.fire(self._feed.queue, firings)
         # The tick's answer does not know of the new dues yet.
-        self.note_due((min(firing.next_due for firing in firings) - self._broker.now()) / 1000)
+        next_due = min(firing.next_due for firing in firings)
+        self.note_due((next_due - ticked.now) / 1000 - (time.monotonic() - began))
         for firing, how in zip(firings, fired, strict=True):
             if how is Fired.REFUSED:
                 logger.warning(
@@ -141,13 +148,14 @@ class Keeper:
                 queued = firing.job.as_job(self._pool.namespace, self._feed.queue, JobStatus.QUEUED)
                 self._pool.announce(signals.job_scheduled, {"job": queued})
 
-    def _firing(self, name: str, due: int) -> Firing | None:
-        """The tick of a periodic task, without a job if it is too late for that."""
+    def _firing(self, name: str, due: int, now: int) -> Firing | None:
+        """The tick of a periodic task, without a job if it is too late for that, or is none of the task's."""
         task = self._pool.tasks.get(name)
         if task is None or task.calendar is None:
             return None
-        now = self._broker.now()
         next_due = task.calendar.next_after(max(now, due))
+        if not is_tick_of(task.calendar, due):  # guard: tick of another calendar
+            return Firing(name, due, next_due)  # an earlier release of the program had set it
         if now - due > MISSED_AFTER * 1000:
             logger.warning("task %s: its tick of %s was missed and is skipped", name, from_milliseconds(due))
             return Firing(name, due, next_due)

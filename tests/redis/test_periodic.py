@@ -1,11 +1,19 @@
-"""Periodic tasks on a Redis that is full."""
+"""Periodic tasks on a Redis that is full, or whose clocks differ."""
 
 from __future__ import annotations
 
-from aiospinach import RedisBroker
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from aiospinach import Engine, RedisBroker
 from aiospinach.brokers.base import Counts, Envelope, Fired, Firing
 
+from ..brokers_under_test import shared_server
+from ..conftest import Heard
 from ..servers import Server
+from ..waiting import until
 
 HOUR = 3_600_000
 
@@ -29,3 +37,18 @@ async def test_a_full_redis_skips_ticks_and_says_so(own_server: Server, namespac
     assert list((await broker.tick("default")).periodic) == []
     assert await broker.counts("default") == Counts(0, 0, 0, 0)
     await broker.aclose()
+
+
+async def test_ticks_go_by_the_clock_of_their_queue(
+    namespace: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a Cluster, the node that answered last may be another, whose clock is ahead."""
+    broker = RedisBroker(shared_server().unix_url)
+    async with Engine(broker, namespace) as engine:
+        engine.task(name="beat", periodicity=timedelta(milliseconds=100))(lambda: None)
+        await engine.start_workers(block=False)
+        right = broker.now
+        monkeypatch.setattr(broker, "now", lambda: right() + 60_000)
+        await until(lambda: heard.count("job_scheduled") >= 4)
+    dues = [kwargs["job"].at for name, kwargs in heard if name == "job_scheduled"]
+    assert max(later - due for due, later in pairwise(dues)) < timedelta(seconds=60)

@@ -48,7 +48,7 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_leases.py::test_each_worker_that_was_lost_counts_once"
     ),
     "due without a wake-up": (
-        "workers/test_queues.py::test_jobs_due_while_nobody_worked_run_at_the_next_start"
+        "workers/test_recovery.py::test_many_lost_jobs_are_all_found"
     ),
     "early end of a lease": (
         "workers/test_leases.py::"

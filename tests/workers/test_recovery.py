@@ -270,7 +270,7 @@ async def test_a_lease_that_cannot_be_renewed_is_not_trusted_to_its_end(
 
     broker.broken["renew"] = BrokerUnavailable
     scheduled = await job.schedule()
-    await engine.start_workers(1, block=False)
+    await engine.start_workers(1, block=False, shutdown_timeout=0)  # it runs again, for ever
     said = await finish_of(heard, scheduled)
     broker.come_back()
     assert isinstance(said["err"], Interrupted)

@@ -22,7 +22,7 @@ _inherited: list[object] = []
 
 def forget_in_child(thing: Forgetful) -> None:
     """Have every process that is forked from this one call ``thing.forget_parent()`` first."""
-    _watch_forks()
+    _watch_forks()  # guard: watch forks
     _forgetful.add(thing)
 
 

@@ -44,27 +44,35 @@ TESTS: dict[str, str] = {
     "cancelled while it ran": (
         "brokers/test_contract_leases.py::test_a_job_that_was_cancelled_as_it_ran_is_not_put_back"
     ),
+    "connection of a parent": "redis/test_forks.py::test_a_child_leaves_the_answers_of_its_parent_alone",
+    "connections of others": "test_entries.py::test_workers_outside_of_any_entry_keep_their_connections",
     "crash of a worker in memory": (
         "brokers/test_contract_leases.py::test_each_worker_that_was_lost_counts_once"
     ),
-    "due without a wake-up": (
-        "workers/test_recovery.py::test_many_lost_jobs_are_all_found"
-    ),
+    "defect": "redis/test_errors.py::test_a_defect_is_not_taken_for_a_server_that_is_away",
+    "due without a wake-up": "workers/test_recovery.py::test_many_lost_jobs_are_all_found",
     "early end of a lease": (
         "workers/test_leases.py::"
         "test_a_lease_that_came_late_and_is_not_renewed_is_left_before_another_worker_gets_it"
     ),
     "early renewal": "workers/test_leases.py::test_a_lease_that_came_late_is_renewed_at_once",
-    "error kept alive": ("workers/test_thread_pool.py::test_an_error_of_a_call_is_gone_with_who_caught_it"),
+    "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_gone_with_who_caught_it",
     "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
     "id of a cancelled job": (
         "brokers/test_contract_enqueue.py::test_a_refused_batch_leaves_no_token_and_wakes_nobody"
     ),
     "late answer": "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_came",
+    "left behind": (
+        "redis/test_deadlines.py::test_what_was_not_sent_in_time_is_not_sent_with_others_who_have_time"
+    ),
     "live id": "brokers/test_contract_enqueue.py::test_within_one_batch_an_id_is_stored_once",
     "look before sleep": (
         "workers/test_thread_pool.py::"
         "test_a_call_that_comes_while_the_only_thread_goes_to_sleep_is_not_forgotten"
+    ),
+    "lost limits": "redis/test_limits.py::test_a_limit_that_a_new_master_never_heard_of_is_registered_again",
+    "may have arrived": (
+        "redis/test_deadlines.py::test_a_caller_whose_time_is_over_waits_no_longer_for_others_on_its_trip"
     ),
     "never began": (
         "workers/test_leases.py::test_an_at_most_once_job_whose_body_never_began_is_released_by_the_stop"
@@ -77,6 +85,7 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_enqueue.py::"
         "test_an_id_that_a_user_gave_is_known_after_its_future_job_was_cancelled"
     ),
+    "requeue": "brokers/test_contract_dead.py::test_a_dead_job_is_not_requeued_while_its_id_lives_again",
     "something left": (
         "redis/test_long_exchanges.py::test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for"
     ),
@@ -86,13 +95,22 @@ TESTS: dict[str, str] = {
     ),
     "task limit": "brokers/test_contract_limits.py::test_no_more_jobs_of_a_task_are_leased_than_may_run",
     "tick fired before": "brokers/test_contract_periodic.py::test_one_of_many_concurrent_callers_fires",
+    "tick of another calendar": (
+        "workers/test_periodic.py::test_a_tick_of_the_calendar_that_a_task_had_before_is_not_fired"
+    ),
+    "time of a caller": (
+        "redis/test_deadlines.py::test_a_caller_whose_time_is_over_waits_no_longer_behind_others"
+    ),
     "trust before the body": (
         "workers/test_leases.py::test_no_body_begins_after_receivers_that_outlasted_the_lease"
     ),
     "uncertain": (
         "redis/test_lost_answers.py::test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once"
     ),
-    "wakes the next thread": ("workers/test_thread_pool.py::test_a_thread_that_is_woken_wakes_the_next"),
+    "wakes the next thread": "workers/test_thread_pool.py::test_a_thread_that_is_woken_wakes_the_next",
+    "watch forks": (
+        "redis/test_forks.py::test_a_child_has_neither_the_workers_nor_the_jobs_in_memory_of_its_parent"
+    ),
     "work without a wake-up": (
         "redis/test_many_queues.py::"
         "test_an_idle_worker_hears_of_work_within_a_period_whatever_becomes_of_the_wake_up"

@@ -220,7 +220,7 @@ def let_go_of(connection: AbstractConnection) -> None:
         return  # it is closed already
     null = os.open(os.devnull, os.O_RDWR)
     try:
-        os.dup2(null, socket.fileno(), inheritable=False)
+        os.dup2(null, socket.fileno(), inheritable=False)  # guard: connection of a parent
     finally:
         os.close(null)
 

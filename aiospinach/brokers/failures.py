@@ -23,7 +23,7 @@ from redis.exceptions import (
 
 from ..exceptions import BrokerError, BrokerUnavailable
 
-# uvloop has a RuntimeError for whoever writes to a connection that was closed meanwhile.
+# uvloop has a RuntimeError for writing to a connection that was closed meanwhile; all others are defects.
 # redis-py's error for a Cluster none of whose nodes can be reached is no RedisError.
 BROKEN = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 
@@ -44,6 +44,9 @@ _OF_CERTIFICATES = re.compile(
 )
 
 
+_OF_CLOSED = "the handler is closed"
+
+
 class Unanswered(BrokerUnavailable):
     """The call was sent, and nobody knows whether it was carried out."""
 
@@ -58,8 +61,13 @@ def is_of_another_master(error: BaseException) -> bool:
 
 
 def translated(error: BaseException, place: str, was_sent: bool = False) -> Exception:
-    """A BrokerError that says where, and what to do; what may pass by itself is BrokerUnavailable."""
+    """A BrokerError that says where, and what to do; what may pass by itself is BrokerUnavailable.
+
+    Returns the error itself if it is a defect, which must not look like a server that is away.
+    """
     if isinstance(error, NoScriptError):
+        return error
+    if isinstance(error, RuntimeError) and _OF_CLOSED not in str(error):  # guard: defect
         return error
     if isinstance(error.__cause__, ResponseError):
         error = error.__cause__  # redis-py says that it cannot connect where the server refuses a setting

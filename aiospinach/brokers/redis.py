@@ -159,10 +159,10 @@ class RedisBroker(Broker):
             if not is_stale:
                 break
             settled, state.settled = (), (asked, fenced, cancelled)
-            state.learn(limits)
-            if not limits and state.registered:
-                # The server was emptied: who leased now would know no limit.
-                await self.register(queue, state.registered, {})
+            lost = state.learn(limits)
+            if lost:  # guard: lost limits
+                # Whoever leased now would not know them.
+                await self.register(queue, lost, {})
                 state.is_forgotten = True
         state.settled = None
         trusted_until = sent_at + self.lease - self.margin

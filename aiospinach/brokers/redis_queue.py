@@ -38,9 +38,18 @@ class KnownQueue:
         self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None
         """What the server has settled, fenced and cancelled, for a caller who has no answer yet."""
 
-    def learn(self, flat: Sequence[bytes]) -> None:
-        """Take the limits as the server has them, but for what is none: other hands may have been there."""
+    def learn(self, flat: Sequence[bytes]) -> dict[str, int]:
+        """Take the limits as the server has them, but for what is none: other hands may have been there.
+
+        Returns what this process has registered and the server has lost: all of it, or what it was told
+        shortly before another master took over. A limit that another program has changed is not lost.
+        """
         table = dict(wire.pairs(flat))
+        lost = {
+            task: limit
+            for task, limit in self.registered.items()
+            if not table or (limit and task.encode() not in table)
+        }
         self.version = table.pop(b" version", b"0")
         self.limits = {}
         for task, limit in table.items():
@@ -51,6 +60,7 @@ class KnownQueue:
                 logger.warning(
                     "%s has an entry %a that is no limit, and is left out: HDEL it", self.keys.limits, task
                 )
+        return lost
 
     def exchange_arguments(self, settled: Sequence[Settlement], want: int, lease: float) -> list[Any]:
         """What the script of an exchange gets: what is done in rows of one task, the rest one by one."""

@@ -9,9 +9,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import redis.asyncio
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import DefaultParser
 
 from aiospinach import BrokerError, BrokerUnavailable, Engine, RedisBroker
+from aiospinach.brokers.channel import Wire
+from aiospinach.brokers.failures import translated
 
+from ..brokers_under_test import shared_server
 from ..conftest import Heard
 from ..servers import Server, free_port
 from ..waiting import until
@@ -245,3 +251,56 @@ async def test_the_least_privileged_user_runs_jobs_from_end_to_end(
             await broker.flush("default")
         assert client.execute_command("ACL", "LOG") == []
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR and r.name != "aiospinach"]
+
+
+async def test_a_defect_is_not_taken_for_a_server_that_is_away(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be repeated for ever, and nobody would hear of it."""
+    broker = RedisBroker(shared_server().unix_url, enqueue_timeout=0.5)
+    async with Engine(broker, namespace) as engine:
+        job = engine.task(name="job")(lambda: None)
+        await job.schedule()
+
+        def ask(wire: Wire, command: bytes, until: float) -> None:
+            raise RecursionError("a defect")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Wire, "ask", ask)
+            with pytest.raises(RecursionError, match="a defect"):
+                await job.schedule()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_defect"),
+    [
+        (
+            RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed"),
+            False,
+        ),
+        (RuntimeError("readuntil() called while another coroutine is already waiting"), True),
+        (NotImplementedError(), True),
+        (ConnectionResetError(), False),
+    ],
+)
+def test_only_runtime_errors_of_closed_connections_count_as_such(error: Exception, is_defect: bool) -> None:
+    found = translated(error, "redis://here")
+    assert (found is error) is is_defect
+    assert isinstance(found, BrokerUnavailable) is not is_defect
+
+
+async def test_redis_py_has_what_is_taken_from_it_beside_its_documented_face() -> None:
+    """`channel.py` goes on with its connections, and Cluster clients are let go of node by node.
+
+    If this fails, a new redis-py has come: see to `Wire`, `let_go_of` and `ClusterLink.let_go`, and then to
+    the upper bound in pyproject.toml.
+    """
+    connection = redis.asyncio.Connection(host="127.0.0.1", port=shared_server().port)
+    await connection.connect()  # type: ignore[no-untyped-call]
+    for name in ("_reader", "_writer"):
+        assert getattr(connection, name, None) is not None, f"redis-py's connections have no {name} any more"
+    assert connection._writer is not None
+    assert connection._writer.transport.get_extra_info("socket").fileno() > 0
+    assert "_connections" in ClusterNode.__slots__, "redis-py's ClusterNode has no _connections any more"
+    assert hasattr(DefaultParser, "parse_error"), "redis-py's parsers have no parse_error any more"
+    await connection.disconnect()

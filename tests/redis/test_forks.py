@@ -132,6 +132,36 @@ async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
     assert ran == Counter(f"{who}/{number}" for who in range(-2, 1 + forks) for number in range(jobs))
 
 
+IDLE_CHILD = """
+import asyncio, os, signal, sys
+from aiospinach import Engine, RedisBroker
+
+url, namespace = sys.argv[1:]
+engine = Engine(RedisBroker(url), namespace)
+job = engine.task(name="job")(lambda: None)
+loop = asyncio.new_event_loop()
+loop.run_until_complete(job.schedule())
+child = os.fork()
+if child == 0:
+    loop.run_until_complete(asyncio.sleep(30))  # it watches what its parent watches
+    os._exit(0)
+try:
+    for _ in range(50):
+        loop.run_until_complete(asyncio.wait_for(job.schedule(), 2))
+finally:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+
+
+async def test_a_child_leaves_the_answers_of_its_parent_alone(namespace: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", IDLE_CHILD, shared_server().url, namespace, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaints = await process.communicate()
+    assert process.returncode == 0, complaints.decode()
+
+
 IN_MEMORY = """
 import asyncio, os
 from aiospinach import Engine, MemoryBroker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 import redis
 
@@ -164,3 +165,27 @@ async def test_a_slot_is_freed_although_the_limit_was_spoilt_meanwhile(
     await broker.exchange("default", [Settlement(lease, Action.DONE)], 0)
     assert plain.zcard(key(namespace, "slots")) == 0
     await broker.aclose()
+
+
+async def test_a_limit_that_a_new_master_never_heard_of_is_registered_again(
+    namespace: str, plain: redis.Redis
+) -> None:
+    """What was registered within the second before a failover is lost, and the table is not empty."""
+    limits, job = key(namespace, "limits"), Envelope("a", "job", b"[[],{}]")
+    first, second = (RedisBroker(shared_server().unix_url) for _ in range(2))
+    for broker, other in ((first, 2), (second, 7)):
+        await broker.open(namespace)
+        await broker.register("default", {"job": 1, "other": other, "free": 0}, {})
+    plain.hdel(limits, "job")
+    plain.hset(limits, " version", 1)
+    await first.enqueue("default", [msgspec.structs.replace(job, id=str(number)) for number in range(3)])
+    assert len((await first.exchange("default", [], 3)).leases) == 1
+    assert plain.hmget(limits, "job", "other", "free") == [b"1", b"7", None], "nobody fights"
+    assert (await first.tick("default")).is_forgetful, "periodic tasks may be lost as well"
+    version = plain.hget(limits, " version")
+    for _ in range(3):
+        for broker in (first, second):
+            await broker.exchange("default", [], 1)
+    assert plain.hget(limits, " version") == version
+    for broker in (first, second):
+        await broker.aclose()

@@ -85,7 +85,6 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_enqueue.py::"
         "test_an_id_that_a_user_gave_is_known_after_its_future_job_was_cancelled"
     ),
-    "requeue": "brokers/test_contract_dead.py::test_a_dead_job_is_not_requeued_while_its_id_lives_again",
     "something left": (
         "redis/test_long_exchanges.py::test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for"
     ),

@@ -101,7 +101,7 @@ async def test_an_outage_is_logged_once(
 
     broker.go_away(method)
     await job.schedule()
-    await job.schedule_at(datetime.now(UTC) + timedelta(milliseconds=1))
+    await job.schedule_at(datetime.now(UTC) + timedelta(milliseconds=200))
     await engine.start_workers(1, block=False)
     await until(lambda: broker.refused[method] >= 3)
     broker.come_back()

@@ -56,6 +56,7 @@ TESTS: dict[str, str] = {
         "test_a_lease_that_came_late_and_is_not_renewed_is_left_before_another_worker_gets_it"
     ),
     "early renewal": "workers/test_leases.py::test_a_lease_that_came_late_is_renewed_at_once",
+    "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_gone_with_who_caught_it",
     "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
     "id of a cancelled job": (
         "brokers/test_contract_enqueue.py::test_a_refused_batch_leaves_no_token_and_wakes_nobody"
@@ -105,6 +106,7 @@ TESTS: dict[str, str] = {
     "uncertain": (
         "redis/test_lost_answers.py::test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once"
     ),
+    "wakes the next thread": "workers/test_thread_pool.py::test_a_thread_that_is_woken_wakes_the_next",
     "watch forks": (
         "redis/test_forks.py::test_a_child_has_neither_the_workers_nor_the_jobs_in_memory_of_its_parent"
     ),

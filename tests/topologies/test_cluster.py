@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -13,6 +16,7 @@ from redis.asyncio.cluster import ClusterNode
 from aiospinach import BrokerUnavailable, RedisBroker
 from aiospinach.brokers.base import Envelope
 
+from ..redis.test_forks import USED_LOOP
 from ..servers import Server
 from ..waiting import until
 from .conftest import Cluster, slot_of, spread
@@ -242,3 +246,19 @@ async def test_workers_outlive_a_cluster_that_cannot_be_reached(
         await work.done()
     await stranger.aclose()
     assert not [r for r in caplog.records if r.levelname == "CRITICAL"]
+
+
+async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    forks, jobs, path = 3, 20, tmp_path / "ran"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", USED_LOOP, cluster.url, namespace, str(path), str(forks), str(jobs)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, complaints = await process.communicate()
+    assert complaints.decode() == ""
+    assert int(out) == (forks + 3) * jobs
+    ran = Counter(path.read_text().split())
+    assert ran == Counter(f"{who}/{number}" for who in range(-2, 1 + forks) for number in range(jobs))

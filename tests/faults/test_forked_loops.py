@@ -14,7 +14,7 @@ from .conftest import Report, Size
 
 PROGRAM = """
 import asyncio, json, os, sys
-from aiospinach import Engine, EnqueueUncertain, RedisBroker
+from aiospinach import BrokerUnavailable, Engine, EnqueueUncertain, RedisBroker
 
 url, namespace, folder, forks, jobs = sys.argv[1:]
 engine = Engine(RedisBroker(url, lease=2, enqueue_timeout=20), namespace)
@@ -38,8 +38,12 @@ def schedule(who: int) -> None:
 
 def work() -> None:
     async def main():
-        async with engine:
-            await engine.start_workers(4, stop_when_queue_empty=True)
+        while True:
+            try:
+                async with engine:
+                    return await engine.start_workers(4, stop_when_queue_empty=True)
+            except BrokerUnavailable:
+                pass  # a start tries once, as a wrong URL is to be seen at once
     loop.run_until_complete(main())
 
 schedule(0)

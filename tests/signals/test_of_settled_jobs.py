@@ -17,6 +17,8 @@ from aiospinach import (
     current_job,
     signals,
 )
+from aiospinach.brokers.base import Lease, Settlement
+from aiospinach.outcome import Action
 
 from ..conftest import Heard
 from ..waiting import until
@@ -140,17 +142,16 @@ async def test_a_job_that_killed_three_workers_has_failed_and_never_finished(
         raise AssertionError("only dead workers took it")
 
     job = await body.schedule()
-    await die_with_the_next_job(hasty_broker)
-    found: list[Any] = []
 
-    async def expire() -> None:
-        while not found:
-            found.extend((await hasty_broker.tick(QUEUE)).expired)
+    async def lost_job() -> Lease:
+        while not (found := (await hasty_broker.tick(QUEUE)).expired):
             await asyncio.sleep(0.005)
+        return found[0]
 
-    for _ in range(2):  # finders that die as well
-        found.clear()
-        await expire()
+    for _ in range(2):
+        await die_with_the_next_job(hasty_broker)
+        await hasty_broker.exchange(QUEUE, [Settlement(await lost_job(), Action.RETRY)], 0)
+    await die_with_the_next_job(hasty_broker)
     await hasty.start_workers(stop_when_queue_empty=True)
     assert heard.names(job.id) == ["job_scheduled", "job_failed"]
     failed = heard.last("job_failed")

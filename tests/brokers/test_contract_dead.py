@@ -25,14 +25,14 @@ async def test_cancelling_a_waiting_job_removes_it(broker: Broker, queue: str) -
 
 
 async def test_a_waiting_job_that_was_cancelled_never_runs(broker: Broker, queue: str) -> None:
-    due = broker.now() + 30
+    due = broker.now() + 300
     await put(broker, queue, "a", "b", at=due)
     assert (await broker.cancel(queue, "a")).status is JobStatus.WAITING
     assert ids(await take_when_due(broker, queue)) == ["b"]
 
 
 async def test_the_id_of_a_cancelled_waiting_job_is_free_at_once(broker: Broker, queue: str) -> None:
-    due = broker.now() + 30
+    due = broker.now() + 300
     await put(broker, queue, "a", at=due)
     await broker.cancel(queue, "a")
     await put(broker, queue, "a", body=b"another", at=due + 30)

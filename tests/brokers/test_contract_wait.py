@@ -65,7 +65,7 @@ async def _release(broker: Broker, queue: str) -> None:
 
 
 async def _become_due(broker: Broker, queue: str) -> None:
-    due = broker.now() + 30
+    due = broker.now() + 300
     await put(broker, queue, "a", at=due)
     await swallow_wakes(broker, queue)
     while broker.now() <= due:

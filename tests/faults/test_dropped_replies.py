@@ -28,7 +28,7 @@ async def test_the_replies_of_every_so_many_calls_of_each_kind_are_dropped(
     end = asyncio.Event()
     async with (
         Proxy(server.port) as proxy,
-        Engine(RedisBroker(proxy.url, lease=2, enqueue_timeout=30), namespace) as engine,
+        Engine(RedisBroker(proxy.url, lease=4, enqueue_timeout=30), namespace) as engine,
     ):
         proxy.lose_answers(every(one_in, *KINDS), SCRIPTS)
 

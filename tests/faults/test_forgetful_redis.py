@@ -109,12 +109,12 @@ async def test_redis_stays_away_for_two_leases(
     report: Report,
 ) -> None:
     count = size(5, 50)
-    await fleet.started(2, "--lease", "1", "--number", str(count))
+    await fleet.started(2, "--lease", "2", "--number", str(count))
     await schedule_all("again", count, 60.0)
     await until(lambda: len(ledger.of("start")) == count, "they run", show=fleet.logs)
     server.kill()
     await until(lambda: len(ledger.of("cancelled")) == count, "they are cancelled", show=fleet.logs)
-    await asyncio.sleep(1)
+    await asyncio.sleep(2)
     server.start()
     later = await schedule_all("once", count, 0.01, name="later")
     await until(lambda: len(ledger.of("end")) == count, "these run", show=fleet.logs)

@@ -12,7 +12,7 @@ from aiospinach.timing import spread
 
 from ..waiting import until
 from .conftest import Report, ScheduleAll, Size
-from .fleet import Fleet, Store
+from .fleet import Fleet, Store, Worker
 from .ledger import Ledger, most_at_once
 from .worker import LIMIT
 
@@ -28,13 +28,19 @@ async def test_random_workers_are_killed_again_and_again(
     once = await schedule_all("once", jobs // 2, seconds)
     again = await schedule_all("again", jobs * 2 // 5, seconds)
     gone: dict[int, float] = {}
+
+    def serving() -> list[Worker]:
+        up = {entry.pid for entry in ledger.of("up")}
+        return [worker for worker in fleet.alive if worker.pid in up]
+
     # What was hit goes to the tail, so while most jobs have not run yet none is hit twice, let alone thrice.
     while len(ledger.of("end")) < jobs * 0.6:
         await asyncio.sleep(pause)
-        worker = random.choice(fleet.alive)
+        await until(serving, "one serves", timeout=20, show=fleet.logs)
+        worker = random.choice(serving())
         worker.kill()
         gone[worker.pid] = time.monotonic()
-        await fleet.started(1, *options)
+        fleet.start(*options)
     await store.drained(fleet, timeout=60)
 
     starts, ends, dead = ledger.counted("start"), ledger.counted("end"), store.dead()

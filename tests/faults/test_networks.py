@@ -47,14 +47,14 @@ async def test_one_of_three_workers_is_cut_off_for_two_leases(
     size: Size,
     report: Report,
 ) -> None:
-    each, lease = size(5, 50), size(15, 60) / 10
+    each, lease = size(5, 50), size(2, 6)
     options = ("--lease", str(lease), "--number", str(2 * each))
     near = await fleet.started(2, *options)
     for worker in near:  # so that the one that is cut off gets these jobs
         worker.stop()
     [cut_off] = await far.started(1, *options)
     once = await schedule_all("once", each, 60.0)
-    again = await schedule_all("again", each, 1.5 * lease)
+    again = await schedule_all("again", each, 3.0 * lease)
     await until(lambda: len(ledger.of("start")) == 2 * each, "it has them", show=far.logs)
     for worker in near:
         worker.go_on()

@@ -22,7 +22,7 @@ def named_in(worker: Worker) -> set[str]:
 async def test_a_zombie_is_fenced_and_limits_hold(
     schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
-    each, lease = size(6, 40), size(1, 4)
+    each, lease = size(6, 40), size(2, 4)
     limited = await schedule_all("limited", size(9, 40), 1.0)
     once = await schedule_all("once", each, 1.0)
     again = await schedule_all("again", each, 1.0)
@@ -71,9 +71,9 @@ async def test_a_zombie_is_fenced_and_limits_hold(
 async def test_a_body_that_blocks_the_loop_for_two_leases_is_fenced(
     schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
-    each, lease = size(5, 40), size(1, 4)
+    each, lease = size(5, 40), size(2, 4)
     once = await schedule_all("once", each, 60.0)
-    again = await schedule_all("again", each, 1.5 * lease)
+    again = await schedule_all("again", each, 3.0 * lease)
     [blocked] = await fleet.started(1, "--lease", str(lease), "--number", str(2 * each + 1))
     await until(lambda: len(ledger.of("start")) == 2 * each, "these run", show=fleet.logs)
     [other] = await fleet.started(1, "--lease", str(lease), "--number", str(2 * each + 1))
@@ -106,7 +106,7 @@ async def test_a_body_that_blocks_the_loop_for_two_leases_is_fenced(
 async def test_a_body_that_ignores_its_cancellation_is_fenced_and_named(
     schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
-    lease, count = size(1, 4), size(3, 20)
+    lease, count = size(2, 4), size(3, 20)
     keys = await schedule_all("ignores", count, 2.5 * lease)
     options = ("--lease", str(lease), "--number", str(count))
     [first] = await fleet.started(1, *options)

@@ -321,12 +321,18 @@ async def test_receivers_may_connect_and_disconnect_others_while_jobs_run(
 
 
 async def test_a_receiver_that_cancels_the_tasks_around_it_harms_no_job(engine: Engine, heard: Heard) -> None:
+    cancelled: list[str] = []
+
     @signals.job_started.connect_via(engine.namespace)
     async def receiver(namespace: str, **kwargs: Any) -> None:
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            cancelled.append(namespace)
+            raise
 
     @engine.task
     async def body() -> int:
@@ -334,6 +340,7 @@ async def test_a_receiver_that_cancels_the_tasks_around_it_harms_no_job(engine: 
 
     await body.schedule()
     await engine.start_workers(stop_when_queue_empty=True)
+    assert cancelled == [engine.namespace]
     assert heard.last("job_finished")["result"] == 7
 
 

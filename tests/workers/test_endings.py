@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -157,12 +157,26 @@ async def test_a_failed_renewal_is_repeated_before_the_lease_ends(namespace: str
         assert heard.last("job_finished")["err"] is None
 
 
-async def test_a_keeper_that_hangs_does_not_hold_up_the_stop(namespace: str) -> None:
-    class Hanging(MemoryBroker):
-        async def tick(self, queue: str) -> Any:
-            await asyncio.Event().wait()
+@pytest.mark.parametrize("call", ["tick", "sweep", "wait"])
+async def test_a_call_that_hangs_does_not_hold_up_the_stop(
+    namespace: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    hangs = asyncio.Event()
 
-    async with Engine(Hanging(), namespace) as engine:
+    async def hang(*args: object) -> None:
+        hangs.set()
+        await asyncio.Event().wait()
+
+    broker = MemoryBroker()
+    monkeypatch.setattr(broker, call, hang)
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task
+        async def body() -> None:
+            pass
+
+        await body.schedule_at(datetime.now(UTC) + timedelta(seconds=0.05))  # a tick looks for it
         await engine.start_workers(block=False, shutdown_timeout=0.1)
         async with asyncio.timeout(10):
+            await hangs.wait()
             await engine.stop_workers()

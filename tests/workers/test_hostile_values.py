@@ -77,15 +77,28 @@ async def test_an_error_that_misbehaves_fails_its_job_only(
 async def test_a_receiver_whose_error_misbehaves_costs_no_other_anything(
     engine: Engine, heard: Heard, error: type[Exception]
 ) -> None:
+    raised: list[str] = []
+    others: list[str] = []
+
     @signals.job_started.connect
     def plain(namespace: str, **kwargs: Any) -> None:
+        raised.append("plain")
         raise error
 
     @signals.job_finished.connect
     async def asynchronous(namespace: str, **kwargs: Any) -> None:
+        raised.append("asynchronous")
         raise error
 
+    @signals.job_started.connect
+    @signals.job_finished.connect
+    async def other(namespace: str, **kwargs: Any) -> None:
+        others.append("called")
+
     await run_a_good_job(engine, heard)
+    assert raised == ["plain", "asynchronous"]
+    assert len(others) == 2
+    assert heard.names()[-3:] == ["job_started", "job_finished", "worker_terminated"]
 
 
 async def test_a_receiver_that_cannot_be_named_is_survived(
@@ -99,5 +112,12 @@ async def test_a_receiver_that_cannot_be_named_is_survived(
 async def test_a_receiver_whose_result_cannot_be_asked_for_its_class_is_survived(
     engine: Engine, heard: Heard
 ) -> None:
-    signals.job_started.connect(lambda namespace, **kwargs: ClasslessResult())
+    returned: list[ClasslessResult] = []
+
+    @signals.job_started.connect
+    def receiver(namespace: str, **kwargs: Any) -> ClasslessResult:
+        returned.append(ClasslessResult())
+        return returned[-1]
+
     await run_a_good_job(engine, heard)
+    assert len(returned) == 1

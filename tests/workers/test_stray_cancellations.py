@@ -46,6 +46,8 @@ async def test_workers_go_on_after_a_job_has_cancelled_their_services(engine: En
 async def test_a_receiver_that_cancels_the_task_it_runs_in_does_not_stop_the_workers(
     engine: Engine, heard: Heard
 ) -> None:
+    cancelled: list[bool] = []
+
     @engine.task(periodicity=timedelta(seconds=0.1))
     async def ticks() -> None:
         pass
@@ -54,7 +56,7 @@ async def test_a_receiver_that_cancels_the_task_it_runs_in_does_not_stop_the_wor
     def cancels(namespace: str, **kwargs: Any) -> None:
         task = asyncio.current_task()
         assert task is not None
-        task.cancel()
+        cancelled.append(task.cancel())
 
     @signals.job_scheduled.connect_via(engine.namespace)
     async def waits(namespace: str, **kwargs: Any) -> None:
@@ -63,5 +65,7 @@ async def test_a_receiver_that_cancels_the_task_it_runs_in_does_not_stop_the_wor
     await engine.start_workers(2, block=False)
     await until(lambda: heard.count("job_scheduled") >= 3, "it ticks")
     await until(lambda: heard.count("job_finished") >= 2, "the jobs run")
+    assert len(cancelled) >= 3
+    assert all(cancelled)
     assert heard.count("worker_terminated") == 0
     await engine.stop_workers()

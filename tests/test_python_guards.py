@@ -81,6 +81,16 @@ TESTS: dict[str, str] = {
         "workers/test_queues.py::"
         "test_a_wait_that_began_while_all_slots_were_taken_is_widened_when_one_is_free"
     ),
+    "renewal under way": (
+        "workers/test_free_slots.py::test_a_lease_that_came_during_a_renewal_is_renewed_after_it"
+    ),
+    "slots that an exchange left": (
+        "workers/test_free_slots.py::"
+        "test_slots_that_an_exchange_left_go_to_an_earlier_queue_that_was_woken_meanwhile"
+    ),
+    "wake of a queue that is away": (
+        "workers/test_free_slots.py::test_a_queue_that_is_away_takes_no_turn_however_often_it_is_woken"
+    ),
     "remembered id": (
         "brokers/test_contract_enqueue.py::"
         "test_an_id_that_a_user_gave_is_known_after_its_future_job_was_cancelled"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -75,12 +76,11 @@ class Feed:
 
     def wake(self) -> None:
         """There may be something to run. If no slot is free, another worker is woken instead."""
-        if self.gave_up:
-            return
-        self._take_turns()
-        if not self.is_asking and self.listener is not None:
-            self.is_asking = True
-            self.listener.asking += 1
+        if not (self.gave_up or self.is_failing):  # guard: wake of a queue that is away
+            self._take_turns()
+            if not self.is_asking and self.listener is not None:
+                self.is_asking = True
+                self.listener.asking += 1
         self.pass_on()
 
     def pass_on(self) -> None:
@@ -104,8 +104,11 @@ class Feed:
         owed = [*self._sent, *self._outbox]
         self._sent, self._outbox = [], []
         for _, run in owed:
-            if run is not None:
-                run.hear(Answer.FENCED)
+            if run is not None and run.answer is None:
+                with contextlib.suppress(
+                    Exception
+                ):  # such as a log handler's: the others are to hear as well
+                    run.hear(Answer.FENCED)
 
     def give_up_if_away(self, since: float) -> None:
         """The pool ends: give up if the broker fails, has not answered what was sent before this moment of
@@ -128,21 +131,22 @@ class Feed:
             want = self.pool.claim(self, len(self._sent))
             if self._sent or want or self._must_pass_on:
                 self._must_pass_on = False
-                await self._trip(want)
+                try:
+                    await self._trip(want)
+                except BaseException:
+                    self.give_up()
+                    raise
 
     async def _trip(self, want: int) -> None:
         self._asked_at, self._claimed = time.monotonic(), want
         try:
             exchanged = await self._exchange([settlement for settlement, _ in self._sent], want)
-        except BaseException:
-            self.give_up()
-            raise
         finally:
             self._asked_at = None
             room = self._claimed if self._claimed else self.pool.slots.free
             self._let_go()
-        sent, self._sent = self._sent, []
-        self._tell(sent, exchanged)
+        self._tell(exchanged)
+        self._sent = []
         if exchanged.is_due_sooner:
             self.keeper.ring()
         if self.pool.is_stopping:
@@ -161,12 +165,14 @@ class Feed:
         self._note_what_is_left(want, exchanged)
         if self.pool.is_stopping:
             self.pool.note_change()
+        elif self.pool.slots.free:  # guard: slots that an exchange left
+            self.pool.use_free_slots()
 
-    def _tell(self, sent: list[tuple[Settlement, Run | None]], exchanged: Exchanged) -> None:
+    def _tell(self, exchanged: Exchanged) -> None:
         """Have each run hear what the broker made of its settlement."""
         answers = dict.fromkeys(exchanged.cancelled, Answer.CANCELLED)
         answers |= dict.fromkeys(exchanged.fenced, Answer.FENCED)
-        for settlement, run in sent:
+        for settlement, run in self._sent:
             answer = answers.get(settlement.lease.id, Answer.APPLIED)
             if run is not None:
                 run.hear(answer)
@@ -192,7 +198,6 @@ class Feed:
         is_short = len(exchanged.leases) < want
         if is_short and exchanged.is_something_left:  # guard: something left
             self._take_turns()
-            self.ring()
         elif is_short:
             self._run_dry()
             return

@@ -32,6 +32,10 @@ class Heartbeat:
         self._pool = pool
         self._broker = pool.broker
         self._beat_at = 0.0
+        self.next_answer: float = 0.0
+        """Until when the next renewal is answered at the latest: a lease that ends before needs another."""
+        self._again: set[Feed] = set()
+        """Queues that got a job while their leases were being renewed."""
         self._renewals: dict[Feed, asyncio.Task[None]] = {}
         self._failing: set[Feed] = set()
         self.answered_at: float | None = None
@@ -54,9 +58,12 @@ class Heartbeat:
             raise
 
     def renew(self, feed: Feed) -> None:
-        """Begin to renew the leases of a queue now, unless that is under way."""
-        if feed not in self._renewals:
-            self._renewals[feed] = self._pool.loop.create_task(self._renew(feed))
+        """Renew the leases of a queue now, and once more if that is under way: it does not know new ones."""
+        if feed in self._renewals:
+            self._again.add(feed)
+        else:
+            # Constructed, since an eager task would end before it stands in the table.
+            self._renewals[feed] = asyncio.Task(self._renew(feed), loop=self._pool.loop)
 
     async def catch_up(self, feed: Feed) -> None:
         """Renew the leases of a queue before something else is done, if that is overdue.
@@ -70,8 +77,10 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._beat_at = time.monotonic() + self._broker.lease / 4
+        self.next_answer = self._beat_at + self._broker.lease / 4
         for feed in {run.feed for run in self._pool.runs}:
-            self.renew(feed)
+            if feed not in self._renewals:
+                self.renew(feed)
         self._note_answers()
 
     async def _renew(self, feed: Feed) -> None:
@@ -79,17 +88,21 @@ class Heartbeat:
         try:
             while runs := {run.lease.id: run for run in self._pool.runs if run.feed is feed}:
                 try:
+                    self._again.discard(feed)
                     await self._renew_once(feed, runs)
+                    self._failing.discard(feed)
+                    if feed in self._again:  # guard: renewal under way
+                        continue
                     break
                 except BrokerError as error:
                     if feed not in self._failing:
                         logger.error("queue %s: renewing leases: %s; trying on", feed.queue, error)
                     self._failing.add(feed)
                     await asyncio.sleep(min(LONGEST_PAUSE, self._broker.tick_period))
-            self._failing.discard(feed)
         except Exception as error:
             self._pool.crash(error)
         finally:
+            self._failing.discard(feed)
             del self._renewals[feed]
             self._note_answers()
 

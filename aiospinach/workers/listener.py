@@ -37,8 +37,9 @@ class Listener:
         self._queues = tuple(feed.queue for feed in feeds)
         self._waits_for: tuple[str, ...] = ()
         self._bell = asyncio.Event()
-        self._nudge: asyncio.Task[None] | None = None
-        """Ends the wait that is under way."""
+        self._is_nudged = False
+        """The wait that is under way was nudged, once for all that it may have to end for."""
+        self._nudges: set[asyncio.Task[None]] = set()
         self._is_failing = False
         self.asking: int = 0
         """Queues that were woken and not yet asked for jobs: which are worth waiting for shows after that."""
@@ -49,8 +50,11 @@ class Listener:
     def ring(self) -> None:
         """A slot is free, a queue is empty, or the pool stops."""
         self._bell.set()
-        if self._waits_for and self._nudge is None and self._is_worth_a_nudge():  # guard: nudge
-            self._nudge = self._pool.loop.create_task(self._end_wait(self._waits_for))
+        if self._waits_for and not self._is_nudged and self._is_worth_a_nudge():  # guard: nudge
+            self._is_nudged = True
+            nudge = self._pool.loop.create_task(self._end_wait(self._waits_for))
+            self._nudges.add(nudge)
+            nudge.add_done_callback(self._nudges.discard)
 
     async def work(self) -> None:
         """Listen until cancelled, or until the pool stops."""
@@ -59,8 +63,8 @@ class Listener:
             await self._listen()
         finally:
             self.has_ended = True
-            if self._nudge is not None:
-                self._nudge.cancel()
+            for nudge in self._nudges:
+                nudge.cancel()
             self._pool.note_change()
 
     async def _listen(self) -> None:
@@ -77,7 +81,7 @@ class Listener:
                 self._feeds[self._queues.index(woken)].wake()
 
     async def _wait(self, queues: tuple[str, ...]) -> str | None:
-        self._waits_for = queues
+        self._waits_for, self._is_nudged = queues, False
         try:
             woken = await self._pool.broker.wait(queues, LISTEN_FOR)
             self._is_failing = False
@@ -88,8 +92,6 @@ class Listener:
             self._is_failing = True
         finally:
             self._waits_for = ()
-            if self._nudge is not None and self._nudge.done():
-                self._nudge = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PAUSE):
                 await self._bell.wait()
@@ -98,7 +100,7 @@ class Listener:
 
     def _is_worth_a_nudge(self) -> bool:
         if self._pool.is_stopping:
-            return True
+            return not self._pool.loop.is_closed()
         return not set(self._worth_waiting_for()) <= set(self._waits_for)
 
     def _worth_waiting_for(self) -> tuple[str, ...]:
@@ -116,7 +118,10 @@ class Listener:
         return tuple(feed.queue for feed in self._feeds if feed.dry and feed.place < end)
 
     async def _end_wait(self, queues: tuple[str, ...]) -> None:
-        with contextlib.suppress(BrokerError):
+        try:
             await self._pool.broker.nudge(queues)
-        if not self._waits_for:  # it has ended meanwhile; until then, one nudge is enough
-            self._nudge = None
+        except BrokerError:
+            if self._waits_for is queues:
+                self._is_nudged = False  # the next ring tries again
+        except Exception as error:
+            self._pool.crash(error)

@@ -208,7 +208,8 @@ class Pool:
         self.runs[run] = None
         if run.holds_slot:
             self.slots.start()
-        if run.lease.trusted_until < self.watchdog.alarm:  # guard: early end of a lease
+        until = run.lease.trusted_until
+        if until < self.watchdog.alarm or until < self.heartbeat.next_answer:  # guard: early end of a lease
             self.watchdog.note_early_end(run)
 
     def body_ended(self, run: Run) -> None:
@@ -216,7 +217,7 @@ class Pool:
         if run.holds_slot:
             run.holds_slot = False
             self.slots.end_body()
-            self._use_free_slots()
+            self.use_free_slots()
 
     def ended(self, run: Run) -> None:
         """The run has sent its last signal."""
@@ -225,7 +226,7 @@ class Pool:
         self.body_ended(run)
         del self.runs[run]
         if not run.is_recovery and self.slots.finish():
-            self._use_free_slots()
+            self.use_free_slots()
         if not self.runs:
             if self.empty_watch is not None:
                 self.empty_watch.ring()
@@ -233,10 +234,17 @@ class Pool:
 
     def note_dry(self) -> None:
         """A queue has nothing to run: later ones may ask for the free slots, and somebody listens."""
-        self._use_free_slots()
+        self.use_free_slots()
         self.note_turns()
         if self.empty_watch is not None:
             self.empty_watch.ring()
+
+    def use_free_slots(self) -> None:
+        """Have the first queue that may have jobs ask for some, or else have the listeners wait for some."""
+        if (first := self.turns.first) is not None:
+            self.feeds[first].ring()
+        else:
+            self.note_turns()
 
     def note_turns(self) -> None:
         """Another queue may have the next turn, so that others may be worth waiting for."""
@@ -284,13 +292,6 @@ class Pool:
             self.notice_cancellation()
 
     # Within.
-
-    def _use_free_slots(self) -> None:
-        """Have the first queue that may have jobs ask for some, or else have the listeners wait for some."""
-        if (first := self.turns.first) is not None:
-            self.feeds[first].ring()
-        else:
-            self.note_turns()
 
     def _is_failing(self) -> bool:
         return (

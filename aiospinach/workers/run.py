@@ -131,9 +131,11 @@ class Run:
         """Take the broker's answer to the settlement."""
         self.answer = answer
         if self.is_settled:
-            if answer is Answer.FENCED:
-                self._fenced(self._job(JobStatus.NOT_SET))
-            self.pool.ended(self)
+            try:
+                if answer is Answer.FENCED:
+                    self._fenced(self._job(JobStatus.NOT_SET))
+            finally:
+                self.pool.ended(self)
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -68,8 +68,13 @@ class Supervisor:
             async with anyio.create_task_group() as services:
                 self._start_services(services)
                 self.started.set_result(None)
-                await self._until(lambda: pool.is_stopping)
-                await self._drain()
+                try:
+                    await self._until(lambda: pool.is_stopping)
+                    await self._drain()
+                except Exception as error:
+                    pool.crash(error)
+                    for feed in pool.feeds:
+                        feed.give_up()  # nobody drains what they owe
                 pool.is_closing = True
                 services.cancel_scope.cancel()
         except asyncio.CancelledError:

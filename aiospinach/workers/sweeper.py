@@ -64,6 +64,7 @@ class Sweeper:
                 feed.wake()
             if seen.next_due is not None:  # guard: due without a wake-up
                 feed.keeper.note_due(seen.next_due)
+        self._pool.use_free_slots()
         if self._pool.empty_watch is not None:
             self._pool.empty_watch.ring()
         return period

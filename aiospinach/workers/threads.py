@@ -28,9 +28,12 @@ class Threads:
     """
 
     def __init__(self, number: int, name: str) -> None:
+        for left in tuple(_in_use):
+            if left._loop.is_closed():
+                left.abort()  # nobody will
         self._number = number
         self._name = name
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._threads: list[Thread] = []
         self._starting = Lock()
         self._idle: list[Lock] = []

@@ -65,6 +65,9 @@ TESTS: dict[str, str] = {
     "left behind": (
         "redis/test_deadlines.py::test_what_was_not_sent_in_time_is_not_sent_with_others_who_have_time"
     ),
+    "limits of others": (
+        "redis/test_limits.py::test_a_limit_that_a_new_master_never_heard_of_is_registered_again"
+    ),
     "live id": "brokers/test_contract_enqueue.py::test_within_one_batch_an_id_is_stored_once",
     "look before sleep": (
         "workers/test_thread_pool.py::"

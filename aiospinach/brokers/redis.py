@@ -106,13 +106,22 @@ class RedisBroker(Broker):
     async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
         state = self._queue(queue)
         state.periodic.update(periodic)
-        arguments: list[Any] = [len(limits)]
-        for task, limit in (*limits.items(), *periodic.items()):
-            arguments += (task, limit)
-        answer = await self._work(scripts.REGISTER, state, arguments)
-        state.learn(answer[1])
+        if state.is_forgotten:  # guard: limits of others
+            # The next exchange restores what was registered, as others have changed it meanwhile.
+            limits = {task: limit for task, limit in limits.items() if state.registered.get(task) != limit}
+        answer = await self._register(state, limits, periodic)
         state.registered.update(limits)
         state.is_forgotten = False
+        state.learn(answer)
+
+    async def _register(
+        self, state: KnownQueue, limits: Mapping[str, int], periodic: Mapping[str, int]
+    ) -> Sequence[bytes]:
+        arguments: list[Any] = [state.version, len(limits)]
+        for task, limit in (*limits.items(), *periodic.items()):
+            arguments += (task, limit)
+        _, table = await self._work(scripts.REGISTER, state, arguments)
+        return table
 
     async def enqueue(
         self,
@@ -159,11 +168,8 @@ class RedisBroker(Broker):
             if not is_stale:
                 break
             settled, state.settled = (), (asked, fenced, cancelled)
-            lost = state.learn(limits)
-            if lost:  # guard: lost limits
-                # Whoever leased now would not know them.
-                await self.register(queue, lost, {})
-                state.is_forgotten = True
+            while lost := state.learn(limits):
+                limits = await self._register(state, lost, {})
         state.settled = None
         trusted_until = sent_at + self.lease - self.margin
         suffix = f":{state.session}.{arguments[1]}"

@@ -41,16 +41,23 @@ class KnownQueue:
     def learn(self, flat: Sequence[bytes]) -> dict[str, int]:
         """Take the limits as the server has them, but for what is none: other hands may have been there.
 
-        Returns what this process has registered and the server has lost: all of it, or what it was told
-        shortly before another master took over. A limit that another program has changed is not lost.
+        Returns what this process has registered and the server has lost: all of it, if the server was emptied
+        or went back to an older version, or what it was told shortly before another master took over. Each
+        limit is as the server had it last, and so no program undoes what another has changed. Nothing is
+        learned then: what is known stays stale, and nothing is leased, until the server has it again.
         """
         table = dict(wire.pairs(flat))
+        version = table.pop(b" version", b"")
+        is_older = _moment_of(version) < _moment_of(self.version)
         lost = {
-            task: limit
+            task: self.limits.get(task, limit)
             for task, limit in self.registered.items()
-            if not table or (limit and task.encode() not in table)
+            if is_older or (limit and task.encode() not in table)
         }
-        self.version = table.pop(b" version", b"0")
+        if lost:  # guard: lost limits
+            self.is_forgotten = True
+            return lost
+        self.version = version or b"0"
         self.limits = {}
         for task, limit in table.items():
             if task.isascii() and limit.isdigit() and len(limit) < 100:
@@ -96,3 +103,8 @@ class KnownQueue:
         for task, limit in self.limits.items():
             flat += (task, limit)
         return flat
+
+
+def _moment_of(version: bytes) -> int:
+    """Versions are moments, in milliseconds, and only grow; 0 if there is none, or other hands spoilt it."""
+    return int(version) if version.isdigit() and len(version) < 15 else 0

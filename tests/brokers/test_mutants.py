@@ -296,6 +296,32 @@ async def what_runs_already_counts_towards_a_new_limit(stage: Stage) -> None:
     assert await take(stage.broker, QUEUE) == []
 
 
+def version_of_limits(stage: Stage) -> int:
+    return int(stage.client.hget(stage.raw.prefix + "limits", " version") or 0)
+
+
+@scenario("new periodic task")
+async def a_new_periodic_task_changes_the_version(stage: Stage) -> None:
+    due = stage.broker.now() + 60_000
+    await stage.broker.register(QUEUE, {}, {"nightly": due})
+    before = version_of_limits(stage)
+    await stage.another.register(QUEUE, {}, {"nightly": due})
+    assert version_of_limits(stage) == before
+    await stage.another.register(QUEUE, {}, {"hourly": due})
+    assert version_of_limits(stage) > before
+
+
+@scenario("older version")
+async def a_version_only_grows(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    before = version_of_limits(stage)
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    assert version_of_limits(stage) == before
+    stage.client.hset(stage.raw.prefix + "limits", " version", before - 1)
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    assert version_of_limits(stage) > before
+
+
 @scenario("earlier due")
 async def an_earlier_due_is_kept(stage: Stage) -> None:
     due = stage.broker.now() + 60_000

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
 import redis
 
-from aiospinach import Engine, RedisBroker
-from aiospinach.brokers.base import Envelope, Settlement
+from aiospinach import BrokerUnavailable, Engine, RedisBroker
+from aiospinach.brokers import scripts
+from aiospinach.brokers.base import Envelope, Settlement, Swept
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
@@ -176,12 +178,16 @@ async def test_a_limit_that_a_new_master_never_heard_of_is_registered_again(
     for broker, other in ((first, 2), (second, 7)):
         await broker.open(namespace)
         await broker.register("default", {"job": 1, "other": other, "free": 0}, {})
+    await first.exchange("default", [], 0)  # and learns what the other has changed
     plain.hdel(limits, "job")
     plain.hset(limits, " version", 1)
     await first.enqueue("default", [msgspec.structs.replace(job, id=str(number)) for number in range(3)])
     assert len((await first.exchange("default", [], 3)).leases) == 1
     assert plain.hmget(limits, "job", "other", "free") == [b"1", b"7", None], "nobody fights"
     assert (await first.tick("default")).is_forgetful, "periodic tasks may be lost as well"
+    await first.register("default", {"job": 1, "other": 2, "free": 0}, {})  # as its keeper does then
+    assert plain.hget(limits, "other") == b"7"
+    assert not (await first.tick("default")).is_forgetful
     version = plain.hget(limits, " version")
     for _ in range(3):
         for broker in (first, second):
@@ -189,3 +195,91 @@ async def test_a_limit_that_a_new_master_never_heard_of_is_registered_again(
     assert plain.hget(limits, " version") == version
     for broker in (first, second):
         await broker.aclose()
+
+
+async def test_a_new_master_that_knows_an_earlier_limit_is_told_the_later_one(
+    namespace: str, plain: redis.Redis
+) -> None:
+    """What was changed within the second before a failover is lost, and no limit is missing."""
+    limits = key(namespace, "limits")
+    old, new = (RedisBroker(shared_server().unix_url) for _ in range(2))
+    await old.open(namespace)
+    await new.open(namespace)
+    await old.register("default", {"job": 5, "beat": 0}, {})
+    before = plain.hgetall(limits)
+    await new.register("default", {"job": 1, "beat": 0}, {"beat": new.now() + 60_000})
+    plain.delete(limits, key(namespace, "periodic"))
+    plain.hset(limits, mapping=before)
+    await new.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(4)])
+    assert len((await new.exchange("default", [], 4)).leases) == 1
+    assert (await new.tick("default")).is_forgetful
+    for _ in range(2):
+        for broker in (old, new):
+            assert (await broker.exchange("default", [], 4)).leases == []
+    assert plain.hget(limits, "job") == b"1", "nobody fights"
+    for broker in (old, new):
+        await broker.aclose()
+
+
+async def test_a_new_master_that_never_heard_of_a_periodic_task_is_noticed(
+    namespace: str, plain: redis.Redis
+) -> None:
+    limits = key(namespace, "limits")
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    await broker.register("default", {"beat": 0}, {})
+    before = plain.hgetall(limits)
+    await broker.register("default", {"beat": 0}, {"beat": broker.now() + 60_000})
+    plain.delete(limits, key(namespace, "periodic"))
+    plain.hset(limits, mapping=before)
+    assert (await broker.sweep(["default"])) == [Swept(True, 0.0)]
+    await broker.exchange("default", [], 0)
+    assert (await broker.tick("default")).is_forgetful
+    await broker.register("default", {"beat": 0}, {"beat": broker.now() + 60_000})
+    assert not (await broker.tick("default")).is_forgetful
+    [swept] = await broker.sweep(["default"])
+    assert not swept.is_something_to_run
+    await broker.aclose()
+
+
+@pytest.mark.parametrize("how", ["refused", "cancelled"])
+async def test_nothing_is_leased_before_lost_limits_are_registered_again(
+    namespace: str, plain: redis.Redis, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    await broker.register("default", {"job": 1}, {"beat": broker.now() + 60_000})
+    plain.delete(key(namespace, "limits"), key(namespace, "periodic"))
+    await broker.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(3)])
+    link = broker._here().link
+    work = link.work
+
+    async def failing(*command: Any) -> Any:
+        if command[1] == scripts.REGISTER.sha:
+            raise BrokerUnavailable("cut before it was sent") if how == "refused" else asyncio.CancelledError
+        return await work(*command)
+
+    asked: list[Settlement] = []
+    monkeypatch.setattr(link, "work", failing)
+    for _ in range(3):
+        with pytest.raises((BrokerUnavailable, asyncio.CancelledError)):
+            await broker.exchange("default", asked, 3)
+        assert (await broker.tick("default")).is_forgetful
+    monkeypatch.setattr(link, "work", work)
+    assert len((await broker.exchange("default", asked, 3)).leases) == 1
+    assert plain.hget(key(namespace, "limits"), "job") == b"1"
+    assert (await broker.tick("default")).is_forgetful, "periodic tasks are lost still"
+    await broker.aclose()
+
+
+async def test_limits_that_were_lost_meanwhile_are_not_forgotten_by_another_registration(
+    namespace: str, plain: redis.Redis
+) -> None:
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    await broker.register("default", {"job": 1}, {})
+    plain.delete(key(namespace, "limits"))
+    await broker.register("default", {"other": 2}, {})
+    await broker.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(3)])
+    assert len((await broker.exchange("default", [], 3)).leases) == 1
+    await broker.aclose()

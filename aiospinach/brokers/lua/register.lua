@@ -2,9 +2,15 @@
 -- Makes tasks known.
 -- KEYS   jobs leases slots limits periodic wake
 -- needs  envelopes wake
--- ARGV   count, then for each: task, limit (0: none); then for each periodic task: task, due
+-- ARGV   version of the limits that the caller knows; count, then for each: task, limit (0: none); then for each
+--        periodic task: task, due
 -- answer {now, {' version', version, task, limit, task, limit ...} in any order}
 -- repeat sets the same again
+local function moment_of(version) -- 0 if there is none, or other hands spoilt it
+  return version and #version < 15 and string.find(version, '^%d+$') and tonumber(version) or 0
+end
+
+local known, count = moment_of(arg()), call('ZCARD', periodic)
 local changed, newly_limited = false, {}
 for _ = 1, tonumber(arg()) do
   local task, limit = arg(), arg()
@@ -25,16 +31,21 @@ if next(newly_limited) then -- what runs already was leased without a slot
     end
   end
 end
--- A version that never was there before, also if everything was flushed meanwhile; there always is one, so
--- that its absence tells of that.
-if changed or call('HEXISTS', limits, ' version') == 0 then
-  local version = (tonumber(call('HGET', limits, ' version') or 0) or 0) + 1
-  call('HSET', limits, ' version', string.format('%.0f', version < LAST_MOMENT and math.max(now, version) or now))
-end
+local is_renewed = changed
 while position < #ARGV do
   local task, due = arg(), arg()
   local moved = call('ZADD', periodic, 'LT', 'CH', due, task) -- guard: earlier due
   changed = moved == 1 or changed
+end
+if call('ZCARD', periodic) > count then -- guard: new periodic task
+  is_renewed = true
+end
+-- A version that never was there before, also if everything was flushed meanwhile, or the server has gone back to
+-- what it was earlier. There always is one, and it only grows, so that its absence, or a lower one, tells of that.
+local version = call('HGET', limits, ' version')
+local is_older = moment_of(version) < known -- guard: older version
+if is_renewed or is_older or not version then
+  call('HSET', limits, ' version', string.format('%.0f', math.max(now, moment_of(version) + 1, known + 1)))
 end
 if changed then -- what may run now, or is due when, is another
   arm()

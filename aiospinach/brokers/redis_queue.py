@@ -92,7 +92,7 @@ class KnownQueue:
     def swept(self, is_something_to_run: bool, due: int, version: bytes) -> Swept:
         """What a sweep saw. If the limits have changed an exchange has to learn them, and if the server has
         lost what was registered a tick has to find out."""
-        is_stale = version != self.version
+        is_stale = (version or b"0") != self.version
         if is_stale or self.is_forgotten:
             return Swept(is_something_to_run or is_stale, 0.0)
         return Swept(is_something_to_run, None if due < 0 else due / 1000)

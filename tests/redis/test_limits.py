@@ -283,3 +283,16 @@ async def test_limits_that_were_lost_meanwhile_are_not_forgotten_by_another_regi
     await broker.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(3)])
     assert len((await broker.exchange("default", [], 3)).leases) == 1
     await broker.aclose()
+
+
+async def test_a_queue_without_tasks_is_at_rest_after_its_store_was_emptied(
+    namespace: str, plain: redis.Redis
+) -> None:
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    await broker.register("default", {}, {})
+    plain.delete(key(namespace, "limits"))
+    assert await broker.sweep(["default"]) == [Swept(True, 0.0)]
+    await broker.exchange("default", [], 1)
+    assert await broker.sweep(["default"]) == [Swept(False, None)]
+    await broker.aclose()

@@ -62,7 +62,10 @@ def quick(session: nox.Session) -> None:
     session.install("-e", ".", *group("test"), *group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    slow = ("contrib/*", "faults/*", "topologies/*", "test_docs", "test_examples", "test_redis_examples")
+    slow = (
+        *("contrib/*", "faults/*", "redis/*", "topologies/*"),
+        *("test_docs", "test_examples", "test_python_guards", "test_redis_examples"),
+    )
     pytest(session, 4, "-m", "not large", *without(*slow), *session.posargs)
 
 
@@ -121,6 +124,7 @@ def lowest(session: nox.Session) -> None:
         "faults/*",
         "topologies/*",
         "test_examples",
+        "test_python_guards",
         "test_redis_examples",
     )
     pytest(session, 3, *without(*own), *session.posargs)

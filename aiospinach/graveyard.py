@@ -97,6 +97,6 @@ class Graveyard:
 
 def _detail_of(record: Record) -> dict[str, str]:
     """Why the job died; nothing if other hands have written that."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
         return msgspec.json.decode(record.detail, type=dict[str, str])
     return {}

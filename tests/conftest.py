@@ -136,7 +136,7 @@ async def nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
 
     def strangers() -> list[str]:
         # The threads of anyio, which some tests use, and of asyncio's executor end with the event loop.
-        own = ("AnyIO worker thread", "asyncio_")
+        own = ("AnyIO worker thread", "asyncio_", "uvloop_")
         return [t.name for t in set(threading.enumerate()) - threads if not t.name.startswith(own)]
 
     await until(lambda: not strangers(), "no thread is left", show=strangers)

@@ -32,6 +32,7 @@ async def exchange_until_dry(broker: Broker, want: int) -> list[Exchanged]:
     return exchanges
 
 
+@pytest.mark.large
 async def test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for(namespace: str) -> None:
     ran: Counter[str] = Counter()
     end = asyncio.Event()

@@ -100,7 +100,12 @@ returned = schedule(0)
 returned += fork(schedule, lambda: schedule(-1))  # the parent's connection lives on
 assert fork(work, lambda: 0) == 0
 returned += schedule(-2)
-loop.run_until_complete(engine.start_workers(4, stop_when_queue_empty=True))
+
+async def end():
+    async with engine:  # which closes its connections
+        await engine.start_workers(4, stop_when_queue_empty=True)
+
+loop.run_until_complete(end())
 print(returned)
 """
 

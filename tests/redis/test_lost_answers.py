@@ -298,3 +298,27 @@ async def test_a_server_that_lacks_the_script_has_no_more_time_than_another(
             await broker.enqueue("default", [Envelope("job", "job", b"[[],{}]")])
         slow.delay = 0
         await broker.aclose()
+
+
+@pytest.mark.parametrize("lease", [2.0, 3600.0])
+async def test_an_exchange_is_known_again_after_the_store_was_away_for_long(
+    namespace: str, proxy: Proxy, plain: redis.Redis, lease: float
+) -> None:
+    away = max(1.9 * lease, 3500)
+    broker = RedisBroker(proxy.url, lease=lease)
+    await broker.open(namespace)
+    await broker.exchange("default", [], 0)  # the server has the script
+    await broker.enqueue("default", [Envelope("a", "job", b"[[],{}]")])
+    proxy.lose_answers(every(1, "exchange"))
+    asked: list[Settlement] = []
+    with pytest.raises(BrokerUnavailable):
+        await broker.exchange("default", asked, 1)
+    proxy.lose_answers(None)
+    assert plain.zcard(key(namespace, "leases")) == 1
+    [session] = [name for name in keys_of(plain, namespace) if name.startswith("sess:")]
+    left = plain.pttl(key(namespace, session)) - int(away * 1000)
+    plain.pexpire(key(namespace, session), left)  # as if this time had passed; below 0 it is deleted
+    plain.zincrby(key(namespace, "leases"), -away * 1000, *plain.zrange(key(namespace, "leases"), 0, 0))
+    [leased] = (await broker.exchange("default", asked, 1)).leases
+    assert leased.job.id == "a"
+    await broker.aclose()

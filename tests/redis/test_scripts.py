@@ -290,7 +290,8 @@ async def test_a_drained_queue_leaves_few_keys(namespace: str, heard: Heard, pla
         assert {name for name in names if not name.startswith(("sess:", "nudge:"))} <= KEPT
         assert {"dead", "deadjobs", "limits"} <= names
         [session] = [name for name in names if name.startswith("sess:")]
-        for name in (session, *names & {"dedup:0", "dedup:1"}):
+        assert 0 < plain.pttl(key(namespace, session)) <= 3_600_000
+        for name in names & {"dedup:0", "dedup:1"}:
             assert 0 < plain.pttl(key(namespace, name)) <= 1_200_000, name
         await engine.discard((await anext(engine.dead_jobs())).job)
         assert {"dead", "deadjobs"}.isdisjoint(keys_of(plain, namespace))

@@ -8,11 +8,12 @@
 -- answer {now, fenced leases, leases whose job was cancelled instead of put back, id and envelope of each
 --        leased job in turn, 1 if the limits given are stale, and those that hold, as from register: then
 --        nothing was leased; 1 if something is left to run}. The lease of a job is called <id>:<session>.<seq>
--- repeat the session remembers its last seq: nothing is settled or leased again, and the answer is the same
+-- repeat the session remembers its last seq for an hour at least: nothing is settled or leased again, and the answer is the same
 --        but for leases that were lost meanwhile; a call before the last one, which comes late, does nothing
 local session, seq, want, length, version = arg(), arg(), tonumber(arg()), tonumber(arg()), arg()
 read_limits()
 
+local MEMORY = 3600000 -- the store may be away for many leases before a call is repeated
 local mark = ':' .. session .. '.'
 local suffix = mark .. seq
 
@@ -274,7 +275,7 @@ elseif want > 0 then
   chunked('ZADD', slots, holders)
 end
 call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..
-  table.concat(taken, ' '), 'PX', length * 2)
+  table.concat(taken, ' '), 'PX', math.max(length * 2, MEMORY))
 is_something_left = is_something_left or something_to_run()
 if sooner or is_something_left then
   arm(sooner)

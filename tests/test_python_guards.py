@@ -41,6 +41,9 @@ TESTS: dict[str, str] = {
     "cancelled before it was lost": (
         "brokers/test_contract_leases.py::test_a_wish_to_cancel_outlives_the_worker"
     ),
+    "cancelled on the way": (
+        "redis/test_trips.py::test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived"
+    ),
     "cancelled while it ran": (
         "brokers/test_contract_leases.py::test_a_job_that_was_cancelled_as_it_ran_is_not_put_back"
     ),

@@ -153,6 +153,9 @@ class Trips:
         trip.is_out = True
         try:
             return await self._send(trip)
+        except asyncio.CancelledError:
+            trip.was_sent = True  # guard: cancelled on the way
+            raise
         finally:
             trip.is_out = False
 

@@ -107,3 +107,27 @@ async def test_a_cancelled_call_with_a_token_is_stored_once_by_its_repeat(
     assert await broker.enqueue("default", jobs, token="mine") == [True] * 3
     assert plain.llen(key(namespace, "ready")) == 3
     await broker.aclose()
+
+
+async def test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived(
+    namespace: str, proxy: Proxy, plain: redis.Redis
+) -> None:
+    """A stray cancellation of every task strikes the one of the trips as well."""
+    async with Engine(RedisBroker(proxy.url), namespace) as engine:
+
+        @engine.task
+        async def job(number: int) -> None:
+            pass
+
+        await job.schedule(1)
+        proxy.delay = 0.5
+        calls = [asyncio.create_task(job.schedule(number)) for number in (2, 3)]
+        await until(lambda: live(plain, namespace) == 3)
+        trips = engine._broker._here().trips["default"]  # type: ignore[attr-defined]
+        trips._task.cancel()
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        proxy.delay = 0
+        for error in errors:
+            assert isinstance(error, EnqueueUncertain)
+            assert (await error.retry()).status is JobStatus.QUEUED
+        assert live(plain, namespace) == 3

@@ -320,9 +320,10 @@ class RedisBroker(Broker):
         state = self._queue(queue)
         records: list[DeadJob] = []
         while (count := min(limit - len(records), LISTED_AT_ONCE)) > 0:
-            _, offset, flat = await self._produce(scripts.DEAD, state, [offset, count])
+            first = offset
+            _, offset, flat = await self._produce(scripts.DEAD, state, [first, count])
             records += [wire.read_dead(job_id, record) for job_id, record in wire.pairs(flat)]
-            if len(flat) < 2 * count:
+            if offset - first < count:  # no more follow; a look at many that cannot be read may find nothing
                 break
         return records
 

@@ -9,13 +9,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
 
 from aiospinach import Engine, RedisBroker
+from aiospinach.brokers.base import Envelope, Settlement
+from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
 from ..conftest import Heard
 from ..faults.fleet import Store
 from ..waiting import until
+from .conftest import key
+from .proxy import Proxy
 
 DAMAGED = b"\xff\xfe"
 HEADER = b"1 0 0 0 0 - job 0\n"
@@ -131,3 +136,21 @@ async def test_garbage_of_the_right_type_stops_nothing(
         await broker.flush("default")
     loud = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
     assert [message for message in loud if "ValueError" not in message and "failed" not in message] == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 250])
+async def test_many_records_that_cannot_be_read_hide_no_dead_job(
+    namespace: str, proxy: Proxy, plain: redis.Redis, limit: int
+) -> None:
+    broker = RedisBroker(proxy.url)
+    await broker.open(namespace)
+    await broker.enqueue("default", [Envelope("good", "job", b"[[],{}]")])
+    [lease] = (await broker.exchange("default", [], 1)).leases
+    await broker.exchange("default", [Settlement(lease, Action.FAIL)], 0)
+    for command, name, *arguments in records(*[b"garbage"] * 35):
+        plain.execute_command(command, key(namespace, name), *arguments)
+    assert [dead.job.id for dead in await broker.dead("default", limit=limit)] == ["good"]
+    before = proxy.calls[b"dead"]
+    assert await broker.dead("default", offset=36, limit=limit) == []
+    assert proxy.calls[b"dead"] == before + 1
+    await broker.aclose()

@@ -113,6 +113,9 @@ TESTS: dict[str, str] = {
     "tick of another calendar": (
         "workers/test_periodic.py::test_a_tick_of_the_calendar_that_a_task_had_before_is_not_fired"
     ),
+    "time for an answer": (
+        "redis/test_channel.py::test_the_time_for_an_answer_begins_when_the_connection_is_up"
+    ),
     "time of a caller": (
         "redis/test_deadlines.py::test_a_caller_whose_time_is_over_waits_no_longer_behind_others"
     ),

@@ -139,17 +139,24 @@ class Channel:
         self._connecting = asyncio.Lock()
         self._is_closed = False
 
-    async def call(self, *command: Any, timeout: float) -> Any:
-        """The answer of the server. Raises BrokerUnavailable if there is none, BrokerError if it refuses;
-        redis-py's NoScriptError goes through. Being cancelled leaves the call under way."""
+    async def call(self, *command: Any, timeout: float, connect_within: float | None = None) -> Any:
+        """The answer of the server, within ``timeout`` seconds together with connecting. If ``connect_within``
+        is set, connecting may take so many, and ``timeout`` begins when the connection is up.
+
+        Raises BrokerUnavailable if there is none, BrokerError if the server refuses; redis-py's NoScriptError
+        goes through. Being cancelled leaves the call under way.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
         was_sent = False
         try:
             wire = self._wire
             if wire is None or wire.is_lost:
-                async with asyncio.timeout_at(until), self._connecting:
+                limit = until if connect_within is None else loop.time() + connect_within
+                async with asyncio.timeout_at(limit), self._connecting:
                     wire = await self._connected()
+                if connect_within is not None:  # guard: time for an answer
+                    until = loop.time() + timeout
             if timeout <= 0:
                 raise TimeoutError
             was_sent = True

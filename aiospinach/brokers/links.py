@@ -72,16 +72,16 @@ class DirectLink(Link):
         self._wait = Channel(place, connection)
 
     async def work(self, *command: Any) -> Any:
-        return await self._work.call(*command, timeout=min(self._patience, ANSWER_WITHIN))
+        patience = min(self._patience, ANSWER_WITHIN)
+        return await self._work.call(*command, timeout=patience, connect_within=ANSWER_WITHIN)
 
     async def produce(self, *command: Any, until: float = math.inf) -> Any:
         return await self._produce.call(*command, timeout=min(until - time.monotonic(), ANSWER_WITHIN))
 
     async def pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
         try:
-            answer = await self._wait.call(
-                "BLPOP", *keys, max(timeout, SHORTEST_WAIT), timeout=timeout + WATCHDOG
-            )
+            command = ("BLPOP", *keys, max(timeout, SHORTEST_WAIT))
+            answer = await self._wait.call(*command, timeout=timeout + WATCHDOG, connect_within=ANSWER_WITHIN)
         except asyncio.CancelledError:
             await self._wait.reset()  # or it would go on waiting there
             raise

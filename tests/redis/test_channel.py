@@ -225,6 +225,40 @@ async def test_connecting_counts_in_the_time_limit() -> None:
     assert not isinstance(caught.value, Unanswered), "the call itself was never sent"
 
 
+async def test_the_time_for_an_answer_begins_when_the_connection_is_up(own_server: Server) -> None:
+    """However long logging in takes, the first call has its time, and the new connection stays."""
+    own_server.pause()
+    channel = channel_to(own_server.port, database=1)
+    call = asyncio.create_task(channel.call("BLPOP", "nothing", 0.1, timeout=1, connect_within=30))
+    await asyncio.sleep(1.1)  # longer than the answer may take
+    own_server.go_on()
+    assert await call is None
+    wire = channel._wire
+    assert await channel.call("ECHO", "b", timeout=1, connect_within=30) == b"b"
+    assert channel._wire is wire
+    await channel.aclose()
+
+
+async def test_connecting_has_a_limit_of_its_own() -> None:
+    async with serving(b"", database=1) as silent:
+        with pytest.raises(BrokerUnavailable, match="does not answer") as caught:
+            await silent.call("PING", timeout=30, connect_within=0.1)
+    assert not isinstance(caught.value, Unanswered), "the call itself was never sent"
+
+
+async def test_workers_connect_however_little_patience_they_have(
+    own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiospinach.brokers.links.WATCHDOG", 0.5)
+    own_server.pause()
+    link = place_of(f"redis://127.0.0.1:{own_server.port}/1").link(patience=0.5)
+    calls = [asyncio.create_task(link.work("ECHO", "a")), asyncio.create_task(link.pop(["nothing"], 0.01))]
+    await asyncio.sleep(0.6)
+    own_server.go_on()
+    assert await asyncio.gather(*calls) == [b"a", None]
+    await link.aclose()
+
+
 @pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n+OK\r\n", b"\x00\xff\r\n"])
 async def test_what_is_no_answer_of_redis_breaks_the_connection(said: bytes) -> None:
     async with serving(said) as channel:

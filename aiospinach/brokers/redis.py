@@ -120,6 +120,7 @@ class RedisBroker(Broker):
         arguments: list[Any] = [state.version, len(limits)]
         for task, limit in (*limits.items(), *periodic.items()):
             arguments += (task, limit)
+        table: list[bytes]
         _, table = await self._work(scripts.REGISTER, state, arguments)
         return table
 

@@ -148,7 +148,7 @@ async def test_many_records_that_cannot_be_read_hide_no_dead_job(
     [lease] = (await broker.exchange("default", [], 1)).leases
     await broker.exchange("default", [Settlement(lease, Action.FAIL)], 0)
     for command, name, *arguments in records(*[b"garbage"] * 35):
-        plain.execute_command(command, key(namespace, name), *arguments)
+        plain.execute_command(command, key(namespace, name), *arguments)  # type: ignore[no-untyped-call]
     assert [dead.job.id for dead in await broker.dead("default", limit=limit)] == ["good"]
     before = proxy.calls[b"dead"]
     assert await broker.dead("default", offset=36, limit=limit) == []

@@ -59,6 +59,9 @@ TESTS: dict[str, str] = {
         "test_a_lease_that_came_late_and_is_not_renewed_is_left_before_another_worker_gets_it"
     ),
     "early renewal": "workers/test_leases.py::test_a_lease_that_came_late_is_renewed_at_once",
+    "end of the calm in memory": (
+        "brokers/test_contract_leases.py::test_lost_jobs_are_found_however_often_everybody_is_silent"
+    ),
     "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_gone_with_who_caught_it",
     "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
     "id of a cancelled job": (

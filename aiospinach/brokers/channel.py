@@ -140,8 +140,8 @@ class Channel:
         self._is_closed = False
 
     async def call(self, *command: Any, timeout: float, connect_within: float | None = None) -> Any:
-        """The answer of the server, within ``timeout`` seconds together with connecting. If ``connect_within``
-        is set, connecting may take so many, and ``timeout`` begins when the connection is up.
+        """The answer of the server, within ``timeout`` seconds together with connecting. If
+        ``connect_within`` is set, connecting may take so many, and ``timeout`` begins when it is up.
 
         Raises BrokerUnavailable if there is none, BrokerError if the server refuses; redis-py's NoScriptError
         goes through. Being cancelled leaves the call under way.

@@ -58,7 +58,7 @@ class QueueState:
         self.sooner_untold: bool = False
         """One was woken for that, and is to hear why."""
         self._looked_at = math.inf
-        self._calm_until = -math.inf
+        self._calm_left = 0.0
         self._schedule: list[tuple[int, int, str]] = []  # a heap; an entry counts if ``waiting`` agrees
         self._lease_of: dict[str, str] = {}
         self._judged: set[str] = set()
@@ -157,12 +157,16 @@ class QueueState:
         """Look at the queue, and tell until when nothing counts as lost.
 
         After a time in which nobody looked, a worker may only have stood still: it has a quarter of a lease
-        to renew its leases and to settle what has ended.
+        to renew its leases and to settle what has ended. Another silence prolongs that, and does not begin it
+        anew: each look uses up some of it, so that lost jobs are found in the end.
         """
-        if now - self._looked_at > length / 4:
-            self._calm_until = now + length / 4
+        passed = max(0.0, now - self._looked_at)
+        if self._calm_left:  # guard: end of the calm in memory
+            self._calm_left = max(0.0, self._calm_left - min(passed, length / 12))
+        elif passed > length / 4:
+            self._calm_left = length / 4
         self._looked_at = now
-        return self._calm_until
+        return now + self._calm_left
 
     def take_expired(
         self, now: float, grace: float, length: float, margin: float

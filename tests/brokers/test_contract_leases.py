@@ -264,6 +264,22 @@ async def test_what_stays_silent_is_lost_a_quarter_of_a_lease_later(broker: Brok
     assert time.monotonic() - first >= broker.lease / 4 - ROUNDING
 
 
+async def test_lost_jobs_are_found_however_often_everybody_is_silent(broker: Broker, queue: str) -> None:
+    """Workers that live shorter than the calm lasts, or stand still again and again, look now and then."""
+    await put_and_take(broker, queue, "a")
+    await broker.tick(queue)
+    await be_silent(broker)
+    found: list[str] = []
+    looks = 0
+    while not found:
+        found += ids((await broker.tick(queue)).expired)
+        looks += 1
+        assert looks <= 6
+        await asyncio.sleep(0 if found else broker.lease / 4 + 2 * ROUNDING)
+    assert found == ["a"]
+    assert looks >= 3, "a silence uses up little of the calm"
+
+
 async def test_a_silence_of_one_queue_says_nothing_of_another(
     broker: Broker, queue: str, other_queue: str
 ) -> None:

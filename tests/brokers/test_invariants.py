@@ -304,7 +304,7 @@ class Promises(RuleBasedStateMachine):
         self.fired: set[str] = set()
         self.first = self.last = 0
         self.looked_at = math.inf
-        self.calm_until = -math.inf
+        self.calm_left = 0.0
         self.stored = self.succeeded = self.cancelled = self.discarded = self.replaced = 0
 
     # What the model says.
@@ -455,10 +455,13 @@ class Promises(RuleBasedStateMachine):
     def look(self) -> bool:
         """Somebody looks at the queue. Tells whether nothing counts as lost, since nobody has for so long."""
         now = self.under_test.monotonic()
-        if now - self.looked_at > LEASE / 4:
-            self.calm_until = now + LEASE / 4
+        passed = max(0.0, now - self.looked_at)
+        if self.calm_left > 0:
+            self.calm_left = max(0.0, self.calm_left - min(passed, LEASE / 12))
+        elif passed > LEASE / 4:
+            self.calm_left = LEASE / 4
         self.looked_at = now
-        return now < self.calm_until
+        return self.calm_left > 0
 
     def tick(self, worker: Worker) -> None:
         is_calm = self.look()
@@ -801,7 +804,7 @@ class Promises(RuleBasedStateMachine):
         self.under_test.run(self.broker.register(QUEUE, dict.fromkeys(LIMITED, 0), {}))
         self.limits = {}
         last = Worker(self.broker)
-        for seconds in (60, 2, 2, 60, 2, 2):  # until it is calm no more
+        for seconds in (60, *[2] * 8, 60, *[2] * 8):  # until it is calm no more
             self.under_test.pass_time(seconds)
             self.tick(last)
             while True:

@@ -105,9 +105,9 @@ class Stage:
         self.client.zadd(self.raw.prefix + "leases", {lease.id: 1})
 
     def looked(self, *, ago: float = 0, calm_for: float = 0) -> None:
-        """Have somebody have looked so many ms ago, and have nothing count as lost for so many."""
-        now = self.broker.now()
-        self.client.set(self.raw.prefix + "looked", f"{now - ago:.0f} {now + calm_for:.0f}")
+        """Have somebody have looked so many ms ago, when nothing was to count as lost for so many."""
+        then = self.broker.now() - ago
+        self.client.set(self.raw.prefix + "looked", f"{then:.0f} {then + calm_for:.0f}")
 
     def spoil(self, job_id: str) -> None:
         self.client.hset(self.raw.prefix + "jobs", job_id, b"1 garbage")
@@ -398,6 +398,18 @@ async def nothing_is_lost_while_it_is_calm(stage: Stage) -> None:
     stage.looked(calm_for=1000)
     assert list((await stage.another.tick(QUEUE)).expired) == []
     stage.looked(calm_for=0)
+    assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
+
+
+@scenario("end of the calm")
+async def silences_prolong_the_calm_and_do_not_begin_it_anew(stage: Stage) -> None:
+    stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
+    quarter = stage.broker.lease * 250
+    stage.looked(ago=quarter + 1000)
+    assert list((await stage.another.tick(QUEUE)).expired) == []
+    stage.looked(ago=quarter + 1000, calm_for=quarter)
+    assert list((await stage.another.tick(QUEUE)).expired) == []
+    stage.looked(ago=quarter + 1000, calm_for=quarter / 4)
     assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
 
 

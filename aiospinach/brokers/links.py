@@ -20,6 +20,7 @@ from .failures import BROKEN, translated
 
 ANSWER_WITHIN = 10.0
 """Seconds until a call that got no answer counts as lost, at most."""
+CONNECT_WITHIN = 5.0
 SHORTEST_WAIT = 0.001  # 0 would mean for ever
 WATCHDOG = 2.0
 """Seconds after its own time limit at which a blocking call is given up."""
@@ -109,7 +110,8 @@ class ClusterLink(Link):
         self._client: redis.RedisCluster | None = None
 
     async def work(self, *command: Any) -> Any:
-        return await self._call(*command, limit=min(self._patience, ANSWER_WITHIN))
+        # redis-py may have to connect first, and does not say when it has.
+        return await self._call(*command, limit=min(max(self._patience, CONNECT_WITHIN), ANSWER_WITHIN))
 
     async def produce(self, *command: Any, until: float = math.inf) -> Any:
         return await self._call(*command, limit=min(until - time.monotonic(), ANSWER_WITHIN))

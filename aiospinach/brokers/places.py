@@ -19,9 +19,8 @@ from redis.backoff import NoBackoff
 
 from ..exceptions import InvalidValue
 from .failures import BROKEN
-from .links import ANSWER_WITHIN, ClusterLink, DirectLink, Link
+from .links import ANSWER_WITHIN, CONNECT_WITHIN, ClusterLink, DirectLink, Link
 
-CONNECT_WITHIN = 5.0
 SENTINEL_WITHIN = 1.5  # three of them must fit into a call
 _KEPT = frozenset(
     {"username", "password", "db", "credential_provider", "client_name", "path", "host", "port"}

@@ -94,7 +94,7 @@ async def test_no_job_is_lost_or_doubled_when_answers_are(
 async def test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:
-    async with Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace) as engine:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=3.0), namespace) as engine:
 
         @engine.task
         async def job(number: int) -> None:
@@ -119,7 +119,7 @@ async def test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once(
 async def test_a_call_that_never_reached_the_server_is_stored_by_its_retry(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:
-    async with Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace) as engine:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=3.0), namespace) as engine:
 
         @engine.task
         async def job() -> None:
@@ -138,7 +138,7 @@ async def test_a_call_that_never_reached_the_server_is_stored_by_its_retry(
 async def test_the_retry_for_a_duplicate_says_so(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:
-    async with Engine(RedisBroker(proxy.url, enqueue_timeout=0.1), namespace) as engine:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=2.0), namespace) as engine:
 
         @engine.task
         async def job() -> None:
@@ -157,7 +157,7 @@ async def test_the_retry_for_a_duplicate_says_so(
 async def test_each_caller_of_a_shared_trip_can_retry(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:
-    async with Engine(RedisBroker(proxy.url, enqueue_timeout=1.5), namespace) as engine:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=5.0), namespace) as engine:
 
         @engine.task
         async def job(number: int) -> None:
@@ -181,7 +181,7 @@ async def test_each_caller_of_a_shared_trip_can_retry(
 async def test_the_retry_of_a_batch_stores_the_rest_of_it(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:
-    async with Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace) as engine:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=3.0), namespace) as engine:
         for queue in "abc":
 
             @engine.task(name=queue, queue=queue)
@@ -215,7 +215,7 @@ async def test_the_retry_of_a_batch_stores_the_rest_of_it(
 async def test_nothing_was_stored_where_no_connection_was_made(
     namespace: str, proxy: Proxy, plain: redis.Redis
 ) -> None:
-    async with Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace) as engine:
+    async with Engine(RedisBroker(proxy.url, enqueue_timeout=3.0), namespace) as engine:
 
         @engine.task
         async def job() -> None:

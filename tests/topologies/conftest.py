@@ -16,7 +16,7 @@ SERVICE = "jobs"
 SLOTS = 16384
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, timeout: float = 60.0) -> None:
     """As ``until``, for fixtures that no event loop runs."""
     deadline = time.monotonic() + timeout
     while True:

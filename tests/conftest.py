@@ -31,6 +31,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 ONE_LOOP = (
     "brokers/test_invariants",
     "brokers/test_mutants",
+    "contrib/",
     "faults/",
     "test_bad_input",
     "test_codec",
@@ -124,6 +125,8 @@ async def nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     if request.node.get_closest_marker("large") or not isinstance(loop, asyncio.BaseEventLoop):
         loop.set_debug(False)  # it makes each task and timer several times as dear
+    elif loop.get_debug():
+        loop.slow_callback_duration = 60.0  # on a busy machine any is slow, and would be logged
     before = asyncio.all_tasks()
     threads = set(threading.enumerate())
     yield

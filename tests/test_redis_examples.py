@@ -142,12 +142,12 @@ def checksums(url: str, folder: Path, *options: str) -> list[str]:
 
 @pytest.fixture
 def large_files(tmp_path: Path) -> Path:
-    """A hundred files of zeros, each of its own length, that take about a second of a core to hash."""
+    """A hundred files of zeros, each of its own length, that take half a second of a core or more to hash."""
     folder = tmp_path / "folder"
     folder.mkdir()
     for number in range(100):
         with (folder / f"{number:03}").open("wb") as file:
-            file.truncate(2**24 + number)
+            file.truncate(2**22 + number)
     return folder
 
 

@@ -33,7 +33,7 @@ async def engine(broker: Broker, namespace: str) -> AsyncIterator[Engine]:
 @pytest.fixture
 def hasty_broker(make_broker: MakeBroker) -> Broker:
     """A broker whose leases are short, so that lost jobs are found soon."""
-    return make_broker(lease=0.2)
+    return make_broker(lease=0.5)
 
 
 @pytest.fixture

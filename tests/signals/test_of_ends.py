@@ -236,7 +236,7 @@ async def test_a_job_that_no_renewal_reached_is_finished_and_the_finder_tells_th
     assert isinstance(heard.last("job_failed")["err"], WorkerLost)
 
 
-@pytest.mark.parametrize("blocks", [0.3, 0.05])
+@pytest.mark.parametrize("blocks", [0.75, 0.05])
 async def test_a_body_that_blocks_the_event_loop_has_its_pair_all_the_same(
     hasty: Engine, hasty_broker: Broker, heard: Heard, blocks: float
 ) -> None:

@@ -151,15 +151,26 @@ class Proxy:
         raise ConnectionResetError
 
     async def _answer(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
-        while data := await reader.read(1 << 16):
-            if pair.swallows:
-                raise ConnectionResetError
-            if self.delay:
-                await asyncio.sleep(self.delay)
-            if not (self.is_black_hole or pair.is_half_open):
-                pair.client.write(data)
-                await pair.client.drain()
-        raise ConnectionResetError
+        """Pass the answers on, each as much later as it is delayed: a long way holds many at once."""
+        loop = asyncio.get_running_loop()
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+        async def arrive() -> None:
+            while True:
+                moment, data = await under_way.get()
+                if (delay := moment - loop.time()) > 0:
+                    await asyncio.sleep(delay)
+                if not (self.is_black_hole or pair.is_half_open):
+                    pair.client.write(data)
+                    await pair.client.drain()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(arrive())
+            while data := await reader.read(1 << 16):
+                if pair.swallows:
+                    raise ConnectionResetError
+                under_way.put_nowait((loop.time() + self.delay, data))
+            raise ConnectionResetError
 
     def _name_of(self, data: bytes) -> bytes:
         words = data.split(b"\r\n", 6)

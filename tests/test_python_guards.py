@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -147,10 +148,6 @@ GUARDS: list[tuple[str, Path, int]] = [
     for found in _GUARD.finditer(text)
 ]
 
-# Prints where the package comes from: what is installed must not stand in for the mutant.
-_RUN = "import sys, aiospinach, pytest; print(aiospinach.__file__); sys.exit(pytest.main(sys.argv[1:]))"
-_PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout")
-
 
 def neutralised(line: str) -> str:
     """The line without what it guards."""
@@ -170,32 +167,30 @@ def mutate(path: Path, number: int) -> None:
     path.write_text("\n".join(lines), "utf-8")
 
 
-def run(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
-    """Run one test on the package that lies in a folder."""
+Run = Callable[[Path, str], str]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs one test on the package that lies in a folder; tells how it ended."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment |= {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    plugins = [part for plugin in _PLUGINS for part in ("-p", plugin)]
-    # A mutant may wait for ever; the signal makes that a failure of the test, where a thread would exit.
-    limits = ["--timeout=30", "--timeout-method=signal"]
-    return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            _RUN,
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            *plugins,
-            *limits,
-            f"tests/{test}",
-        ],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
+    with subprocess.Popen(
+        [sys.executable, "-P", str(ROOT / "tests" / "zygote.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=100,
-    )
+        env=environment,
+    ) as zygote:
+        asked, answers = zygote.stdin, zygote.stdout
+        assert asked is not None
+        assert answers is not None
+
+        def ask(folder: Path, test: str) -> str:
+            print(folder, test, sep="\t", file=asked, flush=True)
+            return answers.readline().strip()
+
+        yield ask
+        asked.close()
 
 
 @pytest.fixture
@@ -212,17 +207,21 @@ def test_every_guard_has_a_name_of_its_own_and_a_test() -> None:
 
 
 @pytest.mark.parametrize(("name", "path", "number"), GUARDS, ids=[name for name, _, _ in GUARDS])
-def test_without_the_guard_its_test_fails(copy: Path, name: str, path: Path, number: int) -> None:
+def test_without_the_guard_its_test_fails(copy: Path, run: Run, name: str, path: Path, number: int) -> None:
     mutate(copy / path, number)
-    ran = run(copy, TESTS[name])
-    assert ran.stdout.startswith(f"{copy / 'aiospinach' / '__init__.py'}\n"), ran.stdout + ran.stderr
-    # 1 says that tests ran and some failed, but also that a fixture raised.
-    assert (ran.returncode, " failed" in ran.stdout) == (1, True), ran.stdout + ran.stderr
+    assert_runs(run, copy, TESTS[name], "failed")
 
 
-def test_a_test_on_the_package_without_a_mutant_passes(copy: Path) -> None:
-    ran = run(copy, "test_smoke.py")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+def test_a_test_on_the_package_without_a_mutant_passes(copy: Path, run: Run) -> None:
+    assert_runs(run, copy, "test_smoke.py", "passed")
+
+
+def assert_runs(run: Run, copy: Path, test: str, how: str) -> None:
+    ended = run(copy, test)
+    output = (copy / "output").read_text("utf-8", "replace")
+    assert ended == how, output
+    # What is installed must not stand in for the mutant.
+    assert output.startswith(f"{copy / 'aiospinach' / '__init__.py'}\n"), output
 
 
 @pytest.mark.parametrize(

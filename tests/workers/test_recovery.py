@@ -151,7 +151,7 @@ async def test_many_lost_jobs_are_all_found(engine: Engine, broker: FailingBroke
     for number in range(250):
         await job.schedule(number)
     assert len((await broker.exchange("default", [], 250)).leases) == 250
-    await asyncio.wait_for(engine.start_workers(5, stop_when_queue_empty=True), 30)
+    await asyncio.wait_for(engine.start_workers(5, stop_when_queue_empty=True), 20)
     assert sorted(ran) == list(range(250))
 
 

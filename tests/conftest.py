@@ -27,54 +27,31 @@ _numbers = itertools.count(1)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-# These start programs of their own, or hardly touch an event loop: of both, one is enough for them.
-ONE_LOOP = (
-    "brokers/test_invariants",
-    "brokers/test_mutants",
-    "contrib/",
-    "faults/",
-    "test_bad_input",
-    "test_codec",
-    "test_cron",
-    "test_examples",
-    "test_outcome",
-    "test_redis_examples",
-)
+# Whose callbacks and threads are ours. Debug mode looks after these, and makes each several times as dear.
+WATCHED = ("signals/", "workers/", "redis/test_channel", "redis/test_deadlines", "redis/test_threads")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop",
-        choices=["asyncio", "uvloop", "both"],
+        choices=["asyncio", "uvloop"],
         default="asyncio",
         help="the event loop that async tests run in",
     )
 
 
-def loop_factories(config: pytest.Config) -> dict[str, LoopFactory]:
-    """The loops that ``--loop`` asks for."""
-    choice = config.getoption("--loop")
-    found: dict[str, LoopFactory] = {}
-    if choice != "uvloop":
-        found["asyncio"] = asyncio.new_event_loop
-    if choice != "asyncio":
-        import uvloop
+def loop_factory(config: pytest.Config) -> tuple[str, LoopFactory]:
+    """The loop that ``--loop`` asks for."""
+    name: str = config.getoption("--loop")
+    if name == "asyncio":
+        return name, asyncio.new_event_loop
+    import uvloop
 
-        found["uvloop"] = uvloop.new_event_loop
-    return found
+    return name, uvloop.new_event_loop
 
 
-def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:
-    factories = loop_factories(config)
-    if str(item.path.relative_to(TESTS)).startswith(ONE_LOOP):
-        return dict(list(factories.items())[:1])
-    return factories
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Plain tests that make loops of their own run once with each."""
-    if "loop_name" in metafunc.fixturenames:
-        metafunc.parametrize("loop_name", loop_factories(metafunc.config))
+def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, LoopFactory]:
+    return dict([loop_factory(config)])
 
 
 @pytest.hookimpl(trylast=True)
@@ -123,8 +100,9 @@ def signals_as_they_were() -> Iterator[None]:
 async def nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """No task, thread or timer of the engine outlives a test."""
     loop = asyncio.get_running_loop()
-    if request.node.get_closest_marker("large") or not isinstance(loop, asyncio.BaseEventLoop):
-        loop.set_debug(False)  # it makes each task and timer several times as dear
+    part = str(request.path.relative_to(TESTS))
+    if request.node.get_closest_marker("large") or not part.startswith(WATCHED):
+        loop.set_debug(False)
     elif loop.get_debug():
         loop.slow_callback_duration = 60.0  # on a busy machine any is slow, and would be logged
     before = asyncio.all_tasks()

@@ -8,7 +8,7 @@ import pytest
 
 from aiospinach import Engine
 
-from ..conftest import LoopFactory, loop_factories
+from ..conftest import LoopFactory, loop_factory
 from .failing import FailingBroker
 
 
@@ -26,6 +26,12 @@ async def engine(broker: FailingBroker, namespace: str) -> AsyncIterator[Engine]
 
 
 @pytest.fixture
-def new_loop(loop_name: str, request: pytest.FixtureRequest) -> LoopFactory:
-    """Makes event loops of the kind that ``--loop`` asks for."""
-    return loop_factories(request.config)[loop_name]
+def loop_name(request: pytest.FixtureRequest) -> str:
+    """The kind of event loop that ``--loop`` asks for."""
+    return loop_factory(request.config)[0]
+
+
+@pytest.fixture
+def new_loop(request: pytest.FixtureRequest) -> LoopFactory:
+    """Makes event loops of that kind."""
+    return loop_factory(request.config)[1]

@@ -28,7 +28,7 @@ _numbers = itertools.count(1)
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 # Whose callbacks and threads are ours. Debug mode looks after these, and makes each several times as dear.
-WATCHED = ("signals/", "workers/", "redis/test_channel", "redis/test_deadlines", "redis/test_threads")
+WATCHED = ("workers/", "redis/test_channel", "redis/test_deadlines", "redis/test_threads")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -219,8 +219,7 @@ def test_all_sums_are_right_although_a_tenth_of_the_jobs_fails_at_first(
 
 
 @needs_oracle
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("options", [[], ["--flaky"]])
+@pytest.mark.parametrize(("number", "options"), [(signal.SIGTERM, ["--flaky"]), (signal.SIGINT, [])])
 def test_after_a_signal_the_sums_that_were_made_are_printed_and_right(
     of_standard_library: list[bytes], tmp_path: Path, number: signal.Signals, options: list[str]
 ) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -825,8 +826,9 @@ class MemoryPromises(Promises):
     make = MemoryUnderTest
 
 
+CHAOS = os.environ.get("AIOSPINACH_CHAOS") == "1"
 SETTINGS = settings(
-    max_examples=200,
+    max_examples=400 if CHAOS else 100,
     stateful_step_count=60,
     deadline=None,
     database=None,
@@ -854,4 +856,4 @@ def test_the_promises_of_the_redis_broker_hold_whatever_happens(server: Server) 
     class RedisPromises(Promises):
         make = staticmethod(lambda: RedisUnderTest(server))
 
-    run_state_machine_as_test(RedisPromises, settings=settings(SETTINGS, max_examples=30))
+    run_state_machine_as_test(RedisPromises, settings=settings(SETTINGS, max_examples=60 if CHAOS else 15))

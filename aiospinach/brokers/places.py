@@ -18,8 +18,9 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from ..exceptions import InvalidValue
+from .cluster_link import ClusterLink
 from .failures import BROKEN
-from .links import ANSWER_WITHIN, CONNECT_WITHIN, ClusterLink, DirectLink, Link
+from .links import ANSWER_WITHIN, CONNECT_WITHIN, DirectLink, Link
 
 SENTINEL_WITHIN = 1.5  # three of them must fit into a call
 _KEPT = frozenset(

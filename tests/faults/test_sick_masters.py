@@ -119,3 +119,43 @@ async def test_a_master_that_hangs_deafens_no_idle_worker(
             jobs.victim.go_on()
         await jobs.engine.stop_workers()
     report(jobs=count, longest_ms=round(1000 * longest))
+
+
+@pytest.mark.timeout(120)
+async def test_a_master_that_hangs_is_left_when_its_replica_takes_over(
+    cluster: Cluster, namespace: str, size: Size, report: Report
+) -> None:
+    jobs = Queues(cluster, namespace)
+    count = size(20, 500)
+    replica = cluster.add_replica(jobs.victim)
+    loop = asyncio.get_running_loop()
+    try:
+        async with jobs.engine:
+            await jobs.start()
+            for queue in (*jobs.sick, *jobs.well):
+                await jobs.schedule(queue, -1)
+            await until(lambda: len(jobs.ran) == len(jobs.sick) + len(jobs.well), "the workers work")
+            await until(lambda: cluster.is_copied(replica), "the replica has what its master has")
+            jobs.victim.pause()
+            try:
+                since = loop.time()
+                await until(lambda: cluster.is_master(replica), "the replica is the master", timeout=30)
+                elected = loop.time() - since
+                for number in range(count):
+                    await jobs.schedule(jobs.sick[number % len(jobs.sick)], number)
+                scheduled = loop.time() - since - elected
+                done = {(jobs.sick[number % len(jobs.sick)], number) for number in range(count)}
+                await until(lambda: done <= set(jobs.ran), "all run on the new one", timeout=30)
+                ran = loop.time() - since - elected
+            finally:
+                jobs.victim.go_on()
+            await jobs.engine.stop_workers()
+    finally:
+        replica.close()
+    assert len(jobs.ran) == len(set(jobs.ran))
+    report(
+        jobs=count,
+        elected_after=f"{elected:.1f} s",
+        scheduled_after=f"{scheduled:.1f} s",
+        ran_after=f"{ran:.1f} s",
+    )

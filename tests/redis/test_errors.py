@@ -292,7 +292,7 @@ def test_only_runtime_errors_of_closed_connections_count_as_such(error: Exceptio
 async def test_redis_py_has_what_is_taken_from_it_beside_its_documented_face() -> None:
     """`channel.py` goes on with its connections, and Cluster clients are let go of node by node.
 
-    If this fails, a new redis-py has come: see to `Wire`, `let_go_of` and `ClusterLink.let_go`, and then to
+    If this fails, a new redis-py has come: see to `Wire`, `let_go_of` and `ClusterLink`, and then to
     the upper bound in pyproject.toml.
     """
     connection = redis.asyncio.Connection(host="127.0.0.1", port=shared_server().port)

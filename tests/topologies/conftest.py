@@ -114,20 +114,44 @@ class Cluster:
 
     def __init__(self) -> None:
         buses = [free_port() for _ in range(3)]
-        self.servers = [
-            Server(
-                *("--cluster-enabled", "yes", "--cluster-port", str(bus)),
-                *("--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"),
-                *("--appendonly", "yes", "--appendfsync", "always"),
-            ).start()
-            for bus in buses
-        ]
+        self.servers = [self._node(bus) for bus in buses]
         third = SLOTS // 3
         bounds = [(0, third), (third + 1, 2 * third), (2 * third + 1, SLOTS - 1)]
         for server, bound in zip(self.servers, bounds, strict=True):
             self.ask(server, "CLUSTER ADDSLOTSRANGE", *bound)
         for server, bus in list(zip(self.servers, buses, strict=True))[1:]:
             self.ask(self.servers[0], "CLUSTER MEET", "127.0.0.1", server.port, bus)
+
+    @staticmethod
+    def _node(bus: int) -> Server:
+        return Server(
+            *("--cluster-enabled", "yes", "--cluster-port", str(bus)),
+            *("--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"),
+            *("--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0"),
+        ).start()
+
+    def add_replica(self, master: Server) -> Server:
+        """A fourth node, which takes over when this master is away; it is not among ``servers``."""
+        bus = free_port()
+        replica = self._node(bus)
+        self.ask(master, "CLUSTER MEET", "127.0.0.1", replica.port, bus)
+        name = self.id_of(master)
+        wait_for(lambda: name in self.ask(replica, "CLUSTER NODES"), "they know each other")
+        self.ask(replica, "CLUSTER REPLICATE", name)
+        return replica
+
+    def is_copied(self, replica: Server) -> bool:
+        """The replica has what its master has, and every master knows that there is one."""
+        name = self.id_of(replica)
+        return "master_link_status:up" in self.ask(replica, "INFO", "replication") and all(
+            f"{name} " in line and " slave " in line
+            for server in self.servers
+            for line in self.ask(server, "CLUSTER NODES").splitlines()
+            if line.startswith(name)
+        )
+
+    def is_master(self, server: Server) -> bool:
+        return "role:master" in self.ask(server, "INFO", "replication")
 
     @property
     def url(self) -> str:

@@ -1,0 +1,137 @@
+"""Connections to the nodes of a Cluster, within one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis.asyncio as redis
+from redis import __version__ as redis_version
+from redis.asyncio.cluster import ClusterNode
+
+from .channel import let_go_of
+from .failures import BROKEN, translated
+from .links import ANSWER_WITHIN, CONNECT_WITHIN, SHORTEST_WAIT, WATCHDOG, Link, popped
+
+ALIVE_WITHIN = 1.5
+"""Seconds in which a node that lives answers a PING."""
+LOOK_AGAIN_AFTER = 1.0
+CONNECTIONS_AT_MOST = 100_000  # to a node: each queue waits on one of its own
+
+_KEYLESS = ("HELLO", "INFO")
+# Where it is deprecated, `retry` means the same.
+_NO_REPETITION: dict[str, Any] = {} if redis_version >= "6" else {"cluster_error_retry_attempts": 0}
+
+
+class ClusterLink(Link):
+    """redis-py's client of a Cluster, which finds the node of a key and follows keys that move."""
+
+    def __init__(
+        self, place: str, nodes: Sequence[tuple[str, int]], settings: Mapping[str, Any], patience: float
+    ) -> None:
+        self._place = place
+        self._nodes = nodes
+        self._settings = settings
+        self._patience = patience
+        self._client: redis.RedisCluster | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._look_again_at = 0.0
+        self._left: list[ClusterNode] = []
+        """Nodes whose place others have taken. A call that began before that may connect to one still."""
+
+    async def work(self, *command: Any) -> Any:
+        # redis-py may have to connect first, and does not say when it has.
+        return await self._call(*command, limit=min(max(self._patience, CONNECT_WITHIN), ANSWER_WITHIN))
+
+    async def produce(self, *command: Any, until: float = math.inf) -> Any:
+        return await self._call(*command, limit=min(until - time.monotonic(), ANSWER_WITHIN))
+
+    async def pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+        return popped(await self._call("BLPOP", *keys, max(timeout, SHORTEST_WAIT), limit=timeout + WATCHDOG))
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
+            await asyncio.wait([looking])
+        if client is not None:
+            await client.aclose()
+        await self._disconnect_left()
+
+    def let_go(self) -> None:
+        nodes = () if self._client is None else self._client.get_nodes()
+        for node in (*nodes, *self._left):
+            for connection in node._connections:
+                let_go_of(connection)
+
+    async def _call(self, *command: Any, limit: float) -> Any:
+        was_sent = False
+        try:
+            async with asyncio.timeout(limit):
+                if self._client is None:
+                    self._client = redis.RedisCluster(
+                        startup_nodes=[ClusterNode(host, port) for host, port in self._nodes],
+                        require_full_coverage=False,
+                        max_connections=CONNECTIONS_AT_MOST,
+                        **self._settings,
+                        **_NO_REPETITION,
+                    )
+                    self._client.response_callbacks.pop("INFO", None)  # answers come as they are
+                client = await self._client.initialize()
+                was_sent = True
+                # What has no key goes to any node.
+                target = {"target_nodes": client.get_default_node()} if command[0] in _KEYLESS else {}
+                return await client.execute_command(*command, **target)
+        except BROKEN as error:
+            if was_sent and isinstance(error, TimeoutError):
+                self._look_around()
+            raise translated(error, self._place, was_sent) from error
+
+    def _look_around(self) -> None:
+        """See whether a node hangs, and who has taken its place: redis-py asks only after errors of its own,
+        and whoever hangs makes none."""
+        now = time.monotonic()
+        if self._looking is None and now >= self._look_again_at:
+            self._looking = asyncio.Task(self._leave_silent_nodes())
+
+    async def _leave_silent_nodes(self) -> None:
+        try:
+            if (client := self._client) is None:
+                return
+            nodes = client.get_nodes()
+            lives = dict(zip(nodes, await asyncio.gather(*map(_is_alive, nodes)), strict=True))
+            if any(lives.values()) and not all(lives.values()):
+                manager = client.nodes_manager
+                seen = [*nodes, *manager.startup_nodes.values(), *self._left]
+                for node in nodes:
+                    if lives[node]:
+                        manager.startup_nodes.setdefault(node.name, node)
+                    else:
+                        manager.startup_nodes.pop(node.name, None)
+                async with asyncio.timeout(CONNECT_WITHIN):
+                    await manager.initialize()
+                kept = {id(node) for node in (*manager.nodes_cache.values(), *manager.startup_nodes.values())}
+                self._left = list({id(node): node for node in seen if id(node) not in kept}.values())
+                async with asyncio.timeout(CONNECT_WITHIN):
+                    await self._disconnect_left()
+        except BROKEN:
+            pass  # the next call that is not answered looks again
+        finally:
+            self._looking = None
+            self._look_again_at = time.monotonic() + LOOK_AGAIN_AFTER
+
+    async def _disconnect_left(self) -> None:
+        await asyncio.gather(*(node.disconnect() for node in self._left))
+
+
+async def _is_alive(node: ClusterNode) -> bool:
+    try:
+        async with asyncio.timeout(ALIVE_WITHIN):
+            await node.execute_command("PING")
+    except BROKEN:
+        return False
+    return True

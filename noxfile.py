@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import tempfile
+import time
 from pathlib import Path
 
 import nox
@@ -36,84 +36,30 @@ def pytest(session: nox.Session, processes: int, *arguments: str, **env: str) ->
     session.run("pytest", *options, *arguments, env={"PYTHONDONTWRITEBYTECODE": "", **env})
 
 
-PARTS = ("lint", "types", "build", "tests", "lowest")
-
-
-@nox.session(venv_backend="none")
-def everything(session: nox.Session) -> None:
-    """All that must be green before a change lands; about 9 minutes on two cores."""
-    session.log("lint, types, build, tests and lowest: about 9 minutes on two cores")
-    session.run(sys.executable, "-m", "nox", "-s", *PARTS, "--", *session.posargs)
-
-
-def test(session: nox.Session) -> None:
-    """Run the suite in the plain event loop, which watches what is ours of callbacks and threads."""
-    pytest(session, 6, "--asyncio-debug", *session.posargs)
-
-
-@nox.session(default=False, reuse_venv=True)
-def quick(session: nox.Session) -> None:
-    """Lint, and the small tests in one event loop; a minute at most, once its environment is there."""
-    session.log("about 45 seconds on two cores; a minute more for the first time")
-    session.install("-e", ".", *group("test"), *group("lint"))
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    slow = (
-        *("contrib/*", "faults/*", "redis/*", "topologies/*"),
-        *("test_docs", "test_examples", "test_python_guards", "test_redis_examples"),
-    )
-    pytest(session, 4, "-m", "not large", *without(*slow), *session.posargs)
-
-
 def without(*parts: str) -> list[str]:
     return [f"--ignore-glob=tests/{part}.py" for part in parts]
 
 
-@nox.session
-def tests(session: nox.Session) -> None:
-    """The suite in asyncio's event loop."""
-    session.install("-e", ".", *group("test"))
-    test(session)
-
-
-@nox.session(python=["3.12", "3.13"])
-def pythons(session: nox.Session) -> None:
-    """The suite on the other supported versions of Python, where they are installed."""
-    session.install("-e", ".", *group("test"))
-    test(session)
-
-
-@nox.session
-def lint(session: nox.Session) -> None:
-    """Style, and the usual mistakes."""
-    session.install(*group("lint"))
+def check_style(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
 
-@nox.session
-def types(session: nox.Session) -> None:
-    """Every type, as users' type checkers see them too."""
-    session.install("-e", ".", "nox", *group("types"))
+def check_types(session: nox.Session) -> None:
     session.run("mypy")
     # It reads what is installed and not the checkout, so it needs a wheel.
     session.install("--force-reinstall", "--no-deps", ".")
     session.run("pyright", "--verifytypes", "aiospinach", "--ignoreexternal")
+    session.install("--no-deps", "-e", ".")
 
 
-@nox.session(default=False)
-def docs(session: nox.Session) -> None:
-    """Every code block and every link of README and docs/; the session of all tests has them too."""
-    session.install("-e", ".", *group("test"))
-    pytest(session, 4, "tests/test_docs.py", "tests/test_examples.py")
+def run_suite(session: nox.Session) -> None:
+    """In the plain event loop, which watches what is ours of callbacks and threads."""
+    pytest(session, 6, "--asyncio-debug", *session.posargs)
 
 
-@nox.session
-def lowest(session: nox.Session) -> None:
-    """What depends on others, in another event loop, uvloop, and with the oldest dependencies allowed."""
-    session.install("-e", ".", *group("test"))
-    oldest = [re.sub(r">=", "==", line) for line in PROJECT["project"]["dependencies"]]
-    session.install(*oldest)
+def run_with_oldest(session: nox.Session) -> None:
+    session.install(*(re.sub(r">=", "==", line) for line in PROJECT["project"]["dependencies"]))
     own = (
         "brokers/test_invariants",
         "brokers/test_mutants",
@@ -129,10 +75,7 @@ def lowest(session: nox.Session) -> None:
     pytest(session, 6, "--loop=uvloop", *without(*own), *session.posargs)
 
 
-@nox.session
-def build(session: nox.Session) -> None:
-    """Source archive and wheel; the wheel is installed and runs an example outside of the checkout."""
-    session.install(*group("build"))
+def check_build(session: nox.Session) -> None:
     quickstart = Path("examples/quickstart.py").resolve()
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--outdir", folder)
@@ -144,6 +87,97 @@ def build(session: nox.Session) -> None:
         session.install("--force-reinstall", str(wheel))
         with session.chdir(folder):
             session.run("python", str(quickstart))
+
+
+PARTS = {
+    "lint": check_style,
+    "types": check_types,
+    "tests": run_suite,
+    "lowest": run_with_oldest,
+    "build": check_build,
+}
+
+
+@nox.session
+def everything(session: nox.Session) -> None:
+    """All that must be green before a change lands, one after the other; about 8 minutes on two cores."""
+    session.log("%s: about 8 minutes on two cores", ", ".join(PARTS))
+    groups = [requirement for name in ("lint", "types", "test", "build") for requirement in group(name)]
+    session.install("-e", ".", "nox", *groups)
+    failed: list[str] = []
+    for name, part in PARTS.items():
+        began = time.monotonic()
+        try:
+            part(session)
+        except CommandFailed:
+            failed.append(name)
+        session.log(
+            "%s: %s after %.0f s", name, "failed" if name in failed else "passed", time.monotonic() - began
+        )
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
+
+
+@nox.session(default=False, reuse_venv=True)
+def quick(session: nox.Session) -> None:
+    """Lint, and the small tests in one event loop; a minute at most, once its environment is there."""
+    session.log("about 45 seconds on two cores; a minute more for the first time")
+    session.install("-e", ".", *group("test"), *group("lint"))
+    check_style(session)
+    slow = (
+        *("contrib/*", "faults/*", "redis/*", "topologies/*"),
+        *("test_docs", "test_examples", "test_python_guards", "test_redis_examples"),
+    )
+    pytest(session, 4, "-m", "not large", *without(*slow), *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The suite in asyncio's event loop."""
+    session.install("-e", ".", *group("test"))
+    run_suite(session)
+
+
+@nox.session(python=["3.12", "3.13"])
+def pythons(session: nox.Session) -> None:
+    """The suite on the other supported versions of Python, where they are installed."""
+    session.install("-e", ".", *group("test"))
+    run_suite(session)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and the usual mistakes."""
+    session.install(*group("lint"))
+    check_style(session)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Every type, as users' type checkers see them too."""
+    session.install("-e", ".", "nox", *group("types"), *group("test"))
+    check_types(session)
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Every code block and every link of README and docs/; the session of all tests has them too."""
+    session.install("-e", ".", *group("test"))
+    pytest(session, 4, "tests/test_docs.py", "tests/test_examples.py")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """What depends on others, in another event loop, uvloop, and with the oldest dependencies allowed."""
+    session.install("-e", ".", *group("test"))
+    run_with_oldest(session)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Source archive and wheel; the wheel is installed and runs an example outside of the checkout."""
+    session.install(*group("build"))
+    check_build(session)
 
 
 SERVER_TESTS = [Path("tests", name) for name in ("brokers", "redis", "topologies", "workers", "faults")]

@@ -20,7 +20,7 @@ from benchmarks.program import Program, main
 LUA = Path(__file__).parent / "lua"
 LEASE = 60_000
 PREFIX = "floor:{default}:"
-HEADER = b"1 0 0 0 0 - job 0\n"
+HEADER = b"2 job 0 0 -\n0 0 0 0 - - - -\n"
 
 
 class Script:

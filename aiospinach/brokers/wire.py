@@ -11,9 +11,11 @@ from typing import Any
 from .base import DeadJob, Envelope, Firing
 from .scripts import Script
 
-PREFIX = "ais1"
-VERSION = 1
-KNOWN_HEADERS = 1024
+PREFIX = "ais2"
+VERSION = 2
+KNOWN_LINES = 1024
+LAST_MOMENT = 253370764799999
+"""The end of the year 9998: no moment that we write is later."""
 
 _NAMES = (
     "ready",
@@ -66,9 +68,10 @@ class Keys:
 
 
 def write(job: Envelope) -> bytes:
-    """The envelope: version retries max_retries crashes parked_at limit_key task at, newline, body.
+    """The envelope: two lines of a header, and the body, which no script looks into.
 
-    Scripts rewrite the header and keep what follows the fields that they know; none looks into the body.
+    ``2 task max_retries priority flags`` is the same for all jobs of a task; ``at retries crashes parked
+    created expires key unique`` differs, and is rewritten by scripts. Words that they do not know are kept.
     """
     return _header_of(job) + job.body
 
@@ -98,8 +101,9 @@ def firings(firings: Iterable[Firing]) -> list[Any]:
 
 def read(job_id: bytes, envelope: bytes) -> Envelope:
     """The job in an envelope whose header a script has found readable."""
-    header, _, body = envelope.partition(b"\n")
-    task, at, max_retries, retries, crashes, parked_at = _fields_of(header)
+    static, variable, body = envelope.split(b"\n", 2)
+    task, max_retries = _of_all(static)
+    at, retries, crashes, parked_at = _of_this(variable)
     return Envelope(job_id.decode(), task, body, at, max_retries, retries, crashes, parked_at)
 
 
@@ -108,15 +112,23 @@ _in_common = attrgetter("named", "at_once", "at", "task", "max_retries", "retrie
 
 def _header_of(job: Envelope) -> bytes:
     return (
-        f"{VERSION} {job.retries} {job.max_retries} {job.crashes} {job.parked_at} - {job.task} {job.at}\n"
+        f"{VERSION} {job.task} {job.max_retries} 0 -\n"
+        f"{job.at} {job.retries} {job.crashes} {job.parked_at} - - - -\n"
     ).encode()
 
 
-@lru_cache(KNOWN_HEADERS)  # jobs that were scheduled together have the same
-def _fields_of(header: bytes) -> tuple[str, int, int, int, int, int]:
-    """The fields in the order that an Envelope has them in."""
-    _, retries, max_retries, crashes, parked_at, _, task, at = header.split(b" ")[:8]
-    return task.decode(), int(at), int(max_retries), int(retries), int(crashes), int(parked_at)
+@lru_cache(KNOWN_LINES)
+def _of_all(static: bytes) -> tuple[str, int]:
+    """The task and its max_retries."""
+    _, task, max_retries = static.split(b" ", 3)[:3]
+    return task.decode(), int(max_retries)
+
+
+@lru_cache(KNOWN_LINES)  # jobs that were scheduled together have the same
+def _of_this(variable: bytes) -> tuple[int, int, int, int]:
+    """When it is due, its retries and crashes, and since when it is parked."""
+    at, retries, crashes, parked_at = map(int, variable.split(b" ", 4)[:4])
+    return min(at, LAST_MOMENT), retries, crashes, min(parked_at, LAST_MOMENT)
 
 
 def read_dead(job_id: bytes, record: bytes) -> DeadJob:

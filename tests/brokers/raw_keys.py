@@ -49,11 +49,12 @@ class Header:
     @staticmethod
     def read(envelope: bytes) -> Header | None:
         """The header of an envelope; None if it is unreadable."""
-        line, newline, body = envelope.partition(b"\n")
-        fields = line.split(b" ")
-        if not newline or len(fields) < 8 or fields[0] != b"1":
+        lines = envelope.split(b"\n", 2)
+        static = lines[0].split(b" ")
+        variable = lines[1].split(b" ") if len(lines) == 3 else []
+        if len(static) < 5 or len(variable) < 4 or static[0] != b"2":
             return None
-        retries, most, crashes, parked, _, task, at = fields[1:8]
+        (task, most), (at, retries, crashes, parked), body = static[1:3], variable[:4], lines[2]
         return Header(int(retries), int(most), int(crashes), int(parked), task.decode(), int(at), body)
 
 
@@ -62,7 +63,7 @@ class RawKeys:
 
     def __init__(self, client: redis.Redis, namespace: str, queue: str) -> None:
         self._client = client
-        self.prefix = f"ais1:{{{namespace}:{queue}}}:"
+        self.prefix = f"ais2:{{{namespace}:{queue}}}:"
 
     def read(self) -> dict[str, Any]:
         """Every key that there is, without the prefix, and what lies in it."""

@@ -110,7 +110,7 @@ class Stage:
         self.client.set(self.raw.prefix + "looked", f"{then:.0f} {then + calm_for:.0f}")
 
     def spoil(self, job_id: str) -> None:
-        self.client.hset(self.raw.prefix + "jobs", job_id, b"1 garbage")
+        self.client.hset(self.raw.prefix + "jobs", job_id, b"2 garbage")
 
 
 Scenario = Callable[[Stage], Awaitable[None]]
@@ -455,7 +455,7 @@ async def a_job_that_its_judge_loses_has_not_crashed_again(stage: Stage) -> None
 @scenario("id of a lost job")
 async def a_lost_job_whose_id_cannot_be_read_stops_no_tick(stage: Stage) -> None:
     stage.expire(await put_and_take(stage.broker, QUEUE, "good"))
-    stage.client.hset(stage.raw.prefix + "jobs", b"\xff", b"1 0 0 0 0 - send 0\n")
+    stage.client.hset(stage.raw.prefix + "jobs", b"\xff", b"2 send 0 0 -\n0 0 0 0 - - - -\n")
     stage.client.zadd(stage.raw.prefix + "leases", {b"\xff:nobody.1": 1})
     assert ids((await stage.another.tick(QUEUE)).expired) == ["good"]
     assert stage.client.lrange(stage.raw.prefix + "bad", 0, -1) == [b"\xff"]

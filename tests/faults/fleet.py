@@ -106,7 +106,7 @@ class Store:
 
     def __init__(self, server: Server, namespace: str) -> None:
         self._server = server
-        self._prefix = f"ais1:{{{namespace}:default}}:"
+        self._prefix = f"ais2:{{{namespace}:default}}:"
 
     def __call__(self, command: str, name: str, *arguments: Any) -> Any:
         with self._server.client() as client:
@@ -139,10 +139,10 @@ class Store:
         for job_id, record in self("HGETALL", "deadjobs").items():
             head, _, rest = record.partition(b"\n")
             length = int(head.split(b" ")[1])
-            header, _, body = rest[:length].partition(b"\n")
+            static, _, body = rest[:length].split(b"\n", 2)
             args = json.loads(body)[0]
             reason = json.loads(rest[length:])["reason"]
-            buried[args[0] if args else job_id.decode()] = (header.split(b" ")[6].decode(), reason)
+            buried[args[0] if args else job_id.decode()] = (static.split(b" ")[1].decode(), reason)
         return buried
 
     def reasons(self) -> Counter[tuple[str, str]]:

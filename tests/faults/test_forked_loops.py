@@ -87,7 +87,7 @@ async def test_forks_of_a_used_loop_lose_and_double_nothing_while_connections_ar
     ran = Counter((tmp_path / "ran").read_text().split())
     expected = (2 + 2 * forks) * jobs
     with server.client() as client:
-        dead = client.zcard(f"ais1:{{{namespace}:default}}:dead")
+        dead = client.zcard(f"ais2:{{{namespace}:default}}:dead")
     report(
         stored=len(stored),
         different=len(set(stored)),

@@ -23,8 +23,8 @@ SLOW = 30_000
 """Microseconds that no call may take; three times as many as it does on a machine that nobody shares."""
 CALLS_AT_MOST = 60
 """Calls of each kind, of which every other one may be slow: a machine that others use slows some of them."""
-ENVELOPE = b"1 0 0 0 0 - job 0\n[[],{}]"
-LIMITED = b"1 0 0 0 0 - limited 0\n[[],{}]"
+ENVELOPE = b"2 job 0 0 -\n0 0 0 0 - - - -\n[[],{}]"
+LIMITED = b"2 limited 0 0 -\n0 0 0 0 - - - -\n[[],{}]"
 HOUR = 3_600_000
 
 
@@ -155,7 +155,7 @@ async def leases_that_have_expired(queue: Queue) -> Callable[[], Awaitable[bool]
 @length(LENGTHS)
 async def expired_leases_of_what_cannot_be_read(queue: Queue) -> Callable[[], Awaitable[bool]]:
     await queue.broker.register("default", {"limited": LENGTH}, {})
-    ids = queue.run(LENGTH, b"1 garbage", until=1)
+    ids = queue.run(LENGTH, b"2 garbage", until=1)
     queue.fill("ZADD", "slots", ((0, f"limited\n{job_id}:elsewhere.1") for job_id in ids))
     return queue.tick
 

@@ -83,7 +83,7 @@ class Poisoner:
         """Jobs whose arguments cannot be read, with retries in every other round."""
         for name, body in BODIES.items():
             job_id = f"{name}-{round_}".replace(" ", "-")
-            self._store("HSET", "jobs", job_id, f"1 0 {round_ % 2 * 3} 0 0 - again 0\n".encode() + body)
+            self._store("HSET", "jobs", job_id, f"2 again {round_ % 2 * 3} 0 -\n0 0 0 0 - - - -\n".encode() + body)
             self._store("RPUSH", "ready", job_id)
             self.dead.append(job_id)
 

@@ -47,12 +47,12 @@ async def proxy() -> AsyncIterator[Proxy]:
 
 def key(namespace: str, name: str, queue: str = "default") -> str:
     """The key of a queue."""
-    return f"ais1:{{{namespace}:{queue}}}:{name}"
+    return f"ais2:{{{namespace}:{queue}}}:{name}"
 
 
 def keys_of(client: redis.Redis, namespace: str) -> set[str]:
     """What follows the prefix in the keys of a namespace."""
-    found: list[bytes] = list(client.scan_iter(f"ais1:{{{namespace}:*", count=10_000))
+    found: list[bytes] = list(client.scan_iter(f"ais2:{{{namespace}:*", count=10_000))
     return {name.decode().partition("}:")[2] for name in found}
 
 

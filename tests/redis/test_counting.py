@@ -199,7 +199,7 @@ async def test_concurrent_callers_share_trips(namespace: str, own_server: Server
             ids = await asyncio.gather(*(caller(number) for number in range(32)))
             commands = counts.by_name()
             assert len({job_id for mine in ids for job_id in mine}) == 640
-            assert client.hlen(f"ais1:{{{namespace}:default}}:jobs") == 641
+            assert client.hlen(f"ais2:{{{namespace}:default}}:jobs") == 641
         # All 32 go with one trip, or those of the first with one of their own: never one a job.
         assert commands["evalsha"] <= 2 * 20 + 2
         assert commands.get("eval", 0) == 0
@@ -320,12 +320,12 @@ async def test_a_hundred_idle_workers_cost_little_and_one_job_wakes_one_of_them(
 
         with own_server.client() as client:
             await until(lambda: client.info("clients")["blocked_clients"] >= 90)
-            await until(lambda: client.llen(f"ais1:{{{namespace}:default}}:wake") == 0)
+            await until(lambda: client.llen(f"ais2:{{{namespace}:default}}:wake") == 0)
             for number in range(1, 11):
                 woken = total("woken")
                 await engines[0].schedule("job")
                 await until(lambda: heard.count("job_finished") == number)  # noqa: B023
-                await until(lambda: client.llen(f"ais1:{{{namespace}:default}}:wake") == 0)
+                await until(lambda: client.llen(f"ais2:{{{namespace}:default}}:wake") == 0)
                 assert total("woken") - woken == 1
             counts, waits = Counts(client), total("wait")
             await until(lambda: total("wait") - waits >= 300, timeout=30)

@@ -24,7 +24,7 @@ from ..waiting import until
 
 LEAST = (
     "-@all +@read +@write +@connection +eval +evalsha +script|load +time -@dangerous +info"
-    " ~ais1:{{{namespace}:* ~ais1:{{{namespace}}}:*"
+    " ~ais2:{{{namespace}:* ~ais2:{{{namespace}}}:*"
 )
 """What the documentation asks an administrator to allow."""
 

@@ -23,7 +23,7 @@ from .conftest import key
 from .proxy import Proxy
 
 DAMAGED = b"\xff\xfe"
-HEADER = b"1 0 0 0 0 - job 0\n"
+HEADER = b"2 job 0 0 -\n0 0 0 0 - - - -\n"
 LONG = b"9" * 400
 TO_COME = 4_000_000_000_000
 """A moment in milliseconds, so that it is not too old to be kept."""
@@ -47,7 +47,7 @@ GARBAGE: dict[str, Commands] = {
     "leases of nobody": [("ZADD", "leases", 1, "ghost:x.1", 2, ":", 3, DAMAGED + b":x.1", 4, "a b:x.1")],
     "leases that end never or always": [("ZADD", "leases", "-inf", "none", "inf", "none:1")],
     "a lease of a job with too many crashes": [
-        ("HSET", "jobs", "many", b"1 0 0 " + b"9" * 20 + b" 0 - job 0\n[[0],{}]"),
+        ("HSET", "jobs", "many", b"2 job 0 0 -\n0 0 " + b"9" * 20 + b" 0 - - - -\n[[0],{}]"),
         ("ZADD", "leases", 1, "many:x.1"),
     ],
     "a lease of a job that is none": [("HSET", "jobs", "none", "-"), ("ZADD", "leases", 1, "none:x.1")],
@@ -71,10 +71,10 @@ GARBAGE: dict[str, Commands] = {
     "a lane of no jobs": [("RPUSH", "lane:limited", DAMAGED, "", "ghost")],
     "a dead job without a record": [("ZADD", "dead", 1, "dead-0", "inf", DAMAGED, "-inf", "")],
     "records that are none": records(b"", b"1", b"1 2", b"\n", DAMAGED, LONG, b"1 " + LONG + b"\n"),
-    "records with no job": records(b"1 3\nabc", b"1 18\n", b"1 0\n" + HEADER, b"1 9999\n" + HEADER),
+    "records with no job": records(b"1 3\nabc", b"1 %d\n" % len(HEADER), b"1 0\n" + HEADER, b"1 9999\n" + HEADER),
     "records of another time": records(LONG + b" 18\n" + HEADER, b"x 18\n" + HEADER, b"-5 18\n" + HEADER),
     "a record with a detail that is none": records(
-        *(b"1 18\n" + HEADER + detail for detail in (b"{", DAMAGED, b"[]", b'{"reason":5}', b"null"))
+        *(b"1 %d\n" % len(HEADER) + HEADER + detail for detail in (b"{", DAMAGED, b"[]", b'{"reason":5}', b"null"))
     ),
 }
 

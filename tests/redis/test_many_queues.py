@@ -209,7 +209,7 @@ async def test_an_idle_worker_hears_of_work_within_a_period_whatever_becomes_of_
             await queues.start()
             for name in queues.names * 3:
                 await until(waiting(1), "the worker waits")
-                wake = f"ais1:{{{namespace}:{name}}}:wake"
+                wake = f"ais2:{{{namespace}:{name}}}:wake"
                 thief = asyncio.create_task(asyncio.to_thread(client.blpop, wake, 20))
                 await until(waiting(2), "the thief waits behind it")
                 waits = broker.calls["wait"]

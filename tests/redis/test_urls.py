@@ -217,4 +217,4 @@ async def test_a_job_is_stored_where_the_url_leads(namespace: str, url: str, db:
 
         await job.schedule()
     async with redis.Redis(unix_socket_path=str(server.socket), db=db) as client:
-        assert await client.hlen(f"ais1:{{{namespace}:default}}:jobs") == 1
+        assert await client.hlen(f"ais2:{{{namespace}:default}}:jobs") == 1

@@ -21,7 +21,7 @@ ON_A_CLUSTER = ("+cluster|slots", "+cluster|shards", "+cluster|nodes")
 def rules_for(namespace: str) -> list[str]:
     """The rules of the page, for a namespace of the tests."""
     [rules] = re.findall(r"ACL SETUSER shop (.*?)\n```", PAGE, re.S)
-    return str(rules).replace("ais1:{shop", f"ais1:{{{namespace}").split()
+    return str(rules).replace("ais2:{shop", f"ais2:{{{namespace}").split()
 
 
 @pytest.fixture

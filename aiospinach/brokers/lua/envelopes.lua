@@ -1,29 +1,63 @@
--- What is written on an envelope.
+-- What is written on an envelope: a static line, which all jobs of a task share; a variable line, which scripts rewrite;
+-- and the body, which none looks into.
+--   2 task max_retries priority flags
+--   at retries crashes parked created expires key unique
+-- Words that follow these are kept. A dash says that there is none.
 local LAST_MOMENT = 253370764800000 -- the year 9999
 
-local LONGEST_HEADER = 500 -- that we write; the numbers in a longer one may be more than anybody can read
+local LONGEST_HEADER = 500 -- of both lines, as we write them
+local MOST_DIGITS = 15 -- one more would be written as a power of ten
 local ID = '^[!-~]+$' -- another id is none that we wrote
 
--- The header of an envelope: version retries max_retries crashes parked_at limit_key task at. What follows,
--- later fields and the body, begins at the position that comes last, and is never looked into.
-local function header(envelope)
-  local line = string.match(string.sub(envelope, 1, LONGEST_HEADER + 1), '^[^\n]*')
-  local retries, most, crashes, parked, key, task, at, rest =
-    string.match(line, '^1 (%d+) (%d+) (%d+) (%d+) (%S+) ([%w_.:@-]+) (%d+)()')
-  if not task or #line > LONGEST_HEADER or not string.find(line, '^ ', rest) and rest <= #line or
-    #retries > 15 or #crashes > 15 or -- one more would be written as a power of ten
-    tonumber(parked) >= LAST_MOMENT or tonumber(at) >= LAST_MOMENT then
-    return nil
-  end
-  return task, retries, most, crashes, parked, key, at, rest
+local statics = {} -- static line -> its task, or false: so many jobs share one that each is read once
+
+local function task_of_static(line)
+  local task, most = string.match(line .. ' ', '^2 ([%w_.:@-]+) (%d+) %-?%d+ [%w-]+ ')
+  return task and #most <= MOST_DIGITS and task or false
 end
 
--- The envelope with another header; nil keeps what is there.
+-- The task of a job that can be read, or nil; and where its variable line begins and ends.
+local function task_of(envelope)
+  local first = string.find(envelope, '\n', 1, true)
+  if not first or first > LONGEST_HEADER then
+    return nil
+  end
+  local line = string.sub(envelope, 1, first - 1)
+  local task = statics[line]
+  if task == nil then
+    task = task_of_static(line)
+    statics[line] = task
+  end
+  -- Places are asked for and not words: these differ from job to job, and would be made anew for each.
+  local at, retries, crashes, parked, last = string.match(envelope, '^%d+() %d+() %d+() %d+() ?[^\n]*()\n', first + 1)
+  if not task or not last or last > LONGEST_HEADER or at - first > MOST_DIGITS + 1 or retries - at > MOST_DIGITS + 1 or
+    crashes - retries > MOST_DIGITS + 1 or parked - crashes > MOST_DIGITS + 1 then
+    return nil
+  end
+  local after = string.byte(envelope, parked)
+  if after ~= 32 and after ~= 10 then
+    return nil
+  end
+  return task, first + 1, last
+end
+
+-- The words of a job that can be read: task, max_retries, at, retries, crashes, parked; or nil.
+local function header(envelope)
+  local task, first = task_of(envelope)
+  if not task then
+    return nil
+  end
+  local most = string.match(envelope, '^2 %S+ (%d+)')
+  return task, most, string.match(envelope, '^(%d+) (%d+) (%d+) (%d+)', first)
+end
+
+-- The envelope with other words in its variable line; nil keeps what is there.
 local function rewritten(envelope, new)
-  local task, retries, most, crashes, parked, key, at, rest = header(envelope)
+  local _, first = task_of(envelope)
+  local at, retries, crashes, parked, rest = string.match(envelope, '^(%d+) (%d+) (%d+) (%d+)()', first)
   at = new.at and string.format('%.0f', new.at) or at -- Lua itself writes 15 digits as a power of ten
-  return table.concat({'1', new.retries or retries, most, new.crashes or crashes, new.parked or parked, key,
-    task, at}, ' ') .. string.sub(envelope, rest)
+  return string.sub(envelope, 1, first - 1) .. table.concat({at, new.retries or retries, new.crashes or crashes,
+    new.parked or parked}, ' ') .. string.sub(envelope, rest)
 end
 
 local function id_of(lease)

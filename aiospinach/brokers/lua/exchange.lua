@@ -41,18 +41,6 @@ local function put_off(id, due)
   return call('ZRANGE', future, 0, 0)[1] == id
 end
 
--- The task of a job whose header can be read. Jobs that were scheduled together have the same header.
-local tasks_of_headers = {}
-local function task_of(envelope)
-  local first_line = string.match(string.sub(envelope, 1, LONGEST_HEADER + 1), '^[^\n]*')
-  local task = tasks_of_headers[first_line]
-  if task == nil then
-    task = header(first_line) or false
-    tasks_of_headers[first_line] = task
-  end
-  return task or nil
-end
-
 local current = call('HGET', limits, ' version') or '0'
 local stale = current ~= version -- guard: limits version
 
@@ -139,7 +127,7 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
         is_dead = true
         ended[#ended + 1] = id
       else
-        local _, retries, _, _, parked = header(envelope)
+        local _, _, _, retries, _, parked = header(envelope)
         local new = {at = math.min(now + what.delay, LAST_MOMENT - 1)}
         if what.action == 'retry' then
           new.retries, new.parked = retries + 1, 0 -- whoever asks for it knows the task

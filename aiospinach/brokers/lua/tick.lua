@@ -74,7 +74,7 @@ for _, old in ipairs(expired) do
   local envelope = id and call('HGET', jobs, id)
   local task, crashes, _
   if envelope and string.find(id, ID) then -- guard: id of a lost job
-    task, _, _, crashes = header(envelope)
+    task, _, _, _, crashes = header(envelope)
   end
   call('ZREM', leases, old)
   local is_unwanted = call('SREM', cancels, old) == 1

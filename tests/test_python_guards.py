@@ -72,15 +72,17 @@ TESTS: dict[str, str] = {
     "left behind": (
         "redis/test_deadlines.py::test_what_was_not_sent_in_time_is_not_sent_with_others_who_have_time"
     ),
-    "limits of others": (
-        "redis/test_limits.py::test_a_limit_that_a_new_master_never_heard_of_is_registered_again"
+    "limits registered before": (
+        "redis/test_limits.py::test_limits_that_were_lost_meanwhile_are_not_forgotten_by_another_registration"
     ),
     "live id": "brokers/test_contract_enqueue.py::test_within_one_batch_an_id_is_stored_once",
     "look before sleep": (
         "workers/test_thread_pool.py::"
         "test_a_call_that_comes_while_the_only_thread_goes_to_sleep_is_not_forgotten"
     ),
-    "lost limits": "redis/test_limits.py::test_a_limit_that_a_new_master_never_heard_of_is_registered_again",
+    "lost registration": (
+        "redis/test_limits.py::test_a_limit_that_a_new_master_never_heard_of_is_registered_again"
+    ),
     "may have arrived": (
         "redis/test_deadlines.py::test_a_caller_whose_time_is_over_waits_no_longer_for_others_on_its_trip"
     ),

@@ -106,23 +106,20 @@ class RedisBroker(Broker):
     async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
         state = self._queue(queue)
         state.periodic.update(periodic)
-        if state.is_forgotten:  # guard: limits of others
-            # The next exchange restores what was registered, as others have changed it meanwhile.
-            limits = {task: limit for task, limit in limits.items() if state.registered.get(task) != limit}
-        answer = await self._register(state, limits, periodic)
-        state.registered.update(limits)
-        state.is_forgotten = False
-        state.learn(answer)
+        if state.is_forgotten:
+            limits = {**state.registered, **limits}
+        state.is_forgotten = not await self._register(state, limits, periodic)
 
     async def _register(
         self, state: KnownQueue, limits: Mapping[str, int], periodic: Mapping[str, int]
-    ) -> Sequence[bytes]:
-        arguments: list[Any] = [state.version, len(limits)]
-        for task, limit in (*limits.items(), *periodic.items()):
-            arguments += (task, limit)
-        table: list[bytes]
-        _, table = await self._work(scripts.REGISTER, state, arguments)
-        return table
+    ) -> bool:
+        """Whether the server had all that was registered before."""
+        arguments = state.register_arguments(limits, periodic)
+        now, epoch, was_lost = await self._work(scripts.REGISTER, state, arguments)
+        state.note_registered(limits, now, epoch)
+        if was_lost and len(state.limits) > len(limits):  # guard: limits registered before
+            await self._register(state, state.registered, {})
+        return not was_lost
 
     async def enqueue(
         self,
@@ -138,7 +135,7 @@ class RedisBroker(Broker):
 
             async def send(trip: Trip) -> list[Any]:
                 produce = partial(here.link.produce, until=trip.until)
-                keys = state.keys.of(scripts.ENQUEUE, ())
+                keys = state.keys.of(scripts.ENQUEUE)
                 answer: list[Any] = await self._run(scripts.ENQUEUE, produce, keys, trip.arguments)
                 return answer
 
@@ -158,19 +155,17 @@ class RedisBroker(Broker):
             if last is None or last[0] is not settled or last[1] != want:
                 state.seq += 1
                 arguments = state.exchange_arguments(settled, want, self.lease)
-                keys = state.keys.of(scripts.EXCHANGE, state.limits)
-                last = state.unanswered = (settled, want, keys, arguments, time.monotonic())
-            _, _, keys, arguments, sent_at = last
-            answer = await self._work(scripts.EXCHANGE, state, arguments, keys)
-            _, gone, unwanted, leased, is_stale, limits, is_something_left = answer
+                last = state.unanswered = (settled, want, arguments, time.monotonic())
+            _, _, arguments, sent_at = last
+            answer = await self._work(scripts.EXCHANGE, state, arguments)
+            _, gone, unwanted, leased, epoch, is_something_left = answer
             state.unanswered = None
             fenced = [*fenced, *(lease.decode() for lease in gone)]
             cancelled = [*cancelled, *(lease.decode() for lease in unwanted)]
-            if not is_stale:
+            if not state.is_lost(epoch) or leased:
                 break
             settled, state.settled = (), (asked, fenced, cancelled)
-            while lost := state.learn(limits):
-                limits = await self._register(state, lost, {})
+            await self._register(state, state.registered, {})
         state.settled = None
         trusted_until = sent_at + self.lease - self.margin
         suffix = f":{state.session}.{arguments[1]}"
@@ -210,7 +205,6 @@ class RedisBroker(Broker):
                 milliseconds(self.lease),
                 milliseconds(self.grace),
                 EXPIRED_AT_ONCE,
-                *state.limit_arguments,
                 *state.periodic,
             ],
         )
@@ -257,11 +251,11 @@ class RedisBroker(Broker):
         keys: list[str] = []
         arguments: list[Any] = [milliseconds(self.lease), milliseconds(self.grace)]
         for state in states:
-            keys += state.keys.of_sweep(state.limits)
-            arguments += (len(state.limits), len(state.periodic), *state.periodic)
+            keys += state.keys.of_sweep()
+            arguments += (len(state.periodic), *state.periodic)
         _, *answer = await self._run(scripts.SWEEP, self._here().link.work, keys, arguments)
         looks = zip(states, answer[::3], answer[1::3], answer[2::3], strict=True)
-        return [state.swept(bool(ready), due, version) for state, ready, due, version in looks]
+        return [state.swept(bool(ready), due, epoch) for state, ready, due, epoch in looks]
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         here, first = self._here(), self._queue(queues[0])
@@ -303,7 +297,7 @@ class RedisBroker(Broker):
                 queue = self._woken(by_key, await asyncio.shield(popping))
                 if queue is not None:
                     state = self._queue(queue)
-                    await self._work(scripts.RING, state, state.limit_arguments)
+                    await self._work(scripts.RING, state, [])
         except (BrokerError, TimeoutError, asyncio.CancelledError):
             popping.cancel()
 
@@ -342,11 +336,8 @@ class RedisBroker(Broker):
 
     async def flush(self, queue: str) -> None:
         state = self._queue(queue)
-        state.registered.clear()
-        link = self._here().link
-        limits = await link.produce("HKEYS", state.keys.limits)
-        tasks = [task.decode() for task in limits if task.isascii()]
-        await link.produce("UNLINK", *state.keys.all(tasks))
+        state.limits.clear()
+        await self._here().link.produce("UNLINK", *state.keys.all())
 
     # Within.
 
@@ -358,15 +349,11 @@ class RedisBroker(Broker):
             state = here.queues[queue] = KnownQueue(keys, here.session)
         return state
 
-    async def _work(
-        self, script: Script, state: KnownQueue, arguments: Sequence[Any], keys: Sequence[str] | None = None
-    ) -> Any:
-        keys = keys or state.keys.of(script, state.limits)
-        return await self._run(script, self._here().link.work, keys, arguments)
+    async def _work(self, script: Script, state: KnownQueue, arguments: Sequence[Any]) -> Any:
+        return await self._run(script, self._here().link.work, state.keys.of(script), arguments)
 
     async def _produce(self, script: Script, state: KnownQueue, arguments: Sequence[Any]) -> Any:
-        keys = state.keys.of(script, state.limits)
-        return await self._run(script, self._here().link.produce, keys, arguments)
+        return await self._run(script, self._here().link.produce, state.keys.of(script), arguments)
 
     async def _run(
         self, script: Script, send: scripts.Send, keys: Sequence[str], arguments: Sequence[Any]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -11,24 +10,21 @@ from ..outcome import Action
 from . import wire
 from .base import Settlement, Swept
 
-logger: logging.Logger = logging.getLogger("aiospinach.broker")
-
 
 class KnownQueue:
-    """Its keys, the limits as the server had them last, and the calls that are not answered."""
+    """Its keys, what was registered, and the calls that are not answered."""
 
     def __init__(self, keys: wire.Keys, session: str) -> None:
         self.keys: wire.Keys = keys
         self.session: str = session
         self.seq: int = 0
         self.ticks: int = 0
-        self.version: bytes = b"0"
-        self.limits: dict[str, int] = {}
+        self.epoch: int = 0
+        """What the server said last: an earlier one tells that it has lost what was registered."""
+        self.limits: dict[str, tuple[int, int]] = {}
+        """What was registered: how many jobs of each task may run, and since when that holds."""
         self.periodic: set[str] = set()
-        self.unanswered: tuple[Sequence[Settlement], int, list[str], list[Any], float] | None = None
-        self.registered: dict[str, int] = {}
-        self.not_limits: set[bytes] = set()
-        """Entries among the limits that are none, and were told of."""
+        self.unanswered: tuple[Sequence[Settlement], int, list[Any], float] | None = None
         self.is_forgotten: bool = False
         """The server has lost when periodic tasks are due."""
         self.is_due_sooner: bool = False
@@ -38,36 +34,40 @@ class KnownQueue:
         self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None
         """What the server has settled, fenced and cancelled, for a caller who has no answer yet."""
 
-    def learn(self, flat: Sequence[bytes]) -> dict[str, int]:
-        """Take the limits as the server has them, but for what is none: other hands may have been there.
+    def is_lost(self, epoch: int) -> bool:
+        """Take the epoch that the server tells.
 
-        Returns what this process has registered and the server has lost: all of it, if the server was emptied
-        or went back to an older version, or what it was told shortly before another master took over. Each
-        limit is as the server had it last, and so no program undoes what another has changed. Nothing is
-        learned then: what is known stays stale, and nothing is leased, until the server has it again.
+        If it is earlier than before, the server was emptied, or another master took over that had not heard of
+        all: what was registered is to be registered again.
         """
-        table = dict(wire.pairs(flat))
-        version = table.pop(b" version", b"")
-        is_older = _moment_of(version) < _moment_of(self.version)
-        lost = {
-            task: self.limits.get(task, limit)
-            for task, limit in self.registered.items()
-            if is_older or (limit and task.encode() not in table)
-        }
-        if lost:  # guard: lost limits
-            self.is_forgotten = True
-            return lost
-        self.version = version or b"0"
-        self.limits = {}
-        for task, limit in table.items():
-            if task.isascii() and limit.isdigit() and len(limit) < 100:
-                self.limits[task.decode()] = int(limit)
-            elif task not in self.not_limits:
-                self.not_limits.add(task)
-                logger.warning(
-                    "%s has an entry %a that is no limit, and is left out: HDEL it", self.keys.limits, task
-                )
-        return lost
+        if epoch < self.epoch:  # guard: lost registration
+            self.is_forgotten = bool(self.limits or self.periodic)
+            return True
+        self.epoch = epoch
+        return False
+
+    def register_arguments(self, limits: Mapping[str, int], periodic: Mapping[str, int]) -> list[Any]:
+        """What the script gets that makes tasks known. A limit that was registered before says since when it
+        holds, so that it does not undo what another program registered after it."""
+        arguments: list[Any] = [self.epoch, len(limits)]
+        for task, limit in limits.items():
+            known, since = self.limits.get(task, (limit, 0))
+            arguments += (task, limit, since if known == limit else 0)
+        for task, due in periodic.items():
+            arguments += (task, due)
+        return arguments
+
+    def note_registered(self, limits: Mapping[str, int], now: int, epoch: int) -> None:
+        """The server knows these limits."""
+        for task, limit in limits.items():
+            if self.limits.get(task, (None, 0))[0] != limit:
+                self.limits[task] = limit, now
+        self.epoch = epoch
+
+    @property
+    def registered(self) -> dict[str, int]:
+        """How many jobs of each task may run, as this process has said."""
+        return {task: limit for task, (limit, _) in self.limits.items()}
 
     def exchange_arguments(self, settled: Sequence[Settlement], want: int, lease: float) -> list[Any]:
         """What the script of an exchange gets: what is done in rows of one task, the rest one by one."""
@@ -76,8 +76,7 @@ class KnownQueue:
             self.seq,
             want,
             wire.milliseconds(lease),
-            self.version,
-            *self.limit_arguments,
+            self.epoch,
         ]
         for (task, action), alike in groupby(settled, lambda s: (s.lease.job.task, s.action)):
             if action is Action.DONE:
@@ -89,22 +88,15 @@ class KnownQueue:
                 arguments += (wire.milliseconds(settlement.delay), settlement.detail)
         return arguments
 
-    def swept(self, is_something_to_run: bool, due: int, version: bytes) -> Swept:
-        """What a sweep saw. If the limits have changed an exchange has to learn them, and if the server has
-        lost what was registered a tick has to find out."""
-        is_stale = (version or b"0") != self.version
-        if is_stale or self.is_forgotten:
-            return Swept(is_something_to_run or is_stale, 0.0)
+    def swept(self, is_something_to_run: bool, due: int, epoch: bytes) -> Swept:
+        """What a sweep saw. If the server has lost what was registered, an exchange registers it again, and a
+        tick finds out."""
+        is_lost = _moment_of(epoch) < self.epoch
+        if is_lost or self.is_forgotten:
+            return Swept(is_something_to_run or is_lost, 0.0)
         return Swept(is_something_to_run, None if due < 0 else due / 1000)
 
-    @property
-    def limit_arguments(self) -> list[Any]:
-        flat: list[Any] = [len(self.limits)]
-        for task, limit in self.limits.items():
-            flat += (task, limit)
-        return flat
 
-
-def _moment_of(version: bytes) -> int:
-    """Versions are moments, in milliseconds, and only grow; 0 if there is none, or other hands spoilt it."""
-    return int(version) if version.isdigit() and len(version) < 15 else 0
+def _moment_of(epoch: bytes) -> int:
+    """0 if there is none, or other hands spoilt it."""
+    return int(epoch) if epoch.isdigit() and len(epoch) < 15 else 0

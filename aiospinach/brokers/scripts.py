@@ -36,15 +36,11 @@ class Script:
     def __init__(self, name: str, source: str | None = None) -> None:
         self.name = name
         shebang, _, text = _text(name).partition("\n")
-        names = _listed(text, "KEYS")
-        self.has_lanes: bool = names[-1:] == ["lanes"]
-        """It gets the lanes of the tasks whose limits it is given, after its other keys."""
-        self.keys: tuple[str, ...] = tuple(names[:-1] if self.has_lanes else names)
+        self.keys: tuple[str, ...] = tuple(_listed(text, "KEYS"))
         variables = ", ".join(key.replace(":", "") for key in self.keys)
-        unpacked = f"local {variables} = unpack(KEYS, 1, {len(self.keys)})" if names else ""
-        lanes = f"local FIRST_LANE = {len(self.keys) + 1}"
+        unpacked = f"local {variables} = unpack(KEYS, 1, {len(self.keys)})" if self.keys else ""
         needed = [_text(part) for part in ("start", *_listed(text, "needs"))]
-        self.source: str = source or "\n".join([shebang, unpacked, lanes, *needed, text])
+        self.source: str = source or "\n".join([shebang, unpacked, *needed, text])
         self.sha: str = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, send: Send, keys: Sequence[str], arguments: Sequence[Any]) -> Any:

@@ -27,7 +27,9 @@ _NAMES = (
     "dead",
     "deadjobs",
     "bad",
-    "limits",
+    "control",
+    "lanes",
+    "open",
     "dedup:0",
     "dedup:1",
     "periodic",
@@ -35,7 +37,7 @@ _NAMES = (
     "looked",
 )
 
-_SWEPT = ("ready", "leases", "future", "periodic", "limits", "looked")
+_SWEPT = ("ready", "leases", "future", "periodic", "control", "looked", "open")
 
 
 class Keys:
@@ -48,23 +50,18 @@ class Keys:
         self._by_name["nudge"] = f"{self._prefix}nudge:{session}"
         self.wake: str = self._by_name["wake"]
         self.nudge: str = self._by_name["nudge"]
-        self.limits: str = self._by_name["limits"]
 
-    def of(self, script: Script, tasks: Iterable[str]) -> list[str]:
-        """What a script gets that is told the limits of these tasks."""
-        keys = [self._by_name[name] for name in script.keys]
-        return keys + self._lanes(tasks) if script.has_lanes else keys
+    def of(self, script: Script) -> list[str]:
+        """What a script gets."""
+        return [self._by_name[name] for name in script.keys]
 
-    def of_sweep(self, tasks: Iterable[str]) -> list[str]:
-        """What a sweep looks at, if these are the tasks with a limit."""
-        return [*(self._by_name[name] for name in _SWEPT), *self._lanes(tasks)]
+    def of_sweep(self) -> list[str]:
+        """What a sweep looks at."""
+        return [self._by_name[name] for name in _SWEPT]
 
-    def all(self, tasks: Iterable[str]) -> list[str]:
-        """Everything that is stored of the queue, if these are the tasks that ever had a limit."""
-        return [*self._by_name.values(), *self._lanes(tasks)]
-
-    def _lanes(self, tasks: Iterable[str]) -> list[str]:
-        return [f"{self._prefix}lane:{task}" for task in tasks]
+    def all(self) -> list[str]:
+        """Everything that is stored of the queue."""
+        return list(self._by_name.values())
 
 
 def write(job: Envelope) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,17 +11,18 @@ from typing import Any
 import redis
 
 TOMBSTONE = b"-"
-REMAINING = {"limits", "looked", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
+REMAINING = {"control", "looked", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
 """What may remain of a queue that has been drained, besides ``sess:*`` and ``nudge:*``."""
 
 _TYPES = {
     "ready": "list",
     "bad": "list",
     "wake": "list",
-    "lane": "list",
+    "lanes": "zset",
+    "open": "set",
     "jobs": "hash",
     "deadjobs": "hash",
-    "limits": "hash",
+    "control": "hash",
     "leases": "zset",
     "slots": "zset",
     "future": "zset",
@@ -87,7 +89,7 @@ class RawKeys:
     def places(self, seen: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
         """The ids in each place: queued (in ready or a lane, with tombstones), leased, waiting, bad."""
         seen = self.read() if seen is None else seen
-        lanes = [job_id for key in seen if key.startswith("lane:") for job_id in seen[key]]
+        lanes = [entry.split(b"\n", 2)[2] for entry, _ in seen.get("lanes", [])]
         return {
             "queued": _decoded([*seen.get("ready", []), *lanes]),
             "leased": _decoded(lease.rpartition(b":")[0] for lease, _ in seen.get("leases", [])),
@@ -133,11 +135,8 @@ class RawKeys:
         most: Mapping[str, int] | None,
     ) -> None:
         """I3. A task whose limit was removed may keep slots of what was leased before."""
-        limits = {
-            task.decode(): int(limit)
-            for task, limit in seen.get("limits", {}).items()
-            if task != b" version" and int(limit)
-        }
+        known = {task.decode(): entry for task, entry in seen.get("control", {}).items() if task[:1] != b" "}
+        limits = {task: limit for task, entry in known.items() if (limit := int(entry.split(b" ")[0]))}
         slots = {member.decode() for member, _ in seen.get("slots", [])}
         holders = set()
         for lease in leases:
@@ -145,12 +144,17 @@ class RawKeys:
             assert header is not None, "what is leased can be read"
             holders.add(f"{header.task}\n{lease}")
         assert slots <= holders, "I3: a slot does not leak"
-        known = {task.decode() for task in seen.get("limits", {})}
-        assert {slot.partition("\n")[0] for slot in slots} <= known, "I3: only limited tasks have slots"
+        assert {slot.partition("\n")[0] for slot in slots} <= set(known), "I3: only limited tasks have slots"
         for task, limit in limits.items():
             own = {holder for holder in holders if holder.startswith(task + "\n")}
             assert own <= slots, "I3: each lease of a limited task has a slot"
             assert len(own) <= (limit if most is None else most[task]), "I3: within the limit"
+        control, opened = seen.get("control", {}), _decoded(seen.get("open", ()))
+        held = {entry.partition(b"\n")[0].decode() for entry, _ in seen.get("lanes", [])}
+        assert (b" lanes" in control) >= bool(held), "what is held back is known to be"
+        for task in held:
+            used = sum(slot.startswith(task + "\n") for slot in slots)
+            assert task in opened or used >= limits.get(task, math.inf), "what may pass has an open gate"
 
     def check_drained(self) -> None:
         """I9: nothing is left but what is meant to, and that of each call and session for a time."""

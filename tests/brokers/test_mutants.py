@@ -11,6 +11,7 @@ A mutant that cannot even pass a plain job through is no test of a guard, and th
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
@@ -37,7 +38,7 @@ CALLS_AT_MOST = 100
 """A mutant may send its caller round and round."""
 UNGUARDED = {"counts", "nudge", "ring", "sweep"}
 """Scripts that refuse nothing."""
-UNGUARDED_PARTS = {"start", "lists", "envelopes", "aside", "limits", "graves", "records"}
+UNGUARDED_PARTS = {"start", "lists", "envelopes", "aside", "gates", "graves", "records"}
 """What stands before scripts that need it, and refuses nothing."""
 
 _LUA = files("aiospinach.brokers") / "lua"
@@ -171,11 +172,46 @@ async def what_is_due_later_waits(stage: Stage) -> None:
     assert await take(stage.broker, QUEUE) == []
 
 
-@scenario("limits version")
-async def who_does_not_know_the_limits_keeps_them(stage: Stage) -> None:
+@scenario("lost registration")
+async def nothing_is_leased_before_lost_limits_are_back(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
     await put(stage.broker, QUEUE, "a", "b")
-    assert ids(await take(stage.another, QUEUE)) == ["a"]
+    stage.client.delete(stage.raw.prefix + "control")
+    assert ids(await take(stage.broker, QUEUE)) == ["a"]
+
+
+@scenario("closed gate")
+async def a_gate_that_lets_nothing_through_is_closed(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    await put(stage.broker, QUEUE, "a", "b", "c")
+    (lease,) = await take(stage.broker, QUEUE)
+    exchanged = await stage.broker.exchange(QUEUE, [Settlement(lease, Action.DONE)], 5)
+    assert ids(exchanged.leases) == ["b"]
+    assert not exchanged.is_something_left
+    exchanged = await stage.broker.exchange(QUEUE, [Settlement(exchanged.leases[0], Action.DONE)], 1)
+    assert ids(exchanged.leases) == ["c"]
+    stage.raw.check()
+
+
+@scenario("gate of an unreadable job")
+async def a_gate_opens_when_a_job_that_was_spoilt_is_lost(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    await put(stage.broker, QUEUE, "a", "b")
+    (lease,) = await take(stage.broker, QUEUE)
+    stage.spoil("a")
+    stage.expire(lease)
+    await stage.broker.tick(QUEUE)
+    assert ids(await take(stage.broker, QUEUE)) == ["b"]
+
+
+@scenario("later limit")
+async def who_registers_again_does_not_undo_what_came_later(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    await asyncio.sleep(0.002)
+    await stage.another.register(QUEUE, {"send": 2}, {})
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    await put(stage.broker, QUEUE, "a", "b", "c")
+    assert ids(await take(stage.broker, QUEUE)) == ["a", "b"]
 
 
 @scenario("sequence")
@@ -183,8 +219,8 @@ async def a_repeated_exchange_answers_the_same(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
     await take(stage.broker, QUEUE, 1)
     before = stage.raw.read()
-    _, fenced, cancelled, leased, stale, limits, left = await stage.repeat()
-    assert (fenced, cancelled, leased[0], len(leased), stale, limits, left) == ([], [], b"a", 2, 0, [], 1)
+    _, fenced, cancelled, leased, epoch, left = await stage.repeat()
+    assert (fenced, cancelled, leased[0], len(leased), epoch, left) == ([], [], b"a", 2, 0, 1)
     assert stage.raw.read() == before, "I6"
 
 
@@ -205,7 +241,7 @@ async def a_call_that_comes_after_its_successor_does_nothing(stage: Stage) -> No
     await put(stage.broker, QUEUE, "a", "b")
     await take(stage.broker, QUEUE, 1)
     before = stage.raw.read()
-    assert (await stage.repeat(late))[1:] == [[], [], [], 0, [], 0]
+    assert (await stage.repeat(late))[1:] == [[], [], [], 0, 0]
     assert stage.raw.read() == before, "I6"
 
 
@@ -296,30 +332,30 @@ async def what_runs_already_counts_towards_a_new_limit(stage: Stage) -> None:
     assert await take(stage.broker, QUEUE) == []
 
 
-def version_of_limits(stage: Stage) -> int:
-    return int(stage.client.hget(stage.raw.prefix + "limits", " version") or 0)
+def epoch_of(stage: Stage) -> int:
+    return int(stage.client.hget(stage.raw.prefix + "control", " epoch") or 0)
 
 
 @scenario("new periodic task")
-async def a_new_periodic_task_changes_the_version(stage: Stage) -> None:
+async def a_new_periodic_task_changes_the_epoch(stage: Stage) -> None:
     due = stage.broker.now() + 60_000
     await stage.broker.register(QUEUE, {}, {"nightly": due})
-    before = version_of_limits(stage)
+    before = epoch_of(stage)
     await stage.another.register(QUEUE, {}, {"nightly": due})
-    assert version_of_limits(stage) == before
+    assert epoch_of(stage) == before
     await stage.another.register(QUEUE, {}, {"hourly": due})
-    assert version_of_limits(stage) > before
+    assert epoch_of(stage) > before
 
 
-@scenario("older version")
-async def a_version_only_grows(stage: Stage) -> None:
+@scenario("older epoch")
+async def an_epoch_only_grows(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
-    before = version_of_limits(stage)
+    before = epoch_of(stage)
     await stage.broker.register(QUEUE, {"send": 1}, {})
-    assert version_of_limits(stage) == before
-    stage.client.hset(stage.raw.prefix + "limits", " version", before - 1)
+    assert epoch_of(stage) == before
+    stage.client.hset(stage.raw.prefix + "control", " epoch", before - 1)
     await stage.broker.register(QUEUE, {"send": 1}, {})
-    assert version_of_limits(stage) > before
+    assert epoch_of(stage) > before
 
 
 @scenario("earlier due")
@@ -612,10 +648,11 @@ async def test_without_its_guard_a_script_breaks_the_promise(
     assert tested, "no mutant runs"
 
 
-async def test_a_repeat_after_stale_limits_still_tells_who_was_fenced(namespace: str) -> None:
+async def test_a_repeat_after_lost_limits_still_tells_who_was_fenced(namespace: str) -> None:
     async def scene(stage: Stage) -> None:
+        await stage.another.register(QUEUE, {"send": 1}, {})
         lease = await put_and_take(stage.another, QUEUE, "a")
-        await stage.broker.register(QUEUE, {"send": 1}, {})
+        stage.client.delete(stage.raw.prefix + "control")
         settled = [Settlement(lease, Action.DONE)]
         run = Script.run
 

@@ -126,7 +126,10 @@ async def a_lane_full_of_cancelled_jobs(queue: Queue) -> Callable[[], Awaitable[
     ids = [f"job-{number}" for number in range(LENGTH)]
     queue.fill("HSET", "jobs", ((job_id, "-") for job_id in ids))
     queue.fill("SADD", "cancels", (f" {job_id}" for job_id in ids))
-    queue.fill("RPUSH", "lane:limited", ids)
+    entries = (f"limited\n{number:015}\n{job_id}" for number, job_id in enumerate(ids))
+    queue.fill("ZADD", "lanes", ((0, entry) for entry in entries))
+    queue.fill("SADD", "open", ["limited"])
+    queue.fill("HSET", "control", [(" lanes", 1)])
     return queue.work
 
 
@@ -259,7 +262,7 @@ async def the_first_limit_of_a_task_while_many_jobs_run(queue: Queue) -> Callabl
     return three_times(lambda number: queue.broker.register("default", {f"task-{number}": 1}, {}))
 
 
-@length(LENGTHS_TO_COME)
+@length(LENGTHS)
 async def limits_of_many_tasks(queue: Queue) -> Callable[[], Awaitable[bool]]:
     await queue.broker.register("default", {f"task-{number}": 1 for number in range(LENGTH // 3)}, {})
     return three_times(lambda number: queue.broker.exchange("default", [], 1))

@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
 }
 """Arguments that cannot arrive equal."""
 
-TYPES = ("ready", "leases", "slots", "future", "cancels", "limits", "wake", "dead", "bad")
+TYPES = ("ready", "leases", "slots", "future", "cancels", "control", "wake", "dead", "bad")
 
 
 class Poisoner:
@@ -83,7 +83,9 @@ class Poisoner:
         """Jobs whose arguments cannot be read, with retries in every other round."""
         for name, body in BODIES.items():
             job_id = f"{name}-{round_}".replace(" ", "-")
-            self._store("HSET", "jobs", job_id, f"2 again {round_ % 2 * 3} 0 -\n0 0 0 0 - - - -\n".encode() + body)
+            self._store(
+                "HSET", "jobs", job_id, f"2 again {round_ % 2 * 3} 0 -\n0 0 0 0 - - - -\n".encode() + body
+            )
             self._store("RPUSH", "ready", job_id)
             self.dead.append(job_id)
 

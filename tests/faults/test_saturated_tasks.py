@@ -24,7 +24,7 @@ async def test_many_jobs_of_a_saturated_task_stand_ahead_of_some_free_ones(
         lambda: len(ledger.of("end", "once")) == free, "the free ones ran", timeout=60, show=fleet.logs
     )
     entries = ledger.read()
-    lane = store("LRANGE", "lane:limited", 0, -1)
+    lane = store("ZRANGE", "lanes", 0, -1)
     ended_before = [e for e in entries if e.kind == "end" and not e.key.startswith("once")]
     slots = store.slots
     await store.drained(fleet, timeout=size(30, 500))
@@ -47,4 +47,4 @@ async def test_many_jobs_of_a_saturated_task_stand_ahead_of_some_free_ones(
     assert at_once == LIMIT
     assert ends == dict.fromkeys([*holding, *blocked, *passing], 1)
     assert ledger.counted("start") == ends
-    assert store("EXISTS", "lane:limited") == 0
+    assert store("EXISTS", "lanes") == 0

@@ -57,9 +57,11 @@ GARBAGE: dict[str, Commands] = {
     "a due after all time": [("ZADD", "periodic", "inf", DAMAGED, 1e300, "nobody")],
     "slots of nobody": [("ZADD", "slots", 0, "", 1, DAMAGED, "inf", "\n", "-inf", "limited")],
     "cancels of nobody": [("SADD", "cancels", "", " ", " ghost", DAMAGED, "ghost:x.1")],
-    "a limits version beyond numbers": [("HSET", "limits", " version", LONG)],
-    "a limits version that is no number": [("HSET", "limits", " version", "nan")],
-    "a limits version without end": [("HSET", "limits", " version", "inf")],
+    "an epoch beyond numbers": [("HSET", "control", " epoch", LONG)],
+    "an epoch that is no number": [("HSET", "control", " epoch", "nan")],
+    "an epoch without end": [("HSET", "control", " epoch", "inf")],
+    "a turn that is no number": [("HSET", "control", " turn", DAMAGED)],
+    "open gates of nobody": [("HSET", "control", " lanes", "1"), ("SADD", "open", "", DAMAGED, "limited")],
     "marks of nobody": [("SADD", "dedup:0", "", DAMAGED), ("SADD", "dedup:1", "", DAMAGED)],
     "two tokens that say nothing": [("RPUSH", "wake", DAMAGED, "")],
     "a look that was none": [("SET", "looked", DAMAGED)],
@@ -68,13 +70,22 @@ GARBAGE: dict[str, Commands] = {
     "a session that was none": [("SET", "sess", DAMAGED)],
     "an empty session": [("SET", "sess", "")],
     "a session of one line": [("SET", "sess", "100000")],
-    "a lane of no jobs": [("RPUSH", "lane:limited", DAMAGED, "", "ghost")],
+    "a lane of no jobs": [
+        ("HSET", "control", " lanes", "1"),
+        ("ZADD", "lanes", 0, DAMAGED, 1, "", 2, "limited\nghost", 3, b"limited\n1\n" + DAMAGED, 4, "\n\n"),
+        ("SADD", "open", "limited", DAMAGED),
+    ],
     "a dead job without a record": [("ZADD", "dead", 1, "dead-0", "inf", DAMAGED, "-inf", "")],
     "records that are none": records(b"", b"1", b"1 2", b"\n", DAMAGED, LONG, b"1 " + LONG + b"\n"),
-    "records with no job": records(b"1 3\nabc", b"1 %d\n" % len(HEADER), b"1 0\n" + HEADER, b"1 9999\n" + HEADER),
+    "records with no job": records(
+        b"1 3\nabc", b"1 %d\n" % len(HEADER), b"1 0\n" + HEADER, b"1 9999\n" + HEADER
+    ),
     "records of another time": records(LONG + b" 18\n" + HEADER, b"x 18\n" + HEADER, b"-5 18\n" + HEADER),
     "a record with a detail that is none": records(
-        *(b"1 %d\n" % len(HEADER) + HEADER + detail for detail in (b"{", DAMAGED, b"[]", b'{"reason":5}', b"null"))
+        *(
+            b"1 %d\n" % len(HEADER) + HEADER + detail
+            for detail in (b"{", DAMAGED, b"[]", b'{"reason":5}', b"null")
+        )
     ),
 }
 

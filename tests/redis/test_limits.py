@@ -60,56 +60,48 @@ class Limited:
         await until(lambda: heard.count("job_finished") == finished + 2 * count)
 
 
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "aiospinach.broker"]
+def limits(plain: redis.Redis, control: str) -> dict[bytes, bytes]:
+    entries: dict[bytes, bytes] = plain.hgetall(control)
+    return {task: entry.split()[0] for task, entry in entries.items() if task[:1] != b" "}
 
 
 @pytest.mark.parametrize(("name", "limit"), STRANGE, ids=lambda value: repr(value[:6]))
-async def test_what_is_no_limit_is_left_out_and_told_once(
-    namespace: str,
-    heard: Heard,
-    plain: redis.Redis,
-    caplog: pytest.LogCaptureFixture,
-    name: bytes,
-    limit: bytes,
+async def test_what_is_no_limit_limits_nothing(
+    namespace: str, heard: Heard, plain: redis.Redis, name: bytes, limit: bytes
 ) -> None:
-    plain.hset(key(namespace, "limits"), name, limit)
+    plain.hset(key(namespace, "control"), name, limit)
     work = Limited(namespace)
     async with work.engine:
-        for _ in range(2):  # each start learns the limits
+        for _ in range(2):
             await work.engine.start_workers(4, block=False)
             await work.run(heard)
             await work.engine.stop_workers()
     assert work.most == 1
-    assert plain.hget(key(namespace, "limits"), name) == limit
-    [text] = warnings_of(caplog)
-    assert key(namespace, "limits") in text
-    assert repr(name) in text
+    assert plain.hget(key(namespace, "control"), name) == limit
 
 
 async def test_limits_that_are_spoilt_while_workers_run_stop_none(
-    namespace: str, heard: Heard, plain: redis.Redis, caplog: pytest.LogCaptureFixture
+    namespace: str, heard: Heard, plain: redis.Redis
 ) -> None:
-    limits = key(namespace, "limits")
+    control = key(namespace, "control")
     work = Limited(namespace)
     limited, free = (task.name for task in work.tasks)
     async with work.engine:
         await work.engine.start_workers(4, block=False)
         await work.run(heard)
-        version = int(plain.hget(limits, " version") or 0)
-        plain.hset(limits, mapping={" version": version + 1, free: "many", "other": "many"})
+        plain.hset(control, mapping={free: "many", "other": "many"})
         await work.run(heard)
         assert work.most == 1
-        plain.hset(limits, mapping={" version": version + 2, limited: "many"})
+        plain.hset(control, limited, "many")
         await work.run(heard)
         await work.engine.stop_workers()
         await work.engine.start_workers(4, block=False)  # which registers the right ones
-        assert plain.hmget(limits, limited, free, "other") == [b"1", b"0", b"many"]
+        found = plain.hmget(control, limited, free, "other")
+        assert [entry.split()[0] for entry in found] == [b"1", b"0", b"many"]
         work.most = 0
         await work.run(heard)
         assert work.most == 1
         await work.engine.stop_workers()
-    assert len(warnings_of(caplog)) == 3
 
 
 async def test_a_limit_that_was_spoilt_holds_again_once_it_is_registered(
@@ -119,8 +111,7 @@ async def test_a_limit_that_was_spoilt_holds_again_once_it_is_registered(
     await first.open(namespace)
     await second.open(namespace)
     await first.register("default", {"job": 1}, {})
-    plain.hset(key(namespace, "limits"), "job", "many")
-    plain.hincrby(key(namespace, "limits"), " version", 1)
+    plain.hset(key(namespace, "control"), "job", "many")
     await first.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(9)])
     assert len((await first.exchange("default", [], 3)).leases) == 3  # the limit was lost
     await second.register("default", {"job": 1}, {})
@@ -129,16 +120,14 @@ async def test_a_limit_that_was_spoilt_holds_again_once_it_is_registered(
         await broker.aclose()
 
 
-@pytest.mark.parametrize("version", [b"", b"new", b"\xff"])
-async def test_a_version_of_the_limits_that_was_spoilt_is_replaced(
-    namespace: str, plain: redis.Redis, version: bytes
-) -> None:
+@pytest.mark.parametrize("epoch", [b"", b"new", b"\xff"])
+async def test_an_epoch_that_was_spoilt_is_replaced(namespace: str, plain: redis.Redis, epoch: bytes) -> None:
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
     await broker.register("default", {"job": 1}, {})
-    plain.hset(key(namespace, "limits"), " version", version)
+    plain.hset(key(namespace, "control"), " epoch", epoch)
     await broker.register("default", {"job": 2}, {})
-    found = plain.hget(key(namespace, "limits"), " version")
+    found = plain.hget(key(namespace, "control"), " epoch")
     assert isinstance(found, bytes)
     assert found.isdigit()
     await broker.aclose()
@@ -147,9 +136,9 @@ async def test_a_version_of_the_limits_that_was_spoilt_is_replaced(
 async def test_strange_limits_are_flushed_with_the_queue(namespace: str, plain: redis.Redis) -> None:
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
-    plain.hset(key(namespace, "limits"), b"\xff", "1")
+    plain.hset(key(namespace, "control"), b"\xff", "1")
     await broker.flush("default")
-    assert not plain.exists(key(namespace, "limits"))
+    assert not plain.exists(key(namespace, "control"))
     await broker.aclose()
 
 
@@ -161,9 +150,7 @@ async def test_a_slot_is_freed_although_the_limit_was_spoilt_meanwhile(
     await broker.register("default", {"job": 1}, {})
     await broker.enqueue("default", [Envelope("a", "job", b"[[],{}]")])
     (lease,) = (await broker.exchange("default", [], 1)).leases
-    plain.hset(key(namespace, "limits"), "job", "many")
-    plain.hincrby(key(namespace, "limits"), " version", 1)
-    await broker.exchange("default", [], 1)  # and learns that the task has no limit
+    plain.hset(key(namespace, "control"), "job", "many")
     await broker.exchange("default", [Settlement(lease, Action.DONE)], 0)
     assert plain.zcard(key(namespace, "slots")) == 0
     await broker.aclose()
@@ -173,26 +160,25 @@ async def test_a_limit_that_a_new_master_never_heard_of_is_registered_again(
     namespace: str, plain: redis.Redis
 ) -> None:
     """What was registered within the second before a failover is lost, and the table is not empty."""
-    limits, job = key(namespace, "limits"), Envelope("a", "job", b"[[],{}]")
+    control, job = key(namespace, "control"), Envelope("a", "job", b"[[],{}]")
     first, second = (RedisBroker(shared_server().unix_url) for _ in range(2))
     for broker, other in ((first, 2), (second, 7)):
         await broker.open(namespace)
         await broker.register("default", {"job": 1, "other": other, "free": 0}, {})
-    await first.exchange("default", [], 0)  # and learns what the other has changed
-    plain.hdel(limits, "job")
-    plain.hset(limits, " version", 1)
+    plain.hdel(control, "job")
+    plain.hset(control, " epoch", 1)
     await first.enqueue("default", [msgspec.structs.replace(job, id=str(number)) for number in range(3)])
     assert len((await first.exchange("default", [], 3)).leases) == 1
-    assert plain.hmget(limits, "job", "other", "free") == [b"1", b"7", None], "nobody fights"
+    assert limits(plain, control) == {b"job": b"1", b"other": b"7"}, "nobody fights"
     assert (await first.tick("default")).is_forgetful, "periodic tasks may be lost as well"
     await first.register("default", {"job": 1, "other": 2, "free": 0}, {})  # as its keeper does then
-    assert plain.hget(limits, "other") == b"7"
+    assert limits(plain, control)[b"other"] == b"7"
     assert not (await first.tick("default")).is_forgetful
-    version = plain.hget(limits, " version")
+    epoch = plain.hget(control, " epoch")
     for _ in range(3):
         for broker in (first, second):
             await broker.exchange("default", [], 1)
-    assert plain.hget(limits, " version") == version
+    assert plain.hget(control, " epoch") == epoch
     for broker in (first, second):
         await broker.aclose()
 
@@ -201,22 +187,22 @@ async def test_a_new_master_that_knows_an_earlier_limit_is_told_the_later_one(
     namespace: str, plain: redis.Redis
 ) -> None:
     """What was changed within the second before a failover is lost, and no limit is missing."""
-    limits = key(namespace, "limits")
+    control = key(namespace, "control")
     old, new = (RedisBroker(shared_server().unix_url) for _ in range(2))
     await old.open(namespace)
     await new.open(namespace)
     await old.register("default", {"job": 5, "beat": 0}, {})
-    before: dict[Any, Any] = plain.hgetall(limits)
+    before: dict[Any, Any] = plain.hgetall(control)
     await new.register("default", {"job": 1, "beat": 0}, {"beat": new.now() + 60_000})
-    plain.delete(limits, key(namespace, "periodic"))
-    plain.hset(limits, mapping=before)
+    plain.delete(control, key(namespace, "periodic"))
+    plain.hset(control, mapping=before)
     await new.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(4)])
     assert len((await new.exchange("default", [], 4)).leases) == 1
     assert (await new.tick("default")).is_forgetful
     for _ in range(2):
         for broker in (old, new):
             assert (await broker.exchange("default", [], 4)).leases == []
-    assert plain.hget(limits, "job") == b"1", "nobody fights"
+    assert limits(plain, control) == {b"job": b"1"}, "nobody fights"
     for broker in (old, new):
         await broker.aclose()
 
@@ -224,14 +210,14 @@ async def test_a_new_master_that_knows_an_earlier_limit_is_told_the_later_one(
 async def test_a_new_master_that_never_heard_of_a_periodic_task_is_noticed(
     namespace: str, plain: redis.Redis
 ) -> None:
-    limits = key(namespace, "limits")
+    control = key(namespace, "control")
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
     await broker.register("default", {"beat": 0}, {})
-    before: dict[Any, Any] = plain.hgetall(limits)
+    before: dict[Any, Any] = plain.hgetall(control)
     await broker.register("default", {"beat": 0}, {"beat": broker.now() + 60_000})
-    plain.delete(limits, key(namespace, "periodic"))
-    plain.hset(limits, mapping=before)
+    plain.delete(control, key(namespace, "periodic"))
+    plain.hset(control, mapping=before)
     assert (await broker.sweep(["default"])) == [Swept(True, 0.0)]
     await broker.exchange("default", [], 0)
     assert (await broker.tick("default")).is_forgetful
@@ -249,7 +235,7 @@ async def test_nothing_is_leased_before_lost_limits_are_registered_again(
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
     await broker.register("default", {"job": 1}, {"beat": broker.now() + 60_000})
-    plain.delete(key(namespace, "limits"), key(namespace, "periodic"))
+    plain.delete(key(namespace, "control"), key(namespace, "periodic"))
     await broker.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(3)])
     link = broker._here().link
     work = link.work
@@ -267,7 +253,7 @@ async def test_nothing_is_leased_before_lost_limits_are_registered_again(
         assert (await broker.tick("default")).is_forgetful
     monkeypatch.setattr(link, "work", work)
     assert len((await broker.exchange("default", asked, 3)).leases) == 1
-    assert plain.hget(key(namespace, "limits"), "job") == b"1"
+    assert limits(plain, key(namespace, "control")) == {b"job": b"1"}
     assert (await broker.tick("default")).is_forgetful, "periodic tasks are lost still"
     await broker.aclose()
 
@@ -278,7 +264,7 @@ async def test_limits_that_were_lost_meanwhile_are_not_forgotten_by_another_regi
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
     await broker.register("default", {"job": 1}, {})
-    plain.delete(key(namespace, "limits"))
+    plain.delete(key(namespace, "control"))
     await broker.register("default", {"other": 2}, {})
     await broker.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(3)])
     assert len((await broker.exchange("default", [], 3)).leases) == 1
@@ -291,7 +277,7 @@ async def test_a_queue_without_tasks_is_at_rest_after_its_store_was_emptied(
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
     await broker.register("default", {}, {})
-    plain.delete(key(namespace, "limits"))
+    plain.delete(key(namespace, "control"))
     assert await broker.sweep(["default"]) == [Swept(True, 0.0)]
     await broker.exchange("default", [], 1)
     assert await broker.sweep(["default"]) == [Swept(False, None)]

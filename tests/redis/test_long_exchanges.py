@@ -74,7 +74,7 @@ async def test_jobs_that_lie_behind_many_of_a_saturated_task_are_reached(
     assert 2 <= len(exchanges) <= 4
     last = await broker.exchange("default", [], 1)
     assert (list(last.leases), last.is_something_left) == ([], False), "none of those in the lane may run"
-    assert plain.llen(key(namespace, "lane:limited")) == len(blocked) - 1
+    assert plain.zcard(key(namespace, "lanes")) == len(blocked) - 1
     await broker.flush("default")
     await broker.aclose()
 

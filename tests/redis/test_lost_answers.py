@@ -30,7 +30,7 @@ from .conftest import every, key, keys_of, live, names_in
 from .proxy import Proxy
 
 KINDS = ["enqueue", "exchange", "tick", "sweep", "renew", "fire", "register"]
-SETTLED = {"limits", "looked", "periodic", "dedup:0", "dedup:1", "wake"}
+SETTLED = {"control", "looked", "periodic", "dedup:0", "dedup:1", "wake"}
 """What remains of a queue that is drained, but for its sessions."""
 
 

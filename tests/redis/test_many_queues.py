@@ -254,10 +254,10 @@ async def test_a_queue_that_is_spoilt_hides_no_other_from_a_sweep(namespace: str
         await broker.register(queue, {}, {})
     await broker.enqueue("well", [Envelope("a", "send", b"")])
     with own_server.client() as client:
-        for name in ("ready", "leases", "future", "limits", "looked"):
+        for name in ("ready", "leases", "future", "control", "looked"):
             spoilt = key(namespace, name, "spoilt")
             client.delete(spoilt)
-            client.hset(spoilt, "of", "another type") if name != "limits" else client.set(spoilt, "text")
+            client.hset(spoilt, "of", "another type") if name != "control" else client.set(spoilt, "text")
             spoilt_queue, well = await broker.sweep(["spoilt", "well"])
             assert spoilt_queue == Swept(True, 0.0), "its own calls say what is wrong"
             assert well == Swept(True, None)

@@ -23,7 +23,7 @@ from ..waiting import until
 from .conftest import key, keys_of
 
 GOOD = 100
-KEPT = {"limits", "looked", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
+KEPT = {"control", "looked", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
 """What remains of a queue that is drained, but for its sessions."""
 
 
@@ -185,7 +185,7 @@ async def test_a_body_that_cannot_be_read_fails_its_job_alone(
     assert ran == {0: 2}
 
 
-@pytest.mark.parametrize("name", ["ready", "jobs", "leases", "future", "limits"])
+@pytest.mark.parametrize("name", ["ready", "jobs", "leases", "future", "control"])
 async def test_a_key_of_a_wrong_type_stops_its_own_queue_only_and_until_it_is_gone(
     namespace: str, heard: Heard, plain: redis.Redis, name: str
 ) -> None:
@@ -288,7 +288,7 @@ async def test_a_drained_queue_leaves_few_keys(namespace: str, heard: Heard, pla
         await engine.stop_workers()
         names = keys_of(plain, namespace)
         assert {name for name in names if not name.startswith(("sess:", "nudge:"))} <= KEPT
-        assert {"dead", "deadjobs", "limits"} <= names
+        assert {"dead", "deadjobs", "control"} <= names
         [session] = [name for name in names if name.startswith("sess:")]
         assert 0 < plain.pttl(key(namespace, session)) <= 3_600_000
         for name in names & {"dedup:0", "dedup:1"}:

@@ -1,17 +1,18 @@
 #!lua flags=allow-oom
 -- Settles leased jobs, and leases others.
--- KEYS   ready jobs leases slots future cancels dead deadjobs bad limits wake sess lanes
--- needs  lists envelopes aside limits wake graves
--- ARGV   session, seq, want, lease (ms), version of the limits, count of limits, then for each: task,
---        limit; then what is settled, in order: task, count of its leases that are done in a row, these
---        leases; or, where the count is 0: task, 0, lease, action, delay (ms), detail
+-- KEYS   ready jobs leases slots future cancels dead deadjobs bad control lanes open wake sess
+-- needs  lists envelopes aside gates wake graves
+-- ARGV   session, seq, want, lease (ms), epoch that the caller knows; then what is settled, in order: task, count of its
+--        leases that are done in a row, these leases; or, where the count is 0: task, 0, lease, action, delay (ms),
+--        detail
 -- answer {now, fenced leases, leases whose job was cancelled instead of put back, id and envelope of each
---        leased job in turn, 1 if the limits given are stale, and those that hold, as from register: then
---        nothing was leased; 1 if something is left to run}. The lease of a job is called <id>:<session>.<seq>
--- repeat the session remembers its last seq for an hour at least: nothing is settled or leased again, and the answer is the same
---        but for leases that were lost meanwhile; a call before the last one, which comes late, does nothing
-local session, seq, want, length, version = arg(), arg(), tonumber(arg()), tonumber(arg()), arg()
-read_limits()
+--        leased job in turn, epoch (if it is earlier than the caller's, nothing was leased), 1 if something is left to
+--        run}. The lease of a job is called <id>:<session>.<seq>
+-- repeat the session remembers its last seq for an hour at least: nothing is settled or leased again, and the answer
+--        is the same but for leases that were lost meanwhile; a call before the last one, which comes late, does nothing
+local session, seq, want, length, known = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
+local current = moment_of(epoch)
+local is_lost = current < known -- guard: lost registration
 
 local MEMORY = 3600000 -- the store may be away for many leases before a call is repeated
 local mark = ':' .. session .. '.'
@@ -41,9 +42,6 @@ local function put_off(id, due)
   return call('ZRANGE', future, 0, 0)[1] == id
 end
 
-local current = call('HGET', limits, ' version') or '0'
-local stale = current ~= version -- guard: limits version
-
 local last = call('GET', sess)
 local last_seq = last and string.match(last, '^(%d+)\n[^\n]*\n[^\n]*\n')
 if last_seq then
@@ -58,15 +56,19 @@ if last_seq then
         live[#live + 1] = taken[number]
       end
     end
-    local answered_limits = stale and last_taken == '' and call('HGETALL', limits)
-    return {now, words(last_fenced), words(last_cancelled), envelopes_of(live), answered_limits and 1 or 0,
-      answered_limits or {}, something_to_run() and 1 or 0}
+    return {now, words(last_fenced), words(last_cancelled), envelopes_of(live), current,
+      something_to_run() and 1 or 0}
   end
   if tonumber(seq) < tonumber(last_seq) then -- guard: late call
-    return {now, {}, {}, {}, 0, {}, 0}
+    return {now, {}, {}, {}, current, 0}
   end
 end
 
+if has_limits then
+  call('ZCARD', slots)
+  call('ZCARD', lanes)
+  call('SCARD', open)
+end
 local sent, tasks, settled = {}, {}, {}
 while position < #ARGV do
   local task, done = arg(), tonumber(arg())
@@ -78,8 +80,8 @@ while position < #ARGV do
   end
 end
 local gone, ended, freed, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}
-local released, again, sooner, is_dead = {}, {}, false, false
-local LARGE_BITE, BITES = 512, 3
+local released, again, sooner, is_dead, is_freed = {}, {}, false, false, {}
+local LARGE_BITE, BITES, GATES_AT_ONCE = 512, 3, 100
 local bite = math.min(want, CHUNK - 1) + 1 -- one more than is taken tells whether something is left
 local head = call('LRANGE', ready, 0, bite - 1)
 if next(settled) then
@@ -88,7 +90,6 @@ if next(settled) then
   call('HLEN', deadjobs)
   call('LLEN', bad)
 end
-local has_slots = #sent > 0 and call('ZCARD', slots) > 0 -- also of tasks whose limit was spoilt since
 local is_unwanted, has_cancels = {}, #sent > 0 and call('SCARD', cancels) > 0
 if has_cancels then
   for number, found in ipairs(looked_up('SMISMEMBER', cancels, sent)) do
@@ -104,8 +105,9 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
   else
     is_settled[lease] = true
     gone[#gone + 1] = lease
-    if has_slots then
+    if has_limits then
       freed[#freed + 1] = task .. '\n' .. lease
+      is_freed[task] = true
     end
     if not what or what.action == 'cancelled' then
       ended[#ended + 1] = id
@@ -113,9 +115,9 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
       cancelled[#cancelled + 1] = lease
       ended[#ended + 1] = id
     elseif what.action == 'release' then
-      local line = lane_of[task] or ready
-      released[line] = released[line] or {}
-      table.insert(released[line], id)
+      local gate = has_lanes and held_back(task, 1)[1] and task or ''
+      released[gate] = released[gate] or {}
+      table.insert(released[gate], id)
     else
       local envelope = call('HGET', jobs, id) or ''
       if not header(envelope) then -- guard: unreadable settled job
@@ -149,18 +151,27 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
 end
 chunked('HDEL', jobs, ended)
 chunked('ZREM', leases, gone)
-for line, ids in pairs(released) do
-  local last_first = {}
-  for number = #ids, 1, -1 do
-    last_first[#last_first + 1] = ids[number]
+for gate, ids in pairs(released) do
+  if gate ~= '' then
+    hold_back(gate, ids, true)
+  else
+    local last_first = {}
+    for number = #ids, 1, -1 do
+      last_first[#last_first + 1] = ids[number]
+    end
+    chunked('LPUSH', ready, last_first)
   end
-  chunked('LPUSH', line, last_first)
 end
 chunked('RPUSH', ready, again)
 if next(released) or #again > 0 then
   head = call('LRANGE', ready, 0, bite - 1)
 end
 chunked('ZREM', slots, freed)
+if has_lanes then
+  for task in pairs(is_freed) do
+    open_up(task)
+  end
+end
 if has_cancels then
   chunked('SREM', cancels, gone)
 end
@@ -169,11 +180,9 @@ if is_dead then
   bury_old()
 end
 
-local taken, leased, table_of_limits, is_something_left = {}, {}, {}, #head > 0
-if stale then
-  table_of_limits = call('HGETALL', limits)
-elseif want > 0 then
-  local scores, holders, free = {}, {}, {}
+local taken, leased, is_something_left = {}, {}, #head > 0
+if want > 0 and not is_lost then
+  local scores, holders = {}, {}
   local expiry = string.format('%.0f', now + length) -- once: a number is written anew for each command
 
   local function lease(id, task, envelope)
@@ -183,8 +192,8 @@ elseif want > 0 then
     leased[#leased + 1] = envelope
     scores[#scores + 1] = expiry
     scores[#scores + 1] = name
-    if limit_of[task] then
-      free[task] = free[task] - 1
+    if limits[task] then
+      room[task] = room[task] - 1
       holders[#holders + 1] = 0
       holders[#holders + 1] = task .. '\n' .. name
     end
@@ -206,8 +215,7 @@ elseif want > 0 then
       elseif not task then -- guard: unreadable
         put_aside(id)
       else
-        free[task] = free[task] or free_slots(task)
-        if free[task] > 0 then -- guard: limit
+        if room_of(task) > 0 then -- guard: limit
           lease(id, task, envelope)
         else
           blocked[task] = blocked[task] or {}
@@ -216,30 +224,30 @@ elseif want > 0 then
       end
     end
     for task, blocked_ids in pairs(blocked) do
-      chunked('RPUSH', lane_of[task], blocked_ids)
+      hold_back(task, blocked_ids)
     end
     chunked('HDEL', jobs, tombstones)
     chunked('SREM', cancels, marks)
     return done
   end
 
-  local waiting = {}
-  for task, lane in pairs(lane_of) do
-    if call('LLEN', lane) > 0 then
-      waiting[task] = lane
-    end
-  end
   local looks = want + BITES * LARGE_BITE
-  for task, lane in pairs(waiting) do
-    free[task] = free[task] or free_slots(task)
-    local goal = #taken + math.min(free[task], want - #taken)
-    local ids = goal > #taken and looks > 0 and call('LPOP', lane, goal - #taken) or {}
-    looks = looks - take(ids, goal)
-    while #taken < goal and #ids > 0 and looks > 0 do -- some were cancelled
-      ids = call('LRANGE', lane, 0, LARGE_BITE - 1)
-      local done = take(ids, goal)
-      call('LTRIM', lane, done, -1)
+  local gates = has_lanes and call('SRANDMEMBER', open, GATES_AT_ONCE) or {}
+  for _, gate in ipairs(gates) do
+    local goal = #taken + math.min(room_of(gate), want - #taken)
+    local count = goal - #taken
+    while #taken < goal and looks > 0 do
+      local entries, waiting = held_back(gate, count), {}
+      for number, entry in ipairs(entries) do
+        waiting[number] = string.match(entry, '\n%d+\n(.*)$') or ''
+      end
+      if #entries == 0 then
+        break
+      end
+      local done = take(waiting, goal)
+      chunked('ZREM', lanes, {unpack(entries, 1, done)})
       looks = looks - done
+      count = LARGE_BITE -- some were cancelled
     end
   end
   -- What is leased comes off in one command; looking past blocked jobs takes larger bites, so many at most.
@@ -261,6 +269,15 @@ elseif want > 0 then
   end
   chunked('ZADD', leases, scores)
   chunked('ZADD', slots, holders)
+  for _, gate in ipairs(gates) do
+    if room_of(gate) <= 0 or not held_back(gate, 1)[1] then -- guard: closed gate
+      call('SREM', open, gate)
+    end
+  end
+  if has_lanes and #gates > 0 and call('ZCARD', lanes) == 0 then
+    call('HDEL', control, ' lanes')
+    has_lanes = nil
+  end
 end
 call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..
   table.concat(taken, ' '), 'PX', math.max(length * 2, MEMORY))
@@ -268,4 +285,4 @@ is_something_left = is_something_left or something_to_run()
 if sooner or is_something_left then
   arm(sooner)
 end
-return {now, fenced, cancelled, leased, stale and 1 or 0, table_of_limits, is_something_left and 1 or 0}
+return {now, fenced, cancelled, leased, current, is_something_left and 1 or 0}

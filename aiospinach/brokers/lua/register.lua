@@ -1,24 +1,36 @@
 #!lua flags=allow-oom
 -- Makes tasks known.
--- KEYS   jobs leases slots limits periodic wake
--- needs  envelopes wake
--- ARGV   version of the limits that the caller knows; count, then for each: task, limit (0: none); then for each
---        periodic task: task, due
--- answer {now, {' version', version, task, limit, task, limit ...} in any order}
+-- KEYS   ready jobs leases slots control lanes open periodic wake
+-- needs  lists envelopes gates wake
+-- ARGV   epoch that the caller knows; count, then for each: task, limit (0: none), since when it holds (0: now); then
+--        for each periodic task: task, due
+-- answer {now, epoch, 1 if the server had lost what was registered before}
 -- repeat sets the same again
-local function moment_of(version) -- 0 if there is none, or other hands spoilt it
-  return version and #version < 15 and string.find(version, '^%d+$') and tonumber(version) or 0
-end
-
 local known, count = moment_of(arg()), call('ZCARD', periodic)
 local changed, newly_limited = false, {}
+local is_held_back = call('ZCARD', lanes) > 0
+call('SCARD', open)
+call('ZCARD', slots)
 for _ = 1, tonumber(arg()) do
-  local task, limit = arg(), arg()
-  local before = call('HGET', limits, task) or '0'
-  if before ~= limit then
-    changed = true
-    newly_limited[task] = (tonumber(before) or 0) <= 0 and tonumber(limit) > 0
-    call('HSET', limits, task, limit)
+  local task, limit, since = arg(), tonumber(arg()), tonumber(arg())
+  since = since > 0 and since or now
+  local entry = call('HGET', control, task)
+  local before, set_at = limit_in(entry), moment_of(entry and string.match(entry, '^%S+ (%S+)'))
+  -- Who registers again what it lost does not undo what was registered after it.
+  local is_later = since >= set_at -- guard: later limit
+  if is_later and (entry or limit > 0) then
+    changed = changed or before ~= limit
+    newly_limited[task] = before == 0 and limit > 0
+    call('HSET', control, task, limit .. ' ' .. string.format('%.0f', since))
+    if limit > 0 then
+      has_limits = '1'
+      call('HSET', control, ' limits', 1)
+    end
+  end
+  if is_held_back then
+    has_lanes = '1'
+    call('HSET', control, ' lanes', 1)
+    open_up(task)
   end
 end
 if next(newly_limited) then -- what runs already was leased without a slot
@@ -40,14 +52,15 @@ end
 if call('ZCARD', periodic) > count then -- guard: new periodic task
   is_renewed = true
 end
--- A version that never was there before, also if everything was flushed meanwhile, or the server has gone back to
--- what it was earlier. There always is one, and it only grows, so that its absence, or a lower one, tells of that.
-local version = call('HGET', limits, ' version')
-local is_older = moment_of(version) < known -- guard: older version
-if is_renewed or is_older or not version then
-  call('HSET', limits, ' version', string.format('%.0f', math.max(now, moment_of(version) + 1, known + 1)))
+-- An epoch that never was there before, also if everything was flushed meanwhile, or the server has gone back to what
+-- it was earlier.
+local current = moment_of(epoch)
+local is_older = current < known -- guard: older epoch
+if is_renewed or is_older or current == 0 then
+  current = math.max(now, current + 1, known + 1)
+  call('HSET', control, ' epoch', string.format('%.0f', current))
 end
 if changed then -- what may run now, or is due when, is another
   arm()
 end
-return {now, call('HGETALL', limits)}
+return {now, current, is_older and 1 or 0}

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Looks at queues: is there something to run, and when does the next tick have something to do?
 -- needs  calm
--- ARGV   lease (ms), grace (ms), then for each queue: count of its lanes, count of its periodic tasks, these tasks;
---        KEYS are for each queue: ready leases future periodic limits looked, and its lanes
+-- ARGV   lease (ms), grace (ms), then for each queue: count of its periodic tasks, these tasks;
+--        KEYS are for each queue: ready leases future periodic control looked open
 -- answer {now, for each queue: 1 if there may be something to run, 0 if not; ms to what is due or lost next, or
---        -1; version of the limits, or ''}
+--        -1; its epoch, or ''}
 -- repeat reads again
 local length, grace = tonumber(arg()), tonumber(arg())
 local answer, key = {now}, 0
@@ -19,11 +19,8 @@ local function first_score(zset)
 end
 
 -- What one queue answers; this raises if one of its keys has a wrong type.
-local function look(queued, held, later, ticks, calm, lanes, tasks)
-  local is_something = call('LLEN', queued) > 0
-  for _, lane in ipairs(lanes) do
-    is_something = is_something or call('LLEN', lane) > 0
-  end
+local function look(queued, held, later, ticks, calm, gates, tasks)
+  local is_something = call('LLEN', queued) > 0 or call('SCARD', gates) > 0
   local due = math.min(first_score(later), math.max(first_score(held) + grace, calm_until(calm, length)))
   for _, task in ipairs(tasks) do
     due = math.min(due, tonumber(call('ZSCORE', ticks, task) or 'inf'))
@@ -32,20 +29,17 @@ local function look(queued, held, later, ticks, calm, lanes, tasks)
 end
 
 while key < #KEYS do
-  local queued, held, later, ticks, versions, calm = next_key(), next_key(), next_key(), next_key(), next_key(), next_key()
-  local lanes, tasks = {}, {}
-  local lane_count, task_count = tonumber(arg()), tonumber(arg())
-  for number = 1, lane_count do
-    lanes[number] = next_key()
-  end
-  for number = 1, task_count do
+  local queued, held, later, ticks, told, calm, gates =
+    next_key(), next_key(), next_key(), next_key(), next_key(), next_key(), next_key()
+  local tasks = {}
+  for number = 1, tonumber(arg()) do
     tasks[number] = arg()
   end
   -- One queue that is spoilt hides no other: its own calls will say what is wrong.
-  local is_well, is_something, due = pcall(look, queued, held, later, ticks, calm, lanes, tasks)
+  local is_well, is_something, due = pcall(look, queued, held, later, ticks, calm, gates, tasks)
   answer[#answer + 1] = is_well and is_something or 1
   answer[#answer + 1] = is_well and due or 0
-  local version = redis.pcall('HGET', versions, ' version')
-  answer[#answer + 1] = type(version) == 'string' and version or ''
+  local epoch = redis.pcall('HGET', told, ' epoch')
+  answer[#answer + 1] = type(epoch) == 'string' and epoch or ''
 end
 return answer

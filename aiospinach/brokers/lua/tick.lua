@@ -1,15 +1,14 @@
 #!lua flags=allow-oom
 -- Queues what is due, and leases what was lost to the caller, to be judged; but nothing while it is calm.
--- KEYS   ready jobs leases slots future cancels bad limits periodic wake looked lanes
--- needs  lists envelopes aside limits wake calm
--- ARGV   session, number of this tick, lease (ms), grace (ms), count at most, count of limits, then for
---        each: task, limit; then the periodic tasks that the caller knows
+-- KEYS   ready jobs leases slots future cancels bad control lanes open periodic wake looked
+-- needs  lists envelopes aside gates wake calm
+-- ARGV   session, number of this tick, lease (ms), grace (ms), count at most, then the periodic tasks that
+--        the caller knows
 -- answer {now, ms to what a tick has to do next (0: at once) or -1, lease and envelope of each lost job, periodic
 --        task and due of each that is due}
 -- repeat reads everything anew; what the first one leased to a caller that never heard of it is lost again
 --        later
 local session, tick, length, grace, most = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
-read_limits()
 local is_calm = now < calm_until(looked, length) -- guard: calm
 
 -- A due that no program could have written would never be moved on: it is put right first.
@@ -54,19 +53,29 @@ expired[most + 1] = nil
 if #expired > 0 then
   call('ZCARD', slots)
   call('SCARD', cancels)
-  call('HLEN', limits)
+  call('ZCARD', lanes)
+  call('SCARD', open)
   call('LLEN', bad)
   call('LLEN', wake)
 end
 
 -- Nothing tells the task of a job that cannot be read, but it is one that has a limit.
 local function free_slot_of_any_task(lease)
-  tasks_with_slots = tasks_with_slots or call('HKEYS', limits)
+  if not has_limits then
+    return
+  end
+  tasks_with_slots = tasks_with_slots or call('HKEYS', control)
   local holders = {}
   for number, task in ipairs(tasks_with_slots) do
     holders[number] = task .. '\n' .. lease
   end
+  local before = call('ZCARD', slots)
   chunked('ZREM', slots, holders)
+  if call('ZCARD', slots) < before then -- guard: gate of an unreadable job
+    for _, task in ipairs(tasks_with_slots) do
+      open_up(task)
+    end
+  end
 end
 
 for _, old in ipairs(expired) do

@@ -1,0 +1,66 @@
+-- Gates hold jobs back. Each task is one: it lets through as many as its limit says. control tells the limit of a task
+-- and since when it holds, '<limit> <moment>', and of the queue that it has any (' limits'), that something is held
+-- back (' lanes'), and its epoch: a moment that grows with each change, so that an earlier one, or none, tells that the
+-- store has lost what was registered.
+-- What a gate holds back lies in lanes, '<gate>\n<turn>\n<id>'; each job moves there once. open names the gates that
+-- may let one through.
+local epoch, has_limits, has_lanes = unpack(call('HMGET', control, ' epoch', ' limits', ' lanes'))
+
+local function moment_of(text) -- 0 if there is none, or other hands spoilt it
+  return text and #text < 15 and string.find(text, '^%d+$') and tonumber(text) or 0
+end
+
+local function limit_in(entry)
+  return moment_of(entry and string.match(entry, '^(%S+) '))
+end
+
+local limits, room = {}, {}
+
+-- How many more jobs of a task may run.
+local function room_of(task)
+  if not room[task] then
+    local limit = has_limits and limit_in(call('HGET', control, task)) or 0
+    limits[task] = limit > 0
+    room[task] = limit == 0 and math.huge or
+      limit - call('ZLEXCOUNT', slots, '[' .. task .. '\n', '(' .. task .. '\n\255')
+  end
+  return room[task]
+end
+
+-- The first entries of a gate's lane.
+local function held_back(gate, count)
+  return call('ZRANGEBYLEX', lanes, '[' .. gate .. '\n', '(' .. gate .. '\n\255', 'LIMIT', 0, count)
+end
+
+local FIRST_TURN = 500000000000000
+
+-- Hold jobs back, behind those that are, or before them.
+local function hold_back(gate, ids, is_before)
+  local turn
+  if is_before then
+    local first = string.match(held_back(gate, 1)[1] or '', '\n(%d+)\n')
+    turn = (tonumber(first) or FIRST_TURN) - #ids - 1
+  else
+    turn = moment_of(call('HGET', control, ' turn'))
+    turn = turn > 0 and turn or FIRST_TURN
+    call('HSET', control, ' turn', string.format('%.0f', turn + #ids), ' lanes', 1)
+    has_lanes = '1'
+  end
+  local entries = {}
+  for number, id in ipairs(ids) do
+    entries[2 * number - 1] = 0
+    entries[2 * number] = gate .. '\n' .. string.format('%015.0f', turn + number) .. '\n' .. id
+  end
+  chunked('ZADD', lanes, entries)
+end
+
+-- A gate may let through more than it did.
+local function open_up(gate)
+  if has_lanes and held_back(gate, 1)[1] then
+    call('SADD', open, gate)
+  end
+end
+
+local function something_to_run()
+  return call('LLEN', ready) > 0 or has_lanes and call('SCARD', open) > 0
+end

@@ -156,7 +156,7 @@ class Engine:
 
         ``task`` is a Task, or the name of one. Returns the job once the broker has stored it; its status
         is QUEUED, or NOT_SET if ``options(id=)`` named a job that is stored already. Raises UnknownTask,
-        InvalidArguments, JobIdInUse or a BrokerError. If it is cancelled, the job is stored or not.
+        InvalidArguments or a BrokerError. If it is cancelled, the job is stored or not.
         """
         return await self._producer.schedule(task, None, args, kwargs)
 

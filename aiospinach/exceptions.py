@@ -5,8 +5,7 @@ AiospinachError
 │   ├── InvalidArguments             arguments that do not fit the task, or would not arrive equal
 │   ├── UnsupportedType              a type hint whose values cannot make the trip
 │   ├── DuplicateTask                a task name registered twice
-│   ├── BatchTooLarge                more jobs or bytes than one batch may hold
-│   └── JobIdInUse                   the id of a cancelled job that still lies in its queue
+│   └── BatchTooLarge                more jobs or bytes than one batch may hold
 ├── UnknownTask (LookupError)        no task of that name is attached
 ├── UnknownQueue (LookupError)       no attached task uses that queue
 ├── NotAttached (RuntimeError)       a task without an engine, or with more than one
@@ -60,10 +59,6 @@ class DuplicateTask(InvalidValue):
 
 class BatchTooLarge(InvalidValue):
     """A batch holds more jobs, or more bytes of arguments, than one round trip may carry."""
-
-
-class JobIdInUse(InvalidValue):
-    """The id belongs to a cancelled job that still lies in its queue, so nothing was stored."""
 
 
 class UnknownTask(AiospinachError, LookupError):

@@ -21,7 +21,6 @@ from aiospinach import (
     InvalidArguments,
     InvalidValue,
     Job,
-    JobIdInUse,
     JobStatus,
     MemoryBroker,
     UnknownTask,
@@ -310,16 +309,6 @@ async def test_an_error_before_anything_was_stored_is_raised_as_it_is(
     with pytest.raises(BrokerUnavailable):
         await engine.schedule_batch(Batch().schedule(first).schedule(second))
     assert await broker.counts("b") == NOTHING
-
-
-async def test_an_id_in_use_stores_no_job_of_its_queue(engine: Engine, broker: Counting) -> None:
-    @engine.task
-    async def work() -> None: ...
-
-    await engine.cancel(await work.options(id="gone").schedule())
-    with pytest.raises(JobIdInUse, match="'gone'"):
-        await engine.schedule_batch(Batch().schedule(work).schedule(work.options(id="gone")))
-    assert await broker.counts("default") == NOTHING
 
 
 async def test_a_batch_may_be_stored_again_as_other_jobs(engine: Engine) -> None:

@@ -65,8 +65,8 @@ TESTS: dict[str, str] = {
     ),
     "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_gone_with_who_caught_it",
     "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
-    "id of a cancelled job": (
-        "brokers/test_contract_enqueue.py::test_a_refused_batch_leaves_no_token_and_wakes_nobody"
+    "place of a cancelled job in memory": (
+        "brokers/test_contract_enqueue.py::test_the_id_of_a_job_that_was_cancelled_in_line_is_free"
     ),
     "late answer": "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_came",
     "left behind": (
@@ -104,8 +104,7 @@ TESTS: dict[str, str] = {
         "workers/test_free_slots.py::test_a_queue_that_is_away_takes_no_turn_however_often_it_is_woken"
     ),
     "remembered id": (
-        "brokers/test_contract_enqueue.py::"
-        "test_an_id_that_a_user_gave_is_known_after_its_future_job_was_cancelled"
+        "brokers/test_contract_enqueue.py::test_an_id_that_a_user_gave_is_known_after_the_job_has_ended"
     ),
     "something left": (
         "redis/test_long_exchanges.py::test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for"

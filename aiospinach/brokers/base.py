@@ -262,8 +262,8 @@ class Broker(ABC):
         """Store all jobs or none; tells of each whether it was stored or is a duplicate.
 
         A repeat with the same token stores nothing and answers the same. It is tried until this moment of
-        ``time.monotonic()``, or for ``enqueue_timeout``. Raises JobIdInUse. A caller that is cancelled
-        abandons the answer, not the call.
+        ``time.monotonic()``, or for ``enqueue_timeout``. A caller that is cancelled abandons the answer, not
+        the call.
         """
 
     @abstractmethod

@@ -13,7 +13,6 @@ from threading import RLock
 import msgspec
 
 from .. import forks
-from ..exceptions import JobIdInUse
 from ..timing import to_seconds
 from .base import (
     DEFAULT_LEASE,
@@ -60,6 +59,14 @@ class MemoryBroker(Broker):
         self._lock = RLock()
         return inherited
 
+    def belong_to(self, owner: object) -> None:
+        is_new = self._owner is None or self._owner() is not owner
+        super().belong_to(owner)
+        if is_new:
+            with self._lock:
+                for state in self._queues.values():
+                    state.known.clear()
+
     async def open(self, namespace: str, *, until: float | None = None) -> None:
         pass
 
@@ -75,6 +82,7 @@ class MemoryBroker(Broker):
             state.limit(limits)
             for task, due in periodic.items():
                 state.periodic[task] = min(due, state.periodic.get(task, due))
+                state.known.add(task)
             self._bell(queue, state)
 
     async def enqueue(
@@ -92,12 +100,6 @@ class MemoryBroker(Broker):
                 known = state.answers.get(token, now)
                 if known is not None:
                     return list(known)
-            for job in jobs:
-                if job.id in state.tombstones:  # guard: id of a cancelled job
-                    raise JobIdInUse(
-                        f"job id {job.id!r} belongs to a cancelled job that still lies in queue"
-                        f" {queue!r}: choose another, or try again later"
-                    )
             stored = [state.add(job, now) for job in jobs]
             if token is not None:
                 state.answers.put(token, tuple(stored), now)
@@ -107,8 +109,9 @@ class MemoryBroker(Broker):
     async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
         with self._lock:
             state = self._queues[queue]
-            fenced, cancelled = state.settle(settled, self.now())
-            leases = state.take(want, time.monotonic() + self.lease, self.margin)
+            now = self.now()
+            fenced, cancelled = state.settle(settled, now)
+            leases = state.take(want, now, time.monotonic() + self.lease, self.margin)
             is_due_sooner, state.sooner_untold = state.sooner_untold, False
             self._bell(queue, state)
             return Exchanged(leases, fenced, cancelled, state.something_to_run(), is_due_sooner)
@@ -136,7 +139,7 @@ class MemoryBroker(Broker):
             return Ticked(
                 next_due=0.0 if is_more else state.seconds_to_next(now),
                 expired=expired,
-                periodic=[(task, due) for task, due in state.periodic.items() if due <= now],
+                periodic=[(task, due) for task in state.known if (due := state.periodic[task]) <= now],
                 now=now,
             )
 
@@ -194,11 +197,11 @@ class MemoryBroker(Broker):
     async def requeue(self, queue: str, job_id: str) -> bool:
         with self._lock:
             state = self._queues[queue]
-            if job_id not in state.dead or job_id in state.jobs or job_id in state.tombstones:
+            if job_id not in state.dead or job_id in state.jobs:
                 return False
             job = state.dead.pop(job_id).job
-            state.jobs[job_id] = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0)
-            state.ready.append(job_id)
+            again = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0, named=False)
+            state.add(again, self.now())
             self._bell(queue, state)
             return True
 

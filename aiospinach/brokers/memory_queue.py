@@ -42,14 +42,18 @@ class QueueState:
         self.lanes: dict[str, deque[str]] = {}
         """Jobs of tasks that run as often as they may, so that they block no others."""
         self.waiting: dict[str, int] = {}
-        self.tombstones: set[str] = set()
+        self.gone: set[str] = set()
         """Cancelled jobs whose id still lies in ``ready`` or a lane."""
+        self.moved: set[str] = set()
+        """Jobs that lie there in the place of a cancelled one, and are due later."""
         self.leases: dict[str, Envelope] = {}
         self.expiry: dict[str, float] = {}
         self.slots: dict[str, set[str]] = {}
         self.cancels: set[str] = set()
         self.limits: dict[str, int] = {}
         self.periodic: dict[str, int] = {}
+        self.known: set[str] = set()
+        """Periodic tasks of the engine that has the broker now: nobody fires those of one before."""
         self.dead: dict[str, DeadJob] = {}
         self.named: _Recent[bool] = _Recent()
         self.answers: _Recent[tuple[bool, ...]] = _Recent()
@@ -78,30 +82,53 @@ class QueueState:
                 return False
             self.named.put(job.id, True, now)
         self.jobs[job.id] = job
-        if job.at_once or job.at <= now:
+        is_due = job.at_once or job.at <= now
+        if job.id in self.gone:  # guard: place of a cancelled job in memory
+            self.gone.discard(job.id)
+            if not is_due:
+                self.moved.add(job.id)
+        elif is_due:
             self.ready.append(job.id)
         elif self._put_off(job, job.at):
             self.sooner = True
         return True
 
-    def take(self, want: int, expiry: float, margin: float) -> list[Lease]:
+    def take(self, want: int, now: int, expiry: float, margin: float) -> list[Lease]:
         leases: list[Lease] = []
         if want <= 0:
             return leases
         for task in list(self.lanes):
             lane = self.lanes[task]
-            while lane and len(leases) < want and self._may_run(task):
-                self._lease_next(lane, leases, expiry, margin)
+            while len(leases) < want and self._may_run(task) and (job := self._pop(lane, now)) is not None:
+                self._lease_or_hold(job, leases, expiry, margin)
             if not lane:
                 del self.lanes[task]
-        ready, jobs, limits = self.ready, self.jobs, self.limits
-        while ready and len(leases) < want:
-            job = jobs.get(ready[0])
-            if job is not None and limits.get(job.task) and not self._may_run(job.task):  # guard: task limit
-                self.lanes.setdefault(job.task, deque()).append(ready.popleft())
-            else:
-                self._lease_next(ready, leases, expiry, margin)
+        ready = self.ready
+        while len(leases) < want and (job := self._pop(ready, now)) is not None:
+            self._lease_or_hold(job, leases, expiry, margin)
         return leases
+
+    def _lease_or_hold(self, job: Envelope, leases: list[Lease], expiry: float, margin: float) -> None:
+        if self.limits.get(job.task) and not self._may_run(job.task):  # guard: task limit
+            self.lanes.setdefault(job.task, deque()).append(job.id)
+        else:
+            leases.append(self._lease(job, expiry, margin))
+
+    def _pop(self, line: deque[str], now: int) -> Envelope | None:
+        """The first job of a line. What was cancelled or put off since leaves the line."""
+        jobs = self.jobs
+        while line:
+            job = jobs.get(job_id := line.popleft())
+            if job is None:
+                self.gone.discard(job_id)
+            elif job_id not in self.moved:
+                return job
+            else:
+                self.moved.discard(job_id)
+                if job.at <= now:
+                    return job
+                self.sooner = self._put_off(job, job.at) or self.sooner
+        return None
 
     def settle(self, settled: Sequence[Settlement], now: int) -> tuple[list[str], list[str]]:
         """The leases that were gone, and those whose job was cancelled instead of put back."""
@@ -203,7 +230,7 @@ class QueueState:
         schedule = self._schedule
         while schedule and self.waiting.get(schedule[0][2]) != schedule[0][0]:
             heapq.heappop(schedule)  # cancelled, or put off again
-        dues = [*self.periodic.values(), *(due for due, _, _ in schedule[:1])]
+        dues = [*(self.periodic[task] for task in self.known), *(due for due, _, _ in schedule[:1])]
         return max(0.0, (min(dues) - now) / 1000) if dues else None
 
     def look(self, now: int, moment: float, grace: float, length: float) -> Swept:
@@ -224,8 +251,11 @@ class QueueState:
             return Cancelled(JobStatus.RUNNING, job)
         del self.jobs[job_id]
         if self.waiting.pop(job_id, None) is not None:
+            self.named.forget(job_id)
             return Cancelled(JobStatus.WAITING, job)
-        self.tombstones.add(job_id)
+        self.named.forget(job_id)
+        self.moved.discard(job_id)
+        self.gone.add(job_id)
         return Cancelled(JobStatus.QUEUED, job)
 
     def bury_old(self, now: int) -> None:
@@ -242,14 +272,6 @@ class QueueState:
     def _may_run(self, task: str) -> bool:
         limit = self.limits.get(task)
         return not limit or len(self.slots.get(task, ())) < limit
-
-    def _lease_next(self, line: deque[str], leases: list[Lease], expiry: float, margin: float) -> None:
-        job_id = line.popleft()
-        job = self.jobs.get(job_id)
-        if job is None:
-            self.tombstones.discard(job_id)
-        else:
-            leases.append(self._lease(job, expiry, margin))
 
     def _lease(self, job: Envelope, expiry: float, margin: float) -> Lease:
         lease = f"{job.id}:{next(_numbers)}"
@@ -302,6 +324,10 @@ class _Recent(Generic[_V]):
     def put(self, key: str, value: _V, now: int) -> None:
         self._turn(now)
         self._tables[0][key] = value
+
+    def forget(self, key: str) -> None:
+        for table in self._tables:
+            table.pop(key, None)
 
     def _turn(self, now: int) -> None:
         window = max(now // int(REMEMBERED_FOR * 1000), self._window)  # the clock may be set back

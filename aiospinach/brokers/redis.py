@@ -36,7 +36,7 @@ from .links import Link
 from .loop_session import LoopSession
 from .loops import Loops
 from .places import place_of
-from .redis_queue import KnownQueue
+from .redis_queue import KnownQueue, Settling, Unanswered
 from .scripts import Script
 from .trips import Trip, Trips
 from .wire import milliseconds
@@ -50,6 +50,7 @@ SHORTEST_PATIENCE = 2.0
 FIRED_AT_ONCE = 500
 RENEWED_AT_ONCE = 1000
 LISTED_AT_ONCE = 100
+LEASES_AT_ONCE = 1000
 
 
 class RedisBroker(Broker):
@@ -115,8 +116,12 @@ class RedisBroker(Broker):
     ) -> bool:
         """Whether the server had all that was registered before."""
         arguments = state.register_arguments(limits, periodic)
-        now, epoch, was_lost = await self._work(scripts.REGISTER, state, arguments)
+        now, epoch, was_lost, adopted = await self._work(scripts.REGISTER, state, arguments)
         state.note_registered(limits, now, epoch)
+        if adopted:
+            cursor = b"0"
+            while (cursor := (await self._work(scripts.ADOPT, state, [cursor, *adopted]))[1]) != b"0":
+                pass
         if was_lost and len(state.limits) > len(limits):  # guard: limits registered before
             await self._register(state, state.registered, {})
         return not was_lost
@@ -145,36 +150,35 @@ class RedisBroker(Broker):
 
     async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
         state = self._queue(queue)
-        asked: Sequence[Settlement] = settled
-        fenced: list[str] = []
-        cancelled: list[str] = []
-        if state.settled is not None and state.settled[0] is asked:
-            settled, (_, fenced, cancelled) = (), state.settled
+        if state.settling.settled is not settled:
+            state.settling = Settling(settled)
+        settling = state.settling
         while True:
-            last = state.unanswered
-            if last is None or last[0] is not settled or last[1] != want:
+            some = settling.next()
+            is_last = settling.done + len(some) == len(settled)
+            asked = (settling, settling.done, want if is_last else 0)
+            call = state.unanswered
+            if call is None or call[:3] != asked:
                 state.seq += 1
-                arguments = state.exchange_arguments(settled, want, self.lease)
-                last = state.unanswered = (settled, want, arguments, time.monotonic())
-            _, _, arguments, sent_at = last
-            answer = await self._work(scripts.EXCHANGE, state, arguments)
-            _, gone, unwanted, leased, epoch, is_something_left = answer
+                arguments = state.exchange_arguments(some, asked[2], self.lease)
+                call = state.unanswered = Unanswered(*asked, arguments, time.monotonic())
+            answer = await self._work(scripts.EXCHANGE, state, call.arguments)
+            _, fenced, cancelled, leased, epoch, is_something_left = answer
             state.unanswered = None
-            fenced = [*fenced, *(lease.decode() for lease in gone)]
-            cancelled = [*cancelled, *(lease.decode() for lease in unwanted)]
-            if not state.is_lost(epoch) or leased:
+            settling.note(len(some), fenced, cancelled)
+            if state.is_lost(epoch) and not leased:
+                await self._register(state, state.registered, {})
+            elif is_last:
                 break
-            settled, state.settled = (), (asked, fenced, cancelled)
-            await self._register(state, state.registered, {})
-        state.settled = None
-        trusted_until = sent_at + self.lease - self.margin
-        suffix = f":{state.session}.{arguments[1]}"
+        state.settling = Settling(())
+        trusted_until = call.sent_at + self.lease - self.margin
+        suffix = f":{state.session}.{call.arguments[1]}"
         leases = []
         for job_id, envelope in wire.pairs(leased):
             job = wire.read(job_id, envelope)
             leases.append(Lease(job.id + suffix, job, trusted_until))
         is_due_sooner, state.is_due_sooner = state.is_due_sooner, False
-        return Exchanged(leases, fenced, cancelled, bool(is_something_left), is_due_sooner)
+        return Exchanged(leases, settling.fenced, settling.cancelled, bool(is_something_left), is_due_sooner)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
         state, names = self._queue(queue), list(leases)
@@ -307,9 +311,30 @@ class RedisBroker(Broker):
         await self._work(scripts.NUDGE, state, [])
 
     async def cancel(self, queue: str, job_id: str) -> Cancelled:
-        _, where, envelope = await self._produce(scripts.CANCEL, self._queue(queue), [job_id])
+        state = self._queue(queue)
+        _, where, envelope = await self._produce(scripts.CANCEL, state, [job_id, 0])
+        if where == b"marked":
+            if await self._is_leased(state, job_id):
+                where = b"running"
+            else:  # it lies in a line, where nobody leases it any more, or it has ended meanwhile
+                _, where, _ = await self._produce(scripts.CANCEL, state, [job_id, 1])
         status = JobStatus(where.decode())
+        if status is JobStatus.NOT_SET:
+            return Cancelled(status)
         return Cancelled(status, wire.read(job_id.encode(), envelope) if envelope else None)
+
+    async def _is_leased(self, state: KnownQueue, job_id: str) -> bool:
+        """Look through all leases, a thousand a call."""
+        cursor = b"0"
+        while True:
+            found: list[bytes]
+            cursor, found = await self._here().link.produce(
+                "ZSCAN", state.keys.leases, cursor, "MATCH", f"{job_id}:*", "COUNT", LEASES_AT_ONCE
+            )
+            if any(lease.rpartition(b":")[0] == job_id.encode() for lease in found[::2]):
+                return True
+            if cursor == b"0":
+                return False
 
     async def dead(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[DeadJob]:
         state = self._queue(queue)

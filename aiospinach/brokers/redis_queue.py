@@ -4,11 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..outcome import Action
 from . import wire
 from .base import Settlement, Swept
+
+SETTLED_AT_ONCE = 1000
+DETAILS_AT_ONCE = 256 * 1024
+
+
+class Settling:
+    """What a caller settles, a thousand a call, and what the server made of it so far."""
+
+    def __init__(self, settled: Sequence[Settlement]) -> None:
+        self.settled: Sequence[Settlement] = settled
+        self.done: int = 0
+        self.fenced: list[str] = []
+        self.cancelled: list[str] = []
+
+    def next(self) -> Sequence[Settlement]:
+        """What the next call carries: so many settlements at most, and so many bytes of why jobs failed."""
+        some = self.settled[self.done : self.done + SETTLED_AT_ONCE]
+        size = 0
+        for number, settlement in enumerate(some):
+            size += len(settlement.detail)
+            if size > DETAILS_AT_ONCE:
+                return some[: number + 1]
+        return some
+
+    def note(self, count: int, fenced: Sequence[bytes], cancelled: Sequence[bytes]) -> None:
+        """So many more were settled."""
+        self.done += count
+        self.fenced += [lease.decode() for lease in fenced]
+        self.cancelled += [lease.decode() for lease in cancelled]
+
+
+class Unanswered(NamedTuple):
+    """An exchange that may have arrived: repeated as it is, if its caller asks for the same again."""
+
+    settling: Settling
+    done: int
+    want: int
+    arguments: list[Any]
+    sent_at: float
 
 
 class KnownQueue:
@@ -24,21 +63,20 @@ class KnownQueue:
         self.limits: dict[str, tuple[int, int]] = {}
         """What was registered: how many jobs of each task may run, and since when that holds."""
         self.periodic: set[str] = set()
-        self.unanswered: tuple[Sequence[Settlement], int, list[Any], float] | None = None
+        self.settling: Settling = Settling(())
+        self.unanswered: Unanswered | None = None
         self.is_forgotten: bool = False
         """The server has lost when periodic tasks are due."""
         self.is_due_sooner: bool = False
         """A wake-up said that something is due earlier than the last tick told; the next exchange says so."""
         self.is_nudged: bool = False
         """The wait that this queue is the first of is to end."""
-        self.settled: tuple[Sequence[Settlement], list[str], list[str]] | None = None
-        """What the server has settled, fenced and cancelled, for a caller who has no answer yet."""
 
     def is_lost(self, epoch: int) -> bool:
         """Take the epoch that the server tells.
 
-        If it is earlier than before, the server was emptied, or another master took over that had not heard of
-        all: what was registered is to be registered again.
+        If it is earlier than before, the server was emptied, or another master took over that had not heard
+        of all: what was registered is to be registered again.
         """
         if epoch < self.epoch:  # guard: lost registration
             self.is_forgotten = bool(self.limits or self.periodic)

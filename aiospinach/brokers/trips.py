@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ..exceptions import BrokerError, BrokerUnavailable, EnqueueUncertain, JobIdInUse
+from ..exceptions import BrokerError, BrokerUnavailable, EnqueueUncertain
 from . import wire
 from .base import Envelope
 from .failures import Unanswered
@@ -208,7 +208,7 @@ class Trips:
             self._fail(
                 trip,
                 trip.calls,
-                JobIdInUse(
+                ValueError(
                     f"job id {job_id!r} belongs to a cancelled job that still lies in queue"
                     f" {self._queue!r}: choose another, or try again later"
                 ),

@@ -50,6 +50,7 @@ class Keys:
         self._by_name["nudge"] = f"{self._prefix}nudge:{session}"
         self.wake: str = self._by_name["wake"]
         self.nudge: str = self._by_name["nudge"]
+        self.leases: str = self._by_name["leases"]
 
     def of(self, script: Script) -> list[str]:
         """What a script gets."""

@@ -26,6 +26,8 @@ logger: logging.Logger = logging.getLogger("aiospinach")
 MISSED_AFTER = 60.0
 """Seconds after which a tick that nobody fired is skipped."""
 SHORTEST_SLEEP = 0.005
+REGISTER_EVERY = 12 * 3600.0
+"""Seconds until the store is told again what the workers know: it forgets what nobody has had for long."""
 LONGEST_PAUSE = 1.0
 """Seconds between two tries to tick while the broker is away, at most."""
 
@@ -44,6 +46,8 @@ class Keeper:
         self._due_at = math.inf
         """When the next tick has something to do, by time.monotonic()."""
         self._must_register = False
+        self._register_at = math.inf
+        """When it registers again, by time.monotonic()."""
         self._is_talking = False
         self.is_failing: bool = False
 
@@ -78,6 +82,7 @@ class Keeper:
         periodic = {task.name: task.calendar.next_after(now) for task in tasks if task.calendar is not None}
         await self._broker.register(self._feed.queue, limits, periodic)
         self._must_register = len(self._pool.tasks) > known
+        self._register_at = time.monotonic() + REGISTER_EVERY
 
     async def work(self) -> None:
         """Tick until cancelled, or until the pool stops.
@@ -85,7 +90,7 @@ class Keeper:
         It leaves what is due to others then, since it might not hear the answer to its last tick.
         """
         while not self._pool.is_stopping:
-            left = self._due_at - time.monotonic()
+            left = min(self._due_at, self._register_at) - time.monotonic()
             if left <= 0:
                 await self._tick()
                 continue
@@ -113,7 +118,7 @@ class Keeper:
 
     async def _round(self) -> float | None:
         """Returns the seconds until something is due, as far as this tick could tell."""
-        if self._must_register:
+        if self._must_register or time.monotonic() >= self._register_at:
             await self.register()
         await self._pool.heartbeat.catch_up(self._feed)
         ticked = await self._broker.tick(self._feed.queue)

@@ -120,7 +120,7 @@ async def exchanges(broker: RedisBroker) -> list[Part]:
     memory, state, reader = MemoryBroker(), broker._queue("default"), hiredis.Reader()
     await memory.enqueue("default", envelopes(CALLS * REPEATS))
     stored = [part for job in envelopes(NUMBER) for part in (job.id.encode(), wire.write(job))]
-    answer = b"*6\r\n:1\r\n*0\r\n*0\r\n" + hiredis.pack_command(tuple[Any](stored)) + b":0\r\n*0\r\n"
+    answer = b"*6\r\n:1\r\n*0\r\n*0\r\n" + hiredis.pack_command(tuple[Any](stored)) + b":0\r\n:1\r\n"
 
     def parse() -> None:
         reader.feed(answer)
@@ -134,7 +134,7 @@ async def exchanges(broker: RedisBroker) -> list[Part]:
         return state.exchange_arguments(settled, NUMBER, broker.lease)
 
     settled = [Settlement(lease, SUCCESS.action) for lease in read()]
-    keys = state.keys.of(scripts.EXCHANGE, ())
+    keys = state.keys.of(scripts.EXCHANGE)
     command = ("EVALSHA", scripts.EXCHANGE.sha, len(keys), *keys, *arguments())
     trip = await best_awaited(lambda: broker.exchange("default", [], 0), jobs=NUMBER)
     return [

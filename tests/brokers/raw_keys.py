@@ -10,7 +10,6 @@ from typing import Any
 
 import redis
 
-TOMBSTONE = b"-"
 REMAINING = {"control", "looked", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
 """What may remain of a queue that has been drained, besides ``sess:*`` and ``nudge:*``."""
 
@@ -28,7 +27,7 @@ _TYPES = {
     "future": "zset",
     "dead": "zset",
     "periodic": "zset",
-    "cancels": "set",
+    "cancels": "hash",
     "dedup": "set",
     "sess": "string",
     "nudge": "list",
@@ -87,7 +86,7 @@ class RawKeys:
         return {name.removeprefix(self.prefix): value for name, value in zip(names, found, strict=True)}
 
     def places(self, seen: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
-        """The ids in each place: queued (in ready or a lane, with tombstones), leased, waiting, bad."""
+        """The ids in each place: queued (in ready or a lane), leased, waiting, bad."""
         seen = self.read() if seen is None else seen
         lanes = [entry.split(b"\n", 2)[2] for entry, _ in seen.get("lanes", [])]
         return {
@@ -105,18 +104,21 @@ class RawKeys:
         seen = self.read()
         jobs = seen.get("jobs", {})
         places = self.places(seen)
-        tombstones = {job_id.decode() for job_id, envelope in jobs.items() if envelope == TOMBSTONE}
+        marks = {job_id.decode(): mark for job_id, mark in seen.get("cancels", {}).items()}
+        gone = {job_id for job_id in marks if job_id.encode() not in jobs}
+        assert all(marks[job_id] == b"gone" for job_id in gone)
+        assert gone <= set(places["queued"]), "what was cancelled in line lies there still"
+        assert not marks or b" cancels" in seen["control"], "that there are marks is known"
         everything = Counter(job_id for ids in places.values() for job_id in ids)
         assert set(everything.values()) <= {1}, f"I2: disjoint: {everything}"
-        assert set(everything) == {job_id.decode() for job_id in jobs}, "I2: their union is jobs"
-        assert tombstones <= set(places["queued"]), "a tombstone lies in a list"
-        cancels = _decoded(seen.get("cancels", ()))
+        assert set(everything) - gone == {job_id.decode() for job_id in jobs}, "I2: their union is jobs"
         leases = _decoded(lease for lease, _ in seen.get("leases", []))
-        assert {" " + job_id for job_id in tombstones} == {mark for mark in cancels if mark[0] == " "}
-        assert {mark for mark in cancels if mark[0] != " "} <= set(leases), "cancels go with their lease"
+        for job_id in marks.keys() - gone:
+            place = "queued" if marks[job_id] == b"later" else "leased"
+            assert job_id in places[place], "a mark goes with its job"
         headers = {job_id.decode(): Header.read(envelope) for job_id, envelope in jobs.items()}
         for job_id, header in headers.items():
-            assert header is not None or job_id in tombstones or job_id in places["bad"]
+            assert header is not None or job_id in places["bad"]
         for job_id, score in seen.get("future", []):
             due = headers[job_id.decode()]
             assert due is not None

@@ -8,11 +8,10 @@ import msgspec
 import pytest
 
 from aiospinach.brokers.base import Broker, Counts
-from aiospinach.exceptions import JobIdInUse
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
-from .conftest import ids, job, put, put_and_take, settle, swallow_wakes, take, take_when_due
+from .conftest import ids, job, put, put_and_take, settle, take, take_when_due
 
 BODIES = [
     b"",
@@ -185,14 +184,6 @@ async def test_an_id_that_a_user_gave_is_known_after_the_job_has_ended(
     assert (await broker.counts(queue)).dead == before.dead
 
 
-async def test_an_id_that_a_user_gave_is_known_after_its_future_job_was_cancelled(
-    broker: Broker, queue: str
-) -> None:
-    await put(broker, queue, "order-17", named=True, at=broker.now() + 60_000)
-    assert (await broker.cancel(queue, "order-17")).status is JobStatus.WAITING
-    assert await broker.enqueue(queue, [job("order-17", named=True)]) == [False]
-
-
 @pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.CANCELLED])
 async def test_an_id_that_no_user_gave_is_free_once_the_job_has_ended(
     broker: Broker, queue: str, action: Action
@@ -250,18 +241,60 @@ async def test_of_concurrent_calls_with_one_id_one_stores(broker: Broker, queue:
 
 
 @pytest.mark.parametrize("named", [True, False])
-async def test_the_id_of_a_cancelled_job_that_still_lies_in_the_queue_is_refused_with_its_batch(
+async def test_the_id_of_a_job_that_was_cancelled_in_line_is_free(
     broker: Broker, queue: str, named: bool
 ) -> None:
     await put(broker, queue, "a", "b", named=named)
     assert (await broker.cancel(queue, "b")).status is JobStatus.QUEUED
-    batch = [job("new"), job("b", named=named), job("later", at=broker.now() + 60_000)]
-    for _ in range(2):
-        with pytest.raises(JobIdInUse, match="'b'"):
-            await broker.enqueue(queue, batch, token="call-1")
-        assert await broker.counts(queue) == Counts(ready=1, running=0, waiting=0, dead=0)
+    assert await broker.counts(queue) == Counts(ready=1, running=0, waiting=0, dead=0)
+    again = job("b", body=b"another", named=named)
+    assert await broker.enqueue(queue, [job("c"), again]) == [True, True]
+    assert await broker.enqueue(queue, [again]) == [False]
+    assert await broker.counts(queue) == Counts(ready=3, running=0, waiting=0, dead=0)
+    leases = await take(broker, queue)
+    assert [(lease.job.id, lease.job.body) for lease in leases if lease.job.id == "b"] == [("b", b"another")]
+    assert sorted(ids(leases)) == ["a", "b", "c"]
+
+
+async def test_the_id_of_a_job_that_was_cancelled_in_line_may_be_due_later(
+    broker: Broker, queue: str
+) -> None:
+    await put(broker, queue, "a", "b")
+    await broker.cancel(queue, "a")
+    due = broker.now() + 200
+    await put(broker, queue, "a", at=due)
+    assert ids(await take(broker, queue)) == ["b"]
+    assert (await broker.counts(queue)).waiting == 1
+    while not (leases := await take(broker, queue)):
+        await broker.tick(queue)
+        await asyncio.sleep(0.01)
+    assert ids(leases) == ["a"]
+    assert broker.now() >= due
+
+
+async def test_the_id_of_a_job_that_was_cancelled_as_it_runs_is_free_when_it_has_ended(
+    broker: Broker, queue: str
+) -> None:
+    await put(broker, queue, "a", named=True)
+    (lease,) = await take(broker, queue)
+    assert (await broker.cancel(queue, "a")).status is JobStatus.RUNNING
+    assert await broker.enqueue(queue, [job("a", named=True)]) == [False]
+    assert await settle(broker, queue, lease, Action.CANCELLED)
+    assert await broker.enqueue(queue, [job("a")]) == [True]
+    (lease,) = await take(broker, queue)
+    assert not (await broker.renew(queue, [lease.id])).cancelled
+    assert await settle(broker, queue, lease, Action.RELEASE)
+    assert ids(await take(broker, queue)) == ["a"], "the wish to cancel was for the one before"
+
+
+@pytest.mark.parametrize("at", [0, 60_000])
+async def test_the_id_that_a_user_gave_to_a_cancelled_job_is_free(
+    broker: Broker, queue: str, at: int
+) -> None:
+    await put(broker, queue, "a", named=True, at=broker.now() + at if at else 0)
+    await broker.cancel(queue, "a")
+    assert await broker.enqueue(queue, [job("a", named=True)]) == [True]
     assert ids(await take(broker, queue)) == ["a"]
-    await put(broker, queue, "new", "later")
 
 
 async def test_the_id_of_a_cancelled_job_is_free_when_the_queue_was_emptied(
@@ -273,14 +306,3 @@ async def test_the_id_of_a_cancelled_job_is_free_when_the_queue_was_emptied(
     await put(broker, queue, "b", body=b"another")
     (lease,) = await take(broker, queue)
     assert (lease.job.id, lease.job.body) == ("b", b"another")
-
-
-async def test_a_refused_batch_leaves_no_token_and_wakes_nobody(broker: Broker, queue: str) -> None:
-    await put(broker, queue, "a")
-    await broker.cancel(queue, "a")
-    await swallow_wakes(broker, queue)
-    with pytest.raises(JobIdInUse):
-        await broker.enqueue(queue, [job("b"), job("a")], token="call-1")
-    assert await broker.wait([queue], 0.05) is None
-    assert await take(broker, queue) == []
-    assert await broker.enqueue(queue, [job("b"), job("a")], token="call-1") == [True, True]

@@ -251,3 +251,19 @@ async def test_a_wider_limit_wakes_a_waiter(broker: Broker, queue: str, limit: i
     await swallow_wakes(broker, queue)
     await broker.register(queue, {"send": limit}, {})
     assert await broker.wait([queue], 5) == queue
+
+
+async def test_jobs_that_wait_for_a_slot_keep_their_order_whenever_they_were_met(
+    broker: Broker, queue: str
+) -> None:
+    await broker.register(queue, {"send": 1}, {})
+    await put(broker, queue, "first")
+    (lease,) = await take(broker, queue)
+    names = [f"job-{number}" for number in (9, 3, 7, 1, 8, 2)]
+    for name in names:
+        await put(broker, queue, name)
+        assert await take(broker, queue) == []
+    for name in names:
+        exchanged = await broker.exchange(queue, [Settlement(lease, Action.DONE)], 5)
+        (lease,) = exchanged.leases
+        assert lease.job.id == name

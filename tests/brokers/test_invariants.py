@@ -31,7 +31,6 @@ from aiospinach.brokers import memory, scripts
 from aiospinach.brokers import redis as redis_broker
 from aiospinach.brokers.base import REMEMBERED_FOR, Broker, Envelope, Fired, Firing, Lease, Settlement
 from aiospinach.brokers.scripts import Script, Send
-from aiospinach.exceptions import JobIdInUse
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -84,6 +83,10 @@ class BrokerUnderTest(ABC):
         """Whether all that lives lies where it belongs; ``most`` is how often each limited task may run."""
 
     @abstractmethod
+    def lies_in_line(self, job_id: str) -> bool:
+        """Whether the id of this cancelled job still lies in a line."""
+
+    @abstractmethod
     def check_drained(self) -> None:
         """Whether nothing lies about, now that nothing lives."""
 
@@ -128,6 +131,9 @@ class MemoryUnderTest(BrokerUnderTest):
 
     def check(self, live: Mapping[str, Known], most: Mapping[str, int]) -> None:
         pass
+
+    def lies_in_line(self, job_id: str) -> bool:
+        return job_id in self.broker._queues[QUEUE].gone
 
     def check_drained(self) -> None:
         pass
@@ -205,7 +211,7 @@ class RedisUnderTest(BrokerUnderTest):
     def check(self, live: Mapping[str, Known], most: Mapping[str, int]) -> None:
         seen = self._keys.check(most)
         places = self._keys.places(seen)
-        jobs = {key.decode(): value for key, value in seen.get("jobs", {}).items() if value != b"-"}
+        jobs = {key.decode(): value for key, value in seen.get("jobs", {}).items()}
         of_status = {JobStatus.QUEUED: "queued", JobStatus.WAITING: "waiting", JobStatus.RUNNING: "leased"}
         assert set(jobs) == set(live), "I1"
         assert places["bad"] == []
@@ -228,6 +234,9 @@ class RedisUnderTest(BrokerUnderTest):
                 job.task,
             )
 
+    def lies_in_line(self, job_id: str) -> bool:
+        return bool(self._client.hexists(self._keys.prefix + "cancels", job_id))
+
     def check_drained(self) -> None:
         self._keys.check_drained()
 
@@ -245,6 +254,8 @@ class Known:
 
     job: Envelope
     status: JobStatus
+    was_in_line: bool = False
+    """A cancelled job of its id lay in line when it was stored."""
     rank: int = 0
     """Its place among the queued; what was put back at one stroke shares one."""
     lease: str | None = None
@@ -296,7 +307,8 @@ class Promises(RuleBasedStateMachine):
     def forget(self) -> None:
         self.live: dict[str, Known] = {}
         self.dead: dict[str, tuple[Envelope, bytes]] = {}
-        self.cancelled_in_queue: set[str] = set()
+        self.cancelled_in_queue: dict[str, Known] = {}
+        """What was cancelled in line: the id is free, and who has it next takes that place over."""
         self.named: dict[str, int] = {}
         self.calls: list[tuple[str, list[Envelope], list[bool], int]] = []
         self.limits: dict[str, int] = {}
@@ -343,11 +355,18 @@ class Promises(RuleBasedStateMachine):
         else:
             known.status = JobStatus.WAITING
 
-    def store(self, job: Envelope) -> None:
+    def store(self, job: Envelope, *, was_in_line: bool = False) -> None:
         self.stored += 1
         # A copy: the broker may not change what the model knows.
-        known = self.live[job.id] = Known(msgspec.structs.replace(job), JobStatus.WAITING)
+        known = self.live[job.id] = Known(msgspec.structs.replace(job), JobStatus.WAITING, was_in_line)
         self.put_off(known, job.at)
+        self.take_over(known)
+
+    def take_over(self, known: Known) -> None:
+        """Have a job that is queued now the place of a cancelled one of its id."""
+        cancelled = self.cancelled_in_queue.pop(known.job.id, None)
+        if cancelled is not None and known.was_in_line:
+            known.rank = cancelled.rank
 
     def expected(self, job: Envelope) -> bool | None:
         """Whether a new job is stored; None if the broker is free to remember its name or not."""
@@ -575,32 +594,29 @@ class Promises(RuleBasedStateMachine):
     )
     def enqueue(self, wanted: list[tuple[str, str, bytes, int, float]], with_token: bool) -> None:
         now = self.now()
+        places = self.cancelled_in_queue
+        # Who takes a place over has the same task here: another would wait in that place.
         jobs = [
             Envelope(
                 job_id or f"new-{self.stored}-{place}",
-                task,
+                places[job_id].job.task if job_id in places else task,
                 body,
-                now + int(delay * 1000),
+                now + (0 if job_id in places else int(delay * 1000)),
                 max_retries,
                 named=job_id in USER_IDS,
             )
             for place, (job_id, task, body, max_retries, delay) in enumerate(wanted)
         ]
         token = f"call-{self.flushes}-{len(self.calls)}" if with_token else None
-        try:
-            answer = self.under_test.run(self.broker.enqueue(QUEUE, jobs, token=token))
-        except JobIdInUse:
-            # The invariants see that nothing was stored.
-            assert self.cancelled_in_queue.intersection(job.id for job in jobs)
-            return
+        in_line = {job.id for job in jobs if self.under_test.lies_in_line(job.id)}
+        answer = self.under_test.run(self.broker.enqueue(QUEUE, jobs, token=token))
         assert len(answer) == len(jobs)
         for job, stored in zip(jobs, answer, strict=True):
             assert self.expected(job) in (stored, None)
             if stored:
                 if job.named:
                     self.named[job.id] = now
-                self.cancelled_in_queue.discard(job.id)
-                self.store(job)
+                self.store(job, was_in_line=job.id in in_line)
         if token is not None:
             self.calls.append((token, jobs, answer, now))
 
@@ -715,7 +731,8 @@ class Promises(RuleBasedStateMachine):
             known.cancel_wanted = True
             return
         if known.status is JobStatus.QUEUED:
-            self.cancelled_in_queue.add(job_id)
+            self.cancelled_in_queue[job_id] = known
+        self.named.pop(job_id, None)
         self.forget_live(known)
         self.cancelled += 1
         assert self.under_test.run(self.broker.cancel(QUEUE, job_id)).status is JobStatus.NOT_SET
@@ -731,18 +748,21 @@ class Promises(RuleBasedStateMachine):
     @rule(data=st.data())
     def requeue(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from([*OWN_IDS[:2], *self.dead]))
+        cancelled = self.cancelled_in_queue.get(job_id)
+        if job_id in self.dead and cancelled and cancelled.job.task != self.dead[job_id][0].task:
+            return  # it would wait in the place of a job of another task
+        was_in_line = self.under_test.lies_in_line(job_id)
         requeued = self.under_test.run(self.broker.requeue(QUEUE, job_id))
         if job_id not in self.dead or job_id in self.live:
             assert not requeued
-        elif requeued:
-            job, _ = self.dead.pop(job_id)
-            self.cancelled_in_queue.discard(job_id)
-            fresh = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0)
-            known = self.live[job_id] = Known(fresh, JobStatus.QUEUED)
-            self.append(known)
-            assert not self.under_test.run(self.broker.requeue(QUEUE, job_id))
         else:
-            assert job_id in self.cancelled_in_queue
+            assert requeued
+            job, _ = self.dead.pop(job_id)
+            fresh = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0)
+            known = self.live[job_id] = Known(fresh, JobStatus.QUEUED, was_in_line)
+            self.append(known)
+            self.take_over(known)
+            assert not self.under_test.run(self.broker.requeue(QUEUE, job_id))
 
     @precondition(lambda self: self.dead)
     @rule(data=st.data())

@@ -68,7 +68,7 @@ async def test_schedule_is_cancelled_at_every_await(
         returned["last"] = (await job.schedule("last")).id  # travels after all the others
 
         bodies = store("HGETALL", "jobs").items()
-        stored = {json.loads(body.partition(b"\n")[2])[0][0]: job_id.decode() for job_id, body in bodies}
+        stored = {json.loads(body.split(b"\n", 2)[2])[0][0]: job_id.decode() for job_id, body in bodies}
         queue = Counter(job_id.decode() for job_id in store("LRANGE", "ready", 0, -1))
     report(
         cancelled=cancelled,

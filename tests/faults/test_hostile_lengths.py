@@ -89,7 +89,6 @@ class Queue:
 
 Play = Callable[[Queue], Awaitable[Callable[[], Awaitable[bool]]]]
 LENGTHS: dict[str, Play] = {}
-LENGTHS_TO_COME: dict[str, Play] = {}
 
 
 def length(into: dict[str, Play]) -> Callable[[Play], Play]:
@@ -114,8 +113,8 @@ def three_times(call: Callable[[int], Awaitable[object]]) -> Callable[[], Awaita
 @length(LENGTHS)
 async def ready_full_of_cancelled_jobs(queue: Queue) -> Callable[[], Awaitable[bool]]:
     ids = [f"job-{number}" for number in range(LENGTH)]
-    queue.fill("HSET", "jobs", ((job_id, "-") for job_id in ids))
-    queue.fill("SADD", "cancels", (f" {job_id}" for job_id in ids))
+    queue.fill("HSET", "cancels", ((job_id, "gone") for job_id in ids))
+    queue.fill("HSET", "control", [(" cancels", 1)])
     queue.fill("RPUSH", "ready", ids)
     return queue.work
 
@@ -124,12 +123,11 @@ async def ready_full_of_cancelled_jobs(queue: Queue) -> Callable[[], Awaitable[b
 async def a_lane_full_of_cancelled_jobs(queue: Queue) -> Callable[[], Awaitable[bool]]:
     await queue.broker.register("default", {"limited": 3}, {})
     ids = [f"job-{number}" for number in range(LENGTH)]
-    queue.fill("HSET", "jobs", ((job_id, "-") for job_id in ids))
-    queue.fill("SADD", "cancels", (f" {job_id}" for job_id in ids))
-    entries = (f"limited\n{number:015}\n{job_id}" for number, job_id in enumerate(ids))
+    queue.fill("HSET", "cancels", ((job_id, "gone") for job_id in ids))
+    entries = (f"limited\n{number:014}\n{job_id}" for number, job_id in enumerate(ids))
     queue.fill("ZADD", "lanes", ((0, entry) for entry in entries))
     queue.fill("SADD", "open", ["limited"])
-    queue.fill("HSET", "control", [(" lanes", 1)])
+    queue.fill("HSET", "control", [(" lanes", 1), (" cancels", 1)])
     return queue.work
 
 
@@ -199,7 +197,8 @@ async def dead_jobs(queue: Queue) -> Callable[[], Awaitable[bool]]:
 
 @length(LENGTHS)
 async def cancels(queue: Queue) -> Callable[[], Awaitable[bool]]:
-    queue.fill("SADD", "cancels", (f"job-{number}:elsewhere.1" for number in range(LENGTH)))
+    queue.fill("HSET", "cancels", ((f"other-{number}", "gone") for number in range(LENGTH)))
+    queue.fill("HSET", "control", [(" cancels", 1)])
 
     async def run_one(number: int) -> None:
         await queue.broker.enqueue("default", [Envelope(f"job-{number}", "job", b"[[],{}]")])
@@ -234,10 +233,11 @@ async def everything_when_it_is_forgotten(queue: Queue) -> Callable[[], Awaitabl
     return three_times(fill_and_flush)
 
 
-@length(LENGTHS_TO_COME)
+@length(LENGTHS)
 async def counts_with_many_cancelled_among_many_running_jobs(queue: Queue) -> Callable[[], Awaitable[bool]]:
     ids = queue.run(LENGTH)
-    queue.fill("SADD", "cancels", (f"{job_id}:elsewhere.1" for job_id in ids))
+    queue.fill("HSET", "cancels", ((job_id, "gone") for job_id in ids))
+    queue.fill("HSET", "control", [(" cancels", 1)])
 
     async def count(number: int) -> None:
         assert (await queue.broker.counts("default")).running == LENGTH
@@ -245,7 +245,7 @@ async def counts_with_many_cancelled_among_many_running_jobs(queue: Queue) -> Ca
     return three_times(count)
 
 
-@length(LENGTHS_TO_COME)
+@length(LENGTHS)
 async def cancelling_a_job_while_many_run(queue: Queue) -> Callable[[], Awaitable[bool]]:
     queue.run(4 * LENGTH)
 
@@ -256,7 +256,7 @@ async def cancelling_a_job_while_many_run(queue: Queue) -> Callable[[], Awaitabl
     return three_times(cancel)
 
 
-@length(LENGTHS_TO_COME)
+@length(LENGTHS)
 async def the_first_limit_of_a_task_while_many_jobs_run(queue: Queue) -> Callable[[], Awaitable[bool]]:
     queue.run(LENGTH)
     return three_times(lambda number: queue.broker.register("default", {f"task-{number}": 1}, {}))
@@ -268,7 +268,7 @@ async def limits_of_many_tasks(queue: Queue) -> Callable[[], Awaitable[bool]]:
     return three_times(lambda number: queue.broker.exchange("default", [], 1))
 
 
-@length(LENGTHS_TO_COME)
+@length(LENGTHS)
 async def many_settlements_in_one_call(queue: Queue) -> Callable[[], Awaitable[bool]]:
     async def settle(number: int) -> None:
         jobs = [Envelope(f"job-{number}-{place}", "job", b"[[],{}]") for place in range(3000)]
@@ -304,13 +304,3 @@ async def check(queue: Queue, play: Play, report: Report) -> None:
 @pytest.mark.parametrize("name", LENGTHS)
 async def test_no_call_is_slow(queue: Queue, name: str, report: Report) -> None:
     await check(queue, LENGTHS[name], report)
-
-
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the next stored format bounds these: cancels by id, limits that travel with no call",
-)
-@pytest.mark.parametrize("name", LENGTHS_TO_COME)
-async def test_no_call_will_be_slow(queue: Queue, name: str, report: Report) -> None:
-    await check(queue, LENGTHS_TO_COME[name], report)

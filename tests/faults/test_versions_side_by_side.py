@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from ..brokers.raw_keys import Header
 from ..waiting import until
 from .conftest import CHAOS, Report, ScheduleAll, Size
 from .fleet import Fleet, Store, Worker
@@ -81,8 +82,10 @@ async def test_workers_are_replaced_one_by_one_and_back(
         keys.extend(waiting)
 
         def parked_jobs() -> int:
-            headers = [envelope.split(b" ")[:7] for envelope in store("HVALS", "jobs")]
-            return sum(header[4] != b"0" and header[6].decode() == task for header in headers)
+            headers = [Header.read(envelope) for envelope in store("HVALS", "jobs")]
+            return sum(
+                header is not None and header.parked_at > 0 and header.task == task for header in headers
+            )
 
         await until(lambda: parked_jobs() >= len(waiting), f"jobs of {task} wait", show=fleet.logs)
 

@@ -56,7 +56,10 @@ GARBAGE: dict[str, Commands] = {
     "a due before all time": [("ZADD", "periodic", "-inf", "tick", "-inf", DAMAGED)],
     "a due after all time": [("ZADD", "periodic", "inf", DAMAGED, 1e300, "nobody")],
     "slots of nobody": [("ZADD", "slots", 0, "", 1, DAMAGED, "inf", "\n", "-inf", "limited")],
-    "cancels of nobody": [("SADD", "cancels", "", " ", " ghost", DAMAGED, "ghost:x.1")],
+    "cancels of nobody": [
+        ("HSET", "control", " cancels", "1"),
+        ("HSET", "cancels", "", "gone", " ", "", "ghost", "gone", DAMAGED, DAMAGED),
+    ],
     "an epoch beyond numbers": [("HSET", "control", " epoch", LONG)],
     "an epoch that is no number": [("HSET", "control", " epoch", "nan")],
     "an epoch without end": [("HSET", "control", " epoch", "inf")],
@@ -72,7 +75,7 @@ GARBAGE: dict[str, Commands] = {
     "a session of one line": [("SET", "sess", "100000")],
     "a lane of no jobs": [
         ("HSET", "control", " lanes", "1"),
-        ("ZADD", "lanes", 0, DAMAGED, 1, "", 2, "limited\nghost", 3, b"limited\n1\n" + DAMAGED, 4, "\n\n"),
+        ("ZADD", "lanes", 0, DAMAGED, 0, "", 0, "limited\nghost", 0, b"limited\n1\n" + DAMAGED, 0, "\n\n"),
         ("SADD", "open", "limited", DAMAGED),
     ],
     "a dead job without a record": [("ZADD", "dead", 1, "dead-0", "inf", DAMAGED, "-inf", "")],

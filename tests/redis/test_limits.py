@@ -61,7 +61,7 @@ class Limited:
 
 
 def limits(plain: redis.Redis, control: str) -> dict[bytes, bytes]:
-    entries: dict[bytes, bytes] = plain.hgetall(control)
+    entries: dict[Any, Any] = plain.hgetall(control)
     return {task: entry.split()[0] for task, entry in entries.items() if task[:1] != b" "}
 
 
@@ -96,7 +96,7 @@ async def test_limits_that_are_spoilt_while_workers_run_stop_none(
         await work.run(heard)
         await work.engine.stop_workers()
         await work.engine.start_workers(4, block=False)  # which registers the right ones
-        found = plain.hmget(control, limited, free, "other")
+        found: list[Any] = plain.hmget(control, limited, free, "other")
         assert [entry.split()[0] for entry in found] == [b"1", b"0", b"many"]
         work.most = 0
         await work.run(heard)

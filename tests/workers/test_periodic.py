@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from aiospinach import Cron, Engine, Job, JobStatus, current_job
-from aiospinach.brokers.base import Fired, Firing
+from aiospinach import Cron, Engine, Job, JobStatus, MemoryBroker, current_job
+from aiospinach.brokers.base import Fired, Firing, Ticked
 
 from ..conftest import Heard
 from ..waiting import until
@@ -335,3 +336,38 @@ async def test_a_cron_task_fires_on_the_minute(namespace: str, heard: Heard) -> 
     next_due = (await broker.tick("default")).next_due
     assert next_due is not None
     assert 50 < next_due <= 60
+
+
+async def test_a_broker_that_outlives_its_engine_keeps_no_time_for_its_tasks(namespace: str) -> None:
+    broker = Ticking()
+    engine = Engine(broker, namespace)
+
+    @engine.task(name="gone", periodicity=timedelta(milliseconds=100))
+    async def gone() -> None: ...
+
+    async with engine:
+        await engine.start_workers(1, block=False)
+        await until(lambda: broker.ticks >= 2)
+        await engine.stop_workers()
+    del engine, gone
+    gc.collect()
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task(name="other")
+        async def other() -> None: ...
+
+        await engine.start_workers(1, block=False)
+        ticks = broker.ticks
+        await asyncio.sleep(0.3)
+        assert broker.ticks - ticks <= 2
+        await engine.stop_workers()
+
+
+class Ticking(MemoryBroker):
+    """Counts its ticks."""
+
+    ticks = 0
+
+    async def tick(self, queue: str) -> Ticked:
+        self.ticks += 1
+        return await super().tick(queue)

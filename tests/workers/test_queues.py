@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aiospinach import Batch, Engine, Tasks
+from aiospinach.workers import keeper
 
 from ..conftest import Heard
 from ..waiting import until
@@ -394,3 +395,25 @@ async def test_jobs_due_while_nobody_worked_run_at_the_next_start(engine: Engine
     await until(lambda: datetime.now(UTC) > late + timedelta(milliseconds=2))
     await engine.start_workers(1, stop_when_queue_empty=True)
     assert ran == [1]
+
+
+async def test_an_idle_worker_tells_the_store_again_what_it_knows(
+    engine: Engine, broker: FailingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "REGISTER_EVERY", 0.02)
+    told: list[dict[str, int]] = []
+    register = broker.register
+
+    async def listen(queue: str, limits: dict[str, int], periodic: dict[str, int]) -> None:
+        told.append(limits)
+        await register(queue, limits, periodic)
+
+    monkeypatch.setattr(broker, "register", listen)
+
+    @engine.task(name="job", max_concurrency=3)
+    async def job() -> None: ...
+
+    await engine.start_workers(1, block=False)
+    await until(lambda: len(told) >= 4)
+    await engine.stop_workers()
+    assert all(limits == {"job": 3} for limits in told)

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Queues a dead job again, if it can be read, or forgets it.
--- KEYS   ready jobs dead deadjobs wake
+-- KEYS   ready jobs cancels dead deadjobs wake
 -- needs  envelopes records wake
 -- ARGV   'requeue' or 'discard', id
 -- answer {now, 1 if there was one, 0 if not}
@@ -18,7 +18,9 @@ if action == 'requeue' then
   if not envelope then -- guard: unreadable dead job
     return {now, 0}
   end
-  call('RPUSH', ready, id)
+  if call('HDEL', cancels, id) == 0 then -- guard: place in line
+    call('RPUSH', ready, id)
+  end
   call('HSET', jobs, id, rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}))
   arm()
 end

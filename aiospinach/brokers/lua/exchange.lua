@@ -11,8 +11,11 @@
 -- repeat the session remembers its last seq for an hour at least: nothing is settled or leased again, and the answer
 --        is the same but for leases that were lost meanwhile; a call before the last one, which comes late, does nothing
 local session, seq, want, length, known = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
-local current = moment_of(epoch)
+local current = moment_of(told_epoch)
 local is_lost = current < known -- guard: lost registration
+if is_lost then -- what the queue uses is lost as well
+  has_limits, has_lanes, has_cancels = '1', '1', '1'
+end
 
 local MEMORY = 3600000 -- the store may be away for many leases before a call is repeated
 local mark = ':' .. session .. '.'
@@ -42,6 +45,12 @@ local function put_off(id, due)
   return call('ZRANGE', future, 0, 0)[1] == id
 end
 
+-- The moment when a job is due that lies in line from before it was put off.
+local function at_of(envelope)
+  local _, _, at = header(envelope)
+  return tonumber(at)
+end
+
 local last = call('GET', sess)
 local last_seq = last and string.match(last, '^(%d+)\n[^\n]*\n[^\n]*\n')
 if last_seq then
@@ -64,6 +73,10 @@ if last_seq then
   end
 end
 
+if has_cancels then
+  call('HLEN', cancels)
+  call('ZCARD', future)
+end
 if has_limits then
   call('ZCARD', slots)
   call('ZCARD', lanes)
@@ -79,7 +92,7 @@ while position < #ARGV do
     settled[#sent] = {action = arg(), delay = tonumber(arg()), detail = arg()}
   end
 end
-local gone, ended, freed, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}
+local gone, ended, met, freed, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}, {}
 local released, again, sooner, is_dead, is_freed = {}, {}, false, false, {}
 local LARGE_BITE, BITES, GATES_AT_ONCE = 512, 3, 100
 local bite = math.min(want, CHUNK - 1) + 1 -- one more than is taken tells whether something is left
@@ -90,10 +103,14 @@ if next(settled) then
   call('HLEN', deadjobs)
   call('LLEN', bad)
 end
-local is_unwanted, has_cancels = {}, #sent > 0 and call('SCARD', cancels) > 0
-if has_cancels then
-  for number, found in ipairs(looked_up('SMISMEMBER', cancels, sent)) do
-    is_unwanted[sent[number]] = found == 1
+local is_unwanted = {}
+if has_cancels and #sent > 0 then
+  local ids = {}
+  for number, lease in ipairs(sent) do
+    ids[number] = id_of(lease) or ''
+  end
+  for number, mark in ipairs(looked_up('HMGET', cancels, ids)) do
+    is_unwanted[sent[number]] = mark
   end
 end
 for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
@@ -105,6 +122,9 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
   else
     is_settled[lease] = true
     gone[#gone + 1] = lease
+    if is_unwanted[lease] then
+      met[#met + 1] = id
+    end
     if has_limits then
       freed[#freed + 1] = task .. '\n' .. lease
       is_freed[task] = true
@@ -172,14 +192,13 @@ if has_lanes then
     open_up(task)
   end
 end
-if has_cancels then
-  chunked('SREM', cancels, gone)
-end
+chunked('HDEL', cancels, met)
 
 if is_dead then
   bury_old()
 end
 
+local is_unmarked = #met > 0
 local taken, leased, is_something_left = {}, {}, #head > 0
 if want > 0 and not is_lost then
   local scores, holders = {}, {}
@@ -201,7 +220,8 @@ if want > 0 and not is_lost then
 
   -- Leases from the head of a line until so many are taken in all. Returns how many ids are done with.
   local function take(ids, goal)
-    local blocked, tombstones, marks, done = {}, {}, {}, 0
+    local blocked, unmarked, cancelled_ids, done = {}, {}, {}, 0
+    local marks = has_cancels and looked_up('HMGET', cancels, ids) or {}
     for number, envelope in ipairs(looked_up('HMGET', jobs, ids)) do
       if #taken >= goal then
         break
@@ -209,9 +229,16 @@ if want > 0 and not is_lost then
       done = number
       local id = ids[number]
       local task = envelope and string.find(id, ID) and task_of(envelope)
-      if envelope == TOMBSTONE then -- guard: tombstone in line
-        tombstones[#tombstones + 1] = id
-        marks[#marks + 1] = ' ' .. id
+      if marks[number] and marks[number] ~= 'asked' then
+        unmarked[#unmarked + 1] = id
+      end
+      if marks[number] == 'gone' then -- guard: cancelled in line
+        cancelled_ids[#cancelled_ids + 1] = id
+      elseif marks[number] == 'asked' then -- guard: asked for in line
+        cancelled_ids[#cancelled_ids + 1] = id
+        call('HSET', cancels, id, 'ended')
+      elseif marks[number] and task and at_of(envelope) > now then -- guard: moved in line
+        sooner = put_off(id, at_of(envelope)) or sooner
       elseif not task then -- guard: unreadable
         put_aside(id)
       else
@@ -226,8 +253,9 @@ if want > 0 and not is_lost then
     for task, blocked_ids in pairs(blocked) do
       hold_back(task, blocked_ids)
     end
-    chunked('HDEL', jobs, tombstones)
-    chunked('SREM', cancels, marks)
+    chunked('HDEL', jobs, cancelled_ids)
+    chunked('HDEL', cancels, unmarked)
+    is_unmarked = is_unmarked or #unmarked > 0
     return done
   end
 
@@ -278,6 +306,9 @@ if want > 0 and not is_lost then
     call('HDEL', control, ' lanes')
     has_lanes = nil
   end
+end
+if is_unmarked and call('HLEN', cancels) == 0 then
+  call('HDEL', control, ' cancels')
 end
 call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..
   table.concat(taken, ' '), 'PX', math.max(length * 2, MEMORY))

@@ -1,10 +1,13 @@
 -- Gates hold jobs back. Each task is one: it lets through as many as its limit says. control tells the limit of a task
--- and since when it holds, '<limit> <moment>', and of the queue that it has any (' limits'), that something is held
+-- and since when it holds, '<limit> <moment> <day when a program had it last>', with ' +' behind it while what
+-- runs already is being counted; and of the queue that it has any (' limits'), that something is held
 -- back (' lanes'), and its epoch: a moment that grows with each change, so that an earlier one, or none, tells that the
 -- store has lost what was registered.
+-- ' cancels' says that there are any: of each job that was cancelled while it runs or lies in a line, cancels has the id.
 -- What a gate holds back lies in lanes, '<gate>\n<turn>\n<id>'; each job moves there once. open names the gates that
 -- may let one through.
-local epoch, has_limits, has_lanes = unpack(call('HMGET', control, ' epoch', ' limits', ' lanes'))
+local told_epoch, has_limits, has_lanes, has_cancels =
+  unpack(call('HMGET', control, ' epoch', ' limits', ' lanes', ' cancels'))
 
 local function moment_of(text) -- 0 if there is none, or other hands spoilt it
   return text and #text < 15 and string.find(text, '^%d+$') and tonumber(text) or 0
@@ -19,10 +22,16 @@ local limits, room = {}, {}
 -- How many more jobs of a task may run.
 local function room_of(task)
   if not room[task] then
-    local limit = has_limits and limit_in(call('HGET', control, task)) or 0
+    local entry = has_limits and call('HGET', control, task)
+    local limit = limit_in(entry)
     limits[task] = limit > 0
-    room[task] = limit == 0 and math.huge or
-      limit - call('ZLEXCOUNT', slots, '[' .. task .. '\n', '(' .. task .. '\n\255')
+    if limit == 0 then
+      room[task] = math.huge
+    elseif string.find(entry, ' +', -2, true) then -- guard: being counted
+      room[task] = 0
+    else
+      room[task] = limit - call('ZLEXCOUNT', slots, '[' .. task .. '\n', '(' .. task .. '\n\255')
+    end
   end
   return room[task]
 end
@@ -32,7 +41,7 @@ local function held_back(gate, count)
   return call('ZRANGEBYLEX', lanes, '[' .. gate .. '\n', '(' .. gate .. '\n\255', 'LIMIT', 0, count)
 end
 
-local FIRST_TURN = 500000000000000
+local FIRST_TURN = 50000000000000
 
 -- Hold jobs back, behind those that are, or before them.
 local function hold_back(gate, ids, is_before)
@@ -49,7 +58,7 @@ local function hold_back(gate, ids, is_before)
   local entries = {}
   for number, id in ipairs(ids) do
     entries[2 * number - 1] = 0
-    entries[2 * number] = gate .. '\n' .. string.format('%015.0f', turn + number) .. '\n' .. id
+    entries[2 * number] = gate .. '\n' .. string.format('%014.0f', turn + number) .. '\n' .. id
   end
   chunked('ZADD', lanes, entries)
 end

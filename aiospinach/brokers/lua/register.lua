@@ -1,13 +1,17 @@
 #!lua flags=allow-oom
--- Makes tasks known.
--- KEYS   ready jobs leases slots control lanes open periodic wake
+-- Makes tasks known, and forgets limits that nobody has had for two weeks.
+-- KEYS   ready jobs leases slots control lanes open cancels periodic wake
 -- needs  lists envelopes gates wake
 -- ARGV   epoch that the caller knows; count, then for each: task, limit (0: none), since when it holds (0: now); then
 --        for each periodic task: task, due
--- answer {now, epoch, 1 if the server had lost what was registered before}
+-- answer {now, epoch, 1 if the server had lost what was registered before, tasks that are to be adopted: they have a
+--        limit for the first time, and more jobs run than one call can look at}
 -- repeat sets the same again
+local FORGOTTEN_AFTER, LOOKS, DAY = 14, 500, 86400000
+local today = math.floor(now / DAY)
 local known, count = moment_of(arg()), call('ZCARD', periodic)
-local changed, newly_limited = false, {}
+local changed, newly_limited, adopted = false, {}, {}
+local is_much = call('ZCARD', leases) > CHUNK -- guard: much to adopt
 local is_held_back = call('ZCARD', lanes) > 0
 call('SCARD', open)
 call('ZCARD', slots)
@@ -18,10 +22,19 @@ for _ = 1, tonumber(arg()) do
   local before, set_at = limit_in(entry), moment_of(entry and string.match(entry, '^%S+ (%S+)'))
   -- Who registers again what it lost does not undo what was registered after it.
   local is_later = since >= set_at -- guard: later limit
-  if is_later and (entry or limit > 0) then
+  if not is_later then
+    call('HSET', control, task, (string.gsub(entry, '^(%S+ %S+) %d+', '%1 ' .. today)))
+  elseif entry or limit > 0 then
     changed = changed or before ~= limit
-    newly_limited[task] = before == 0 and limit > 0
-    call('HSET', control, task, limit .. ' ' .. string.format('%.0f', since))
+    local is_first = before == 0 and limit > 0
+    local is_counted = not string.find(entry or '', ' +', -2, true)
+    if limit > 0 and (is_first and is_much or not is_counted) then
+      adopted[#adopted + 1] = task
+    elseif is_first then
+      newly_limited[task] = true
+    end
+    local mark = adopted[#adopted] == task and ' +' or ''
+    call('HSET', control, task, limit .. ' ' .. string.format('%.0f', since) .. ' ' .. today .. mark)
     if limit > 0 then
       has_limits = '1'
       call('HSET', control, ' limits', 1)
@@ -43,6 +56,18 @@ if next(newly_limited) then -- what runs already was leased without a slot
     end
   end
 end
+if call('HLEN', cancels) > 0 then
+  call('HSET', control, ' cancels', 1)
+end
+local some = call('HRANDFIELD', control, LOOKS, 'WITHVALUES')
+for number = 1, #some, 2 do
+  local task, seen = some[number], string.match(some[number + 1], '^%d+ %d+ (%d+)')
+  local is_old = seen and today - seen > FORGOTTEN_AFTER -- guard: forgotten limit
+  if is_old and string.sub(task, 1, 1) ~= ' ' and not held_back(task, 1)[1] and
+    call('ZLEXCOUNT', slots, '[' .. task .. '\n', '(' .. task .. '\n\255') == 0 then
+    call('HDEL', control, task)
+  end
+end
 local is_renewed = changed
 while position < #ARGV do
   local task, due = arg(), arg()
@@ -54,7 +79,7 @@ if call('ZCARD', periodic) > count then -- guard: new periodic task
 end
 -- An epoch that never was there before, also if everything was flushed meanwhile, or the server has gone back to what
 -- it was earlier.
-local current = moment_of(epoch)
+local current = moment_of(told_epoch)
 local is_older = current < known -- guard: older epoch
 if is_renewed or is_older or current == 0 then
   current = math.max(now, current + 1, known + 1)
@@ -63,4 +88,4 @@ end
 if changed then -- what may run now, or is due when, is another
   arm()
 end
-return {now, current, is_older and 1 or 0}
+return {now, current, is_older and 1 or 0, adopted}

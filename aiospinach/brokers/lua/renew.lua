@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Keeps leases for another while.
 -- KEYS   leases cancels
--- needs  lists
+-- needs  lists envelopes
 -- ARGV   lease (ms), then the leases
 -- answer {now, leases that are gone, leases whose job is to be cancelled}
 -- repeat extends them once more
@@ -22,8 +22,12 @@ end
 chunked('ZADD', leases, scores)
 local cancelled = {}
 if call('EXISTS', cancels) == 1 then
-  for number, found in ipairs(looked_up('SMISMEMBER', cancels, live)) do
-    if found == 1 then
+  local ids = {}
+  for number, lease in ipairs(live) do
+    ids[number] = id_of(lease) or ''
+  end
+  for number, mark in ipairs(looked_up('HMGET', cancels, ids)) do
+    if mark then
       cancelled[#cancelled + 1] = live[number]
     end
   end

@@ -2,8 +2,6 @@
 -- A command on a key of a wrong type raises. That must happen before anything is written, or jobs would be left
 -- halfway: what a script may write to is read first, by asking for its length if by nothing else.
 local call = redis.call
-local TOMBSTONE = '-' -- in place of the envelope of a cancelled job that still lies in a list; ' ' and its
--- id are in cancels then, so that they can be counted
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 

@@ -39,7 +39,7 @@ while key < #KEYS do
   local is_well, is_something, due = pcall(look, queued, held, later, ticks, calm, gates, tasks)
   answer[#answer + 1] = is_well and is_something or 1
   answer[#answer + 1] = is_well and due or 0
-  local epoch = redis.pcall('HGET', told, ' epoch')
-  answer[#answer + 1] = type(epoch) == 'string' and epoch or ''
+  local moment = redis.pcall('HGET', told, ' epoch')
+  answer[#answer + 1] = type(moment) == 'string' and moment or ''
 end
 return answer

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Queues what is due, and leases what was lost to the caller, to be judged; but nothing while it is calm.
--- KEYS   ready jobs leases slots future cancels bad control lanes open periodic wake looked
+-- KEYS   ready jobs leases slots future bad control lanes open periodic wake looked
 -- needs  lists envelopes aside gates wake calm
 -- ARGV   session, number of this tick, lease (ms), grace (ms), count at most, then the periodic tasks that
 --        the caller knows
@@ -52,7 +52,6 @@ local is_more_expired = #expired > most
 expired[most + 1] = nil
 if #expired > 0 then
   call('ZCARD', slots)
-  call('SCARD', cancels)
   call('ZCARD', lanes)
   call('SCARD', open)
   call('LLEN', bad)
@@ -71,7 +70,7 @@ local function free_slot_of_any_task(lease)
   end
   local before = call('ZCARD', slots)
   chunked('ZREM', slots, holders)
-  if call('ZCARD', slots) < before then -- guard: gate of an unreadable job
+  if call('ZCARD', slots) < before then
     for _, task in ipairs(tasks_with_slots) do
       open_up(task)
     end
@@ -86,7 +85,6 @@ for _, old in ipairs(expired) do
     task, _, _, _, crashes = header(envelope)
   end
   call('ZREM', leases, old)
-  local is_unwanted = call('SREM', cancels, old) == 1
   if not task then -- guard: unreadable lost job
     free_slot_of_any_task(old)
     if id then -- guard: a lease without a job
@@ -99,10 +97,8 @@ for _, old in ipairs(expired) do
       call('HSET', jobs, id, envelope)
     end
     call('ZADD', leases, now + length, lease)
-    if is_unwanted then -- guard: unwanted lost job
-      call('SADD', cancels, lease)
-    end
-    if call('ZREM', slots, task .. '\n' .. old) == 1 then -- guard: slot of a lost job
+    local is_limited = has_limits and limit_in(call('HGET', control, task)) > 0
+    if call('ZREM', slots, task .. '\n' .. old) == 1 or is_limited then -- guard: slot of a lost job
       call('ZADD', slots, 0, task .. '\n' .. lease)
     end
     lost[#lost + 1] = lease

@@ -93,7 +93,7 @@ class EnqueueUncertain(BrokerError):
         self._retry = retry
 
     async def retry(self) -> Any:
-        """Repeat the call that was not answered, byte for byte.
+        """Repeat the call that was not answered.
 
         Within 10 minutes that adds nothing which was stored already. Returns what the call would have
         returned, and raises what it may raise; being cancelled, it abandons the answer again.

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 # The name of each guard, and a test below tests/ that fails without it: a fast one, for it runs again here.
 TESTS: dict[str, str] = {
+    "answered before": "redis/test_repeats.py::test_who_asks_again_hears_the_same_and_nobody_is_asked",
     "arguments kept alive": (
         "workers/test_thread_pool.py::test_a_thread_keeps_nothing_of_a_call_that_has_ended"
     ),
@@ -65,6 +66,7 @@ TESTS: dict[str, str] = {
     ),
     "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_gone_with_who_caught_it",
     "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
+    "field of others": "redis/test_repeats.py::test_a_field_that_others_have_written_to_is_left",
     "place of a cancelled job in memory": (
         "brokers/test_contract_enqueue.py::test_the_id_of_a_job_that_was_cancelled_in_line_is_free"
     ),
@@ -130,6 +132,7 @@ TESTS: dict[str, str] = {
     "uncertain": (
         "redis/test_lost_answers.py::test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once"
     ),
+    "unused field": "redis/test_repeats.py::test_a_call_that_was_refused_keeps_no_field",
     "wakes the next thread": "workers/test_thread_pool.py::test_a_thread_that_is_woken_wakes_the_next",
     "watch forks": (
         "redis/test_forks.py::test_a_child_has_neither_the_workers_nor_the_jobs_in_memory_of_its_parent"

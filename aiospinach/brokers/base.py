@@ -261,9 +261,9 @@ class Broker(ABC):
     ) -> list[bool]:
         """Store all jobs or none; tells of each whether it was stored or is a duplicate.
 
-        A repeat with the same token stores nothing and answers the same. It is tried until this moment of
-        ``time.monotonic()``, or for ``enqueue_timeout``. A caller that is cancelled abandons the answer, not
-        the call.
+        A repeat with the same token, in the same event loop and within 10 minutes, stores nothing and answers
+        the same. It is tried until this moment of ``time.monotonic()``, or for ``enqueue_timeout``. A caller
+        that is cancelled abandons the answer, not the call.
         """
 
     @abstractmethod

@@ -7,7 +7,6 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar
 
 import msgspec
 
@@ -16,7 +15,6 @@ from ..outcome import Action
 from .base import (
     DEAD_AT_MOST,
     DEAD_FOR,
-    REMEMBERED_FOR,
     Cancelled,
     DeadJob,
     Envelope,
@@ -26,6 +24,7 @@ from .base import (
     Settlement,
     Swept,
 )
+from .recent import Recent
 
 EXPIRED_AT_ONCE = 100
 
@@ -55,8 +54,8 @@ class QueueState:
         self.known: set[str] = set()
         """Periodic tasks of the engine that has the broker now: nobody fires those of one before."""
         self.dead: dict[str, DeadJob] = {}
-        self.named: _Recent[bool] = _Recent()
-        self.answers: _Recent[tuple[bool, ...]] = _Recent()
+        self.named: Recent[bool] = Recent()
+        self.answers: Recent[tuple[bool, ...]] = Recent()
         self.sooner: bool = False
         """Something is due earlier than whoever sleeps knows; one is to be woken."""
         self.sooner_untold: bool = False
@@ -304,35 +303,3 @@ class QueueState:
             heapq.heapify(self._schedule)
         heapq.heappush(self._schedule, (due, next(_numbers), job.id))
         return self._schedule[0][2] == job.id
-
-
-_V = TypeVar("_V")
-
-
-class _Recent(Generic[_V]):
-    """Remembers things for ten to twenty minutes: two tables, of which the older one is dropped."""
-
-    def __init__(self) -> None:
-        self._window = -1
-        self._tables: tuple[dict[str, _V], dict[str, _V]] = ({}, {})
-
-    def get(self, key: str, now: int) -> _V | None:
-        self._turn(now)
-        newer, older = self._tables
-        return newer.get(key, older.get(key))
-
-    def put(self, key: str, value: _V, now: int) -> None:
-        self._turn(now)
-        self._tables[0][key] = value
-
-    def forget(self, key: str) -> None:
-        for table in self._tables:
-            table.pop(key, None)
-
-    def _turn(self, now: int) -> None:
-        window = max(now // int(REMEMBERED_FOR * 1000), self._window)  # the clock may be set back
-        if window == self._window + 1:
-            self._tables = ({}, self._tables[0])
-        elif window != self._window:
-            self._tables = ({}, {})
-        self._window = window

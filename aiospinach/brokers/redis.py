@@ -38,6 +38,7 @@ from .loops import Loops
 from .places import place_of
 from .redis_queue import KnownQueue, Settling, Unanswered
 from .scripts import Script
+from .tickets import Desk
 from .trips import Trip, Trips
 from .wire import milliseconds
 
@@ -78,6 +79,7 @@ class RedisBroker(Broker):
         self._namespace = ""
         self._loops: Loops[LoopSession] = Loops(self._session, LoopSession.aclose, LoopSession.let_go)
         self._here = self._loops.here
+        self._desk = Desk()
         self._clock: float | None = None  # Redis' clock less ours, in seconds
 
     def __repr__(self) -> str:
@@ -107,7 +109,7 @@ class RedisBroker(Broker):
     async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
         state = self._queue(queue)
         state.periodic.update(periodic)
-        if state.is_forgotten:
+        if state.is_forgotten or state.is_unsure:
             limits = {**state.registered, **limits}
         state.is_forgotten = not await self._register(state, limits, periodic)
 
@@ -116,15 +118,17 @@ class RedisBroker(Broker):
     ) -> bool:
         """Whether the server had all that was registered before."""
         arguments = state.register_arguments(limits, periodic)
+        was_unsure, state.is_unsure = state.is_unsure, True
         now, epoch, was_lost, adopted = await self._work(scripts.REGISTER, state, arguments)
         state.note_registered(limits, now, epoch)
+        state.is_unsure = False
         if adopted:
             cursor = b"0"
             while (cursor := (await self._work(scripts.ADOPT, state, [cursor, *adopted]))[1]) != b"0":
                 pass
         if was_lost and len(state.limits) > len(limits):  # guard: limits registered before
             await self._register(state, state.registered, {})
-        return not was_lost
+        return not (was_lost or was_unsure)
 
     async def enqueue(
         self,
@@ -144,7 +148,7 @@ class RedisBroker(Broker):
                 answer: list[Any] = await self._run(scripts.ENQUEUE, produce, keys, trip.arguments)
                 return answer
 
-            trips = Trips(queue, send, within=self.enqueue_timeout, session=here.session)
+            trips = Trips(queue, send, self._desk.of(queue), within=self.enqueue_timeout)
             here.trips[queue] = trips
         return await trips.store(jobs, token, until=until or time.monotonic() + self.enqueue_timeout)
 
@@ -362,6 +366,8 @@ class RedisBroker(Broker):
     async def flush(self, queue: str) -> None:
         state = self._queue(queue)
         state.limits.clear()
+        if (trips := self._here().trips.get(queue)) is not None:
+            trips.forget_tokens()
         await self._here().link.produce("UNLINK", *state.keys.all())
 
     # Within.
@@ -370,7 +376,7 @@ class RedisBroker(Broker):
         here = self._here()
         state = here.queues.get(queue)
         if state is None:
-            keys = wire.Keys(self._namespace, queue, here.session)
+            keys = wire.Keys(self._namespace, queue, here.session, self._desk.session)
             state = here.queues[queue] = KnownQueue(keys, here.session)
         return state
 

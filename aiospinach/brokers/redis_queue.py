@@ -67,6 +67,8 @@ class KnownQueue:
         self.unanswered: Unanswered | None = None
         self.is_forgotten: bool = False
         """The server has lost when periodic tasks are due."""
+        self.is_unsure: bool = False
+        """A registration was not answered: the server may have lost those before it."""
         self.is_due_sooner: bool = False
         """A wake-up said that something is due earlier than the last tick told; the next exchange says so."""
         self.is_nudged: bool = False

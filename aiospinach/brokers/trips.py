@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import time
 from collections import deque
@@ -17,6 +16,8 @@ from . import wire
 from .base import Envelope
 from .failures import Unanswered
 from .links import rest
+from .recent import Recent
+from .tickets import Ticket, Tickets
 
 JOBS_AT_MOST = 1000
 BYTES_AT_MOST = 1024 * 1024
@@ -34,25 +35,28 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     answer: asyncio.Future[list[bool]]
     until: float
     """When the caller waits no longer, by time.monotonic()."""
-    token: str | None = None
-    """The caller's own; it travels alone then."""
+    ticket: Ticket | None = None
+    """That of the caller's own token; it travels alone then."""
 
 
 class Trip:
     """What one script call carries. A repeat is identical, so that it is known as a repeat."""
 
-    def __init__(self, calls: Sequence[Call], token: str) -> None:
-        self.token = token
+    def __init__(self, calls: Sequence[Call], ticket: Ticket) -> None:
+        self.ticket = ticket
         self.is_out = False
         """It is being sent, and may have arrived."""
-        self.was_sent = False
-        self.is_split = False
-        """An id in use refused it, so each of its calls travels alone."""
         self._carry(calls)
 
-    def alone(self, number: int) -> Trip:
-        """One of its calls, which is known again as that one."""
-        return Trip([self.calls[number]], f"{self.token}+{number}")
+    @property
+    def was_sent(self) -> bool:
+        """It may have arrived."""
+        return self.ticket.was_sent
+
+    @property
+    def arguments(self) -> list[Any]:
+        """What the script gets."""
+        return [self.ticket.field, self.ticket.number, *self._jobs]
 
     def leave_behind(self, late: Sequence[Call]) -> None:
         """Go on without some of its calls; it was not sent yet."""
@@ -62,9 +66,9 @@ class Trip:
         self.calls = calls
         self.until: float = max(call.until for call in calls)
         """When none of the callers waits any longer."""
-        self.arguments: list[Any] = [self.token]
+        self._jobs: list[Any] = []
         for call in calls:
-            self.arguments += call.arguments
+            self._jobs += call.arguments
 
 
 SendTrip = Callable[[Trip], Awaitable[list[Any]]]
@@ -77,8 +81,9 @@ class Trips:
     They run in a task of their own, so that a caller who is cancelled abandons the answer, not the call.
     """
 
-    def __init__(self, queue: str, send: SendTrip, *, within: float, session: str) -> None:
-        self._tokens = (f"{session}.{number}" for number in itertools.count())
+    def __init__(self, queue: str, send: SendTrip, tickets: Tickets, *, within: float) -> None:
+        self._tickets = tickets
+        self._by_token: Recent[Ticket] = Recent()
         self._queue = queue
         self._send = send
         self._within = within
@@ -93,12 +98,17 @@ class Trips:
         loop = asyncio.get_running_loop()
         size = sum(len(job.body) + 100 for job in jobs)
         answer: asyncio.Future[list[bool]] = loop.create_future()
-        self._waiting.append(Call(wire.in_rows(jobs), len(jobs), size, answer, until, token))
+        ticket = None if token is None else self._ticket_of(token)
+        self._waiting.append(Call(wire.in_rows(jobs), len(jobs), size, answer, until, ticket))
         if self._task is None or self._task.done():  # an eager task may be done before it is known
             self._task = loop.create_task(self._work())
         if until < self._patrol_at and not answer.done():  # guard: time of a caller
             self._set_patrol(until)
         return await answer
+
+    def forget_tokens(self) -> None:
+        """Take what comes for no repeat of what was stored by now."""
+        self._by_token = Recent()
 
     async def aclose(self) -> None:
         """Wait for the trips under way."""
@@ -118,46 +128,72 @@ class Trips:
 
     def _next(self) -> Trip:
         calls = [self._waiting.popleft()]
-        if calls[0].token is not None:
-            return Trip(calls, calls[0].token)
+        if calls[0].ticket is not None:
+            return Trip(calls, calls[0].ticket)
         count, size = calls[0].count, calls[0].size
-        while self._waiting and self._waiting[0].token is None:
+        while self._waiting and self._waiting[0].ticket is None:
             count += self._waiting[0].count
             size += self._waiting[0].size
             if count > JOBS_AT_MOST or size > BYTES_AT_MOST:
                 break
             calls.append(self._waiting.popleft())
-        return Trip(calls, next(self._tokens))
+        return Trip(calls, Ticket())
+
+    def _ticket_of(self, token: str) -> Ticket:
+        now = int(time.monotonic() * 1000)
+        ticket = self._by_token.get(token, now)
+        if ticket is None:
+            ticket = Ticket()
+        self._by_token.put(token, ticket, now)
+        return ticket
 
     async def _travel(self, trip: Trip) -> None:
-        pause = 0.05
-        while True:
-            try:
-                await self._tell(trip, await self._sent(trip))
-                return
-            except BrokerUnavailable as error:
-                trip.was_sent = trip.was_sent or isinstance(error, Unanswered)
-                if time.monotonic() + pause > trip.until:
-                    self._fail(trip, trip.calls, error)
+        pause, ticket = 0.05, trip.ticket
+        try:
+            while True:
+                try:
+                    self._tell(trip, await self._answer_to(trip))
                     return
-                pause = await rest(pause, LONGEST_PAUSE)
-            except Exception as error:
-                self._fail(trip, trip.calls, error)
-                return
-            except asyncio.CancelledError as error:
-                ended = BrokerUnavailable("the event loop ended while a job was stored")
-                self._fail(trip, trip.calls, ended)
-                raise error
+                except BrokerUnavailable as error:
+                    ticket.was_sent = ticket.was_sent or isinstance(error, Unanswered)
+                    if time.monotonic() + pause > trip.until:
+                        self._fail(trip, trip.calls, error)
+                        return
+                    pause = await rest(pause, LONGEST_PAUSE)
+        except Exception as error:
+            self._fail(trip, trip.calls, error)
+            ticket.was_sent = ticket.was_sent or not isinstance(error, BrokerError)  # or it was refused
+        except asyncio.CancelledError as error:
+            ended = BrokerUnavailable("the event loop ended while a job was stored")
+            self._fail(trip, trip.calls, ended)
+            raise error
+        finally:
+            if not ticket.was_sent:  # guard: unused field
+                self._tickets.give_back(ticket)
 
-    async def _sent(self, trip: Trip) -> list[Any]:
+    async def _answer_to(self, trip: Trip) -> list[Any]:
+        """The server's answer; to a repeat that of the copy which was answered first."""
+        ticket = trip.ticket
+        if ticket.answer is not None:  # guard: answered before
+            return ticket.answer
+        self._tickets.stamp(ticket)
         trip.is_out = True
         try:
-            return await self._send(trip)
+            answer = await self._send(trip)
         except asyncio.CancelledError:
-            trip.was_sent = True  # guard: cancelled on the way
+            ticket.was_sent = True  # guard: cancelled on the way
             raise
         finally:
             trip.is_out = False
+        if ticket.answer is None:
+            if answer[1] == b"late":  # guard: field of others
+                self._tickets.leave(ticket)
+                raise BrokerUnavailable(
+                    f"queue {self._queue!r}: others have written to what Redis knows this session's calls by"
+                )
+            ticket.answer = answer
+        self._tickets.give_back(ticket)
+        return ticket.answer
 
     def _set_patrol(self, moment: float) -> None:
         """Look for callers whose time is over at this moment, or soon after: a trip ends by itself when
@@ -182,8 +218,8 @@ class Trips:
         trip = self._under_way
         if trip is not None and trip.until > now:
             late = [call for call in trip.calls if call.until <= now and not call.answer.done()]
-            if trip.is_out or trip.is_split:  # guard: may have arrived
-                trip.was_sent = trip.was_sent or bool(late)
+            if trip.is_out:  # guard: may have arrived
+                trip.ticket.was_sent = trip.was_sent or bool(late)
             if late and not trip.was_sent:  # guard: left behind
                 trip.leave_behind(late)
             self._fail(trip, late, error)
@@ -191,28 +227,13 @@ class Trips:
         if waiting:
             self._set_patrol(min(waiting))
 
-    async def _tell(self, trip: Trip, answer: list[Any]) -> None:
-        if answer[1] == b"stored":
-            duplicates, before = set(answer[2]), 0
-            for call in trip.calls:
-                if not call.answer.done():
-                    numbers = range(before + 1, before + 1 + call.count)
-                    call.answer.set_result([number not in duplicates for number in numbers])
-                before += call.count
-        elif len(trip.calls) > 1:  # one id in use must not refuse the jobs of others
-            trip.is_split = True
-            for number in range(len(trip.calls)):
-                await self._travel(trip.alone(number))
-        else:
-            job_id = answer[2].decode()
-            self._fail(
-                trip,
-                trip.calls,
-                ValueError(
-                    f"job id {job_id!r} belongs to a cancelled job that still lies in queue"
-                    f" {self._queue!r}: choose another, or try again later"
-                ),
-            )
+    def _tell(self, trip: Trip, answer: list[Any]) -> None:
+        duplicates, before = set(answer[2]), 0
+        for call in trip.calls:
+            if not call.answer.done():
+                numbers = range(before + 1, before + 1 + call.count)
+                call.answer.set_result([number not in duplicates for number in numbers])
+            before += call.count
 
     def _fail(self, trip: Trip | None, calls: Sequence[Call], error: Exception) -> None:
         """Raise an error for some calls of a trip, or of none."""
@@ -232,12 +253,9 @@ class Trips:
                 msgspec.structs.replace(call, answer=loop.create_future(), until=until) for call in trip.calls
             ]
             number = trip.calls.index(call)
-            again = Trip(calls, trip.token)
-            if trip.is_split:
-                again = again.alone(number)
-            again.was_sent = True
+            again = Trip(calls, trip.ticket)
+            again.ticket.was_sent = True
             await self._travel(again)
-            trip.is_split = trip.is_split or again.is_split
             return await calls[number].answer
 
         error = EnqueueUncertain(

@@ -41,12 +41,14 @@ _SWEPT = ("ready", "leases", "future", "periodic", "control", "looked", "open")
 
 
 class Keys:
-    """The keys of one queue. They share a hash tag, and so a slot of a Cluster."""
+    """The keys of one queue. They share a hash tag, and so a slot of a Cluster. Some are of the session that
+    works, others of the one that schedules."""
 
-    def __init__(self, namespace: str, queue: str, session: str) -> None:
+    def __init__(self, namespace: str, queue: str, session: str, producing: str) -> None:
         self._prefix = f"{PREFIX}:{{{namespace}:{queue}}}:"
         self._by_name = {name: self._prefix + name for name in _NAMES}
         self._by_name["sess"] = f"{self._prefix}sess:{session}"
+        self._by_name["answers"] = f"{self._prefix}answers:{producing}"
         self._by_name["nudge"] = f"{self._prefix}nudge:{session}"
         self.wake: str = self._by_name["wake"]
         self.nudge: str = self._by_name["nudge"]

@@ -11,7 +11,8 @@ from typing import Any
 import redis
 
 REMAINING = {"control", "looked", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
-"""What may remain of a queue that has been drained, besides ``sess:*`` and ``nudge:*``."""
+"""What may remain of a queue that has been drained, besides what sessions have for a time."""
+OF_SESSIONS = ("sess:", "nudge:", "answers:")
 
 _TYPES = {
     "ready": "list",
@@ -30,6 +31,7 @@ _TYPES = {
     "cancels": "hash",
     "dedup": "set",
     "sess": "string",
+    "answers": "hash",
     "nudge": "list",
     "looked": "string",
 }
@@ -161,9 +163,9 @@ class RawKeys:
     def check_drained(self) -> None:
         """I9: nothing is left but what is meant to, and that of each call and session for a time."""
         seen = self.read()
-        assert {name for name in seen if not name.startswith(("sess:", "nudge:"))} <= REMAINING
+        assert {name for name in seen if not name.startswith(OF_SESSIONS)} <= REMAINING
         for name in seen:
-            if name.startswith(("sess:", "nudge:", "dedup:")):
+            if name.startswith((*OF_SESSIONS, "dedup:")):
                 assert self._client.pttl(self.prefix + name) > 0, f"{name} ends by itself"
 
 

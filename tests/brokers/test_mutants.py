@@ -110,6 +110,11 @@ class Stage:
         then = self.broker.now() - ago
         self.client.set(self.raw.prefix + "looked", f"{then:.0f} {then + calm_for:.0f}")
 
+    @property
+    def answers(self) -> str:
+        """The key of what the first broker's calls were answered."""
+        return f"{self.raw.prefix}answers:{self.broker._desk.session}"
+
     def spoil(self, job_id: str) -> None:
         self.client.hset(self.raw.prefix + "jobs", job_id, b"2 garbage")
 
@@ -140,13 +145,41 @@ async def a_plain_job(stage: Stage) -> None:
     await broker.discard(QUEUE, "b")
 
 
-@scenario("token")
+@scenario("repeated call")
 async def a_repeated_call_stores_nothing(stage: Stage) -> None:
-    assert await stage.broker.enqueue(QUEUE, [job("a")], token="call") == [True]
+    await put(stage.broker, QUEUE, "a")
+    assert await stage.broker.enqueue(QUEUE, [job("a"), job("b")]) == [False, True]
+    call = len(stage.calls) - 1
+    for lease in await take(stage.broker, QUEUE):
+        assert await settle(stage.broker, QUEUE, lease, Action.DONE)
+    before = stage.raw.read()
+    assert (await stage.repeat(call))[1:] == [b"stored", [1]]
+    assert stage.raw.read() == before, "I6"
+
+
+@scenario("copy that comes late")
+async def a_copy_that_comes_after_a_later_call_stores_nothing(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    late = len(stage.calls) - 1
     (lease,) = await take(stage.broker, QUEUE)
     assert await settle(stage.broker, QUEUE, lease, Action.DONE)
-    assert await stage.broker.enqueue(QUEUE, [job("a")], token="call") == [True]
-    assert await stage.broker.counts(QUEUE) == NOTHING
+    await put(stage.broker, QUEUE, "b")
+    before = stage.raw.read()
+    assert (await stage.repeat(late))[1:] == [b"late"]
+    assert stage.raw.read() == before, "I6"
+
+
+@scenario("life of a session")
+async def a_session_lives_on_from_call_to_call(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    assert 1_100_000 < stage.client.pttl(stage.answers) <= 1_200_000
+    stage.client.pexpire(stage.answers, 900_000)
+    await put(stage.broker, QUEUE, "b")
+    assert stage.client.pttl(stage.answers) <= 900_000, "no command for what lives long enough"
+    number, since = map(int, (stage.client.hget(stage.answers, "0") or "").split())
+    stage.client.hset(stage.answers, "0", f"{number} {since - 300_000} ")
+    await put(stage.broker, QUEUE, "c")
+    assert 1_100_000 < stage.client.pttl(stage.answers) <= 1_200_000
 
 
 @scenario("place of a cancelled job")

@@ -137,6 +137,28 @@ async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
     assert ran == Counter(f"{who}/{number}" for who in range(-2, 1 + forks) for number in range(jobs))
 
 
+SESSIONS = """
+import os
+from aiospinach import RedisBroker
+
+broker = RedisBroker()
+parent = broker._desk.session
+child = os.fork()
+if child == 0:
+    os._exit(broker._desk.session == parent)
+assert os.waitpid(child, 0)[1] == 0
+assert broker._desk.session == parent
+"""
+
+
+async def test_a_child_schedules_in_a_session_of_its_own() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SESSIONS, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaints = await process.communicate()
+    assert process.returncode == 0, complaints.decode()
+
+
 IDLE_CHILD = """
 import asyncio, os, signal, sys
 from aiospinach import Engine, RedisBroker

@@ -73,6 +73,8 @@ GARBAGE: dict[str, Commands] = {
     "a session that was none": [("SET", "sess", DAMAGED)],
     "an empty session": [("SET", "sess", "")],
     "a session of one line": [("SET", "sess", "100000")],
+    "answers that were none": [("HSET", "answers", 0, DAMAGED, 1, "")],
+    "answers to calls of others": [("HSET", "answers", 0, LONG + b" " + LONG + b" ", 1, LONG + b" 0 =")],
     "a lane of no jobs": [
         ("HSET", "control", " lanes", "1"),
         ("ZADD", "lanes", 0, DAMAGED, 0, "", 0, "limited\nghost", 0, b"limited\n1\n" + DAMAGED, 0, "\n\n"),
@@ -121,10 +123,10 @@ async def test_garbage_of_the_right_type_stops_nothing(
         await engine.start_workers(3, block=False)
         await until(lambda: heard.count("job_failed") and ran["tick"])
         caplog.clear()
-        session = broker._here().session
+        sessions = {"sess": broker._here().session, "answers": broker._desk.session}
         store = Store(shared_server(), namespace)
         for command, place, *arguments in GARBAGE[name]:
-            store(command, f"sess:{session}" if place == "sess" else place, *arguments)
+            store(command, f"{place}:{sessions[place]}" if place in sessions else place, *arguments)
         for round_ in (1, 2):
             for number in range(10):
                 await job.schedule(number)

@@ -282,3 +282,26 @@ async def test_a_queue_without_tasks_is_at_rest_after_its_store_was_emptied(
     await broker.exchange("default", [], 1)
     assert await broker.sweep(["default"]) == [Swept(False, None)]
     await broker.aclose()
+
+
+async def test_a_registration_without_an_answer_hides_no_loss(
+    namespace: str, plain: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = RedisBroker(shared_server().unix_url)
+    await broker.open(namespace)
+    await broker.register("default", {"job": 1}, {"beat": broker.now() + 60_000})
+    plain.delete(key(namespace, "control"), key(namespace, "periodic"))
+    run = scripts.Script.run
+
+    async def lose_the_answer(script: scripts.Script, *args: Any) -> Any:
+        await run(script, *args)
+        raise BrokerUnavailable("the answer was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scripts.Script, "run", lose_the_answer)
+        with pytest.raises(BrokerUnavailable):
+            await broker.register("default", {"other": 2}, {})
+    await broker.register("default", {"other": 2}, {})
+    assert limits(plain, key(namespace, "control")) == {b"job": b"1", b"other": b"2"}
+    assert (await broker.tick("default")).is_forgetful, "the periodic task is lost still"
+    await broker.aclose()

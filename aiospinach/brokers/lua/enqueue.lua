@@ -1,17 +1,36 @@
 #!lua
 -- Stores jobs, all or none.
--- KEYS   ready jobs future cancels dedup:0 dedup:1 wake
+-- KEYS   ready jobs future cancels dedup:0 dedup:1 wake answers
 -- needs  lists wake
--- ARGV   token, then the jobs, in rows of those that have this in common: named (1 if the user gave the ids),
---        due (ms), count; and then id and envelope of each
--- answer {now, 'stored', the numbers of those that are duplicates}
--- repeat the token is known, so nothing is added and the answer is the same
-local token = arg()
-local window = math.floor(now / 600000)
-local newest = window % 2 == 0 and dedup0 or dedup1
+-- ARGV   field and number of the call, then the jobs, in rows of those that have this in common: named (1 if the
+--        user gave the ids), due (ms), count; and then id and envelope of each
+-- answer {now, 'stored', the numbers of those that are duplicates}, or {now, 'late'}
+-- repeat a field of the session keeps the number and the answer of its last call, for 15 minutes at least: nothing
+--        is added, and the answer is the same. A call with a lower number comes late, and adds nothing either
+local field, number = arg(), arg()
+local LIFE, RENEWED_AFTER = 1200000, 300000
 
-local function known(member)
-  return call('SISMEMBER', dedup0, member) == 1 or call('SISMEMBER', dedup1, member) == 1
+-- A field: number, since when the key lives so long, and the answer: numbers of duplicates.
+local last, renewed, answer = string.match(call('HGET', answers, field) or '', '^(%d+) (%d+) (.*)$')
+
+local function remember(what)
+  local is_aging = not renewed or now - renewed >= RENEWED_AFTER -- guard: life of a session
+  local since = is_aging and string.format('%.0f', now) or renewed
+  call('HSET', answers, field, number .. ' ' .. since .. ' ' .. what)
+  if is_aging then
+    call('PEXPIRE', answers, LIFE)
+  end
+end
+
+if last == number then -- guard: repeated call
+  local duplicates = {}
+  for place in string.gmatch(answer, '%d+') do
+    duplicates[#duplicates + 1] = tonumber(place)
+  end
+  return {now, 'stored', duplicates}
+end
+if last and tonumber(last) > tonumber(number) then -- guard: copy that comes late
+  return {now, 'late'}
 end
 
 local rows, ids, count = {}, {}, 0
@@ -26,19 +45,8 @@ while position < #ARGV do
   position = row.last + 1
 end
 
-local duplicates = {}
-local is_repeat = known(token) -- guard: token
-if is_repeat then
-  for number = 1, count do
-    if known(token .. '/' .. number) then
-      duplicates[#duplicates + 1] = number
-    end
-  end
-  return {now, 'stored', duplicates}
-end
-
-local found, seen, remembered = looked_up('HMGET', jobs, ids), {}, {token}
-local queued, fields, later, stored, number = {}, {}, {}, 0, 0
+local found, seen, duplicates, new_names = looked_up('HMGET', jobs, ids), {}, {}, {}
+local queued, fields, later, stored, place_in_call = {}, {}, {}, 0, 0
 -- An id that lies in line still, of a job that was cancelled there: the new one takes its place over.
 local marks = call('EXISTS', cancels) == 1 and looked_up('HMGET', cancels, ids) or {}
 local unmarked, moved = {}, {}
@@ -46,19 +54,20 @@ for _, row in ipairs(rows) do
   local named = row.named
   local is_later = tonumber(row.due) > now -- guard: later
   for place = row.first, row.last, 2 do
-    number = number + 1
-    local id = ids[number]
-    if found[number] or seen[id] or named and known(id) then -- guard: duplicate
-      duplicates[#duplicates + 1] = number
-      remembered[#remembered + 1] = token .. '/' .. number
+    place_in_call = place_in_call + 1
+    local id = ids[place_in_call]
+    local is_known = found[place_in_call] or seen[id]
+      or named and (call('SISMEMBER', dedup0, id) == 1 or call('SISMEMBER', dedup1, id) == 1)
+    if is_known then -- guard: duplicate
+      duplicates[#duplicates + 1] = place_in_call
     else
       seen[id] = true
       if named then
-        remembered[#remembered + 1] = id
+        new_names[#new_names + 1] = id
       end
       fields[2 * stored + 1], fields[2 * stored + 2] = id, ARGV[place + 1]
       stored = stored + 1
-      if marks[number] and marks[number] ~= 'ended' then -- guard: place of a cancelled job
+      if marks[place_in_call] and marks[place_in_call] ~= 'ended' then -- guard: place of a cancelled job
         local list = is_later and moved or unmarked
         list[#list + 1] = id
       elseif is_later then
@@ -79,8 +88,13 @@ chunked('RPUSH', ready, queued)
 chunked('HSET', jobs, fields)
 chunked('ZADD', future, later)
 local sooner = #later > 0 and call('ZRANGE', future, 0, 0)[1] ~= first
-chunked('SADD', newest, remembered)
-call('PEXPIREAT', newest, (window + 2) * 600000)
+remember(table.concat(duplicates, ' '))
+if #new_names > 0 then
+  local window = math.floor(now / 600000)
+  local newest = window % 2 == 0 and dedup0 or dedup1
+  chunked('SADD', newest, new_names)
+  call('PEXPIREAT', newest, (window + 2) * 600000)
+end
 if #queued + #unmarked > 0 or sooner then
   arm(sooner)
 end

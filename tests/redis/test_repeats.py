@@ -304,7 +304,7 @@ async def test_only_an_id_that_a_user_gave_is_remembered_as_used(
 
 @pytest.mark.parametrize(("named", "commands"), [(False, 9), (True, 13)])
 async def test_a_call_is_few_commands(namespace: str, own_server: Any, named: bool, commands: int) -> None:
-    """EVALSHA, TIME, HGET, HMGET, EXISTS, RPUSH, two HSET, LLEN; for an id of a user two SISMEMBER, SADD, PEXPIREAT."""
+    """EVALSHA, TIME, HGET, HMGET, EXISTS, RPUSH, two HSET, LLEN; for an id of a user four more."""
     broker = RedisBroker(own_server.unix_url)
     await broker.open(namespace)
     await broker.enqueue("default", [Envelope("first", "job", b"")])

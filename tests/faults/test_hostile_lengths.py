@@ -272,10 +272,10 @@ async def limits_of_many_tasks(queue: Queue) -> Callable[[], Awaitable[bool]]:
 async def many_settlements_in_one_call(queue: Queue) -> Callable[[], Awaitable[bool]]:
     async def settle(number: int) -> None:
         jobs = [Envelope(f"job-{number}-{place}", "job", b"[[],{}]") for place in range(3000)]
-        for first in range(0, len(jobs), 1000):
-            await queue.broker.enqueue("default", jobs[first : first + 1000])
+        for first in range(0, len(jobs), 200):
+            await queue.broker.enqueue("default", jobs[first : first + 200])
         leases = [
-            lease for _ in range(3) for lease in (await queue.broker.exchange("default", [], 1000)).leases
+            lease for _ in range(15) for lease in (await queue.broker.exchange("default", [], 200)).leases
         ]
         failed = [Settlement(lease, Action.FAIL, 0, b"x" * 8000) for lease in leases]
         await queue.broker.exchange("default", failed, 0)

@@ -22,6 +22,8 @@ LOOK_AGAIN_AFTER = 1.0
 CONNECTIONS_AT_MOST = 100_000  # to a node: each queue waits on one of its own
 
 _KEYLESS = ("HELLO", "INFO")
+_AS_THEY_ARE = ("INFO", "ZSCAN")
+"""Commands of ours whose answers redis-py would make something else of."""
 # Where it is deprecated, `retry` means the same.
 _NO_REPETITION: dict[str, Any] = {} if redis_version >= "6" else {"cluster_error_retry_attempts": 0}
 
@@ -80,7 +82,8 @@ class ClusterLink(Link):
                         **self._settings,
                         **_NO_REPETITION,
                     )
-                    self._client.response_callbacks.pop("INFO", None)  # answers come as they are
+                    for name in _AS_THEY_ARE:
+                        self._client.response_callbacks.pop(name, None)
                 client = await self._client.initialize()
                 was_sent = True
                 # What has no key goes to any node.
@@ -92,8 +95,10 @@ class ClusterLink(Link):
             raise translated(error, self._place, was_sent) from error
 
     def _look_around(self) -> None:
-        """See whether a node hangs, and who has taken its place: redis-py asks only after errors of its own,
-        and whoever hangs makes none."""
+        """See whether a node hangs, and who has taken its place.
+
+        redis-py asks only after errors of its own, and a node that hangs causes none.
+        """
         now = time.monotonic()
         if self._looking is None and now >= self._look_again_at:
             self._looking = asyncio.Task(self._leave_silent_nodes())

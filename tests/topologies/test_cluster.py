@@ -13,7 +13,7 @@ import redis.asyncio
 from anyio import to_thread
 from redis.asyncio.cluster import ClusterNode
 
-from aiospinach import BrokerUnavailable, RedisBroker
+from aiospinach import BrokerUnavailable, JobStatus, RedisBroker
 from aiospinach.brokers.base import Envelope
 
 from ..redis.test_forks import USED_LOOP
@@ -73,6 +73,19 @@ async def test_jobs_of_queues_on_all_masters_run_end_to_end(
         await work.schedule_all(range(20, 40))
         await work.done()
     assert sum(work.runs.values()) == 40 * len(work.queues)
+
+
+async def test_a_job_is_cancelled_while_many_run(cluster: Cluster, namespace: str) -> None:
+    broker = by_url(cluster)
+    await broker.open(namespace)
+    await broker.enqueue("default", [Envelope(f"job-{number}", "job", b"[[],{}]") for number in range(1500)])
+    leases = [lease for _ in range(15) for lease in (await broker.exchange("default", [], 100)).leases]
+    await broker.enqueue("default", [Envelope("queued", "job", b"[[],{}]")])
+    assert (await broker.cancel("default", "queued")).status is JobStatus.QUEUED
+    assert (await broker.cancel("default", leases[700].job.id)).status is JobStatus.RUNNING
+    assert (await broker.renew("default", [lease.id for lease in leases])).cancelled == [leases[700].id]
+    await broker.flush("default")
+    await broker.aclose()
 
 
 async def test_a_worker_that_waits_is_woken_for_each_queue(cluster: Cluster, namespace: str) -> None:

@@ -95,7 +95,7 @@ if #new_names > 0 then
   chunked('SADD', newest, new_names)
   call('PEXPIREAT', newest, (window + 2) * 600000)
 end
-if #queued + #unmarked > 0 or sooner then
+if #queued + #unmarked + #moved > 0 or sooner then
   arm(sooner)
 end
 return {now, 'stored', duplicates}

@@ -123,12 +123,18 @@ class RedisBroker(Broker):
         state.note_registered(limits, now, epoch)
         state.is_unsure = False
         if adopted:
-            cursor = b"0"
-            while (cursor := (await self._work(scripts.ADOPT, state, [cursor, *adopted]))[1]) != b"0":
-                pass
+            await self._adopt(state, adopted)
         if was_lost and len(state.limits) > len(limits):  # guard: limits registered before
             await self._register(state, state.registered, {})
         return not (was_lost or was_unsure)
+
+    async def _adopt(self, state: KnownQueue, tasks: Sequence[bytes]) -> None:
+        """Have the jobs counted that ran before these tasks had a limit."""
+        cursor = b"0"
+        while True:
+            _, cursor = await self._work(scripts.ADOPT, state, [cursor, *tasks])
+            if cursor == b"0":
+                return
 
     async def enqueue(
         self,

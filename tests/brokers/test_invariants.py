@@ -320,7 +320,7 @@ class Promises(RuleBasedStateMachine):
         self.live: dict[str, Known] = {}
         self.dead: dict[str, tuple[Envelope, bytes]] = {}
         self.cancelled_in_queue: dict[str, Known] = {}
-        """What was cancelled in line: the id is free, and who has it next takes that place over."""
+        """What was cancelled in line. The id is free: the next job that has it takes the place over."""
         self.named: dict[str, int] = {}
         self.calls: list[tuple[str, list[Envelope], list[bool], int]] = []
         self.limits: dict[str, int] = {}
@@ -607,7 +607,7 @@ class Promises(RuleBasedStateMachine):
     def enqueue(self, wanted: list[tuple[str, str, bytes, int, float]], with_token: bool) -> None:
         now = self.now()
         places = self.cancelled_in_queue
-        # Who takes a place over has the same task here: another would wait in that place.
+        # The new job has the same task here: a job of another one would wait in that place.
         jobs = [
             Envelope(
                 job_id or f"new-{self.stored}-{place}",

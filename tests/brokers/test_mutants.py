@@ -11,7 +11,6 @@ A mutant that cannot even pass a plain job through is no test of a guard, and th
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
@@ -29,6 +28,7 @@ from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
+from ..waiting import until
 from .conftest import bury, fire, ids, job, put, put_and_take, settle, swallow_wakes, take
 from .raw_keys import RawKeys
 
@@ -307,6 +307,7 @@ async def a_gate_that_lets_nothing_through_is_closed(stage: Stage) -> None:
     exchanged = await stage.broker.exchange(QUEUE, [Settlement(lease, Action.DONE)], 5)
     assert ids(exchanged.leases) == ["b"]
     assert not exchanged.is_something_left
+    assert not stage.client.exists(stage.raw.prefix + "open"), "or all of them are looked at again and again"
     exchanged = await stage.broker.exchange(QUEUE, [Settlement(exchanged.leases[0], Action.DONE)], 1)
     assert ids(exchanged.leases) == ["c"]
     await stage.broker.register(QUEUE, {"send": 3}, {})
@@ -328,18 +329,12 @@ async def register_while_many_run(stage: Stage, number: int = 1100) -> list[Leas
     return leases
 
 
-@scenario("much to adopt")
-async def many_that_run_are_counted_in_pages(stage: Stage) -> None:
-    await stage.broker.register(QUEUE, {"few": 1}, {})
-    assert "adopt" not in [script.name for script, *_ in stage.calls]
-    await register_while_many_run(stage)
-    assert [script.name for script, *_ in stage.calls].count("adopt") > 1
-    assert await take(stage.broker, QUEUE) == []
-
-
 @scenario("adopted lease")
 async def each_that_runs_is_counted(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"few": 1}, {})
+    assert counts_made(stage) == 0
     leases = await register_while_many_run(stage)
+    assert counts_made(stage) > 1
     assert await take(stage.broker, QUEUE) == []
     exchanged = await stage.broker.exchange(QUEUE, [Settlement(leases[0], Action.DONE)], 5)
     assert ids(exchanged.leases) == ["next"]
@@ -364,6 +359,37 @@ async def nothing_is_leased_while_it_is_counted_what_runs(stage: Stage) -> None:
     assert ids(await take(stage.broker, QUEUE)) == ["next"]
 
 
+def count_since(stage: Stage, moment: float) -> None:
+    """Have somebody have begun at this moment to count what runs."""
+    control = stage.raw.prefix + "control"
+    entry: Any = stage.client.hget(control, "send")
+    words = entry.decode().split(" ")[:3]
+    stage.client.hset(control, "send", " ".join([*words, f"+{moment:.0f}"]))
+
+
+def counts_made(stage: Stage) -> int:
+    return [script.name for script, *_ in stage.calls].count("adopt")
+
+
+@scenario("counted by nobody")
+async def a_count_that_nobody_ends_strands_no_job(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    await a_later_moment(stage)
+    await stage.another.register(QUEUE, {"send": 3}, {})
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    assert counts_made(stage) == 0
+    count_since(stage, stage.broker.now())
+    await put(stage.broker, QUEUE, "a", "b")
+    assert await take(stage.broker, QUEUE) == []
+    assert [swept.is_something_to_run for swept in await stage.broker.sweep([QUEUE])] == [True]
+    count_since(stage, stage.broker.now() - 61_000)
+    assert ids(await take(stage.broker, QUEUE, 1)) == ["a"]
+    count_since(stage, stage.broker.now())
+    assert await take(stage.broker, QUEUE) == []
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    assert ids(await take(stage.broker, QUEUE)) == ["b"], "who registers an earlier limit ends it, too"
+
+
 @scenario("forgotten limit")
 async def a_limit_that_nobody_has_had_for_long_is_forgotten(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1, "old": 1, "held": 1}, {})
@@ -378,10 +404,16 @@ async def a_limit_that_nobody_has_had_for_long_is_forgotten(stage: Stage) -> Non
     assert ids(exchanged.leases) == ["b"]
 
 
+async def a_later_moment(stage: Stage) -> None:
+    """Return in another millisecond of the store's clock."""
+    now = stage.broker.now()
+    await until(lambda: stage.broker.now() > now + 1)
+
+
 @scenario("later limit")
 async def who_registers_again_does_not_undo_what_came_later(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
-    await asyncio.sleep(0.002)
+    await a_later_moment(stage)
     await stage.another.register(QUEUE, {"send": 2}, {})
     await stage.broker.register(QUEUE, {"send": 1}, {})
     await put(stage.broker, QUEUE, "a", "b", "c")
@@ -489,6 +521,9 @@ async def what_runs_already_counts_towards_a_new_limit(stage: Stage) -> None:
     await take(stage.broker, QUEUE, 2)
     await stage.broker.register(QUEUE, {"send": 1}, {})
     assert await take(stage.broker, QUEUE) == []
+    made = counts_made(stage)
+    await stage.broker.register(QUEUE, {"send": 1, "free": 0}, {})
+    assert counts_made(stage) == made == 1
 
 
 def epoch_of(stage: Stage) -> int:

@@ -124,7 +124,7 @@ async def test_the_first_copy_of_a_call_comes_after_its_repeat_was_answered(
 
 
 async def test_a_copy_of_a_call_that_nobody_repeats_is_stored_when_it_comes(stage: Stage) -> None:
-    """Whoever made it was told that this is uncertain."""
+    """Its caller was told that the call is uncertain."""
     await stage.fail_to_store(HELD, "job")
     for number in range(5):
         assert await stage.store(f"other-{number}") == [True]

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Counts what runs already towards the first limit of its task, a page of leases a call. None of its jobs is leased until
--- the last page.
+-- Gives a slot to each job that ran before its task had a limit, a page of leases a call. No job of the task is leased
+-- until the last page.
 -- KEYS   ready jobs leases slots control lanes open wake
 -- needs  lists envelopes gates wake
 -- ARGV   cursor of the page, then the tasks
@@ -25,7 +25,7 @@ end
 if page[1] == '0' then
   for _, task in ipairs(tasks) do
     local entry = call('HGET', control, task)
-    call('HSET', control, task, (string.gsub(entry or '', ' %+$', '')))
+    call('HSET', control, task, (string.gsub(entry or '', ' %+%d+$', '')))
     open_up(task)
   end
   if something_to_run() then

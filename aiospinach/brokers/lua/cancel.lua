@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Cancels a job wherever it is, unless it cannot be read. One that waits is gone. One that runs is marked, by its id, for
--- its worker. One that lies in a line is gone, and a mark has whoever meets its id there pass it by.
+-- Cancels a job wherever it is, unless it cannot be read. A job that waits is deleted. A job that runs is marked by its
+-- id, for its worker. A job that lies in a line is deleted as well: its id stays in the line, with a mark that says so.
 -- KEYS   jobs leases future cancels control dedup:0 dedup:1
 -- needs  envelopes
 -- ARGV   id, 1 if the caller has looked for it among those that run, after it was told 'marked', and has not found it

@@ -16,7 +16,7 @@ local function task_of_static(line)
   return task and #most <= MOST_DIGITS and task or false
 end
 
--- The task of a job that can be read, or nil; and where its variable line begins and ends.
+-- The task of a job that can be read, or nil; and where its variable line begins.
 local function task_of(envelope)
   local first = string.find(envelope, '\n', 1, true)
   if not first or first > LONGEST_HEADER then
@@ -38,7 +38,7 @@ local function task_of(envelope)
   if after ~= 32 and after ~= 10 then
     return nil
   end
-  return task, first + 1, last
+  return task, first + 1
 end
 
 -- The words of a job that can be read: task, max_retries, at, retries, crashes, parked; or nil.

@@ -94,7 +94,7 @@ while position < #ARGV do
 end
 local gone, ended, met, freed, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}, {}
 local released, again, sooner, is_dead, is_freed = {}, {}, false, false, {}
-local LARGE_BITE, BITES, GATES_AT_ONCE = 512, 3, 100
+local LARGE_BITE, BITES = 512, 3
 local bite = math.min(want, CHUNK - 1) + 1 -- one more than is taken tells whether something is left
 local head = call('LRANGE', ready, 0, bite - 1)
 if next(settled) then
@@ -252,6 +252,9 @@ if want > 0 and not is_lost then
     end
     for task, blocked_ids in pairs(blocked) do
       hold_back(task, blocked_ids)
+      if counted[task] then
+        call('SADD', open, task)
+      end
     end
     chunked('HDEL', jobs, cancelled_ids)
     chunked('HDEL', cancels, unmarked)
@@ -260,7 +263,7 @@ if want > 0 and not is_lost then
   end
 
   local looks = want + BITES * LARGE_BITE
-  local gates = has_lanes and call('SRANDMEMBER', open, GATES_AT_ONCE) or {}
+  local gates = open_gates()
   for _, gate in ipairs(gates) do
     local goal = #taken + math.min(room_of(gate), want - #taken)
     local count = goal - #taken
@@ -298,7 +301,8 @@ if want > 0 and not is_lost then
   chunked('ZADD', leases, scores)
   chunked('ZADD', slots, holders)
   for _, gate in ipairs(gates) do
-    if room_of(gate) <= 0 or not held_back(gate, 1)[1] then -- guard: closed gate
+    local is_closed = room_of(gate) <= 0 and not counted[gate] or not held_back(gate, 1)[1] -- guard: closed gate
+    if is_closed then
       call('SREM', open, gate)
     end
   end

@@ -1,11 +1,12 @@
--- Gates hold jobs back. Each task is one: it lets through as many as its limit says. control tells the limit of a task
--- and since when it holds, '<limit> <moment> <day when a program had it last>', with ' +' behind it while what
--- runs already is being counted; and of the queue that it has any (' limits'), that something is held
--- back (' lanes'), and its epoch: a moment that grows with each change, so that an earlier one, or none, tells that the
--- store has lost what was registered.
--- ' cancels' says that there are any: of each job that was cancelled while it runs or lies in a line, cancels has the id.
--- What a gate holds back lies in lanes, '<gate>\n<turn>\n<id>'; each job moves there once. open names the gates that
--- may let one through.
+-- Gates hold jobs back. Each task is a gate: it lets through as many jobs as its limit says. control has for each task
+-- with a limit '<limit> <since when it holds> <day when a program had it last>'. ' +<moment>' follows while the jobs are
+-- counted that ran before the task had a limit. control has for the queue:
+--   ' epoch'    a moment that grows with each change: an earlier one, or none, tells that the store has lost some
+--   ' limits'   there are limits
+--   ' lanes'    something is held back
+--   ' cancels'  a job was cancelled that runs or lies in a line: cancels has its id
+-- What a gate holds back lies in lanes, '<gate>\n<turn>\n<id>'. Each job moves there once. open names the gates that may
+-- let one through.
 local told_epoch, has_limits, has_lanes, has_cancels =
   unpack(call('HMGET', control, ' epoch', ' limits', ' lanes', ' cancels'))
 
@@ -17,7 +18,13 @@ local function limit_in(entry)
   return moment_of(entry and string.match(entry, '^(%S+) '))
 end
 
-local limits, room = {}, {}
+-- Whoever counts may die meanwhile: after a minute the limit holds with what was counted.
+local COUNTED_WITHIN = 60000
+local function is_being_counted(entry)
+  return now - moment_of(string.match(entry, ' %+(%d+)$')) < COUNTED_WITHIN
+end
+
+local limits, room, counted = {}, {}, {}
 
 -- How many more jobs of a task may run.
 local function room_of(task)
@@ -27,8 +34,9 @@ local function room_of(task)
     limits[task] = limit > 0
     if limit == 0 then
       room[task] = math.huge
-    elseif string.find(entry, ' +', -2, true) then -- guard: being counted
+    elseif is_being_counted(entry) then -- guard: being counted
       room[task] = 0
+      counted[task] = true
     else
       room[task] = limit - call('ZLEXCOUNT', slots, '[' .. task .. '\n', '(' .. task .. '\n\255')
     end
@@ -70,6 +78,20 @@ local function open_up(gate)
   end
 end
 
+local GATES_AT_ONCE = 100
+
+local function open_gates()
+  return has_lanes and call('SRANDMEMBER', open, GATES_AT_ONCE) or {}
+end
+
 local function something_to_run()
-  return call('LLEN', ready) > 0 or has_lanes and call('SCARD', open) > 0
+  if call('LLEN', ready) > 0 then
+    return true
+  end
+  for _, gate in ipairs(open_gates()) do
+    if room_of(gate) > 0 then
+      return true
+    end
+  end
+  return false
 end

@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
 -- Makes tasks known, and forgets limits that nobody has had for two weeks.
--- KEYS   ready jobs leases slots control lanes open cancels periodic wake
--- needs  lists envelopes gates wake
+-- KEYS   ready leases slots control lanes open cancels periodic wake
+-- needs  lists gates wake
 -- ARGV   epoch that the caller knows; count, then for each: task, limit (0: none), since when it holds (0: now); then
 --        for each periodic task: task, due
--- answer {now, epoch, 1 if the server had lost what was registered before, tasks that are to be adopted: they have a
---        limit for the first time, and more jobs run than one call can look at}
+-- answer {now, epoch, 1 if the server had lost what was registered before, tasks whose jobs are to be counted that run
+--        without a slot, by the script adopt}
 -- repeat sets the same again
 local FORGOTTEN_AFTER, LOOKS, DAY = 14, 500, 86400000
 local today = math.floor(now / DAY)
 local known, count = moment_of(arg()), call('ZCARD', periodic)
-local changed, newly_limited, adopted = false, {}, {}
-local is_much = call('ZCARD', leases) > CHUNK -- guard: much to adopt
+local changed, adopted = false, {}
+local is_busy = call('ZCARD', leases) > 0
 local is_held_back = call('ZCARD', lanes) > 0
 call('SCARD', open)
 call('ZCARD', slots)
@@ -24,17 +24,18 @@ for _ = 1, tonumber(arg()) do
   local is_later = since >= set_at -- guard: later limit
   if not is_later then
     call('HSET', control, task, (string.gsub(entry, '^(%S+ %S+) %d+', '%1 ' .. today)))
+    if string.find(entry, ' %+%d+$') then -- guard: counted by nobody
+      adopted[#adopted + 1] = task
+    end
   elseif entry or limit > 0 then
     changed = changed or before ~= limit
-    local is_first = before == 0 and limit > 0
-    local is_counted = not string.find(entry or '', ' +', -2, true)
-    if limit > 0 and (is_first and is_much or not is_counted) then
+    local words = limit .. ' ' .. string.format('%.0f', since) .. ' ' .. today
+    local is_uncounted = string.find(entry or '', ' %+%d+$')
+    if limit > 0 and (before == 0 and is_busy or is_uncounted) then -- guard: newly limited
       adopted[#adopted + 1] = task
-    elseif is_first then
-      newly_limited[task] = true
+      words = words .. ' +' .. string.format('%.0f', now)
     end
-    local mark = adopted[#adopted] == task and ' +' or ''
-    call('HSET', control, task, limit .. ' ' .. string.format('%.0f', since) .. ' ' .. today .. mark)
+    call('HSET', control, task, words)
     if limit > 0 then
       has_limits = '1'
       call('HSET', control, ' limits', 1)
@@ -44,16 +45,6 @@ for _ = 1, tonumber(arg()) do
     has_lanes = '1'
     call('HSET', control, ' lanes', 1)
     open_up(task)
-  end
-end
-if next(newly_limited) then -- what runs already was leased without a slot
-  for _, lease in ipairs(call('ZRANGE', leases, 0, -1)) do
-    local id = id_of(lease)
-    local envelope = id and call('HGET', jobs, id)
-    local task = envelope and header(envelope)
-    if newly_limited[task or ''] then -- guard: newly limited
-      call('ZADD', slots, 0, task .. '\n' .. lease)
-    end
   end
 end
 if call('HLEN', cancels) > 0 then

@@ -57,6 +57,16 @@ OWN = {
         "connections/s",
         "calls/5 s",
     ),
+    "singly": tuple(
+        f"{figure}, {what}"
+        for figure in ("redis us/job", "worker us/job")
+        for what in ("one by one", "in batches", "ratio")
+    ),
+    "limits": tuple(
+        f"{figure}, {what}"
+        for figure in ("redis us/job", "bytes sent/job")
+        for what in ("10,000 limits", "10 limits", "ratio")
+    ),
 }
 
 

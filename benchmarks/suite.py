@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from . import measure
+from .alone.pairs import KINDS as PAIRS
 from .alone.queues import KINDS as QUEUES
 from .measure import Subject, Values
 
@@ -223,6 +224,22 @@ class Suite:
             for name, _ in self._own()
         ]
 
+    def singly(self) -> list[Case]:
+        """Doing 100,000 jobs that were scheduled one by one, beside those of batches, 2,000 a turn."""
+        return [self._pair("singly", "", "singly", name) for name, _ in self._own()]
+
+    def limits(self) -> list[Case]:
+        """Doing 25,000 jobs of a limited task where 10,000 have limits, beside 10, 5,000 a turn."""
+        return [
+            self._pair("limits", variant, what, name)
+            for variant, what in (("none is held back", "limits"), ("most are held back", "lanes"))
+            for name, _ in self._own()
+        ]
+
+    def _pair(self, benchmark: str, variant: str, what: str, name: str) -> Case:
+        options = ("--what", what, "--turns", str(self._size(PAIRS[what].turns)), "--server", self._binary)
+        return Case(benchmark, variant, name, partial(measure.alone, "pairs", *options))
+
     def _own(self) -> list[tuple[str, Subject]]:
         return [(name, subject) for name, subject in self._subjects.items() if name == "aiospinach"]
 
@@ -255,5 +272,7 @@ BENCHMARKS = {
         "punctuality",
         "memory",
         "queues",
+        "singly",
+        "limits",
     )
 }

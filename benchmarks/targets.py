@@ -110,6 +110,8 @@ SAME_COMMANDS = (
     " runs, also of the floor: it is larger than the difference."
 )
 MANY_QUEUES = "each queue has exchanges, ticks and wake-ups of its own, and each exchange is less full."
+OWN_HEADERS = "a script reads what all jobs of a task have in common once a call, and the rest for each job."
+MANY_LIMITS = "an exchange has to look at the limits of its own jobs, however many others there are."
 TWO_CORES = "two workers and Redis share two cores; the floor's two processes are held back as well."
 
 
@@ -127,6 +129,7 @@ class Targets:
         yield from self._waking()
         yield from self._size()
         yield from self._queues()
+        yield from self._pairs()
 
     def best(
         self, names: Sequence[str], benchmark: str, variant: str, figure: str, *, least: bool = False
@@ -251,6 +254,32 @@ class Targets:
             yield Target(title, 0.1, made, at_least=False, why=MANY_QUEUES)
         title = "calls of an idle worker in 5 s with 100 queues, over one"
         yield Target(title, 1.5, over_one("idle", 100, "calls/5 s"), at_least=False, why=MANY_QUEUES)
+
+    def _pairs(self) -> Iterator[Target]:
+        kinds = ("one by one", "in batches")
+        title = "Redis CPU per job that was scheduled one by one, over batches"
+        yield self._pair(title, 1.05, "singly", "", "redis us/job", kinds, OWN_HEADERS)
+        for variant in ("none is held back", "most are held back"):
+            for what, figure in (("Redis CPU", "redis us/job"), ("bytes sent", "bytes sent/job")):
+                title = f"{what} per job of a limited task, with 10,000 limits, over 10 ({variant})"
+                yield self._pair(
+                    title, 1.5, "limits", variant, figure, ("10,000 limits", "10 limits"), MANY_LIMITS
+                )
+
+    def _pair(
+        self,
+        title: str,
+        bound: float,
+        benchmark: str,
+        variant: str,
+        figure: str,
+        kinds: tuple[str, str],
+        why: str,
+    ) -> Target:
+        """A ratio that was taken within each run; beside it stands what it is of."""
+        one, other, over = (self._of(benchmark, variant, f"{figure}, {what}") for what in (*kinds, "ratio"))
+        beside = f"{number(one.median)} over {number(other.median)}" if one and other else ""
+        return Target(title, bound, over, at_least=False, beside=beside, why=why)
 
     def _of(self, benchmark: str, variant: str, figure: str, library: str = US) -> Figure | None:
         return self._results.figure(benchmark, variant, library, figure)

@@ -1,8 +1,9 @@
 """Where the microseconds of a no-op job go: ``python -m benchmarks.alone.budget``.
 
 Each part of a job's way runs alone, again and again, and the least of several runs counts: CPU of this
-process, or what a server of its own says of its calls. Beside the sum of the parts stands the CPU of the
-whole; the rest is what no part explains: the steps between them, the garbage collector, colder caches.
+process, or what a server of its own says of its calls, and of the commands in the script of an exchange.
+Beside the sum of the parts stands the CPU of the whole; the rest is what no part explains: the steps between
+them, the garbage collector, colder caches.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import time
 import timeit
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import hiredis
-import redis
+import redis.asyncio
 
 from aiospinach import Batch, Broker, Engine, Job, MemoryBroker, RedisBroker, Task, producer, signals
 from aiospinach.brokers import scripts, wire
-from aiospinach.brokers.base import Envelope, Lease, Settlement
+from aiospinach.brokers.records import NO_PARKING, Envelope, Exchanged, Lease, Settlement
 from aiospinach.job import JobStatus, running_job
 from aiospinach.outcome import SUCCESS
 from aiospinach.producer import new_ids
-from aiospinach.workers.run import Answer, Run
+from aiospinach.receivers import share_context
+from aiospinach.workers.run import Run
 from benchmarks.ledger import say
 from benchmarks.program import BATCH, run
 from benchmarks.report import table
@@ -54,6 +57,14 @@ class Served(NamedTuple):
     @property
     def all_microseconds(self) -> tuple[float, float, float, float]:
         return self.command, self.cpu, self.command / self.jobs, self.cpu / self.jobs
+
+
+class Stage(NamedTuple):
+    """Microseconds of the server in an exchange, and how often it runs this command there."""
+
+    title: str
+    calls: float
+    microseconds: float
 
 
 class Empty(Run):
@@ -131,7 +142,7 @@ async def exchanges(broker: RedisBroker) -> list[Part]:
         return [Lease(job.id + SUFFIX, job, 0.0) for job in jobs]
 
     def arguments() -> list[Any]:
-        return state.exchange_arguments(settled, NUMBER, broker.lease)
+        return state.exchange_arguments(settled, NUMBER, broker.lease, NO_PARKING)
 
     settled = [Settlement(lease, SUCCESS.action) for lease in read()]
     keys = state.keys.of(scripts.EXCHANGE)
@@ -153,7 +164,7 @@ async def runs() -> list[Part]:
     await engine.start_workers(NUMBER, block=False)
     pool = engine._pool
     assert pool is not None
-    feed, lease = pool.feeds[0], Lease("5" * 32 + SUFFIX, envelopes(1)[0], 0.0)
+    feed, lease = pool.feeds[0], Lease("5" * 32 + SUFFIX, envelopes(1)[0], math.inf)
 
     async def nothing() -> None:
         pass
@@ -168,19 +179,28 @@ async def runs() -> list[Part]:
     def send() -> bool:
         return one._send(signals.job_started, {"job": job}) is None and not signals.job_finished.receivers
 
+    def share() -> None:
+        share_context(one.task, one.context)
+        share_context(one.task, None)
+
     def conclude() -> None:
-        one.holds_slot = True
-        pool.start(one)
-        pool.body_ended(one)
-        one.hear(Answer.APPLIED)
+        for ended in some:
+            ended.holds_slot = True
+            pool.start(ended)
+            pool.body_ended(ended)
+        feed._tell(nothing_new)
 
     floor = await best_awaited(lambda: stepped(bare), jobs=NUMBER)
     made = await best_awaited(lambda: stepped(lambda: Empty(pool, feed, lease)), jobs=NUMBER)
-    one, other = Empty(pool, feed, lease), Empty(pool, feed, lease)
-    one.is_settled, job = True, one._job(JobStatus.RUNNING, (1,), {})
+    other, *some = (Empty(pool, feed, lease) for _ in range(NUMBER + 1))
+    for each in some:
+        each.is_settled = True
+    one, nothing_new = some[0], Exchanged([], [])
+    job = one._job(JobStatus.RUNNING, (1,), {})
     costs = {
         "a task in a copy of the context, and its step": floor,
         "records of the run and its body": made - floor,
+        "share the context with receivers": best(share),
         "decode the arguments": best(lambda: task.arguments.decode(BODY)),
         "the Job that people see": best(lambda: running_job.set(one._job(JobStatus.RUNNING, (1,), {}))),
         "two signals without a receiver": best(send),
@@ -188,9 +208,12 @@ async def runs() -> list[Part]:
         "record of the settlement": best(lambda: feed.settle(Settlement(lease, SUCCESS.action), one)),
     }
     feed._outbox.clear()
-    pool.runs[other], feed.dry = None, False  # as while others run
-    costs["count slots, hear the broker's answer"] = best(conclude)
+    feed._sent = [(Settlement(lease, SUCCESS.action), each) for each in some]
+    pool.runs[other] = None  # as while others run, and more may be there
+    feed._take_turns()
+    costs["count slots, hear the broker's answer"] = best(conclude, jobs=NUMBER)
     del pool.runs[other]
+    feed._sent = []
     await engine.stop_workers()
     return [Part(title, cost, cost) for title, cost in costs.items()]
 
@@ -237,27 +260,43 @@ async def whole(broker: Broker) -> tuple[float, float]:
     return min(drained) / JOBS * 1e6, min(scheduled) / JOBS * 1e6
 
 
-async def served(broker: RedisBroker, url: str) -> list[Served]:
-    """What a server does in each kind of call."""
-    work = broker._here().link.work
+async def served(broker: RedisBroker, url: str) -> tuple[list[Served], list[Stage]]:
+    """What a server does in each kind of call, and in the script of an exchange."""
+    plain: Any = redis.asyncio.Redis.from_url(url)
     calls: list[tuple[str, str, int, Call]] = [
-        ("`PING`", "ping", 1, lambda: work("PING")),
-        ("`TIME`", "time", 1, lambda: work("TIME")),
+        ("`PING`", "ping", 1, lambda: plain.execute_command("PING")),
+        ("`TIME`", "time", 1, lambda: plain.execute_command("TIME")),
         ("`enqueue`, 1 job", "evalsha", 1, lambda: broker.enqueue("default", envelopes(1))),
         ("`enqueue`, 1,000 jobs", "evalsha", BATCH, lambda: broker.enqueue("default", envelopes(BATCH))),
         ("`exchange`, settles 32, leases 32", "evalsha", NUMBER, exchanging(broker)),
     ]
+    found: list[Served] = []
     with redis.Redis.from_url(url) as client:
-        return [
-            Served(title, jobs, *await watched(client, name, call, count=max(20, 2_000 // jobs)))
-            for title, name, jobs, call in calls
-        ]
+        for title, name, jobs, call in calls:
+            watches = await watched(client, call, count=max(20, 2_000 // jobs))
+            command = min(stats[name].microseconds for stats, _ in watches)
+            found.append(Served(title, jobs, command, min(cpu for _, cpu in watches)))
+    await plain.aclose()
+    exchange, cpu = min(watches, key=lambda watch: watch[0]["evalsha"].microseconds)  # they came last
+    return found, within(exchange, cpu)
 
 
-async def watched(client: redis.Redis, name: str, call: Call, *, count: int) -> tuple[float, float]:
-    """Microseconds of a command, and of CPU, by the server's own account."""
+def within(exchange: dict[str, Stage], cpu: float) -> list[Stage]:
+    """The commands in the script of an exchange, and what is left of it for Lua and for the call itself."""
+    script, inner = exchange.pop("evalsha"), sorted(exchange.values(), key=lambda s: -s.microseconds)
+    lua = script.microseconds - sum(stage.microseconds for stage in inner)
+    return [
+        *inner,
+        Stage("the script itself, with calling these", 1, lua),
+        Stage("around the script: read the call, write the answer", 1, cpu - script.microseconds),
+        Stage("**sum**", 1, cpu),
+    ]
+
+
+async def watched(client: redis.Redis, call: Call, *, count: int) -> list[tuple[dict[str, Stage], float]]:
+    """What each command took in a call, and microseconds of CPU, by the server's own account."""
     await call()  # so that it has the script
-    commands, cpu = [], []
+    found = []
     for _ in range(REPEATS):
         client.config_resetstat()
         before: Any = client.info("cpu")
@@ -265,9 +304,14 @@ async def watched(client: redis.Redis, name: str, call: Call, *, count: int) -> 
             await call()
         after: Any = client.info("cpu")
         stats: Any = client.info("commandstats")
-        commands.append(stats[f"cmdstat_{name}"]["usec_per_call"])
-        cpu.append(sum(after[kind] - before[kind] for kind in ("used_cpu_user", "used_cpu_sys")))
-    return min(commands), min(cpu) / count * 1e6
+        cpu = sum(after[kind] - before[kind] for kind in ("used_cpu_user", "used_cpu_sys"))
+        commands = {
+            name: Stage(f"`{name.upper()}`", each["calls"] / count, each["usec"] / count)
+            for key, each in stats.items()
+            if (name := key.removeprefix("cmdstat_")) not in ("info", "config|resetstat")
+        }
+        found.append((commands, cpu / count * 1e6))
+    return found
 
 
 def summed(title: str, parts: Sequence[Part], memory: float, redis_: float) -> list[Part]:
@@ -281,7 +325,9 @@ def summed(title: str, parts: Sequence[Part], memory: float, redis_: float) -> l
     ]
 
 
-def told(drain: Sequence[Part], schedule: Sequence[Part], server: Sequence[Served]) -> Iterator[str]:
+def told(
+    drain: Sequence[Part], schedule: Sequence[Part], server: Sequence[Served], exchange: Sequence[Stage]
+) -> Iterator[str]:
     for title, parts in (("worker", drain), ("scheduling", schedule)):
         rows = [[part.title, *(f"{us:.2f}" if us else "-" for us in part[1:])] for part in parts]
         yield from table([f"{title}, CPU us per job", "MemoryBroker", "RedisBroker"], rows)
@@ -290,26 +336,29 @@ def told(drain: Sequence[Part], schedule: Sequence[Part], server: Sequence[Serve
         [call.title, *(f"{us:.{1 if us > 10 else 2}f}" for us in call.all_microseconds)] for call in server
     ]
     yield from table(titles, calls)
+    stages = [[title, f"{count:.2f}", f"{us:.1f}", f"{us / NUMBER:.2f}"] for title, count, us in exchange]
+    yield from table(["`exchange` in the server", "calls", "us", "us per job"], stages)
 
 
 async def measure(url: str, *, as_json: bool) -> None:
     broker = RedisBroker(url)
     await broker.open("parts")  # a namespace of its own: what it leases is not waited for
     drain, schedule = [*await exchanges(broker), *await runs()], await batches()
-    server = await served(broker, url)
+    server, exchange = await served(broker, url)
     await broker.aclose()
     of_memory, of_redis = await whole(MemoryBroker()), await whole(RedisBroker(url))
     drain = summed("a whole drain", drain, of_memory[0], of_redis[0])
     schedule = summed("scheduling", schedule, of_memory[1], of_redis[1])
     if as_json:
-        tables: dict[str, Sequence[Part | Served]] = {
+        tables: dict[str, Sequence[Part | Served | Stage]] = {
             "worker": drain,
             "scheduling": schedule,
             "server": server,
+            "exchange": exchange,
         }
         say({name: [part._asdict() for part in parts] for name, parts in tables.items()})
     else:
-        print(*told(drain, schedule, server), sep="\n")
+        print(*told(drain, schedule, server, exchange), sep="\n")
 
 
 def main() -> None:

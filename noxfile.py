@@ -121,14 +121,15 @@ def everything(session: nox.Session) -> None:
 @nox.session(default=False, reuse_venv=True)
 def quick(session: nox.Session) -> None:
     """Lint, and the small tests in one event loop; a minute at most, once its environment is there."""
-    session.log("about 45 seconds on two cores; a minute more for the first time")
+    session.log("about 50 seconds on two cores; half a minute more for the first time")
     session.install("-e", ".", *group("test"), *group("lint"))
     check_style(session)
     slow = (
-        *("contrib/*", "faults/*", "redis/*", "topologies/*"),
+        *("contrib/*", "faults/*", "redis/*", "topologies/*", "brokers/test_mutants"),
+        *("workers/test_leases", "workers/test_outages", "workers/test_health", "signals/test_under_load"),
         *("test_docs", "test_examples", "test_python_guards", "test_redis_examples"),
     )
-    pytest(session, 4, "-m", "not large", *without(*slow), *session.posargs)
+    pytest(session, 6, "-m", "not large", *without(*slow), *session.posargs)
 
 
 @nox.session

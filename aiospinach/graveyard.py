@@ -9,7 +9,8 @@ from datetime import datetime
 import msgspec
 
 from .brokers.base import Broker
-from .brokers.base import DeadJob as Record
+from .brokers.records import Act, Discard, LookDead, Requeue
+from .brokers.records import DeadJob as Record
 from .job import Job, JobStatus
 from .registry import KnownTasks
 from .timing import from_milliseconds
@@ -24,7 +25,8 @@ class DeadJob(msgspec.Struct, frozen=True, kw_only=True):
     died_at: datetime
     """In UTC."""
     reason: str
-    """lost, poison, exhausted, aborted, interrupted or unknown; the design page tells them apart."""
+    """lost, poison, exhausted, aborted, interrupted, unknown or unreadable; the design page tells them
+    apart."""
     error: str
     """The class of the last error, with its module."""
     message: str
@@ -54,7 +56,7 @@ class Graveyard:
         """Queue it again, in the first of the queues that has it dead."""
         await self._broker.open(self._namespace)
         for queue in queues:
-            if await self._broker.requeue(queue, job_id):
+            if await self._is_done(queue, Requeue(job_id)):
                 return True
         return False
 
@@ -62,15 +64,18 @@ class Graveyard:
         """Forget it, in the first of the queues that has it dead."""
         await self._broker.open(self._namespace)
         for queue in queues:
-            if await self._broker.discard(queue, job_id):
+            if await self._is_done(queue, Discard(job_id)):
                 return True
         return False
+
+    async def _is_done(self, queue: str, act: Act) -> bool:
+        return (await self._broker.steer(queue, act)).status is not JobStatus.NOT_SET
 
     async def _records(self, queue: str) -> AsyncIterator[Record]:
         seen: set[str] = set()
         offset = 0
         while True:
-            page = await self._broker.dead(queue, offset=offset, limit=PAGE)
+            page = await self._broker.look(queue, LookDead(offset, PAGE))
             if offset and not any(record.job.id in seen for record in page):
                 offset = max(0, offset - PAGE)  # some have gone meanwhile: back to where the last page ended
                 continue

@@ -19,10 +19,8 @@ from .exceptions import (
     WorkerLost,
 )
 from .job import Job, JobStatus
-from .timing import LAST_MOMENT, exponential_backoff, from_milliseconds, spread, to_milliseconds
+from .timing import LAST_MOMENT, exponential_backoff, spread, to_milliseconds
 
-PARK_FOR = 5.0
-"""Seconds until a job of an unknown task is offered to the workers again."""
 PARK_AT_MOST = timedelta(hours=24)
 """How long a job waits for a worker that knows its task."""
 CRASHES_AT_MOST = 3
@@ -61,7 +59,7 @@ class Outcome(msgspec.Struct, frozen=True):
     reason: str
     """One word: done, cancelled, lost, poison, exhausted, aborted, interrupted, unknown, error."""
     delay: float = 0.0
-    """Seconds from now until the job may start again, for RETRY and PARK."""
+    """Seconds from now until the job may start again, for RETRY."""
 
 
 Backoff = Callable[[int], "float | timedelta"]
@@ -108,10 +106,15 @@ def judge(
     return Outcome(Action.RETRY, JobStatus.WAITING, "error", _delay(job, error, now, backoff))
 
 
+def is_parked_too_long(since: int, now: int) -> bool:
+    """A job that has been parked since this moment waits for no worker any more that knows its task."""
+    return now - since >= PARK_AT_MOST / timedelta(milliseconds=1)
+
+
 def _judge_unknown(job: Job, now: int) -> Outcome:
-    if job.parked_at is not None and from_milliseconds(now) - job.parked_at >= PARK_AT_MOST:
+    if job.parked_at is not None and is_parked_too_long(to_milliseconds(job.parked_at, what="now"), now):
         return _failed("unknown")
-    return Outcome(Action.PARK, JobStatus.WAITING, "unknown", PARK_FOR)
+    return Outcome(Action.PARK, JobStatus.WAITING, "unknown")
 
 
 def _delay(job: Job, error: BaseException, now: int, backoff: Backoff | None) -> float:

@@ -12,7 +12,8 @@ import msgspec
 
 from . import signals
 from .batch import Batch, check_bytes
-from .brokers.base import Broker, Envelope
+from .brokers.base import Broker
+from .brokers.records import Cancel, Envelope
 from .exceptions import AiospinachError, BatchPartlyStored, EnqueueUncertain
 from .job import Job, JobStatus
 from .registry import KnownTasks
@@ -87,7 +88,7 @@ class Producer:
         """Cancel a job in the first of the queues that has it; tells where it was, and in which queue."""
         await self._broker.open(self._namespace)
         for queue in queues:
-            cancelled = await self._broker.cancel(queue, job_id)
+            cancelled = await self._broker.steer(queue, Cancel(job_id))
             if cancelled.status is JobStatus.NOT_SET:
                 continue
             if cancelled.job is not None and cancelled.status is not JobStatus.RUNNING:

@@ -31,7 +31,9 @@ from aiospinach import (
     signals,
 )
 from aiospinach.batch import JOBS_LIMIT
-from aiospinach.brokers.base import Counts
+from aiospinach.brokers.records import Counts
+
+from .asking import counts
 
 NOTHING = Counts(ready=0, running=0, waiting=0, dead=0)
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -479,11 +481,11 @@ async def test_it_is_refused_by_name_nothing_is_stored_and_the_engine_still_work
     assert list(engine._own_tasks) == before
     assert not signals.job_failed.receivers
     assert signals.job_failed.timeout is None
-    assert await engine._broker.counts("default") == NOTHING
+    assert await counts(engine._broker, "default") == NOTHING
     await given.work.schedule(7)
     await engine.start_workers(1, stop_when_queue_empty=True)
     assert given.ran == [7]
-    assert await engine._broker.counts("default") == NOTHING
+    assert await counts(engine._broker, "default") == NOTHING
 
 
 def test_no_two_cases_are_the_same() -> None:

@@ -31,10 +31,11 @@ from aiospinach import (
     Tasks,
     UnsupportedType,
 )
-from aiospinach.brokers.base import Envelope
+from aiospinach.brokers.records import Envelope
 from aiospinach.codec import BODY_LIMIT, DEPTH_LIMIT, Arguments
 from aiospinach.hints import reader_of
 
+from .asking import counts
 from .conftest import Heard
 
 CANARY = "xyzzy-4711"
@@ -633,7 +634,7 @@ async def test_what_would_not_arrive_equal_is_refused_by_name_and_type_and_never
     assert "take(): argument 'value'" in str(caught.value)
     assert type_name in str(caught.value)
     assert not [text for text in told(caught.value) if CANARY in text or "1987" in text]
-    assert (await engine._broker.counts("default")).ready == 0
+    assert (await counts(engine._broker, "default")).ready == 0
 
 
 MISFITS: list[tuple[str, Any, Any, str]] = [
@@ -873,7 +874,7 @@ async def test_a_hint_that_names_nothing_is_refused_clearly_at_first_use(engine:
         await engine.schedule(task, 1)
     with pytest.raises(UnsupportedType, match="NowhereDefined"):
         await engine.schedule(task, 1)
-    assert (await engine._broker.counts("default")).ready == 0
+    assert (await counts(engine._broker, "default")).ready == 0
 
 
 BODY = b'[["2024-02-29"],{"b":2}]'

@@ -30,7 +30,7 @@ from aiospinach import (
     current_job,
     signals,
 )
-from aiospinach.brokers.base import Envelope
+from aiospinach.brokers.records import Envelope
 
 from .conftest import Heard
 from .waiting import until
@@ -738,7 +738,7 @@ async def test_making_an_engine_opens_nothing_and_entering_it_does(namespace: st
 
 async def test_leaving_an_engine_closes_its_broker_even_if_its_workers_crashed(namespace: str) -> None:
     class Broken(Opened):
-        async def sweep(self, queues: Any) -> Any:
+        async def sweep(self, queues: Any, worker: str) -> Any:
             raise RuntimeError("defect")
 
     broker = Broken()

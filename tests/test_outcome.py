@@ -54,7 +54,7 @@ def retry(delay: float) -> Outcome:
 DONE = Outcome(Action.DONE, JobStatus.SUCCEEDED, "done")
 CANCELLED = Outcome(Action.CANCELLED, JobStatus.CANCELLED, "cancelled")
 RELEASED = Outcome(Action.RELEASE, JobStatus.QUEUED, "interrupted")
-PARKED = Outcome(Action.PARK, JobStatus.WAITING, "unknown", 5.0)
+PARKED = Outcome(Action.PARK, JobStatus.WAITING, "unknown")
 
 LOST = WorkerLost("lost")
 ABORT = AbortException("no")

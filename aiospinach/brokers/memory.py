@@ -3,46 +3,60 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from threading import RLock
-
-import msgspec
+from typing import Protocol, TypeVar
 
 from .. import forks
 from ..timing import to_seconds
-from .base import (
-    DEFAULT_LEASE,
-    SHORTEST_LEASE,
-    Broker,
-    Cancelled,
-    Counts,
-    DeadJob,
+from .base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
+from .memory_queue import QueueState
+from .records import (
+    NO_PARKING,
+    Act,
+    Cancel,
     Envelope,
     Exchanged,
     Fired,
     Firing,
+    Parking,
+    Question,
     Renewed,
+    Requeue,
     Settlement,
+    Steered,
     Swept,
     Ticked,
 )
-from .memory_queue import QueueState
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """What a MemoryBroker reads the time from; the module ``time`` is one."""
+
+    def time(self) -> float:
+        """Seconds since 1970, by which jobs are due."""
+
+    def monotonic(self) -> float:
+        """Seconds by which leases end; workers compare them with ``time.monotonic()``."""
 
 
 class MemoryBroker(Broker):
     """Keeps jobs in this process: they end with it, and outlive its event loops.
 
     ``lease`` is after how many seconds of silence a job is taken from its worker, as happens here when an
-    event loop ended while jobs ran. It may be used from several threads, each with a loop of its own.
-    A process that is forked starts with an empty one: the jobs are its parent's.
+    event loop ended while jobs ran. ``clock`` is where it reads the time. It may be used from several
+    threads, each with a loop of its own. A process that is forked starts with an empty one: the jobs are its
+    parent's.
     """
 
-    def __init__(self, *, lease: float = DEFAULT_LEASE) -> None:
+    def __init__(self, *, lease: float = DEFAULT_LEASE, clock: Clock = time) -> None:
         self.lease: float = to_seconds(lease, what="MemoryBroker(lease=)", least=SHORTEST_LEASE)
+        self._clock = clock
         self._queues: defaultdict[str, QueueState] = defaultdict(QueueState)
         self._waiters: list[_Waiter] = []
         self._armed: dict[str, None] = {}
@@ -74,12 +88,12 @@ class MemoryBroker(Broker):
         pass
 
     def now(self) -> int:
-        return int(time.time() * 1000)
+        return int(self._clock.time() * 1000)
 
     async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
         with self._lock:
             state = self._queues[queue]
-            state.limit(limits)
+            state.leases.limit(limits)
             for task, due in periodic.items():
                 state.periodic[task] = min(due, state.periodic.get(task, due))
                 state.known.add(task)
@@ -106,26 +120,29 @@ class MemoryBroker(Broker):
             self._bell(queue, state)
             return stored
 
-    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+    async def exchange(
+        self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
+    ) -> Exchanged:
         with self._lock:
             state = self._queues[queue]
             now = self.now()
             fenced, cancelled = state.settle(settled, now)
-            leases = state.take(want, now, time.monotonic() + self.lease, self.margin)
+            leases = state.take(want, now, self._clock.monotonic() + self.lease, self.margin, parking)
             is_due_sooner, state.sooner_untold = state.sooner_untold, False
             self._bell(queue, state)
-            return Exchanged(leases, fenced, cancelled, state.something_to_run(), is_due_sooner)
+            is_something_left = state.something_to_run() or state.wanted_to_run(parking.wanted)
+            return Exchanged(leases, fenced, cancelled, is_something_left, is_due_sooner)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
         with self._lock:
             state = self._queues[queue]
-            expiry = time.monotonic() + self.lease
+            expiry = self._clock.monotonic() + self.lease
             for lease in leases:
-                if lease in state.leases:
-                    state.expiry[lease] = expiry
+                if lease in state.leases.jobs:
+                    state.leases.expiry[lease] = expiry
             return Renewed(
-                lost=[lease for lease in leases if lease not in state.leases],
-                cancelled=state.cancels.intersection(leases),
+                lost=[lease for lease in leases if lease not in state.leases.jobs],
+                cancelled=state.leases.cancels.intersection(leases),
                 trusted_until=expiry - self.margin,
             )
 
@@ -134,7 +151,9 @@ class MemoryBroker(Broker):
             state = self._queues[queue]
             now = self.now()
             state.promote(now)
-            expired, is_more = state.take_expired(time.monotonic(), self.grace, self.lease, self.margin)
+            expired, is_more = state.take_expired(
+                self._clock.monotonic(), self.grace, self.lease, self.margin
+            )
             self._bell(queue, state)
             return Ticked(
                 next_due=0.0 if is_more else state.seconds_to_next(now),
@@ -151,9 +170,11 @@ class MemoryBroker(Broker):
             self._bell(queue, state)
             return fired
 
-    async def sweep(self, queues: Sequence[str]) -> list[Swept]:
+    async def sweep(self, queues: Sequence[str], worker: str) -> list[Swept]:
         with self._lock:
-            now, moment = self.now(), time.monotonic()
+            now, moment = self.now(), self._clock.monotonic()
+            for queue in queues:
+                self._queues[queue].note_worker(worker, now, self.lease)
             return [self._queues[queue].look(now, moment, self.grace, self.lease) for queue in queues]
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
@@ -183,44 +204,19 @@ class MemoryBroker(Broker):
                     self._waiters.remove(waiter)
                     waiter.nudge()
 
-    async def cancel(self, queue: str, job_id: str) -> Cancelled:
+    async def look(self, queue: str, question: Question[T]) -> T:
         with self._lock:
-            return self._queues[queue].cancel(job_id)
+            answer: T = self._queues[queue].answer(question, self.now(), self.lease)
+            return answer
 
-    async def dead(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[DeadJob]:
+    async def steer(self, queue: str, act: Act) -> Steered:
         with self._lock:
             state = self._queues[queue]
-            state.bury_old(self.now())
-            latest_first = reversed(state.dead.values())
-            return list(itertools.islice(latest_first, offset, offset + limit))
-
-    async def requeue(self, queue: str, job_id: str) -> bool:
-        with self._lock:
-            state = self._queues[queue]
-            if job_id not in state.dead or job_id in state.jobs:
-                return False
-            job = state.dead.pop(job_id).job
-            again = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0, named=False)
-            state.add(again, self.now())
+            if isinstance(act, Cancel):
+                return state.cancel(act.job_id)
+            status = state.exhume(act.job_id, self.now(), is_to_run=isinstance(act, Requeue))
             self._bell(queue, state)
-            return True
-
-    async def discard(self, queue: str, job_id: str) -> bool:
-        with self._lock:
-            return self._queues[queue].dead.pop(job_id, None) is not None
-
-    async def counts(self, queue: str) -> Counts:
-        with self._lock:
-            state = self._queues[queue]
-            now = self.now()
-            due = sum(1 for at in state.waiting.values() if at <= now)
-            running = len(state.leases)
-            return Counts(
-                ready=len(state.jobs) - running - len(state.waiting) + due,
-                running=running,
-                waiting=len(state.waiting) - due,
-                dead=len(state.dead),
-            )
+            return Steered(status)
 
     async def flush(self, queue: str) -> None:
         with self._lock:

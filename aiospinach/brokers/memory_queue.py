@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import msgspec
 
 from ..job import JobStatus
 from ..outcome import Action
-from .base import (
-    DEAD_AT_MOST,
-    DEAD_FOR,
-    Cancelled,
+from .base import DEAD_AT_MOST, DEAD_FOR, LEVEL
+from .calm import Calm
+from .memory_leases import Leases
+from .recent import Recent
+from .records import (
+    Counts,
     DeadJob,
     Envelope,
     Fired,
     Firing,
     Lease,
+    LookCounts,
+    LookDead,
+    LookWorkers,
+    Parking,
+    Question,
+    Seen,
     Settlement,
+    Steered,
     Swept,
 )
-from .recent import Recent
+from .timetable import Timetable
 
 EXPIRED_AT_ONCE = 100
-
-_numbers = itertools.count()  # of all queues ever: a lease of before a flush must not look live after it
 
 
 class QueueState:
     """The jobs of one queue. Each live job is in ``jobs``, and in exactly one of the ready list, a lane,
-    the waiting ones and the leases."""
+    the parked ones, the waiting ones and the leases."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Envelope] = {}
         self.ready: deque[str] = deque()
         self.lanes: dict[str, deque[str]] = {}
         """Jobs of tasks that run as often as they may, so that they block no others."""
-        self.waiting: dict[str, int] = {}
+        self.parked: dict[str, Timetable] = {}
+        """Jobs of tasks that a worker did not know, and since when they are parked."""
+        self.waiting: Timetable = Timetable()
         self.gone: set[str] = set()
         """Cancelled jobs whose id still lies in ``ready`` or a lane."""
         self.moved: set[str] = set()
         """Jobs that lie there in the place of a cancelled one, and are due later."""
-        self.leases: dict[str, Envelope] = {}
-        self.expiry: dict[str, float] = {}
-        self.slots: dict[str, set[str]] = {}
-        self.cancels: set[str] = set()
-        self.limits: dict[str, int] = {}
+        self.leases: Leases = Leases()
         self.periodic: dict[str, int] = {}
         self.known: set[str] = set()
         """Periodic tasks of the engine that has the broker now: nobody fires those of one before."""
@@ -60,18 +64,8 @@ class QueueState:
         """Something is due earlier than whoever sleeps knows; one is to be woken."""
         self.sooner_untold: bool = False
         """One was woken for that, and is to hear why."""
-        self._looked_at = math.inf
-        self._calm_left = 0.0
-        self._schedule: list[tuple[int, int, str]] = []  # a heap; an entry counts if ``waiting`` agrees
-        self._lease_of: dict[str, str] = {}
-        self._judged: set[str] = set()
-        """Leases of lost jobs, whose holders run nothing and are lost without a crash of the job."""
-
-    def limit(self, limits: Mapping[str, int]) -> None:
-        for task, limit in limits.items():
-            if limit and not self.limits.get(task):  # what runs already was leased without a slot
-                self.slots[task] = {lease for lease, job in self.leases.items() if job.task == task}
-            self.limits[task] = limit
+        self.workers: dict[str, Seen] = {}
+        self.calm: Calm = Calm()
 
     def add(self, job: Envelope, now: int) -> bool:
         if job.id in self.jobs:  # guard: live id
@@ -88,30 +82,32 @@ class QueueState:
                 self.moved.add(job.id)
         elif is_due:
             self.ready.append(job.id)
-        elif self._put_off(job, job.at):
+        elif self.waiting.add(job.id, job.at):
             self.sooner = True
         return True
 
-    def take(self, want: int, now: int, expiry: float, margin: float) -> list[Lease]:
+    def take(self, want: int, now: int, expiry: float, margin: float, parking: Parking) -> list[Lease]:
         leases: list[Lease] = []
-        if want <= 0:
-            return leases
-        for task in list(self.lanes):
-            lane = self.lanes[task]
-            while len(leases) < want and self._may_run(task) and (job := self._pop(lane, now)) is not None:
-                self._lease_or_hold(job, leases, expiry, margin)
-            if not lane:
-                del self.lanes[task]
-        ready = self.ready
-        while len(leases) < want and (job := self._pop(ready, now)) is not None:
-            self._lease_or_hold(job, leases, expiry, margin)
-        return leases
+        may_run = self.leases.may_run
 
-    def _lease_or_hold(self, job: Envelope, leases: list[Lease], expiry: float, margin: float) -> None:
-        if self.limits.get(job.task) and not self._may_run(job.task):  # guard: task limit
-            self.lanes.setdefault(job.task, deque()).append(job.id)
-        else:
-            leases.append(self._lease(job, expiry, margin))
+        def take_from(line: deque[str], task: str = "") -> None:
+            while len(leases) < want and may_run(task) and (job := self._pop(line, now)) is not None:
+                if job.task in parking.unknown:  # guard: unknown task in memory
+                    self._park(job, now)
+                elif not may_run(job.task):  # guard: task limit
+                    self.lanes.setdefault(job.task, deque()).append(job.id)
+                else:
+                    leases.append(self.leases.add(job, expiry, margin))
+
+        for task in parking.wanted:
+            while len(leases) < want and may_run(task) and self._parked_since(task) is not None:
+                leases.append(self.leases.add(self.jobs[self.parked[task].pop()], expiry, margin))
+        for task in list(self.lanes):
+            take_from(self.lanes[task], task)
+            if not self.lanes[task]:
+                del self.lanes[task]
+        take_from(self.ready)
+        return leases
 
     def _pop(self, line: deque[str], now: int) -> Envelope | None:
         """The first job of a line. What was cancelled or put off since leaves the line."""
@@ -126,7 +122,7 @@ class QueueState:
                 self.moved.discard(job_id)
                 if job.at <= now:
                     return job
-                self.sooner = self._put_off(job, job.at) or self.sooner
+                self.sooner = self.waiting.add(job.id, job.at) or self.sooner
         return None
 
     def settle(self, settled: Sequence[Settlement], now: int) -> tuple[list[str], list[str]]:
@@ -135,8 +131,8 @@ class QueueState:
         cancelled: list[str] = []
         released: list[Envelope] = []
         for settlement in settled:
-            is_unwanted = settlement.lease.id in self.cancels and settlement.action.puts_back
-            job = self._end_lease(settlement.lease.id)
+            is_unwanted = settlement.lease.id in self.leases.cancels and settlement.action.puts_back
+            job = self.leases.end(settlement.lease.id)
             if job is None:  # guard: fence in memory
                 fenced.append(settlement.lease.id)
             elif is_unwanted:  # guard: cancelled while it ran
@@ -159,62 +155,54 @@ class QueueState:
             self.dead.pop(job.id, None)
             self.dead[job.id] = DeadJob(job, now, settlement.detail)
             self.bury_old(now)
+        elif action is Action.PARK:
+            self._park(job, now)
         else:
             due = now + int(settlement.delay * 1000)
-            if action is Action.RETRY:
-                job = msgspec.structs.replace(job, at=due, retries=job.retries + 1, parked_at=0)
-            else:
-                job = msgspec.structs.replace(job, at=due, parked_at=job.parked_at or now)
+            job = msgspec.structs.replace(job, at=due, retries=job.retries + 1, parked_at=0)
             self.jobs[job.id] = job
             if due <= now:
                 self.ready.append(job.id)
-            elif self._put_off(job, due) and action is Action.RETRY:
-                self.sooner = True  # who parks a job keeps time for it
+            else:
+                self.sooner = self.waiting.add(job.id, due) or self.sooner
+
+    def _park(self, job: Envelope, now: int) -> None:
+        """Have it wait for a worker that knows its task."""
+        job = self.jobs[job.id] = msgspec.structs.replace(job, parked_at=job.parked_at or now)
+        self.parked.setdefault(job.task, Timetable()).add(job.id, job.parked_at)
+
+    def _parked_since(self, task: str) -> int | None:
+        """Since when the first parked job of the task is, if there is one."""
+        parked = self.parked.get(task)
+        since = parked.next_due() if parked is not None else None
+        if parked is not None and since is None:
+            del self.parked[task]
+        return since
 
     def promote(self, now: int) -> None:
-        schedule = self._schedule
-        while schedule and schedule[0][0] <= now:
-            due, _, job_id = heapq.heappop(schedule)
-            if self.waiting.get(job_id) == due:
-                del self.waiting[job_id]
-                self.ready.append(job_id)
-
-    def calm_until(self, now: float, length: float) -> float:
-        """Look at the queue, and tell until when nothing counts as lost.
-
-        After a time in which nobody looked, a worker may only have stood still: it has a quarter of a lease
-        to renew its leases and to settle what has ended. Another silence prolongs that, and does not begin it
-        anew: each look uses up some of it, so that lost jobs are found in the end.
-        """
-        passed = max(0.0, now - self._looked_at)
-        if self._calm_left:  # guard: end of the calm in memory
-            self._calm_left = max(0.0, self._calm_left - min(passed, length / 12))
-        elif passed > length / 4:
-            self._calm_left = length / 4
-        self._looked_at = now
-        return now + self._calm_left
+        self.ready.extend(self.waiting.take(now))
 
     def take_expired(
         self, now: float, grace: float, length: float, margin: float
     ) -> tuple[list[Lease], bool]:
         """Jobs whose worker was lost, leased anew, and whether there are more of them."""
-        if now < self.calm_until(now, length):  # guard: calm in memory
+        if now < self.calm.until(now, length):  # guard: calm in memory
             return [], False
         # A renewed lease keeps its place in the dict, so all are looked at: as many as there are slots.
-        gone = [lease for lease, expiry in self.expiry.items() if expiry + grace <= now]
+        gone = [lease for lease, expiry in self.leases.expiry.items() if expiry + grace <= now]
         expired: list[Lease] = []
         for lease in gone[:EXPIRED_AT_ONCE]:
-            is_unwanted = lease in self.cancels
-            was_judged = lease in self._judged
-            job = self._end_lease(lease)
+            is_unwanted = lease in self.leases.cancels
+            was_judged = lease in self.leases.judged
+            job = self.leases.end(lease)
             if job is not None:
                 if not was_judged:  # guard: crash of a worker in memory
                     job = msgspec.structs.replace(job, crashes=job.crashes + 1)
                     self.jobs[job.id] = job
-                expired.append(self._lease(job, now + length, margin))
-                self._judged.add(expired[-1].id)
+                expired.append(self.leases.add(job, now + length, margin))
+                self.leases.judged.add(expired[-1].id)
                 if is_unwanted:  # guard: cancelled before it was lost
-                    self.cancels.add(expired[-1].id)
+                    self.leases.cancels.add(expired[-1].id)
         return expired, len(gone) > EXPIRED_AT_ONCE
 
     def fire(self, firing: Firing, now: int) -> Fired:
@@ -226,36 +214,68 @@ class QueueState:
         return Fired.MOVED
 
     def seconds_to_next(self, now: int) -> float | None:
-        schedule = self._schedule
-        while schedule and self.waiting.get(schedule[0][2]) != schedule[0][0]:
-            heapq.heappop(schedule)  # cancelled, or put off again
-        dues = [*(self.periodic[task] for task in self.known), *(due for due, _, _ in schedule[:1])]
+        dues = [self.periodic[task] for task in self.known]
+        if (due := self.waiting.next_due()) is not None:
+            dues.append(due)
         return max(0.0, (min(dues) - now) / 1000) if dues else None
 
     def look(self, now: int, moment: float, grace: float, length: float) -> Swept:
         """What there is to run, and when something is due; ``moment`` is of the clock of leases."""
-        calm_until = self.calm_until(moment, length)
+        calm_until = self.calm.until(moment, length)
         dues = [] if (next_due := self.seconds_to_next(now)) is None else [next_due]
-        if self.expiry:
-            dues.append(max(0.0, min(self.expiry.values()) + grace - moment, calm_until - moment))
-        return Swept(self.something_to_run(), min(dues, default=None))
+        if self.leases.expiry:
+            dues.append(max(0.0, min(self.leases.expiry.values()) + grace - moment, calm_until - moment))
+        parked = {
+            task: since for task in list(self.parked) if (since := self._parked_since(task)) is not None
+        }
+        return Swept(self.something_to_run(), min(dues, default=None), parked)
 
-    def cancel(self, job_id: str) -> Cancelled:
+    def answer(self, question: Question[Any], now: int, lease: float) -> Any:
+        if isinstance(question, LookCounts):
+            return self._counts(now)
+        if isinstance(question, LookDead):
+            self.bury_old(now)
+            first = question.offset
+            return list(itertools.islice(reversed(self.dead.values()), first, first + question.limit))
+        return [seen for seen in self.workers.values() if now - seen.at <= 3000 * lease]
+
+    def _counts(self, now: int) -> Counts:
+        dues = self.waiting.dues
+        due = sum(1 for at in dues.values() if at <= now)
+        running, parked = len(self.leases.jobs), sum(len(parked.dues) for parked in self.parked.values())
+        ready = len(self.jobs) - running - len(dues) - parked + due
+        return Counts(ready, running, len(dues) - due, len(self.dead), parked)
+
+    def note_worker(self, name: str, now: int, lease: float) -> None:
+        """A worker has looked at the queue; those that have not for three leases are forgotten."""
+        self.workers[name] = Seen(name, LEVEL, now)
+        self.workers = {seen.name: seen for seen in self.answer(LookWorkers(), now, lease)}
+
+    def exhume(self, job_id: str, now: int, *, is_to_run: bool) -> JobStatus:
+        """Take a job out of the dead ones, to run again or to be forgotten; returns where it was."""
+        if job_id not in self.dead or (is_to_run and job_id in self.jobs):
+            return JobStatus.NOT_SET
+        job = self.dead.pop(job_id).job
+        if is_to_run:
+            self.add(msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0, named=False), now)
+        return JobStatus.FAILED
+
+    def cancel(self, job_id: str) -> Steered:
         job = self.jobs.get(job_id)
         if job is None:
-            return Cancelled(JobStatus.NOT_SET)
-        lease = self._lease_of.get(job_id)
+            return Steered(JobStatus.NOT_SET)
+        lease = self.leases.of_job.get(job_id)
         if lease is not None:
-            self.cancels.add(lease)
-            return Cancelled(JobStatus.RUNNING, job)
+            self.leases.cancels.add(lease)
+            return Steered(JobStatus.RUNNING, job)
         del self.jobs[job_id]
-        if self.waiting.pop(job_id, None) is not None:
-            self.named.forget(job_id)
-            return Cancelled(JobStatus.WAITING, job)
         self.named.forget(job_id)
+        parked = self.parked.get(job.task)
+        if self.waiting.remove(job_id) or (parked is not None and parked.remove(job_id)):
+            return Steered(JobStatus.WAITING, job)
         self.moved.discard(job_id)
         self.gone.add(job_id)
-        return Cancelled(JobStatus.QUEUED, job)
+        return Steered(JobStatus.QUEUED, job)
 
     def bury_old(self, now: int) -> None:
         oldest = now - DEAD_FOR * 1000
@@ -266,40 +286,8 @@ class QueueState:
             del self.dead[job_id]
 
     def something_to_run(self) -> bool:
-        return bool(self.ready) or any(self._may_run(task) for task in self.lanes)
+        return bool(self.ready) or any(self.leases.may_run(task) for task in self.lanes)
 
-    def _may_run(self, task: str) -> bool:
-        limit = self.limits.get(task)
-        return not limit or len(self.slots.get(task, ())) < limit
-
-    def _lease(self, job: Envelope, expiry: float, margin: float) -> Lease:
-        lease = f"{job.id}:{next(_numbers)}"
-        self.leases[lease] = job
-        self.expiry[lease] = expiry
-        self._lease_of[job.id] = lease
-        if self.limits.get(job.task):
-            self.slots.setdefault(job.task, set()).add(lease)
-        return Lease(lease, job, expiry - margin)
-
-    def _end_lease(self, lease: str) -> Envelope | None:
-        job = self.leases.pop(lease, None)
-        if job is not None:
-            del self.expiry[lease]
-            del self._lease_of[job.id]
-            self.cancels.discard(lease)
-            self._judged.discard(lease)
-            holders = self.slots.get(job.task)
-            if holders is not None:
-                holders.discard(lease)
-                if not holders:
-                    del self.slots[job.task]
-        return job
-
-    def _put_off(self, job: Envelope, due: int) -> bool:
-        """Have it wait; tells whether it is the next that is due."""
-        self.waiting[job.id] = due
-        if len(self._schedule) > 2 * len(self.waiting) + 100:  # most of it was cancelled
-            self._schedule = [entry for entry in self._schedule if self.waiting.get(entry[2]) == entry[0]]
-            heapq.heapify(self._schedule)
-        heapq.heappush(self._schedule, (due, next(_numbers), job.id))
-        return self._schedule[0][2] == job.id
+    def wanted_to_run(self, tasks: Collection[str]) -> bool:
+        """Of the parked jobs of these tasks, some may run."""
+        return any(self._parked_since(task) is not None and self.leases.may_run(task) for task in tasks)

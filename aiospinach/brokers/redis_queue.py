@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from ..outcome import Action
 from . import wire
-from .base import Settlement, Swept
+from .records import Parking, Settlement, Swept
 
 SETTLED_AT_ONCE = 1000
+TASKS_AT_ONCE = 100
+"""With how many tasks of parked jobs a sweep answers."""
 DETAILS_AT_ONCE = 256 * 1024
 
 
@@ -73,6 +75,10 @@ class KnownQueue:
         """A wake-up said that something is due earlier than the last tick told; the next exchange says so."""
         self.is_nudged: bool = False
         """The wait that this queue is the first of is to end."""
+        self.seen_last: str = ""
+        """The last of so many tasks with parked jobs: the next sweep goes on after it."""
+        self.has_own: bool = False
+        """An older release has parked jobs that this one can read."""
 
     def is_lost(self, epoch: int) -> bool:
         """Take the epoch that the server tells.
@@ -109,7 +115,9 @@ class KnownQueue:
         """How many jobs of each task may run, as this process has said."""
         return {task: limit for task, (limit, _) in self.limits.items()}
 
-    def exchange_arguments(self, settled: Sequence[Settlement], want: int, lease: float) -> list[Any]:
+    def exchange_arguments(
+        self, settled: Sequence[Settlement], want: int, lease: float, parking: Parking
+    ) -> list[Any]:
         """What the script of an exchange gets: what is done in rows of one task, the rest one by one."""
         arguments = [
             self.session,
@@ -117,6 +125,8 @@ class KnownQueue:
             want,
             wire.milliseconds(lease),
             self.epoch,
+            " ".join(parking.unknown),
+            " ".join([*parking.wanted, wire.OWN_PARKED] if self.has_own else parking.wanted),
         ]
         for (task, action), alike in groupby(settled, lambda s: (s.lease.job.task, s.action)):
             if action is Action.DONE:
@@ -128,13 +138,18 @@ class KnownQueue:
                 arguments += (wire.milliseconds(settlement.delay), settlement.detail)
         return arguments
 
-    def swept(self, is_something_to_run: bool, due: int, epoch: bytes) -> Swept:
+    def swept(self, is_something_to_run: bool, due: int, epoch: bytes, flat: Sequence[bytes]) -> Swept:
         """What a sweep saw. If the server has lost what was registered, an exchange registers it again, and a
         tick finds out."""
         is_lost = _moment_of(epoch) < self.epoch
+        tasks = {task.decode(): int(since) for task, since in wire.pairs(flat)}
+        self.seen_last = list(tasks)[-1] if len(tasks) == TASKS_AT_ONCE else ""
+        self.has_own = wire.OWN_PARKED in tasks
+        parked = {task: since for task, since in tasks.items() if not task.startswith("/")}
+        is_something = is_something_to_run or is_lost or self.has_own
         if is_lost or self.is_forgotten:
-            return Swept(is_something_to_run or is_lost, 0.0)
-        return Swept(is_something_to_run, None if due < 0 else due / 1000)
+            return Swept(is_something, 0.0, parked)
+        return Swept(is_something, None if due < 0 else due / 1000, parked)
 
 
 def _moment_of(epoch: bytes) -> int:

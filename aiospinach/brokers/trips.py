@@ -13,10 +13,10 @@ import msgspec
 
 from ..exceptions import BrokerError, BrokerUnavailable, EnqueueUncertain
 from . import wire
-from .base import Envelope
 from .failures import Unanswered
 from .links import rest
 from .recent import Recent
+from .records import Envelope
 from .tickets import Ticket, Tickets
 
 JOBS_AT_MOST = 1000

@@ -8,11 +8,13 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from .base import DeadJob, Envelope, Firing
+from .records import DeadJob, Envelope, Firing
 from .scripts import Script
 
 PREFIX = "ais2"
 VERSION = 2
+OWN_PARKED = f"/{VERSION}"
+"""Jobs that another release could not read, but this one can, are parked under this name."""
 KNOWN_LINES = 1024
 LAST_MOMENT = 253370764799999
 """The end of the year 9998: no moment that we write is later."""
@@ -26,7 +28,6 @@ _NAMES = (
     "cancels",
     "dead",
     "deadjobs",
-    "bad",
     "control",
     "lanes",
     "open",
@@ -35,9 +36,10 @@ _NAMES = (
     "periodic",
     "wake",
     "looked",
+    "workers",
 )
 
-_SWEPT = ("ready", "leases", "future", "periodic", "control", "looked", "open")
+_SWEPT = ("ready", "leases", "future", "periodic", "control", "looked", "open", "lanes", "workers")
 
 
 class Keys:
@@ -131,11 +133,26 @@ def _of_this(variable: bytes) -> tuple[int, int, int, int]:
     return min(at, LAST_MOMENT), retries, crashes, min(parked_at, LAST_MOMENT)
 
 
-def read_dead(job_id: bytes, record: bytes) -> DeadJob:
+def read_dead(job_id: bytes, record: bytes, is_readable: int) -> DeadJob:
     """The dead job in a record: time of death, length of the envelope, newline, envelope, detail."""
     header, _, rest = record.partition(b"\n")
-    died_at, length = header.split(b" ")
-    return DeadJob(read(job_id, rest[: int(length)]), int(died_at), rest[int(length) :])
+    died_at, length = map(int, header.split(b" "))
+    if is_readable:
+        job = read(job_id, rest[:length])
+    else:
+        job = Envelope(job_id.decode(errors="backslashreplace"), "", b"")
+    return DeadJob(job, died_at, rest[length:])
+
+
+def write_worker(name: str, level: int) -> str:
+    """A worker among those that look at a queue."""
+    return f"{level} {name}"
+
+
+def read_worker(worker: bytes) -> tuple[str, int]:
+    """Its name, and its level; 0 if it tells none."""
+    level, _, name = worker.decode(errors="replace").partition(" ")
+    return name, int(level) if level.isdecimal() else 0
 
 
 def milliseconds(seconds: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from ..brokers.records import LookCounts
 from ..exceptions import BrokerError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class EmptyWatch:
     async def _is_nothing_left(self) -> bool:
         for feed in self._pool.feeds:
             try:
-                counts = await self._pool.broker.counts(feed.queue)
+                counts = await self._pool.broker.look(feed.queue, LookCounts())
             except BrokerError:
                 return False
             if counts.ready or counts.running:

@@ -7,13 +7,14 @@ import contextlib
 import logging
 import random
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import signals
-from ..brokers.base import Exchanged, Settlement
+from ..brokers.records import NO_PARKING, Exchanged, Parking, Settlement
 from ..exceptions import BrokerError
 from ..job import JobStatus
-from ..outcome import RELEASED
+from ..outcome import RELEASED, is_parked_too_long
 from .keeper import Keeper
 from .run import Answer, Run
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("aiospinach")
 
+UNKNOWN_AT_MOST = 50
+"""How many tasks a worker names that it does not know."""
 SHORTEST_PAUSE = 0.05
 """Seconds between the first two tries to reach a broker that is away; at most it is a tick period."""
 
@@ -54,6 +57,8 @@ class Feed:
         self._asked_at: float | None = None
         """When the exchange under way was sent for the first time, by time.monotonic()."""
         self._claimed = 0
+        self._unknown: dict[str, None] = {}  # a set that keeps its order
+        self._wanted: tuple[str, ...] = ()
 
     @property
     def owes(self) -> bool:
@@ -87,6 +92,25 @@ class Feed:
         """Have the broker wake another worker, if something is left to run."""
         self._must_pass_on = not self.gave_up
         self._bell.set()
+
+    def note_unknown(self, task: str) -> None:
+        """A job of this task was parked: have the broker park all others, and not lease them to us."""
+        self._unknown[task] = None
+        if len(self._unknown) > UNKNOWN_AT_MOST:
+            del self._unknown[next(iter(self._unknown))]
+        self._wanted = tuple(wanted for wanted in self._wanted if wanted != task)  # guard: parked again
+
+    def note_parked(self, parked: Mapping[str, int]) -> None:
+        """Jobs of these tasks are parked since these moments: ask for those that can run here, and for those
+        that have waited too long."""
+        now = self.pool.broker.now()
+        self._wanted = tuple(
+            task
+            for task, since in parked.items()
+            if task in self.pool.tasks or is_parked_too_long(since, now)
+        )
+        if self._wanted and self.dry:
+            self.wake()
 
     def settle(self, settlement: Settlement, run: Run | None) -> None:
         """Give a job back with the next exchange; its run hears whether it still was its own."""
@@ -140,7 +164,8 @@ class Feed:
     async def _trip(self, want: int) -> None:
         self._asked_at, self._claimed = time.monotonic(), want
         try:
-            exchanged = await self._exchange([settlement for settlement, _ in self._sent], want)
+            settled = [settlement for settlement, _ in self._sent]
+            exchanged = await self._exchange(settled, want, self._parking())
         finally:
             self._asked_at = None
             room = self._claimed if self._claimed else self.pool.slots.free
@@ -167,6 +192,12 @@ class Feed:
             self.pool.note_change()
         elif self.pool.slots.free:  # guard: slots that an exchange left
             self.pool.use_free_slots()
+
+    def _parking(self) -> Parking:
+        if not (self._unknown or self._wanted):
+            return NO_PARKING
+        known = {*self.pool.tasks, *self._wanted}
+        return Parking([task for task in self._unknown if task not in known], self._wanted)
 
     def _tell(self, exchanged: Exchanged) -> None:
         """Have each run hear what the broker made of its settlement."""
@@ -224,11 +255,11 @@ class Feed:
             self.listener.asking -= 1
         return was_asking
 
-    async def _exchange(self, settled: list[Settlement], want: int) -> Exchanged:
+    async def _exchange(self, settled: list[Settlement], want: int, parking: Parking) -> Exchanged:
         pause = SHORTEST_PAUSE
         while True:
             try:
-                exchanged = await self.pool.broker.exchange(self.queue, settled, want)
+                exchanged = await self.pool.broker.exchange(self.queue, settled, want, parking)
                 self.is_failing, self.answered_at = False, time.monotonic()
                 return exchanged
             except BrokerError as error:

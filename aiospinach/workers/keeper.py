@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import signals
-from ..brokers.base import Envelope, Fired, Firing, Ticked
+from ..brokers.records import Envelope, Fired, Firing, Ticked
 from ..cron import is_tick_of
 from ..exceptions import BrokerError
 from ..job import JobStatus

@@ -115,9 +115,11 @@ class Pool:
         return self._tasks_of[queue]
 
     def register_again(self) -> None:
-        """Tell the broker of tasks that were attached meanwhile."""
+        """Tell the broker of tasks that were attached meanwhile, and ask for jobs that wait for them."""
         for feed in self.feeds:
             feed.keeper.register_again()
+        for sweeper in self.sweepers:
+            sweeper.ring()
 
     async def join(self, *, until_started: bool = False) -> None:
         """Wait until the pool has stopped, or begun to fetch; raises what went wrong.

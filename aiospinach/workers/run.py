@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .. import signals
-from ..brokers.base import Lease, Settlement
+from ..brokers.records import Lease, Settlement
 from ..exceptions import (
     Interrupted,
     InvalidValue,
@@ -231,6 +231,8 @@ class Run:
         now = self.pool.broker.now()
         backoff = self._task.backoff if self._task is not None else None
         outcome = verdict(job, error, now, backoff, has_begun=self.body.has_begun)
+        if outcome.action is Action.PARK:  # before the next exchange
+            self.feed.note_unknown(job.task_name)
         self._give_back(outcome, describe(error, outcome.reason) if outcome.action is Action.FAIL else b"")
         return await self._conclude(job, error, outcome, now)
 
@@ -267,8 +269,6 @@ class Run:
             at = from_milliseconds(now + outcome.delay * 1000)
             self.pool.note_retry(self, outcome.delay)
             return msgspec.structs.replace(job, status=outcome.status, at=at, retries=job.retries + 1)
-        if outcome.action is Action.PARK:
-            self.feed.keeper.note_due(outcome.delay)
         return msgspec.structs.replace(job, status=outcome.status)
 
     async def _tell(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ class Sweeper:
         """Look once. Returns the seconds to the next look."""
         period = self._pool.broker.tick_period
         try:
-            swept = await self._pool.broker.sweep(self._queues)
+            swept = await self._pool.broker.sweep(self._queues, self._pool.name)
         except BrokerError as error:
             if not self.is_failing:
                 logger.error("looking at queues %s: %s; trying on", ", ".join(self._queues), error)
@@ -60,6 +60,7 @@ class Sweeper:
             return min(LONGEST_PAUSE, period)
         self.is_failing, self.answered_at = False, time.monotonic()
         for feed, seen in zip(self.feeds, swept, strict=True):
+            feed.note_parked(seen.parked)
             if seen.is_something_to_run and feed.dry:  # guard: work without a wake-up
                 feed.wake()
             if seen.next_due is not None:  # guard: due without a wake-up

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from aiospinach.brokers.base import Broker, Envelope, Fired, Firing, Lease, Settlement
+from aiospinach.brokers.base import Broker
+from aiospinach.brokers.records import Envelope, Fired, Firing, Lease, Parking, Settlement
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import BROKERS, MakeBroker
@@ -64,6 +65,11 @@ async def put_and_take(broker: Broker, queue: str, job_id: str, **fields: Any) -
     (lease,) = await take(broker, queue)
     assert lease.job.id == job_id
     return lease
+
+
+async def take_parked(broker: Broker, queue: str, *tasks: str, want: int = 10) -> list[Lease]:
+    """Lease parked jobs of these tasks."""
+    return list((await broker.exchange(queue, [], want, Parking(wanted=tasks))).leases)
 
 
 async def settle(

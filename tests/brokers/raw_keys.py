@@ -10,13 +10,12 @@ from typing import Any
 
 import redis
 
-REMAINING = {"control", "looked", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
+REMAINING = {"control", "looked", "workers", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
 """What may remain of a queue that has been drained, besides what sessions have for a time."""
 OF_SESSIONS = ("sess:", "nudge:", "answers:")
 
 _TYPES = {
     "ready": "list",
-    "bad": "list",
     "wake": "list",
     "lanes": "zset",
     "open": "set",
@@ -34,6 +33,7 @@ _TYPES = {
     "answers": "hash",
     "nudge": "list",
     "looked": "string",
+    "workers": "zset",
 }
 
 
@@ -88,14 +88,15 @@ class RawKeys:
         return {name.removeprefix(self.prefix): value for name, value in zip(names, found, strict=True)}
 
     def places(self, seen: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
-        """The ids in each place: queued (in ready or a lane), leased, waiting, bad."""
+        """The ids in each place: queued (in ready or a lane), leased, waiting, parked."""
         seen = self.read() if seen is None else seen
-        lanes = [entry.split(b"\n", 2)[2] for entry, _ in seen.get("lanes", [])]
+        lanes = [entry.split(b"\n", 2) for entry, _ in seen.get("lanes", [])]
+        held = [job_id for gate, _, job_id in lanes if gate[:1] != b"?"]
         return {
-            "queued": _decoded([*seen.get("ready", []), *lanes]),
+            "queued": _decoded([*seen.get("ready", []), *held]),
             "leased": _decoded(lease.rpartition(b":")[0] for lease, _ in seen.get("leases", [])),
             "waiting": _decoded(job_id for job_id, _ in seen.get("future", [])),
-            "bad": _decoded(seen.get("bad", [])),
+            "parked": _decoded(job_id for gate, _, job_id in lanes if gate[:1] == b"?"),
         }
 
     def check(self, most: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class RawKeys:
             assert job_id in places[place], "a mark goes with its job"
         headers = {job_id.decode(): Header.read(envelope) for job_id, envelope in jobs.items()}
         for job_id, header in headers.items():
-            assert header is not None or job_id in places["bad"]
+            assert header is not None or job_id in places["parked"]
         for job_id, score in seen.get("future", []):
             due = headers[job_id.decode()]
             assert due is not None
@@ -157,6 +158,9 @@ class RawKeys:
         held = {entry.partition(b"\n")[0].decode() for entry, _ in seen.get("lanes", [])}
         assert (b" lanes" in control) >= bool(held), "what is held back is known to be"
         for task in held:
+            if task.startswith("?"):
+                assert task not in opened, "what is parked waits for a worker that wants it"
+                continue
             used = sum(slot.startswith(task + "\n") for slot in slots)
             assert task in opened or used >= limits.get(task, math.inf), "what may pass has an open gate"
 

@@ -6,35 +6,49 @@ import asyncio
 
 import pytest
 
-from aiospinach.brokers.base import DEAD_AT_MOST, Broker, Counts, Settlement
+from aiospinach.brokers.base import DEAD_AT_MOST, Broker
+from aiospinach.brokers.records import Counts, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
-from .conftest import bury, fire, ids, job, put, put_and_take, settle, take, take_when_due, take_when_expired
+from .. import asking
+from .conftest import (
+    bury,
+    fire,
+    ids,
+    job,
+    put,
+    put_and_take,
+    settle,
+    take,
+    take_parked,
+    take_when_due,
+    take_when_expired,
+)
 
 
 async def test_cancelling_a_waiting_job_removes_it(broker: Broker, queue: str) -> None:
     due = broker.now() + 60_000
     await put(broker, queue, "a", at=due, max_retries=1)
-    cancelled = await broker.cancel(queue, "a")
+    cancelled = await asking.cancel(broker, queue, "a")
     assert cancelled.status is JobStatus.WAITING
     assert cancelled.job == job("a", at=due, max_retries=1)
     ticked = await broker.tick(queue)
     assert ticked.next_due is None
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
 async def test_a_waiting_job_that_was_cancelled_never_runs(broker: Broker, queue: str) -> None:
     due = broker.now() + 300
     await put(broker, queue, "a", "b", at=due)
-    assert (await broker.cancel(queue, "a")).status is JobStatus.WAITING
+    assert (await asking.cancel(broker, queue, "a")).status is JobStatus.WAITING
     assert ids(await take_when_due(broker, queue)) == ["b"]
 
 
 async def test_the_id_of_a_cancelled_waiting_job_is_free_at_once(broker: Broker, queue: str) -> None:
     due = broker.now() + 300
     await put(broker, queue, "a", at=due)
-    await broker.cancel(queue, "a")
+    await asking.cancel(broker, queue, "a")
     await put(broker, queue, "a", body=b"another", at=due + 30)
     (lease,) = await take_when_due(broker, queue)
     assert broker.now() >= due + 30
@@ -46,38 +60,38 @@ async def test_the_id_of_a_cancelled_waiting_job_is_free_at_once(broker: Broker,
 async def test_cancelling_a_job_that_waits_for_its_retry_removes_it(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=1)
     assert await settle(broker, queue, lease, Action.RETRY, 60.0)
-    cancelled = await broker.cancel(queue, "a")
+    cancelled = await asking.cancel(broker, queue, "a")
     assert cancelled.status is JobStatus.WAITING
     assert cancelled.job is not None
     assert cancelled.job.retries == 1
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
 async def test_cancelling_a_queued_job_removes_it(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"abc")
-    cancelled = await broker.cancel(queue, "b")
+    cancelled = await asking.cancel(broker, queue, "b")
     assert cancelled.status is JobStatus.QUEUED
     assert cancelled.job == job("b")
-    assert await broker.counts(queue) == Counts(ready=2, running=0, waiting=0, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=2, running=0, waiting=0, dead=0)
     assert ids(await take(broker, queue)) == ["a", "c"]
 
 
 async def test_cancelling_a_running_job_tells_its_worker(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
     for _ in range(2):
-        cancelled = await broker.cancel(queue, "a")
+        cancelled = await asking.cancel(broker, queue, "a")
         assert cancelled.status is JobStatus.RUNNING
         assert cancelled.job == job("a")
-    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=0)
     assert list((await broker.renew(queue, [lease.id])).cancelled) == [lease.id]
     assert await settle(broker, queue, lease, Action.CANCELLED)
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
 async def test_a_lost_job_can_be_cancelled_at_whoever_found_it(broker: Broker, queue: str) -> None:
     await put_and_take(broker, queue, "a")
     (found,) = await take_when_expired(broker, queue)
-    assert (await broker.cancel(queue, "a")).status is JobStatus.RUNNING
+    assert (await asking.cancel(broker, queue, "a")).status is JobStatus.RUNNING
     assert list((await broker.renew(queue, [found.id])).cancelled) == [found.id]
 
 
@@ -86,16 +100,16 @@ async def test_cancelling_what_does_not_live_does_nothing(broker: Broker, queue:
     lease = await put_and_take(broker, queue, "done")
     assert await settle(broker, queue, lease, Action.DONE)
     await put(broker, queue, "cancelled")
-    await broker.cancel(queue, "cancelled")
+    await asking.cancel(broker, queue, "cancelled")
     for name in ("unknown", "dead", "done", "cancelled"):
-        cancelled = await broker.cancel(queue, name)
+        cancelled = await asking.cancel(broker, queue, name)
         assert (cancelled.status, cancelled.job) == (JobStatus.NOT_SET, None)
-    assert await broker.counts(queue) == Counts(0, 0, 0, 1)
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 1)
 
 
 async def test_a_job_is_cancelled_in_its_own_queue_only(broker: Broker, queue: str, other_queue: str) -> None:
     await put(broker, queue, "a")
-    assert (await broker.cancel(other_queue, "a")).status is JobStatus.NOT_SET
+    assert (await asking.cancel(broker, other_queue, "a")).status is JobStatus.NOT_SET
     assert ids(await take(broker, queue)) == ["a"]
 
 
@@ -103,33 +117,33 @@ async def test_dead_jobs_come_the_latest_first_and_page_by_page(broker: Broker, 
     await bury(broker, queue, *"cadbe")
 
     async def page(offset: int, limit: int) -> str:
-        return "".join(dead.job.id for dead in await broker.dead(queue, offset=offset, limit=limit))
+        return "".join(dead.job.id for dead in await asking.dead(broker, queue, offset=offset, limit=limit))
 
-    assert [dead.job.id for dead in await broker.dead(queue)] == list("ebdac")
+    assert [dead.job.id for dead in await asking.dead(broker, queue)] == list("ebdac")
     assert [await page(offset, 2) for offset in (0, 2, 4, 6)] == ["eb", "da", "c", ""]
     assert await page(1, 3) == "bda"
     assert await page(0, 0) == ""
-    deaths = [dead.died_at for dead in await broker.dead(queue)]
+    deaths = [dead.died_at for dead in await asking.dead(broker, queue)]
     assert deaths == sorted(deaths, reverse=True)
-    assert [bytes(dead.detail) for dead in await broker.dead(queue, limit=2)] == [b"why e", b"why b"]
+    assert [bytes(dead.detail) for dead in await asking.dead(broker, queue, limit=2)] == [b"why e", b"why b"]
 
 
 async def test_a_page_holds_a_hundred_unless_told(broker: Broker, queue: str) -> None:
     await put(broker, queue, *(str(number) for number in range(101)))
     failed = [Settlement(lease, Action.FAIL) for lease in await take(broker, queue, 101)]
     await broker.exchange(queue, failed, 0)
-    assert len(await broker.dead(queue)) == 100
-    assert len(await broker.dead(queue, offset=100)) == 1
+    assert len(await asking.dead(broker, queue)) == 100
+    assert len(await asking.dead(broker, queue, offset=100)) == 1
 
 
 async def test_a_job_that_dies_again_is_dead_once_and_the_latest(broker: Broker, queue: str) -> None:
     await bury(broker, queue, "a", "b")
     lease = await put_and_take(broker, queue, "a", body=b"another")
     assert await settle(broker, queue, lease, Action.FAIL, detail=b"again")
-    dead = await broker.dead(queue)
+    dead = await asking.dead(broker, queue)
     assert [(one.job.id, bytes(one.detail)) for one in dead] == [("a", b"again"), ("b", b"why b")]
     assert bytes(dead[0].job.body) == b"another"
-    assert (await broker.counts(queue)).dead == 2
+    assert (await asking.counts(broker, queue)).dead == 2
 
 
 async def test_the_oldest_dead_jobs_give_way(broker: Broker, queue: str) -> None:
@@ -138,10 +152,10 @@ async def test_the_oldest_dead_jobs_give_way(broker: Broker, queue: str) -> None
         await put(broker, queue, *(str(number) for number in range(start, start + 1000)))
         failed = [Settlement(lease, Action.FAIL) for lease in await take(broker, queue, 1000)]
         assert list((await broker.exchange(queue, failed, 0)).fenced) == []
-    assert (await broker.counts(queue)).dead == DEAD_AT_MOST
-    (last,) = await broker.dead(queue, offset=DEAD_AT_MOST - 1)
+    assert (await asking.counts(broker, queue)).dead == DEAD_AT_MOST
+    (last,) = await asking.dead(broker, queue, offset=DEAD_AT_MOST - 1)
     assert last.job.id != "oldest"
-    assert not await broker.discard(queue, "oldest")
+    assert not await asking.discard(broker, queue, "oldest")
 
 
 async def test_a_requeued_job_is_as_if_it_never_had_run(broker: Broker, queue: str) -> None:
@@ -149,14 +163,14 @@ async def test_a_requeued_job_is_as_if_it_never_had_run(broker: Broker, queue: s
     assert await settle(broker, queue, lease, Action.RETRY)
     (lease,) = await take_when_due(broker, queue)
     assert await settle(broker, queue, lease, Action.PARK)
-    await take_when_due(broker, queue)
+    await take_parked(broker, queue, "send")
     (lease,) = await take_when_expired(broker, queue)
     assert (lease.job.retries, lease.job.crashes, lease.job.parked_at > 0) == (1, 1, True)
     assert await settle(broker, queue, lease, Action.FAIL)
-    (dead,) = await broker.dead(queue)
-    assert await broker.requeue(queue, "a")
-    assert await broker.dead(queue) == []
-    assert await broker.counts(queue) == Counts(ready=1, running=0, waiting=0, dead=0)
+    (dead,) = await asking.dead(broker, queue)
+    assert await asking.requeue(broker, queue, "a")
+    assert await asking.dead(broker, queue) == []
+    assert await asking.counts(broker, queue) == Counts(ready=1, running=0, waiting=0, dead=0)
     (lease,) = await take(broker, queue)
     assert (lease.job.retries, lease.job.crashes, lease.job.parked_at) == (0, 0, 0)
     assert (lease.job.max_retries, bytes(lease.job.body)) == (2, b"body of a")
@@ -166,25 +180,25 @@ async def test_a_requeued_job_is_as_if_it_never_had_run(broker: Broker, queue: s
 async def test_a_requeued_job_stands_at_the_end_of_the_queue(broker: Broker, queue: str) -> None:
     await bury(broker, queue, "a")
     await put(broker, queue, "b")
-    assert await broker.requeue(queue, "a")
+    assert await asking.requeue(broker, queue, "a")
     assert ids(await take(broker, queue)) == ["b", "a"]
 
 
 async def test_a_requeued_job_may_die_again(broker: Broker, queue: str) -> None:
     await bury(broker, queue, "a")
-    assert await broker.requeue(queue, "a")
+    assert await asking.requeue(broker, queue, "a")
     (lease,) = await take(broker, queue)
     assert await settle(broker, queue, lease, Action.FAIL, detail=b"again")
-    assert [bytes(dead.detail) for dead in await broker.dead(queue)] == [b"again"]
+    assert [bytes(dead.detail) for dead in await asking.dead(broker, queue)] == [b"again"]
 
 
 async def test_only_a_dead_job_is_requeued(broker: Broker, queue: str) -> None:
     await put(broker, queue, "queued")
-    assert not await broker.requeue(queue, "queued")
-    assert not await broker.requeue(queue, "unknown")
+    assert not await asking.requeue(broker, queue, "queued")
+    assert not await asking.requeue(broker, queue, "unknown")
     await bury_behind(broker, queue, "a")
-    assert [await broker.requeue(queue, "a") for _ in range(2)] == [True, False]
-    assert await broker.counts(queue) == Counts(ready=1, running=1, waiting=0, dead=0)
+    assert [await asking.requeue(broker, queue, "a") for _ in range(2)] == [True, False]
+    assert await asking.counts(broker, queue) == Counts(ready=1, running=1, waiting=0, dead=0)
 
 
 async def bury_behind(broker: Broker, queue: str, job_id: str) -> None:
@@ -197,7 +211,7 @@ async def bury_behind(broker: Broker, queue: str, job_id: str) -> None:
 
 async def test_of_many_callers_one_requeues(broker: Broker, queue: str) -> None:
     await bury(broker, queue, "a")
-    answers = await asyncio.gather(*(broker.requeue(queue, "a") for _ in range(5)))
+    answers = await asyncio.gather(*(asking.requeue(broker, queue, "a") for _ in range(5)))
     assert sorted(answers) == [False] * 4 + [True]
     assert ids(await take(broker, queue)) == ["a"]
 
@@ -205,19 +219,19 @@ async def test_of_many_callers_one_requeues(broker: Broker, queue: str) -> None:
 async def test_a_dead_job_is_not_requeued_while_its_id_lives_again(broker: Broker, queue: str) -> None:
     await bury(broker, queue, "a")
     lease = await put_and_take(broker, queue, "a", body=b"another")
-    assert not await broker.requeue(queue, "a")
-    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=1)
+    assert not await asking.requeue(broker, queue, "a")
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=1)
     assert await settle(broker, queue, lease, Action.DONE)
-    assert await broker.requeue(queue, "a")
+    assert await asking.requeue(broker, queue, "a")
     (lease,) = await take(broker, queue)
     assert bytes(lease.job.body) == b"body of a"
 
 
 async def test_a_discarded_job_is_forgotten(broker: Broker, queue: str) -> None:
     await bury(broker, queue, *"ab")
-    assert [await broker.discard(queue, "a") for _ in range(2)] == [True, False]
-    assert [dead.job.id for dead in await broker.dead(queue)] == ["b"]
-    assert not await broker.requeue(queue, "a")
+    assert [await asking.discard(broker, queue, "a") for _ in range(2)] == [True, False]
+    assert [dead.job.id for dead in await asking.dead(broker, queue)] == ["b"]
+    assert not await asking.requeue(broker, queue, "a")
     assert await take(broker, queue) == []
 
 
@@ -225,18 +239,18 @@ async def test_only_a_dead_job_is_discarded(broker: Broker, queue: str) -> None:
     await put(broker, queue, "a", "b")
     await take(broker, queue, 1)
     for name in ("a", "b", "unknown"):
-        assert not await broker.discard(queue, name)
-    assert await broker.counts(queue) == Counts(ready=1, running=1, waiting=0, dead=0)
+        assert not await asking.discard(broker, queue, name)
+    assert await asking.counts(broker, queue) == Counts(ready=1, running=1, waiting=0, dead=0)
 
 
 async def test_counts_tell_how_many_jobs_are_where(broker: Broker, queue: str, other_queue: str) -> None:
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
     await bury(broker, queue, *"xyz")
     await put(broker, queue, *"abc")
     await take(broker, queue, 2)
     await put(broker, queue, *"defg", at=broker.now() + 60_000)
-    assert await broker.counts(queue) == Counts(ready=1, running=2, waiting=4, dead=3)
-    assert await broker.counts(other_queue) == Counts(0, 0, 0, 0)
+    assert await asking.counts(broker, queue) == Counts(ready=1, running=2, waiting=4, dead=3)
+    assert await asking.counts(broker, other_queue) == Counts(0, 0, 0, 0)
 
 
 async def test_a_job_that_waits_and_is_due_counts_as_ready(broker: Broker, queue: str) -> None:
@@ -244,7 +258,7 @@ async def test_a_job_that_waits_and_is_due_counts_as_ready(broker: Broker, queue
     await put(broker, queue, "a", at=due)
     while broker.now() <= due:
         await asyncio.sleep(0.005)
-    assert await broker.counts(queue) == Counts(ready=1, running=0, waiting=0, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=1, running=0, waiting=0, dead=0)
 
 
 @pytest.mark.parametrize("again", ["named", "token", "limit", "periodic"])
@@ -256,8 +270,8 @@ async def test_a_flushed_queue_knows_nothing(broker: Broker, queue: str, again: 
     await put(broker, queue, "later", at=broker.now() + 60_000)
     (lease,) = await take(broker, queue)
     await broker.flush(queue)
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
-    assert await broker.dead(queue) == []
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
+    assert await asking.dead(broker, queue) == []
     ticked = await broker.tick(queue)
     assert (ticked.next_due, list(ticked.periodic), list(ticked.expired)) == (None, [], [])
     assert not await settle(broker, queue, lease, Action.RELEASE)

@@ -7,10 +7,12 @@ import asyncio
 import msgspec
 import pytest
 
-from aiospinach.brokers.base import Broker, Counts
+from aiospinach.brokers.base import Broker
+from aiospinach.brokers.records import Counts
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
+from .. import asking
 from .conftest import ids, job, put, put_and_take, settle, swallow_wakes, take, take_when_due
 
 BODIES = [
@@ -45,7 +47,7 @@ async def test_what_may_run_at_once_is_not_put_off_to_a_moment_of_another_clock(
     leases = await take(broker, queue)
     assert ids(leases) == ["a", "c"]
     assert [lease.job.at for lease in leases] == [ahead, ahead], "what it says of itself is kept"
-    assert (await broker.counts(queue)).waiting == 1
+    assert (await asking.counts(broker, queue)).waiting == 1
 
 
 async def test_a_job_comes_out_as_it_went_in(broker: Broker, queue: str) -> None:
@@ -71,9 +73,9 @@ async def test_a_body_survives_waiting_retries_and_death(broker: Broker, queue: 
         (lease,) = await take_when_due(broker, queue)
         assert lease.job.body == body
         await settle(broker, queue, lease, Action.FAIL)
-        (dead,) = await broker.dead(queue, limit=1)
+        (dead,) = await asking.dead(broker, queue, limit=1)
         assert dead.job.body == body
-        assert await broker.requeue(queue, str(number))
+        assert await asking.requeue(broker, queue, str(number))
         (lease,) = await take(broker, queue)
         assert lease.job.body == body
         await settle(broker, queue, lease, Action.DONE)
@@ -90,7 +92,7 @@ async def test_names_of_full_length_and_of_all_their_characters_pass(broker: Bro
 
 async def test_storing_nothing_answers_nothing(broker: Broker, queue: str) -> None:
     assert await broker.enqueue(queue, []) == []
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
 async def test_an_id_is_unique_within_its_queue_only(broker: Broker, queue: str, other_queue: str) -> None:
@@ -114,7 +116,7 @@ async def test_a_job_that_is_due_far_off_waits(broker: Broker, queue: str) -> No
     await put(broker, queue, "later", at=broker.now() + 60_000)
     assert (await broker.tick(queue)).next_due == pytest.approx(60, abs=5)
     assert await take(broker, queue) == []
-    assert await broker.counts(queue) == Counts(ready=0, running=0, waiting=1, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=0, waiting=1, dead=0)
 
 
 async def test_a_job_of_the_past_is_queued_at_once(broker: Broker, queue: str) -> None:
@@ -152,9 +154,9 @@ async def test_the_id_of_a_live_job_is_a_duplicate(
     await put(broker, queue, "a", at=at, named=named)
     if where == "running":
         assert ids(await take(broker, queue)) == ["a"]
-    before = await broker.counts(queue)
+    before = await asking.counts(broker, queue)
     assert await broker.enqueue(queue, [job("a", body=b"another", named=named)]) == [False]
-    assert await broker.counts(queue) == before
+    assert await asking.counts(broker, queue) == before
 
 
 async def test_within_one_batch_an_id_is_stored_once(broker: Broker, queue: str) -> None:
@@ -178,10 +180,10 @@ async def test_an_id_that_a_user_gave_is_known_after_the_job_has_ended(
 ) -> None:
     lease = await put_and_take(broker, queue, "order-17", named=True)
     assert await settle(broker, queue, lease, action)
-    before = await broker.counts(queue)
+    before = await asking.counts(broker, queue)
     assert await broker.enqueue(queue, [job("order-17", named=True), job("b")]) == [False, True]
     assert ids(await take(broker, queue)) == ["b"]
-    assert (await broker.counts(queue)).dead == before.dead
+    assert (await asking.counts(broker, queue)).dead == before.dead
 
 
 @pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.CANCELLED])
@@ -201,7 +203,7 @@ async def test_a_repeat_with_the_same_token_answers_the_same_and_stores_nothing(
     assert await broker.enqueue(queue, batch, token="call-1") == [True, False, True]
     for _ in range(3):
         assert await broker.enqueue(queue, batch, token="call-1") == [True, False, True]
-    assert await broker.counts(queue) == Counts(ready=2, running=0, waiting=1, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=2, running=0, waiting=1, dead=0)
 
 
 async def test_a_token_is_remembered_when_its_jobs_have_ended(broker: Broker, queue: str) -> None:
@@ -214,7 +216,7 @@ async def test_a_token_is_remembered_when_its_jobs_have_ended(broker: Broker, qu
 
 async def test_a_token_is_remembered_when_its_job_was_cancelled(broker: Broker, queue: str) -> None:
     assert await broker.enqueue(queue, [job("a")], token="call-1") == [True]
-    assert (await broker.cancel(queue, "a")).status is JobStatus.QUEUED
+    assert (await asking.cancel(broker, queue, "a")).status is JobStatus.QUEUED
     assert await broker.enqueue(queue, [job("a")], token="call-1") == [True]
     assert await take(broker, queue) == []
 
@@ -237,7 +239,7 @@ async def test_of_concurrent_calls_with_one_id_one_stores(broker: Broker, queue:
     )
     assert sorted(first for first, _ in answers) == [False] * 9 + [True]
     assert [second for _, second in answers] == [True] * 10
-    assert (await broker.counts(queue)).ready == 11
+    assert (await asking.counts(broker, queue)).ready == 11
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -245,12 +247,12 @@ async def test_the_id_of_a_job_that_was_cancelled_in_line_is_free(
     broker: Broker, queue: str, named: bool
 ) -> None:
     await put(broker, queue, "a", "b", named=named)
-    assert (await broker.cancel(queue, "b")).status is JobStatus.QUEUED
-    assert await broker.counts(queue) == Counts(ready=1, running=0, waiting=0, dead=0)
+    assert (await asking.cancel(broker, queue, "b")).status is JobStatus.QUEUED
+    assert await asking.counts(broker, queue) == Counts(ready=1, running=0, waiting=0, dead=0)
     again = job("b", body=b"another", named=named)
     assert await broker.enqueue(queue, [job("c"), again]) == [True, True]
     assert await broker.enqueue(queue, [again]) == [False]
-    assert await broker.counts(queue) == Counts(ready=3, running=0, waiting=0, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=3, running=0, waiting=0, dead=0)
     leases = await take(broker, queue)
     assert [(lease.job.id, lease.job.body) for lease in leases if lease.job.id == "b"] == [("b", b"another")]
     assert sorted(ids(leases)) == ["a", "b", "c"]
@@ -260,13 +262,13 @@ async def test_the_id_of_a_job_that_was_cancelled_in_line_may_be_due_later(
     broker: Broker, queue: str
 ) -> None:
     await put(broker, queue, "a", "b")
-    await broker.cancel(queue, "a")
+    await asking.cancel(broker, queue, "a")
     await swallow_wakes(broker, queue)
     due = broker.now() + 200
     await put(broker, queue, "a", at=due)
     assert await broker.wait([queue], 5) == queue, "somebody is to put it off, or it would be late"
     assert ids(await take(broker, queue)) == ["b"]
-    assert (await broker.counts(queue)).waiting == 1
+    assert (await asking.counts(broker, queue)).waiting == 1
     while not (leases := await take(broker, queue)):
         await broker.tick(queue)
         await asyncio.sleep(0.01)
@@ -279,7 +281,7 @@ async def test_the_id_of_a_job_that_was_cancelled_as_it_runs_is_free_when_it_has
 ) -> None:
     await put(broker, queue, "a", named=True)
     (lease,) = await take(broker, queue)
-    assert (await broker.cancel(queue, "a")).status is JobStatus.RUNNING
+    assert (await asking.cancel(broker, queue, "a")).status is JobStatus.RUNNING
     assert await broker.enqueue(queue, [job("a", named=True)]) == [False]
     assert await settle(broker, queue, lease, Action.CANCELLED)
     assert await broker.enqueue(queue, [job("a")]) == [True]
@@ -294,7 +296,7 @@ async def test_the_id_that_a_user_gave_to_a_cancelled_job_is_free(
     broker: Broker, queue: str, at: int
 ) -> None:
     await put(broker, queue, "a", named=True, at=broker.now() + at if at else 0)
-    await broker.cancel(queue, "a")
+    await asking.cancel(broker, queue, "a")
     assert await broker.enqueue(queue, [job("a", named=True)]) == [True]
     assert ids(await take(broker, queue)) == ["a"]
 
@@ -303,7 +305,7 @@ async def test_the_id_of_a_cancelled_job_is_free_when_the_queue_was_emptied(
     broker: Broker, queue: str
 ) -> None:
     await put(broker, queue, "a", "b")
-    await broker.cancel(queue, "b")
+    await asking.cancel(broker, queue, "b")
     assert ids(await take(broker, queue)) == ["a"]
     await put(broker, queue, "b", body=b"another")
     (lease,) = await take(broker, queue)

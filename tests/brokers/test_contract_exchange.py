@@ -8,19 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from aiospinach.brokers.base import Broker, Counts, Lease, Settlement
+from aiospinach.brokers.base import Broker
+from aiospinach.brokers.records import Counts, Lease, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
-from .conftest import (
-    ids,
-    put,
-    put_and_take,
-    settle,
-    take,
-    take_when_due,
-    take_when_expired,
-)
+from .. import asking
+from .conftest import ids, put, put_and_take, settle, take, take_parked, take_when_due, take_when_expired
 
 NOTHING = Counts(0, 0, 0, 0)
 SETTLEMENTS = [
@@ -30,7 +24,7 @@ SETTLEMENTS = [
     pytest.param(Action.RETRY, 0.0, Counts(1, 0, 0, 0), id="retry at once"),
     pytest.param(Action.RETRY, 60.0, Counts(0, 0, 1, 0), id="retry later"),
     pytest.param(Action.RELEASE, 0.0, Counts(1, 0, 0, 0), id="release"),
-    pytest.param(Action.PARK, 60.0, Counts(0, 0, 1, 0), id="park"),
+    pytest.param(Action.PARK, 60.0, Counts(0, 0, 0, 0, parked=1), id="park"),
 ]
 
 
@@ -63,7 +57,7 @@ async def test_one_exchange_settles_and_leases(broker: Broker, queue: str) -> No
     )
     assert list(exchanged.fenced) == []
     assert ids(exchanged.leases) == ["c"]
-    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=1)
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=1)
 
 
 async def test_what_an_exchange_puts_back_it_may_lease_again(broker: Broker, queue: str) -> None:
@@ -88,9 +82,9 @@ async def test_each_action_puts_the_job_where_it_belongs(
     broker: Broker, queue: str, action: Action, delay: float, after: Counts
 ) -> None:
     lease = await put_and_take(broker, queue, "a")
-    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=0)
     assert await settle(broker, queue, lease, action, delay)
-    assert await broker.counts(queue) == after
+    assert await asking.counts(broker, queue) == after
 
 
 async def test_a_retry_is_counted_and_comes_when_its_delay_is_over(broker: Broker, queue: str) -> None:
@@ -121,7 +115,7 @@ async def test_a_failed_job_is_dead_with_its_detail(broker: Broker, queue: str) 
     before = broker.now()
     assert await settle(broker, queue, lease, Action.FAIL, detail=detail)
     after = broker.now()
-    (dead,) = await broker.dead(queue)
+    (dead,) = await asking.dead(broker, queue)
     assert dead.job == lease.job
     assert bytes(dead.detail) == detail
     assert before <= dead.died_at <= after
@@ -142,36 +136,35 @@ async def test_a_released_job_is_the_next_and_uses_no_retry(broker: Broker, queu
 async def test_a_parked_job_keeps_the_moment_when_it_first_was(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=1)
     before = broker.now()
-    assert await settle(broker, queue, lease, Action.PARK, 0.03)
+    assert await settle(broker, queue, lease, Action.PARK)
     after = broker.now()
     assert await take(broker, queue) == []
-    (lease,) = await take_when_due(broker, queue)
-    assert broker.now() >= before + 30
+    (lease,) = await take_parked(broker, queue, "send")
     parked_at = lease.job.parked_at
     assert before <= parked_at <= after
     assert lease.job.retries == 0
     for _ in range(2):
-        assert await settle(broker, queue, lease, Action.PARK, 0.01)
-        (lease,) = await take_when_due(broker, queue)
+        assert await settle(broker, queue, lease, Action.PARK)
+        (lease,) = await take_parked(broker, queue, "send")
         assert lease.job.parked_at == parked_at
 
 
 async def test_the_moment_of_parking_survives_release_and_death(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
     assert await settle(broker, queue, lease, Action.PARK)
-    (lease,) = await take_when_due(broker, queue)
+    (lease,) = await take_parked(broker, queue, "send")
     assert await settle(broker, queue, lease, Action.RELEASE)
     (lease,) = await take(broker, queue)
     assert lease.job.parked_at > 0
     assert await settle(broker, queue, lease, Action.FAIL)
-    (dead,) = await broker.dead(queue)
+    (dead,) = await asking.dead(broker, queue)
     assert dead.job.parked_at == lease.job.parked_at
 
 
 async def test_a_retry_ends_the_parking(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=1)
     assert await settle(broker, queue, lease, Action.PARK)
-    (lease,) = await take_when_due(broker, queue)
+    (lease,) = await take_parked(broker, queue, "send")
     assert lease.job.parked_at > 0
     assert await settle(broker, queue, lease, Action.RETRY)
     (lease,) = await take(broker, queue)
@@ -191,8 +184,8 @@ async def test_what_one_exchange_releases_keeps_its_order(broker: Broker, queue:
 async def test_a_retry_in_a_far_century_is_a_job_still(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=1)
     assert await settle(broker, queue, lease, Action.RETRY, 250e9)
-    assert await broker.counts(queue) == Counts(ready=0, running=0, waiting=1, dead=0)
-    cancelled = await broker.cancel(queue, "a")
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=0, waiting=1, dead=0)
+    cancelled = await asking.cancel(broker, queue, "a")
     assert cancelled.job is not None
     assert cancelled.job.at > 250e12
 
@@ -205,8 +198,8 @@ async def test_a_lease_settles_once(
     lease = await put_and_take(broker, queue, "a")
     assert await settle(broker, queue, lease, action, delay, b"first")
     assert not await settle(broker, queue, lease, again, 30.0, b"second")
-    assert await broker.counts(queue) == after
-    assert [bytes(dead.detail) for dead in await broker.dead(queue)] == [b"first"] * after.dead
+    assert await asking.counts(broker, queue) == after
+    assert [bytes(dead.detail) for dead in await asking.dead(broker, queue)] == [b"first"] * after.dead
 
 
 async def test_of_two_settlements_of_one_lease_in_one_exchange_the_first_counts(
@@ -217,7 +210,7 @@ async def test_of_two_settlements_of_one_lease_in_one_exchange_the_first_counts(
     exchanged = await broker.exchange(queue, both, 1)
     assert list(exchanged.fenced) == [lease.id]
     assert list(exchanged.leases) == []
-    assert await broker.counts(queue) == Counts(ready=0, running=0, waiting=0, dead=1)
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=0, waiting=0, dead=1)
 
 
 async def test_only_the_lost_ones_of_a_batch_are_fenced(broker: Broker, queue: str) -> None:
@@ -226,7 +219,7 @@ async def test_only_the_lost_ones_of_a_batch_are_fenced(broker: Broker, queue: s
     assert await settle(broker, queue, b, Action.DONE)
     exchanged = await broker.exchange(queue, [Settlement(lease, Action.DONE) for lease in (a, b, c)], 0)
     assert list(exchanged.fenced) == [b.id]
-    assert await broker.counts(queue) == NOTHING
+    assert await asking.counts(broker, queue) == NOTHING
 
 
 async def test_a_settled_lease_cannot_touch_the_next_run_of_its_job(broker: Broker, queue: str) -> None:
@@ -237,7 +230,7 @@ async def test_a_settled_lease_cannot_touch_the_next_run_of_its_job(broker: Brok
         assert not await settle(broker, queue, old, action)
     assert list((await broker.renew(queue, [old.id, new.id])).lost) == [old.id]
     assert await settle(broker, queue, new, Action.DONE)
-    assert await broker.counts(queue) == NOTHING
+    assert await asking.counts(broker, queue) == NOTHING
 
 
 @pytest.mark.parametrize("action", list(Action))
@@ -247,7 +240,7 @@ async def test_a_zombie_cannot_touch_the_job_that_was_taken_from_it(
     zombie = await put_and_take(broker, queue, "a", max_retries=1)
     (taken,) = await take_when_expired(broker, queue)
     assert not await settle(broker, queue, zombie, action, 30.0, b"from the grave")
-    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=0)
     assert list((await broker.renew(queue, [zombie.id, taken.id])).lost) == [zombie.id]
     assert await settle(broker, queue, taken, Action.RETRY)
     (lease,) = await take(broker, queue)
@@ -259,7 +252,7 @@ async def test_a_lease_of_another_queue_is_fenced(broker: Broker, queue: str, ot
     await put_and_take(broker, other_queue, "a")
     elsewhere = Settlement(Lease("a:of-nobody", lease.job, lease.trusted_until), Action.DONE)
     assert list((await broker.exchange(other_queue, [elsewhere], 0)).fenced) == ["a:of-nobody"]
-    assert (await broker.counts(other_queue)).running == 1
+    assert (await asking.counts(broker, other_queue)).running == 1
     assert await settle(broker, queue, lease, Action.DONE)
 
 
@@ -288,7 +281,7 @@ async def test_what_a_lease_says_of_its_job_does_not_change_under_its_holder(
 async def test_a_cancelled_job_in_the_queue_is_passed_over(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"abcd")
     for name in "ac":
-        assert (await broker.cancel(queue, name)).status is JobStatus.QUEUED
+        assert (await asking.cancel(broker, queue, name)).status is JobStatus.QUEUED
     assert ids(await take(broker, queue, 2)) == ["b", "d"]
 
 
@@ -311,6 +304,6 @@ async def test_jobs_that_wait_or_were_cancelled_are_not_left_for_long(broker: Br
     await put(broker, queue, "later", at=broker.now() + 60_000)
     await put(broker, queue, "a", "b", "c")
     for job_id in ("a", "c"):
-        await broker.cancel(queue, job_id)
+        await asking.cancel(broker, queue, job_id)
     exchanged = await broker.exchange(queue, [], 3)
     assert (ids(exchanged.leases), exchanged.is_something_left) == (["b"], False)

@@ -8,10 +8,12 @@ import time
 
 import pytest
 
-from aiospinach.brokers.base import Broker, Counts, Settlement
+from aiospinach.brokers.base import Broker
+from aiospinach.brokers.records import Counts, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
+from .. import asking
 from .conftest import LEASE, ids, put, put_and_take, settle, take, take_when_expired
 
 ROUNDING = 0.002
@@ -63,7 +65,7 @@ async def test_a_renewal_tells_the_lost_from_the_live(broker: Broker, queue: str
     assert await settle(broker, queue, a, Action.DONE)
     renewed = await broker.renew(queue, [a.id, b.id, "of-nobody:1"])
     assert sorted(renewed.lost) == sorted([a.id, "of-nobody:1"])
-    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=0)
 
 
 async def test_renewing_nothing_answers_nothing(broker: Broker, queue: str) -> None:
@@ -74,7 +76,7 @@ async def test_renewing_nothing_answers_nothing(broker: Broker, queue: str) -> N
 async def test_a_renewal_tells_of_cancelled_jobs_as_long_as_they_run(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"ab")
     a, b = await take(broker, queue)
-    assert (await broker.cancel(queue, "a")).status is JobStatus.RUNNING
+    assert (await asking.cancel(broker, queue, "a")).status is JobStatus.RUNNING
     for _ in range(2):
         renewed = await broker.renew(queue, [a.id, b.id])
         assert (list(renewed.lost), list(renewed.cancelled)) == ([], [a.id])
@@ -91,13 +93,13 @@ async def test_a_job_that_was_cancelled_as_it_ran_is_not_put_back(
     await put(broker, queue, "a", "b", "c")
     wanted, fenced, unwanted = await take(broker, queue)
     assert await settle(broker, queue, fenced, Action.DONE)
-    assert (await broker.cancel(queue, "c")).status is JobStatus.RUNNING
+    assert (await asking.cancel(broker, queue, "c")).status is JobStatus.RUNNING
     settled = [Settlement(lease, action, 60.0) for lease in (wanted, fenced, unwanted)]
     exchanged = await broker.exchange(queue, settled, 0)
     assert (list(exchanged.fenced), list(exchanged.cancelled)) == ([fenced.id], [unwanted.id])
-    counts = await broker.counts(queue)
-    assert (counts.ready + counts.waiting, counts.running) == (1, 0)
-    assert (await broker.cancel(queue, "c")).status is JobStatus.NOT_SET
+    counts = await asking.counts(broker, queue)
+    assert (counts.ready + counts.waiting + counts.parked, counts.running) == (1, 0)
+    assert (await asking.cancel(broker, queue, "c")).status is JobStatus.NOT_SET
 
 
 @pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.CANCELLED])
@@ -105,15 +107,15 @@ async def test_a_job_that_ends_before_its_worker_hears_that_it_was_cancelled_has
     broker: Broker, queue: str, action: Action
 ) -> None:
     lease = await put_and_take(broker, queue, "a")
-    await broker.cancel(queue, "a")
+    await asking.cancel(broker, queue, "a")
     exchanged = await broker.exchange(queue, [Settlement(lease, action)], 1)
     assert (list(exchanged.fenced), list(exchanged.cancelled), list(exchanged.leases)) == ([], [], [])
-    assert (await broker.counts(queue)).dead == (action is Action.FAIL)
+    assert (await asking.counts(broker, queue)).dead == (action is Action.FAIL)
 
 
 async def test_a_wish_to_cancel_outlives_the_worker(broker: Broker, queue: str) -> None:
     await put_and_take(broker, queue, "a", max_retries=1)
-    await broker.cancel(queue, "a")
+    await asking.cancel(broker, queue, "a")
     (found,) = await take_when_expired(broker, queue)
     assert list((await broker.renew(queue, [found.id])).cancelled) == [found.id]
     exchanged = await broker.exchange(queue, [Settlement(found, Action.RETRY)], 1)
@@ -130,7 +132,7 @@ async def test_an_expired_lease_goes_to_the_caller_after_the_grace(broker: Broke
     assert found.job.id == "a"
     assert (found.job.crashes, found.job.retries, found.job.max_retries) == (1, 0, 2)
     assert bytes(found.job.body) == b"body of a"
-    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=0)
 
 
 async def test_an_expired_lease_is_not_handed_out_by_an_exchange(broker: Broker, queue: str) -> None:
@@ -138,7 +140,7 @@ async def test_an_expired_lease_is_not_handed_out_by_an_exchange(broker: Broker,
     (found,) = await take_when_expired(broker, queue)
     assert await take(broker, queue) == []
     assert await settle(broker, queue, found, Action.FAIL, detail=b"lost")
-    (dead,) = await broker.dead(queue)
+    (dead,) = await asking.dead(broker, queue)
     assert (dead.job.id, dead.job.crashes) == ("a", 1)
 
 
@@ -201,7 +203,7 @@ async def test_a_late_worker_may_settle_as_long_as_nobody_took_its_job(broker: B
     await be_silent(broker)
     assert await settle(broker, queue, lease, Action.DONE)
     assert list((await broker.tick(queue)).expired) == []
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
 async def test_a_late_worker_may_renew_as_long_as_nobody_took_its_job(broker: Broker, queue: str) -> None:
@@ -236,7 +238,7 @@ async def test_many_lost_jobs_are_all_found_without_waiting(broker: Broker, queu
         assert list((await broker.exchange(queue, done, 0)).fenced) == []
     assert sorted(found) == sorted(names)
     assert ticks == math.ceil(count / 100)
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
 # A silence of the store, or of everybody.
@@ -252,7 +254,7 @@ async def test_nothing_counts_as_lost_at_once_after_a_time_in_which_nobody_looke
     assert list((await broker.tick(queue)).expired) == []
     assert list((await broker.renew(queue, [renewed.id])).lost) == []
     assert await settle(broker, queue, settled, Action.DONE)
-    assert await broker.counts(queue) == Counts(ready=0, running=1, waiting=0, dead=0)
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=0)
 
 
 async def test_what_stays_silent_is_lost_a_quarter_of_a_lease_later(broker: Broker, queue: str) -> None:

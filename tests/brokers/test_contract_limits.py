@@ -7,10 +7,12 @@ import random
 
 import pytest
 
-from aiospinach.brokers.base import Broker, Counts, Lease, Settlement
+from aiospinach.brokers.base import Broker
+from aiospinach.brokers.records import Counts, Lease, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
+from ..asking import cancel, counts
 from .conftest import ids, put, put_and_take, settle, swallow_wakes, take, take_when_due, take_when_expired
 
 
@@ -20,7 +22,7 @@ async def test_no_more_jobs_of_a_task_are_leased_than_may_run(broker: Broker, qu
     assert ids(await take(broker, queue, 1)) == ["a"]
     assert ids(await take(broker, queue)) == ["b"]
     assert await take(broker, queue) == []
-    assert await broker.counts(queue) == Counts(ready=3, running=2, waiting=0, dead=0)
+    assert await counts(broker, queue) == Counts(ready=3, running=2, waiting=0, dead=0)
 
 
 async def test_limits_count_for_each_task_and_queue(broker: Broker, queue: str, other_queue: str) -> None:
@@ -63,7 +65,7 @@ async def test_a_limit_holds_under_many_interleaved_exchanges(broker: Broker, qu
     await asyncio.gather(*(work(seed) for seed in range(6)))
     assert most == limit
     assert len(set(ended)) == 120
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert await counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("action", list(Action))
@@ -214,8 +216,8 @@ async def test_a_job_that_stood_aside_can_be_cancelled(broker: Broker, queue: st
     lease = await put_and_take(broker, queue, "a")
     await put(broker, queue, *"bc")
     assert await take(broker, queue) == []
-    assert (await broker.cancel(queue, "b")).status is JobStatus.QUEUED
-    assert await broker.counts(queue) == Counts(ready=1, running=1, waiting=0, dead=0)
+    assert (await cancel(broker, queue, "b")).status is JobStatus.QUEUED
+    assert await counts(broker, queue) == Counts(ready=1, running=1, waiting=0, dead=0)
     exchanged = await broker.exchange(queue, [Settlement(lease, Action.DONE)], 5)
     assert ids(exchanged.leases) == ["c"]
 

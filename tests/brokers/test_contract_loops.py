@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from aiospinach import MemoryBroker
-from aiospinach.brokers.base import Broker, Counts, Envelope
+from aiospinach.brokers.base import Broker
+from aiospinach.brokers.records import Counts, Envelope
 from aiospinach.exceptions import InvalidValue
 from aiospinach.outcome import Action
 
+from ..asking import counts
 from ..waiting import until
 from .conftest import LEASE, ids, job, put, put_and_take, settle, take, take_when_expired
 
@@ -166,7 +168,7 @@ async def test_several_threads_share_a_broker_each_with_its_own_loop() -> None:
         await asyncio.sleep(0)
     await until(lambda: not any(thread.is_alive() for thread in threads), "the threads have ended")
     assert len(taken) == len(set(taken)) == 300
-    assert await broker.counts("mail") == Counts(0, 0, 0, 0)
+    assert await counts(broker, "mail") == Counts(0, 0, 0, 0)
 
 
 async def test_a_wait_is_woken_from_another_thread() -> None:

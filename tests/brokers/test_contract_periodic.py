@@ -7,8 +7,10 @@ import time
 
 import pytest
 
-from aiospinach.brokers.base import Broker, Counts, Fired, Firing
+from aiospinach.brokers.base import Broker
+from aiospinach.brokers.records import Counts, Fired, Firing
 
+from ..asking import cancel, counts
 from .conftest import fire, ids, job, put, swallow_wakes, take, take_when_due
 
 MINUTE = 60_000
@@ -112,7 +114,7 @@ async def test_firing_what_somebody_else_moved_does_nothing(broker: Broker, queu
     assert not await fire(broker, queue, task, due - 1, due + MINUTE, job("late"))
     assert not await fire(broker, queue, task, due + MINUTE, due + 2 * MINUTE, job("early"))
     assert list((await broker.tick(queue)).periodic) == [("hourly", due)]
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert await counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
 async def test_firing_without_a_job_only_moves(broker: Broker, queue: str) -> None:
@@ -120,7 +122,7 @@ async def test_firing_without_a_job_only_moves(broker: Broker, queue: str) -> No
     await broker.register(queue, {}, {"hourly": due})
     assert await fire(broker, queue, "hourly", due, due + MINUTE, None)
     assert not await fire(broker, queue, "hourly", due, due + MINUTE, None)
-    assert await broker.counts(queue) == Counts(0, 0, 0, 0)
+    assert await counts(broker, queue) == Counts(0, 0, 0, 0)
     assert list((await broker.tick(queue)).periodic) == []
 
 
@@ -141,7 +143,7 @@ async def test_a_tick_knows_the_seconds_to_the_next_due_thing(broker: Broker, qu
     assert (await broker.tick(queue)).next_due == pytest.approx(30, abs=5)
     await put(broker, queue, "sooner", at=now + 15_000)
     assert (await broker.tick(queue)).next_due == pytest.approx(15, abs=5)
-    await broker.cancel(queue, "sooner")
+    await cancel(broker, queue, "sooner")
     assert (await broker.tick(queue)).next_due == pytest.approx(30, abs=5)
 
 
@@ -163,7 +165,7 @@ async def test_a_tick_queues_all_that_is_due_and_only_once(broker: Broker, queue
     assert sorted(ids(await take_when_due(broker, queue))) == ["a", "b", "c"]
     await asyncio.gather(*(broker.tick(queue) for _ in range(5)))
     assert await take(broker, queue) == []
-    assert await broker.counts(queue) == Counts(ready=0, running=3, waiting=1, dead=0)
+    assert await counts(broker, queue) == Counts(ready=0, running=3, waiting=1, dead=0)
 
 
 async def test_the_broker_counts_milliseconds_since_1970(broker: Broker) -> None:

@@ -12,6 +12,7 @@ import pytest
 from aiospinach.brokers.base import Broker
 from aiospinach.outcome import Action
 
+from ..asking import cancel, requeue
 from .conftest import bury, fire, ids, job, put, put_and_take, settle, swallow_wakes, take, take_when_expired
 
 MINUTE = 60_000
@@ -49,7 +50,7 @@ async def _fire(broker: Broker, queue: str) -> None:
 async def _requeue(broker: Broker, queue: str) -> None:
     await bury(broker, queue, "a")
     await swallow_wakes(broker, queue)
-    assert await broker.requeue(queue, "a")
+    assert await requeue(broker, queue, "a")
 
 
 async def _retry(broker: Broker, queue: str) -> None:
@@ -112,7 +113,7 @@ async def test_a_requeued_job_wakes_who_waits(broker: Broker, queue: str) -> Non
     await bury(broker, queue, "a")
     await swallow_wakes(broker, queue)
     waiting = await start_waiting(broker, queue)
-    assert await broker.requeue(queue, "a")
+    assert await requeue(broker, queue, "a")
     assert await waiting == queue
 
 
@@ -163,13 +164,11 @@ async def test_an_idle_waiter_is_woken_by_a_retry_that_is_due_sooner(broker: Bro
     assert await waiting == queue
 
 
-async def test_nobody_is_woken_by_a_parked_job_since_its_worker_keeps_time_for_it(
-    broker: Broker, queue: str
-) -> None:
+async def test_nobody_is_woken_by_a_parked_job(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
     await swallow_wakes(broker, queue)
     waiting = await start_waiting(broker, queue, timeout=0.1)
-    assert await settle(broker, queue, lease, Action.PARK, 30.0)
+    assert await settle(broker, queue, lease, Action.PARK)
     assert await waiting is None
 
 
@@ -192,7 +191,7 @@ async def test_taking_the_last_job_wakes_nobody(broker: Broker, queue: str) -> N
 async def test_taking_nothing_but_cancelled_jobs_wakes_nobody(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"abc")
     for job_id in "abc":
-        await broker.cancel(queue, job_id)
+        await cancel(broker, queue, job_id)
     await swallow_wakes(broker, queue)
     assert await take(broker, queue, 2) == []
     assert await broker.wait([queue], 0.05) is None

@@ -28,13 +28,15 @@ from hypothesis.stateful import (
 )
 
 from aiospinach import MemoryBroker, RedisBroker
-from aiospinach.brokers import memory, scripts
+from aiospinach.brokers import calls, scripts
 from aiospinach.brokers import redis as redis_broker
-from aiospinach.brokers.base import REMEMBERED_FOR, Broker, Envelope, Fired, Firing, Lease, Settlement
+from aiospinach.brokers.base import REMEMBERED_FOR, Broker
+from aiospinach.brokers.records import NO_PARKING, Counts, Envelope, Fired, Firing, Lease, Parking, Settlement
 from aiospinach.brokers.scripts import Script, Send
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
+from .. import asking
 from ..servers import Server
 from .raw_keys import Header, RawKeys
 
@@ -56,7 +58,7 @@ BODIES = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"\n", b"[]", b
 DELAYS = st.sampled_from([0.0, 0.0, 0.0, 0.125, 1.0, 30.0])
 WANT = st.sampled_from([10, 3, 2, 1, 0])
 CRASHES_AT_MOST = 3
-SAME_ANSWER = {"enqueue", "exchange", "renew", "counts", "dead", "ring"}
+SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "ring"}
 """Scripts that answer a repeat as they did before. The others tell what there was to do then."""
 
 
@@ -88,6 +90,10 @@ class BrokerUnderTest(ABC):
         """Whether the id of this cancelled job still lies in a line."""
 
     @abstractmethod
+    def is_parked(self, job_id: str) -> bool:
+        """Whether this job waits for a worker that knows its task."""
+
+    @abstractmethod
     def check_drained(self) -> None:
         """Whether nothing lies about, now that nothing lives."""
 
@@ -114,10 +120,8 @@ class Clock:
 class MemoryUnderTest(BrokerUnderTest):
     def __init__(self) -> None:
         self._clock = Clock()
-        self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(memory, "time", self._clock)
         self._runner = asyncio.Runner()
-        self.broker = MemoryBroker(lease=LEASE)
+        self.broker = MemoryBroker(lease=LEASE, clock=self._clock)
         self.brokers = [self.broker] * WORKERS_IN_ALL
         self.run(self.broker.open("invariants"))
 
@@ -136,13 +140,15 @@ class MemoryUnderTest(BrokerUnderTest):
     def lies_in_line(self, job_id: str) -> bool:
         return job_id in self.broker._queues[QUEUE].gone
 
+    def is_parked(self, job_id: str) -> bool:
+        return any(job_id in parked.dues for parked in self.broker._queues[QUEUE].parked.values())
+
     def check_drained(self) -> None:
         pass
 
     def close(self) -> None:
         self.run(self.broker.aclose())
         self._runner.close()
-        self._patch.undo()
 
 
 class RedisUnderTest(BrokerUnderTest):
@@ -161,7 +167,8 @@ class RedisUnderTest(BrokerUnderTest):
         self._calls = 0
         self._earlier: deque[tuple[Script, Send, Sequence[str], Sequence[Any]]] = deque(maxlen=8)
         self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(redis_broker, "time", self._clock)
+        for module in (redis_broker, calls):
+            self._patch.setattr(module, "time", self._clock)
         for name, script in vars(scripts).items():
             if isinstance(script, Script):
                 before, line, after = script.source.partition("call('TIME')")
@@ -226,12 +233,11 @@ class RedisUnderTest(BrokerUnderTest):
         jobs = {key.decode(): value for key, value in seen.get("jobs", {}).items()}
         of_status = {JobStatus.QUEUED: "queued", JobStatus.WAITING: "waiting", JobStatus.RUNNING: "leased"}
         assert set(jobs) == set(live), "I1"
-        assert places["bad"] == []
         expiries = {lease.decode(): score for lease, score in seen.get("leases", [])}
         assert len(expiries) == len(places["leased"])
         start = self._clock.time() - self._clock.monotonic()
         for job_id, known in live.items():
-            assert job_id in places[of_status[known.status]]
+            assert job_id in places["parked" if known.is_parked else of_status[known.status]]
             if known.lease is not None:
                 assert expiries[known.lease] == (start + known.expiry) * 1000
             job = known.job
@@ -248,6 +254,9 @@ class RedisUnderTest(BrokerUnderTest):
 
     def lies_in_line(self, job_id: str) -> bool:
         return bool(self._client.hexists(self._keys.prefix + "cancels", job_id))
+
+    def is_parked(self, job_id: str) -> bool:
+        return job_id in self._keys.places()["parked"]
 
     def check_drained(self) -> None:
         self._keys.check_drained()
@@ -270,6 +279,8 @@ class Known:
     """A cancelled job of its id lay in line when it was stored."""
     rank: int = 0
     """Its place among the queued; what was put back at one stroke shares one."""
+    is_parked: bool = False
+    """It waits for a worker that knows its task, and its status is WAITING."""
     lease: str | None = None
     is_judged: bool = False
     """Its lease is for judging only: the worker that ran it was lost."""
@@ -349,11 +360,15 @@ class Promises(RuleBasedStateMachine):
         limit = self.limits.get(task, 0)
         return max(0, limit - self.running(task)) if limit else len(self.live)
 
-    def runnable(self) -> int:
-        """How many jobs could be leased at once."""
-        plain = sum(known.job.task in PLAIN for known in self.queued())
+    def queued_plain(self) -> list[Known]:
+        return [known for known in self.queued() if known.job.task in PLAIN]
+
+    def runnable(self, some: Sequence[Known] | None = None) -> int:
+        """How many jobs could be leased at once, of all that are queued, or of these."""
+        some = self.queued() if some is None else some
+        plain = sum(known.job.task in PLAIN for known in some)
         return plain + sum(
-            min(self.room(task), sum(known.job.task == task for known in self.queued())) for task in LIMITED
+            min(self.room(task), sum(known.job.task == task for known in some)) for task in LIMITED
         )
 
     def append(self, known: Known) -> None:
@@ -406,13 +421,20 @@ class Promises(RuleBasedStateMachine):
         assert known.matches(lease.job), "I8: what comes out is what went in"
         assert lease.id not in {held.lease.id for each in self.workers for held in each.held}
         known.status, known.lease, known.is_judged = JobStatus.RUNNING, lease.id, is_recovery
+        known.is_parked = False
         assert is_recovery or not known.cancel_wanted, "a cancelled job does not run again"
         known.expiry = self.under_test.monotonic() + LEASE
         worker.held.append(Held(lease, msgspec.structs.replace(lease.job), is_recovery))
 
-    def exchange(self, worker: Worker, back: list[tuple[Held, Action, float]], want: int) -> None:
+    def exchange(
+        self,
+        worker: Worker,
+        back: list[tuple[Held, Action, float]],
+        want: int,
+        parking: Parking = NO_PARKING,
+    ) -> None:
         settled = [Settlement(held.lease, action, delay, b"why") for held, action, delay in back]
-        exchanged = self.under_test.run(worker.broker.exchange(QUEUE, settled, want))
+        exchanged = self.under_test.run(worker.broker.exchange(QUEUE, settled, want, parking))
         fenced = []
         cancelled = []
         self.first -= len(back)
@@ -434,11 +456,16 @@ class Promises(RuleBasedStateMachine):
             self.gone.append(held.lease.id)
         room = {task: self.room(task) for task in LIMITED}
         queued = self.queued()
-        assert len(exchanged.leases) == min(want, self.runnable()), "all that may run is handed out"
+        offered = [known for known in queued if known.job.task not in parking.unknown]
+        parked = [known for known in self.live.values() if known.is_parked]
+        wanted = [known for known in parked if known.job.task in parking.wanted]
+        assert len(exchanged.leases) == min(want, self.runnable(offered + wanted)), (
+            "all that may run is handed out"
+        )
         taken = []
         for lease in exchanged.leases:
             known = self.live[lease.job.id]
-            assert known.status is JobStatus.QUEUED, "I2, I7: only what is queued is leased, and once"
+            assert known in offered or known in wanted, "I2, I7: only what is queued is leased, and once"
             assert known.job.at <= self.now(), "I7: nothing starts before it is due"
             self.lease(known, lease, worker)
             known.starts += 1
@@ -446,10 +473,18 @@ class Promises(RuleBasedStateMachine):
             taken.append(known)
         for task in LIMITED:
             assert sum(known.job.task == task for known in taken) <= room[task], "I3: within the limit"
-        self.check_order(queued, taken)
+        self.check_order(offered, [known for known in taken if known in offered])
+        for task in parking.wanted:
+            came = [known.job.parked_at for known in taken if known in wanted and known.job.task == task]
+            ranks = sorted(known.job.parked_at for known in wanted if known.job.task == task)
+            assert came == ranks[: len(came)], "those that are parked for long come first"
+        for known in queued:
+            if known.job.task in parking.unknown and self.under_test.is_parked(known.job.id):
+                self.park(known)
         if len(taken) < want:
             assert not exchanged.is_something_left, "all was looked at"
-        elif self.runnable():
+            assert not any(known.job.task in (*parking.unknown,) for known in self.queued_plain())
+        elif self.runnable([*self.queued(), *(known for known in wanted if known.is_parked)]):
             assert exchanged.is_something_left
 
     def check_order(self, queued: list[Known], taken: list[Known]) -> None:
@@ -475,14 +510,16 @@ class Promises(RuleBasedStateMachine):
             self.released += 1
             known.status, known.rank = JobStatus.QUEUED, self.released
             known.allowed += 1
+        elif action is Action.PARK:
+            known.allowed += 1
+            self.park(known)
         else:
-            if action is Action.RETRY:
-                known.job = msgspec.structs.replace(known.job, retries=known.job.retries + 1, parked_at=0)
-            else:
-                parked_at = known.job.parked_at or self.now()
-                known.job = msgspec.structs.replace(known.job, parked_at=parked_at)
-                known.allowed += 1
+            known.job = msgspec.structs.replace(known.job, retries=known.job.retries + 1, parked_at=0)
             self.put_off(known, self.now() + int(delay * 1000))
+
+    def park(self, known: Known) -> None:
+        known.status, known.is_parked = JobStatus.WAITING, True
+        known.job = msgspec.structs.replace(known.job, parked_at=known.job.parked_at or self.now())
 
     def look(self) -> bool:
         """Somebody looks at the queue. Tells whether nothing counts as lost, since nobody has for so long."""
@@ -501,7 +538,7 @@ class Promises(RuleBasedStateMachine):
         due = [
             known
             for known in self.live.values()
-            if known.status is JobStatus.WAITING and known.job.at <= self.now()
+            if known.status is JobStatus.WAITING and not known.is_parked and known.job.at <= self.now()
         ]
         for moment in sorted({known.job.at for known in due}):
             self.last += 1
@@ -525,7 +562,11 @@ class Promises(RuleBasedStateMachine):
             task: due for task, due in self.periodic.items() if due <= self.now()
         }
         dues = [*self.periodic.values()]
-        dues += [known.job.at for known in self.live.values() if known.status is JobStatus.WAITING]
+        dues += [
+            known.job.at
+            for known in self.live.values()
+            if known.status is JobStatus.WAITING and not known.is_parked
+        ]
         if dues:
             assert ticked.next_due == max(0.0, (min(dues) - self.now()) / 1000)
         else:
@@ -650,6 +691,33 @@ class Promises(RuleBasedStateMachine):
             assert list(exchanged.fenced) == [held.lease.id for held, _, _ in back]
             assert list(exchanged.leases) == []
 
+    @rule(
+        number=WORKERS,
+        data=st.data(),
+        want=WANT,
+        unknown=st.sets(st.sampled_from(PLAIN + LIMITED)),
+        wanted=st.sets(st.sampled_from(PLAIN + LIMITED)),
+    )
+    def exchange_without_some(
+        self, number: int, data: st.DataObject, want: int, unknown: set[str], wanted: set[str]
+    ) -> None:
+        """A worker that does not know all tasks, and wants parked jobs of others."""
+        worker = self.worker(number)
+        parking = Parking(sorted(unknown), sorted(wanted - unknown))
+        self.exchange(worker, self.draw_back(data, worker), want, parking)
+
+    @rule(number=WORKERS)
+    def sweep(self, number: int) -> None:
+        self.look()
+        [swept] = self.under_test.run(self.worker(number).broker.sweep([QUEUE], f"worker-{number}"))
+        parked: dict[str, int] = {}
+        for known in self.live.values():
+            if known.is_parked:
+                task, since = known.job.task, known.job.parked_at
+                parked[task] = min(since, parked.get(task, since))
+        assert swept.parked == parked
+        assert swept.is_something_to_run >= bool(self.runnable())
+
     @rule(number=WORKERS, data=st.data(), want=WANT)
     def sleep_and_work(self, number: int, data: st.DataObject, want: int) -> None:
         """Where something may run, whoever waits is woken at once."""
@@ -731,7 +799,7 @@ class Promises(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from([*USER_IDS, *OWN_IDS, *self.live]))
-        cancelled = self.under_test.run(self.broker.cancel(QUEUE, job_id))
+        cancelled = self.under_test.run(asking.cancel(self.broker, QUEUE, job_id))
         known = self.live.get(job_id)
         if known is None:
             assert (cancelled.status, cancelled.job) == (JobStatus.NOT_SET, None)
@@ -747,7 +815,7 @@ class Promises(RuleBasedStateMachine):
         self.named.pop(job_id, None)
         self.forget_live(known)
         self.cancelled += 1
-        assert self.under_test.run(self.broker.cancel(QUEUE, job_id)).status is JobStatus.NOT_SET
+        assert self.under_test.run(asking.cancel(self.broker, QUEUE, job_id)).status is JobStatus.NOT_SET
 
     @precondition(lambda self: self.dead)
     @rule(data=st.data())
@@ -755,7 +823,7 @@ class Promises(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(sorted(self.dead)))
         if job_id not in USER_IDS:
             self.enqueue([(job_id, "plain", b"another", 1, 0.0)], with_token=False)
-            assert not self.under_test.run(self.broker.requeue(QUEUE, job_id)), "its id is in use"
+            assert not self.under_test.run(asking.requeue(self.broker, QUEUE, job_id)), "its id is in use"
 
     @rule(data=st.data())
     def requeue(self, data: st.DataObject) -> None:
@@ -764,7 +832,7 @@ class Promises(RuleBasedStateMachine):
         if job_id in self.dead and cancelled and cancelled.job.task != self.dead[job_id][0].task:
             return  # it would wait in the place of a job of another task
         was_in_line = self.under_test.lies_in_line(job_id)
-        requeued = self.under_test.run(self.broker.requeue(QUEUE, job_id))
+        requeued = self.under_test.run(asking.requeue(self.broker, QUEUE, job_id))
         if job_id not in self.dead or job_id in self.live:
             assert not requeued
         else:
@@ -774,14 +842,14 @@ class Promises(RuleBasedStateMachine):
             known = self.live[job_id] = Known(fresh, JobStatus.QUEUED, was_in_line)
             self.append(known)
             self.take_over(known)
-            assert not self.under_test.run(self.broker.requeue(QUEUE, job_id))
+            assert not self.under_test.run(asking.requeue(self.broker, QUEUE, job_id))
 
     @precondition(lambda self: self.dead)
     @rule(data=st.data())
     def discard(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.dead)))
         for expected in (True, False):
-            assert self.under_test.run(self.broker.discard(QUEUE, job_id)) is expected
+            assert self.under_test.run(asking.discard(self.broker, QUEUE, job_id)) is expected
         del self.dead[job_id]
         self.discarded += 1
 
@@ -799,26 +867,24 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def every_job_is_in_one_place(self) -> None:
         """I1 and I2."""
-        counts = self.under_test.run(self.broker.counts(QUEUE))
+        counts = self.under_test.run(asking.counts(self.broker, QUEUE))
         due = [known for known in self.live.values() if known.job.at <= self.now()]
         running = sum(known.status is JobStatus.RUNNING for known in self.live.values())
         waiting = sum(
-            known.status is JobStatus.WAITING and known.job.at > self.now() for known in self.live.values()
+            known.status is JobStatus.WAITING and not known.is_parked and known.job.at > self.now()
+            for known in self.live.values()
         )
+        parked = sum(known.is_parked for known in self.live.values())
         assert len(due) >= running
-        assert (counts.ready, counts.running, counts.waiting, counts.dead) == (
-            len(self.live) - running - waiting,
-            running,
-            waiting,
-            len(self.dead),
-        )
+        ready = len(self.live) - running - waiting - parked
+        assert counts == Counts(ready, running, waiting, len(self.dead), parked)
         ended = self.succeeded + self.cancelled + self.discarded + self.replaced
         assert self.stored == len(self.live) + len(self.dead) + ended, "I1"
         self.under_test.check(self.live, self.most)
 
     @invariant()
     def the_dead_are_kept_as_they_died(self) -> None:
-        dead = self.under_test.run(self.broker.dead(QUEUE))
+        dead = self.under_test.run(asking.dead(self.broker, QUEUE))
         assert {one.job.id for one in dead} == set(self.dead)
         for one in dead:
             job, detail = self.dead[one.job.id]
@@ -841,7 +907,8 @@ class Promises(RuleBasedStateMachine):
             self.under_test.pass_time(seconds)
             self.tick(last)
             while True:
-                self.exchange(last, [(held, Action.DONE, 0.0) for held in list(last.held)], 5)
+                back = [(held, Action.DONE, 0.0) for held in list(last.held)]
+                self.exchange(last, back, 5, Parking(wanted=PLAIN + LIMITED))
                 if not last.held:
                     break
         assert self.live == {}

@@ -11,6 +11,7 @@ A mutant that cannot even pass a plain job through is no test of a guard, and th
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
@@ -20,13 +21,14 @@ import pytest
 
 from aiospinach import RedisBroker
 from aiospinach.brokers import scripts
-from aiospinach.brokers.base import Counts, Lease, Settlement
+from aiospinach.brokers.records import Counts, Lease, Parking, Settlement
 from aiospinach.brokers.redis import EXPIRED_AT_ONCE
 from aiospinach.brokers.scripts import Script, Send
 from aiospinach.exceptions import BrokerError, BrokerUnavailable
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
+from .. import asking
 from ..brokers_under_test import shared_server
 from ..waiting import until
 from .conftest import bury, fire, ids, job, put, put_and_take, settle, swallow_wakes, take
@@ -36,9 +38,9 @@ QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may send its caller round and round."""
-UNGUARDED = {"counts", "nudge", "ring", "sweep"}
+UNGUARDED = {"nudge", "ring", "sweep"}
 """Scripts that refuse nothing."""
-UNGUARDED_PARTS = {"start", "lists", "envelopes", "aside", "graves", "records"}
+UNGUARDED_PARTS = {"start", "lists", "envelopes", "graves", "parking", "records"}
 """What stands before scripts that need it, and refuses nothing."""
 
 _LUA = files("aiospinach.brokers") / "lua"
@@ -113,7 +115,7 @@ class Stage:
     @property
     def answers(self) -> str:
         """The key of what the first broker's calls were answered."""
-        return f"{self.raw.prefix}answers:{self.broker._desk.session}"
+        return f"{self.raw.prefix}answers:{self.broker._calls.desk.session}"
 
     def spoil(self, job_id: str) -> None:
         self.client.hset(self.raw.prefix + "jobs", job_id, b"2 garbage")
@@ -136,13 +138,13 @@ async def a_plain_job(stage: Stage) -> None:
     broker = stage.broker
     lease = await put_and_take(broker, QUEUE, "a")
     assert await settle(broker, QUEUE, lease, Action.DONE)
-    assert await broker.counts(QUEUE) == NOTHING
+    assert await asking.counts(broker, QUEUE) == NOTHING
     await broker.register(QUEUE, {}, {})
     await broker.tick(QUEUE)
     await broker.renew(QUEUE, [])
     await fire(broker, QUEUE, "nightly", 1, 2, None)
-    await broker.cancel(QUEUE, "b")
-    await broker.discard(QUEUE, "b")
+    await asking.cancel(broker, QUEUE, "b")
+    await asking.discard(broker, QUEUE, "b")
 
 
 @scenario("repeated call")
@@ -185,7 +187,7 @@ async def a_session_lives_on_from_call_to_call(stage: Stage) -> None:
 @scenario("place of a cancelled job")
 async def the_id_of_a_job_that_was_cancelled_in_line_is_free(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
-    assert (await stage.broker.cancel(QUEUE, "a")).status is JobStatus.QUEUED
+    assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
     assert await stage.broker.enqueue(QUEUE, [job("a")]) == [True]
     stage.raw.check()
     assert ids(await take(stage.broker, QUEUE)) == ["a", "b"]
@@ -194,11 +196,11 @@ async def the_id_of_a_job_that_was_cancelled_in_line_is_free(stage: Stage) -> No
 @scenario("moved in line")
 async def a_job_that_takes_a_place_in_line_over_is_not_early(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
-    assert (await stage.broker.cancel(QUEUE, "a")).status is JobStatus.QUEUED
+    assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
     await put(stage.broker, QUEUE, "a", at=stage.broker.now() + 60_000)
     assert ids(await take(stage.broker, QUEUE)) == ["b"]
     stage.raw.check()
-    assert (await stage.broker.counts(QUEUE)).waiting == 1
+    assert (await asking.counts(stage.broker, QUEUE)).waiting == 1
 
 
 @scenario("place in line")
@@ -206,8 +208,8 @@ async def a_dead_job_takes_the_place_over_that_its_id_has_in_line(stage: Stage) 
     lease = await put_and_take(stage.broker, QUEUE, "a")
     await settle(stage.broker, QUEUE, lease, Action.FAIL)
     await put(stage.broker, QUEUE, "a")
-    assert (await stage.broker.cancel(QUEUE, "a")).status is JobStatus.QUEUED
-    assert await stage.broker.requeue(QUEUE, "a")
+    assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
+    assert await asking.requeue(stage.broker, QUEUE, "a")
     stage.raw.check()
     assert ids(await take(stage.broker, QUEUE)) == ["a"]
 
@@ -218,10 +220,10 @@ async def whether_a_job_runs_is_looked_up_in_pages(stage: Stage) -> None:
     await take(stage.broker, QUEUE)
     await put(stage.broker, QUEUE, "queued")
     stage.client.zadd(stage.raw.prefix + "leases", {f"x{number}:y.1": 1e15 for number in range(3000)})
-    assert (await stage.broker.cancel(QUEUE, "runs")).status is JobStatus.RUNNING
-    assert (await stage.broker.cancel(QUEUE, "queued")).status is JobStatus.QUEUED
+    assert (await asking.cancel(stage.broker, QUEUE, "runs")).status is JobStatus.RUNNING
+    assert (await asking.cancel(stage.broker, QUEUE, "queued")).status is JobStatus.QUEUED
     scripts_called = [script.name for script, *_ in stage.calls]
-    assert scripts_called.count("cancel") == 3, "no script looks through so many"
+    assert scripts_called.count("steer") == 3, "no script looks through so many"
     stage.client.zrem(stage.raw.prefix + "leases", *(f"x{number}:y.1" for number in range(3000)))
 
 
@@ -233,15 +235,15 @@ async def cancel_when_many_run(stage: Stage, then: Callable[[], Awaitable[object
 
     async def play_between(script: Script, *args: Any) -> Any:
         nonlocal calls
-        calls += script.name == "cancel"
-        if script.name == "cancel" and calls == 2:
+        calls += script.name == "steer"
+        if script.name == "steer" and calls == 2:
             stage.client.zrem(stage.raw.prefix + "leases", *other_leases)
             await then()
         return await run(script, *args)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Script, "run", play_between)
-        return (await stage.broker.cancel(QUEUE, "a")).status
+        return (await asking.cancel(stage.broker, QUEUE, "a")).status
 
 
 @scenario("asked for in line")
@@ -261,9 +263,9 @@ async def a_job_that_is_being_cancelled_is_leased_by_nobody(stage: Stage) -> Non
 async def who_cancels_hears_that_the_job_was_met_in_line(stage: Stage) -> None:
     await a_job_that_is_being_cancelled_is_leased_by_nobody(stage)
     await put(stage.broker, QUEUE, "c")
-    assert (await stage.broker.cancel(QUEUE, "c")).status is JobStatus.QUEUED
+    assert (await asking.cancel(stage.broker, QUEUE, "c")).status is JobStatus.QUEUED
     await put(stage.broker, QUEUE, "d", at=stage.broker.now() + 60_000)
-    assert (await stage.broker.cancel(QUEUE, "d")).status is JobStatus.WAITING
+    assert (await asking.cancel(stage.broker, QUEUE, "d")).status is JobStatus.WAITING
 
 
 @scenario("ended meanwhile")
@@ -271,9 +273,9 @@ async def a_job_that_ends_while_it_is_looked_for_was_not_cancelled(stage: Stage)
     async def nothing() -> None:
         pass
 
-    keys, send = stage.broker._queue(QUEUE).keys, stage.broker._here().link.produce
+    keys, send = stage.broker._queue(QUEUE).keys, stage.broker._calls.here().link.produce
     await put(stage.broker, QUEUE, "a")
-    (_, where, _) = await scripts.CANCEL.run(send, keys.of(scripts.CANCEL), ["a", 1])
+    (_, where, _) = await scripts.STEER.run(send, keys.of(scripts.STEER), ["cancel again", "a"])
     assert where == b"not_set"
     assert await cancel_when_many_run(stage, nothing) is JobStatus.QUEUED
     assert await take(stage.broker, QUEUE) == []
@@ -381,7 +383,7 @@ async def a_count_that_nobody_ends_strands_no_job(stage: Stage) -> None:
     count_since(stage, stage.broker.now())
     await put(stage.broker, QUEUE, "a", "b")
     assert await take(stage.broker, QUEUE) == []
-    assert [swept.is_something_to_run for swept in await stage.broker.sweep([QUEUE])] == [True]
+    assert [swept.is_something_to_run for swept in await stage.broker.sweep([QUEUE], "worker")] == [True]
     count_since(stage, stage.broker.now() - 61_000)
     assert ids(await take(stage.broker, QUEUE, 1)) == ["a"]
     count_since(stage, stage.broker.now())
@@ -462,12 +464,18 @@ async def a_lease_settles_once(stage: Stage) -> None:
 async def a_job_that_was_cancelled_as_it_ran_is_not_put_back(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "wanted", "unwanted")
     leases = await take(stage.broker, QUEUE)
-    await stage.broker.cancel(QUEUE, "unwanted")
+    await asking.cancel(stage.broker, QUEUE, "unwanted")
     exchanged = await stage.broker.exchange(QUEUE, [Settlement(each, Action.RELEASE) for each in leases], 2)
     (lease,) = exchanged.leases
     assert lease.job.id == "wanted"
     assert await settle(stage.broker, QUEUE, lease, Action.DONE)
     stage.raw.check_drained()
+
+
+async def unreadable(stage: Stage) -> dict[str, bool]:
+    """The dead jobs, and whether each one was put aside because it cannot be read."""
+    dead = await asking.dead(stage.broker, QUEUE)
+    return {each.job.id: b"unreadable" in each.detail for each in dead}
 
 
 @scenario("unreadable settled job")
@@ -476,20 +484,20 @@ async def a_job_that_was_spoilt_as_it_ran_stops_no_worker(stage: Stage) -> None:
         lease = await put_and_take(stage.broker, QUEUE, action.value)
         stage.spoil(action.value)
         assert await settle(stage.broker, QUEUE, lease, action)
-    assert stage.raw.places()["bad"] == ["fail", "retry"]
     lease = await put_and_take(stage.broker, QUEUE, "good")
     assert await settle(stage.broker, QUEUE, lease, Action.FAIL)
-    assert [dead.job.id for dead in await stage.broker.dead(QUEUE)] == ["good"]
+    assert await unreadable(stage) == {"fail": True, "retry": True, "good": False}
 
 
 @scenario("cancelled in line")
 async def a_cancelled_job_leaves_the_line_without_a_trace(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
-    assert (await stage.broker.cancel(QUEUE, "a")).status is JobStatus.QUEUED
+    assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
     stage.raw.check()
     (lease,) = await take(stage.broker, QUEUE)
     assert await settle(stage.broker, QUEUE, lease, Action.DONE)
     stage.raw.check_drained()
+    assert await asking.dead(stage.broker, QUEUE) == []
 
 
 @scenario("unreadable")
@@ -498,8 +506,8 @@ async def a_job_that_cannot_be_read_stops_no_other(stage: Stage) -> None:
     stage.spoil("spoilt")
     stage.client.lpush(stage.raw.prefix + "ready", "never stored")
     assert ids(await take(stage.broker, QUEUE)) == ["good"]
-    assert stage.raw.places()["bad"] == ["never stored", "spoilt"]
-    assert await stage.broker.counts(QUEUE) == Counts(ready=0, running=1, waiting=0, dead=0)
+    assert await unreadable(stage) == {"spoilt": True, "never stored": True}
+    assert await asking.counts(stage.broker, QUEUE) == Counts(ready=0, running=1, waiting=0, dead=2)
 
 
 @scenario("limit")
@@ -565,7 +573,7 @@ async def a_tick_fires_once(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {}, {"nightly": 1000})
     assert await fire(stage.broker, QUEUE, "nightly", 1000, 2000, job("nightly@1000"))
     assert not await fire(stage.another, QUEUE, "nightly", 1000, 2000, job("again")), "I7: one job a tick"
-    assert (await stage.broker.counts(QUEUE)).ready == 1
+    assert (await asking.counts(stage.broker, QUEUE)).ready == 1
 
 
 @scenario("new tick")
@@ -575,7 +583,7 @@ async def the_job_of_a_tick_that_lives_is_not_queued_again(stage: Stage) -> None
     assert await fire(stage.broker, QUEUE, "nightly", 1000, 2000, job("nightly@1000"))
     stage.raw.check()
     assert await fire(stage.broker, QUEUE, "nightly", 2000, 3000, job("nightly@2000"))
-    assert (await stage.broker.counts(QUEUE)).ready == 2
+    assert (await asking.counts(stage.broker, QUEUE)).ready == 2
 
 
 @scenario("skipped due")
@@ -609,7 +617,7 @@ async def a_tick_queues_only_what_is_due(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", at=stage.broker.now() + 60_000)
     await stage.broker.tick(QUEUE)
     assert await take(stage.broker, QUEUE) == [], "I7"
-    assert (await stage.broker.counts(QUEUE)).waiting == 1
+    assert (await asking.counts(stage.broker, QUEUE)).waiting == 1
 
 
 @scenario("silence")
@@ -670,7 +678,7 @@ async def a_lost_job_that_was_spoilt_stops_no_tick(stage: Stage) -> None:
     stage.spoil("spoilt")
     (lease,) = (await stage.broker.tick(QUEUE)).expired
     assert (lease.job.id, lease.job.crashes) == ("good", 1)
-    assert stage.raw.places()["bad"] == ["spoilt"]
+    assert await unreadable(stage) == {"spoilt": True}
 
 
 @scenario("crash of a worker")
@@ -688,9 +696,8 @@ async def a_lost_job_whose_id_cannot_be_read_stops_no_tick(stage: Stage) -> None
     stage.client.hset(stage.raw.prefix + "jobs", b"\xff", b"2 send 0 0 -\n0 0 0 0 - - - -\n")
     stage.client.zadd(stage.raw.prefix + "leases", {b"\xff:nobody.1": 1})
     assert ids((await stage.another.tick(QUEUE)).expired) == ["good"]
-    assert stage.client.lrange(stage.raw.prefix + "bad", 0, -1) == [b"\xff"]
-    for name in ("jobs", "bad"):
-        stage.client.delete(stage.raw.prefix + name)
+    assert await unreadable(stage) == {"\\xff": True}
+    stage.client.delete(stage.raw.prefix + "jobs")
     stage.client.delete(stage.raw.prefix + "leases")
 
 
@@ -702,7 +709,7 @@ async def a_lease_that_is_none_stops_no_tick(stage: Stage) -> None:
     stage.spoil("spoilt")
     stage.client.zadd(stage.raw.prefix + "leases", {"no colon": 1})
     assert ids((await stage.another.tick(QUEUE)).expired) == ["good"]
-    assert stage.raw.places()["bad"] == ["spoilt"]
+    assert await unreadable(stage) == {"spoilt": True}
 
 
 @scenario("slot of a lost job")
@@ -735,20 +742,62 @@ async def a_tick_forgets_what_nobody_knew_for_a_week(stage: Stage) -> None:
     assert stage.raw.read().get("periodic") == [(b"known", long_ago)]
 
 
+@scenario("foreign")
+async def a_job_of_another_release_waits_for_it(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b")
+    await put(stage.broker, QUEUE, "spoilt")
+    stage.spoil("spoilt")
+    for name in "ab":
+        stage.client.hset(stage.raw.prefix + "jobs", name, b"3 send\nwhatever\n")
+    assert await take(stage.broker, QUEUE, 1) == []
+    assert stage.raw.places()["parked"] == ["a", "b"]
+    assert await unreadable(stage) == {"spoilt": True}
+    stage.client.delete(stage.raw.prefix + "jobs", stage.raw.prefix + "lanes")
+
+
+@scenario("unknown task")
+async def jobs_of_an_unknown_task_are_not_leased(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    parking = Parking(unknown=["send"])
+    assert list((await stage.broker.exchange(QUEUE, [], 1, parking)).leases) == []
+
+
+@scenario("since when it is parked")
+async def a_job_is_parked_from_the_first_time_on(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    since = None
+    for _ in range(3):
+        await stage.broker.exchange(QUEUE, [], 1, Parking(unknown=["send"]))
+        [swept] = await stage.broker.sweep([QUEUE], "worker")
+        assert since is None or swept.parked == since
+        since = swept.parked
+        await asyncio.sleep(0.002)
+        [lease] = (await stage.broker.exchange(QUEUE, [], 1, Parking(wanted=["send"]))).leases
+        assert await settle(stage.broker, QUEUE, lease, Action.PARK)
+
+
+@scenario("parked job")
+async def a_parked_job_that_was_cancelled_leaves_nothing(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    await stage.broker.exchange(QUEUE, [], 1, Parking(unknown=["send"]))
+    assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.WAITING
+    stage.raw.check()
+
+
 @scenario("unreadable record")
 async def a_record_that_cannot_be_read_hides_no_other(stage: Stage) -> None:
     await bury(stage.broker, QUEUE, "good", "spoilt")
     stage.client.hset(stage.raw.prefix + "deadjobs", "spoilt", b"garbage")
-    assert [dead.job.id for dead in await stage.broker.dead(QUEUE, limit=1)] == ["good"]
+    assert [dead.job.id for dead in await asking.dead(stage.broker, QUEUE, limit=1)] == ["good"]
 
 
 @scenario("unreadable dead job")
 async def a_dead_job_that_cannot_be_read_is_not_queued_again(stage: Stage) -> None:
     await bury(stage.broker, QUEUE, "good", "spoilt")
     stage.client.hset(stage.raw.prefix + "deadjobs", "spoilt", b"garbage")
-    assert not await stage.broker.requeue(QUEUE, "spoilt")
-    assert await stage.broker.requeue(QUEUE, "good")
-    assert await stage.broker.discard(QUEUE, "spoilt")
+    assert not await asking.requeue(stage.broker, QUEUE, "spoilt")
+    assert await asking.requeue(stage.broker, QUEUE, "good")
+    assert await asking.discard(stage.broker, QUEUE, "spoilt")
 
 
 @scenario("live again")
@@ -757,24 +806,24 @@ async def a_dead_job_whose_id_lives_stays_dead(stage: Stage) -> None:
         lease = await put_and_take(stage.broker, QUEUE, name)
         assert await settle(stage.broker, QUEUE, lease, Action.FAIL)
     await put(stage.broker, QUEUE, "a")
-    assert not await stage.broker.requeue(QUEUE, "a")
-    assert await stage.broker.requeue(QUEUE, "b")
+    assert not await asking.requeue(stage.broker, QUEUE, "a")
+    assert await asking.requeue(stage.broker, QUEUE, "b")
 
 
 @scenario("cancelled")
 async def what_does_not_live_cannot_be_cancelled(stage: Stage) -> None:
-    assert (await stage.broker.cancel(QUEUE, "a")).status is JobStatus.NOT_SET
+    assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.NOT_SET
     await put(stage.broker, QUEUE, "a")
     for expected in (JobStatus.QUEUED, JobStatus.NOT_SET):
-        assert (await stage.broker.cancel(QUEUE, "a")).status is expected
+        assert (await asking.cancel(stage.broker, QUEUE, "a")).status is expected
 
 
 @scenario("whole id")
 async def a_lease_of_an_id_that_begins_alike_is_another(stage: Stage) -> None:
     await put_and_take(stage.broker, QUEUE, "a:b")
     await put(stage.broker, QUEUE, "a")
-    assert (await stage.broker.cancel(QUEUE, "a")).status is JobStatus.QUEUED
-    assert (await stage.broker.cancel(QUEUE, "a:b")).status is JobStatus.RUNNING
+    assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
+    assert (await asking.cancel(stage.broker, QUEUE, "a:b")).status is JobStatus.RUNNING
 
 
 async def play(scene: Scenario, namespace: str) -> None:

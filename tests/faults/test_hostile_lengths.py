@@ -11,9 +11,10 @@ import pytest
 import redis
 
 from aiospinach import RedisBroker
-from aiospinach.brokers.base import Envelope, Settlement
+from aiospinach.brokers.records import Envelope, Settlement
 from aiospinach.outcome import Action
 
+from .. import asking
 from ..servers import Server
 from .conftest import Report
 from .fleet import Store
@@ -189,7 +190,7 @@ async def dead_jobs(queue: Queue) -> Callable[[], Awaitable[bool]]:
         await queue.broker.enqueue("default", [Envelope("dies", "job", b"[[],{}]")])
         [lease] = (await queue.broker.exchange("default", [], 1)).leases
         await queue.broker.exchange("default", [Settlement(lease, Action.FAIL, 0, b"why")], 0)
-        assert len(await queue.broker.dead("default", limit=300)) == 300
+        assert len(await asking.dead(queue.broker, "default", limit=300)) == 300
         return bool(queue.store("ZCARD", "dead") > 10_000)
 
     return die_and_list
@@ -240,7 +241,7 @@ async def counts_with_many_cancelled_among_many_running_jobs(queue: Queue) -> Ca
     queue.fill("HSET", "control", [(" cancels", 1)])
 
     async def count(number: int) -> None:
-        assert (await queue.broker.counts("default")).running == LENGTH
+        assert (await asking.counts(queue.broker, "default")).running == LENGTH
 
     return three_times(count)
 
@@ -251,7 +252,7 @@ async def cancelling_a_job_while_many_run(queue: Queue) -> Callable[[], Awaitabl
 
     async def cancel(number: int) -> None:
         await queue.broker.enqueue("default", [Envelope(f"job-{number}", "job", b"[[],{}]")])
-        await queue.broker.cancel("default", f"job-{number}")
+        await asking.cancel(queue.broker, "default", f"job-{number}")
 
     return three_times(cancel)
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import redis
 
 from aiospinach import RedisBroker
-from aiospinach.brokers.base import Envelope, Settlement
+from aiospinach.brokers.records import Envelope, Settlement
 from aiospinach.outcome import Action
 
 from ..redis.conftest import Counts

@@ -10,13 +10,12 @@ import pytest
 
 from ..brokers.raw_keys import Header
 from ..waiting import until
-from .conftest import CHAOS, Report, ScheduleAll, Size
+from .conftest import Report, ScheduleAll, Size
 from .fleet import Fleet, Store, Worker
 from .ledger import Entry, Ledger, most_at_once
 from .worker import LIMIT
 
-COMMON = ["--lease", "10", "--number", "12", *([] if CHAOS else ["--park-for", "0.1"])]
-"""A job of an unknown task comes back after 5 s, unless the test must be short."""
+COMMON = ["--lease", "10", "--number", "12"]
 
 
 def most_since(entries: list[Entry], moment: float) -> int:
@@ -96,7 +95,7 @@ async def test_workers_are_replaced_one_by_one_and_back(
     await parked("removed")
     workers = await replaced(workers, old)
     workers += [await joined(new)]
-    for worker in workers[1:-1]:  # many that do not know a task would put off the last of its jobs for long
+    for worker in workers[1:-1]:
         worker.terminate()
         await until(lambda: not worker.is_alive, "it ends", timeout=40, show=fleet.logs)  # noqa: B023
     workers = [workers[0], workers[-1]]

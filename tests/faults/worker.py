@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from aiospinach import Engine, RedisBroker, Tasks, current_job, outcome, signals
+from aiospinach import Engine, RedisBroker, Tasks, current_job, signals
 
 from .ledger import Ledger
 
@@ -148,14 +148,12 @@ def main() -> None:
     parser.add_argument("--clock", type=float, default=0.0)
     parser.add_argument("--without", default="")
     parser.add_argument("--limit", type=int, default=LIMIT)
-    parser.add_argument("--park-for", type=float, default=outcome.PARK_FOR)
     parser.add_argument("--until-empty", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s")
     if options.clock:
         right = time.time
         time.time = lambda: right() + options.clock
-    outcome.PARK_FOR = options.park_for
     ledger = Ledger(options.ledger)
     hear(ledger)
     engine = Engine(RedisBroker(options.url, lease=options.lease), options.namespace)

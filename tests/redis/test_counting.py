@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aiospinach import Batch, Engine, RedisBroker
-from aiospinach.brokers.base import Exchanged, Settlement, Ticked
+from aiospinach.brokers.records import NO_PARKING, Exchanged, Parking, Settlement, Ticked
 from aiospinach.outcome import Action
 from aiospinach.workers import listener
 
@@ -29,9 +29,11 @@ class CountingBroker(RedisBroker):
         super().__init__(url, lease=lease)
         self.calls: Counter[str] = Counter()
 
-    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+    async def exchange(
+        self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
+    ) -> Exchanged:
         self.calls["exchange"] += 1
-        return await super().exchange(queue, settled, want)
+        return await super().exchange(queue, settled, want, parking)
 
     async def tick(self, queue: str) -> Ticked:
         self.calls["tick"] += 1

@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from aiospinach import Batch, BrokerUnavailable, Engine, EnqueueUncertain, JobStatus, RedisBroker
-from aiospinach.brokers.base import Envelope
 from aiospinach.brokers.failures import Unanswered
+from aiospinach.brokers.records import Envelope
 from aiospinach.brokers.tickets import Tickets
 from aiospinach.brokers.trips import Trip, Trips
 

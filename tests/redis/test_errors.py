@@ -17,6 +17,7 @@ from aiospinach import BrokerError, BrokerUnavailable, Engine, RedisBroker
 from aiospinach.brokers.channel import Wire
 from aiospinach.brokers.failures import translated
 
+from .. import asking
 from ..brokers_under_test import shared_server
 from ..conftest import Heard
 from ..servers import Server, free_port
@@ -246,7 +247,7 @@ async def test_the_least_privileged_user_runs_jobs_from_end_to_end(
             assert await engine.discard(dead)
             renewed.set()
             await engine.stop_workers()
-            counts = await broker.counts("default")
+            counts = await asking.counts(broker, "default")
             assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
             await broker.flush("default")
         assert client.execute_command("ACL", "LOG") == []

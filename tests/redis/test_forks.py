@@ -142,12 +142,12 @@ import os
 from aiospinach import RedisBroker
 
 broker = RedisBroker()
-parent = broker._desk.session
+parent = broker._calls.desk.session
 child = os.fork()
 if child == 0:
-    os._exit(broker._desk.session == parent)
+    os._exit(broker._calls.desk.session == parent)
 assert os.waitpid(child, 0)[1] == 0
-assert broker._desk.session == parent
+assert broker._calls.desk.session == parent
 """
 
 

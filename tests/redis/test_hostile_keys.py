@@ -12,9 +12,10 @@ import pytest
 import redis
 
 from aiospinach import Engine, RedisBroker
-from aiospinach.brokers.base import Envelope, Settlement
+from aiospinach.brokers.records import Envelope, Settlement
 from aiospinach.outcome import Action
 
+from .. import asking
 from ..brokers_under_test import shared_server
 from ..conftest import Heard
 from ..faults.fleet import Store
@@ -123,7 +124,7 @@ async def test_garbage_of_the_right_type_stops_nothing(
         await engine.start_workers(3, block=False)
         await until(lambda: heard.count("job_failed") and ran["tick"])
         caplog.clear()
-        sessions = {"sess": broker._here().session, "answers": broker._desk.session}
+        sessions = {"sess": broker._calls.here().session, "answers": broker._calls.desk.session}
         store = Store(shared_server(), namespace)
         for command, place, *arguments in GARBAGE[name]:
             store(command, f"{place}:{sessions[place]}" if place in sessions else place, *arguments)
@@ -145,7 +146,7 @@ async def test_garbage_of_the_right_type_stops_nothing(
             await engine.discard(f"dead-{number}")
         assert await engine.requeue(dead)
         await until(lambda: heard.count("job_failed") >= 2)
-        counts = await broker.counts("default")
+        counts = await asking.counts(broker, "default")
         assert min(counts.ready, counts.running, counts.waiting, counts.dead) >= 0
         await engine.cancel("ghost", queue="default")
         await engine.stop_workers()
@@ -165,8 +166,8 @@ async def test_many_records_that_cannot_be_read_hide_no_dead_job(
     await broker.exchange("default", [Settlement(lease, Action.FAIL)], 0)
     for command, name, *arguments in records(*[b"garbage"] * 35):
         plain.execute_command(command, key(namespace, name), *arguments)  # type: ignore[no-untyped-call]
-    assert [dead.job.id for dead in await broker.dead("default", limit=limit)] == ["good"]
-    before = proxy.calls[b"dead"]
-    assert await broker.dead("default", offset=36, limit=limit) == []
-    assert proxy.calls[b"dead"] == before + 1
+    assert [dead.job.id for dead in await asking.dead(broker, "default", limit=limit)] == ["good"]
+    before = proxy.calls[b"look"]
+    assert await asking.dead(broker, "default", offset=36, limit=limit) == []
+    assert proxy.calls[b"look"] == before + 1
     await broker.aclose()

@@ -11,7 +11,7 @@ import redis
 
 from aiospinach import BrokerUnavailable, Engine, RedisBroker
 from aiospinach.brokers import scripts
-from aiospinach.brokers.base import Envelope, Settlement, Swept
+from aiospinach.brokers.records import Envelope, Settlement, Swept
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
@@ -218,12 +218,12 @@ async def test_a_new_master_that_never_heard_of_a_periodic_task_is_noticed(
     await broker.register("default", {"beat": 0}, {"beat": broker.now() + 60_000})
     plain.delete(control, key(namespace, "periodic"))
     plain.hset(control, mapping=before)
-    assert (await broker.sweep(["default"])) == [Swept(True, 0.0)]
+    assert (await broker.sweep(["default"], "worker")) == [Swept(True, 0.0)]
     await broker.exchange("default", [], 0)
     assert (await broker.tick("default")).is_forgetful
     await broker.register("default", {"beat": 0}, {"beat": broker.now() + 60_000})
     assert not (await broker.tick("default")).is_forgetful
-    [swept] = await broker.sweep(["default"])
+    [swept] = await broker.sweep(["default"], "worker")
     assert not swept.is_something_to_run
     await broker.aclose()
 
@@ -237,7 +237,7 @@ async def test_nothing_is_leased_before_lost_limits_are_registered_again(
     await broker.register("default", {"job": 1}, {"beat": broker.now() + 60_000})
     plain.delete(key(namespace, "control"), key(namespace, "periodic"))
     await broker.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(3)])
-    link = broker._here().link
+    link = broker._calls.here().link
     work = link.work
 
     async def failing(*command: Any) -> Any:
@@ -278,9 +278,9 @@ async def test_a_queue_without_tasks_is_at_rest_after_its_store_was_emptied(
     await broker.open(namespace)
     await broker.register("default", {}, {})
     plain.delete(key(namespace, "control"))
-    assert await broker.sweep(["default"]) == [Swept(True, 0.0)]
+    assert await broker.sweep(["default"], "worker") == [Swept(True, 0.0)]
     await broker.exchange("default", [], 1)
-    assert await broker.sweep(["default"]) == [Swept(False, None)]
+    assert await broker.sweep(["default"], "worker") == [Swept(False, None)]
     await broker.aclose()
 
 

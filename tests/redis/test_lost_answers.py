@@ -19,10 +19,11 @@ from aiospinach import (
     JobStatus,
     RedisBroker,
 )
-from aiospinach.brokers.base import Envelope, Settlement
 from aiospinach.brokers.links import DirectLink
+from aiospinach.brokers.records import Envelope, Settlement
 from aiospinach.outcome import Action
 
+from ..asking import cancel
 from ..brokers.raw_keys import OF_SESSIONS
 from ..conftest import Heard
 from ..servers import Server
@@ -31,7 +32,7 @@ from .conftest import every, key, keys_of, live, names_in
 from .proxy import Proxy
 
 KINDS = ["enqueue", "exchange", "tick", "sweep", "renew", "fire", "register"]
-SETTLED = {"control", "looked", "periodic", "wake"}
+SETTLED = {"control", "looked", "workers", "periodic", "wake"}
 """What remains of a queue that is drained and had no ids of users, but for its sessions."""
 
 
@@ -244,7 +245,7 @@ async def test_a_refusal_after_a_lost_answer_leaves_it_uncertain(
             pass
 
         plain.acl_setuser(namespace, enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"])
-        place = engine._broker._place  # type: ignore[attr-defined]
+        place = engine._broker._calls.place  # type: ignore[attr-defined]
         place._settings |= {"username": namespace, "password": "pw"}
 
         def lose_and_deny(name: bytes, number: int) -> bool:
@@ -274,7 +275,7 @@ async def test_a_broker_that_is_closed_meanwhile_repeats_what_was_not_answered(
     done = [Settlement(lease, Action.DONE)]
     own_server.pause()
     call = asyncio.create_task(broker.exchange("default", done, 1))
-    link = broker._here().link
+    link = broker._calls.here().link
     assert isinstance(link, DirectLink)
     await until(lambda: link._work._wire is not None and not link._work._wire.is_idle)
     await broker.aclose()
@@ -293,7 +294,7 @@ async def test_a_server_that_lacks_the_script_has_no_more_time_than_another(
     async with Proxy(own_server.port) as slow:
         broker = RedisBroker(slow.url, enqueue_timeout=0.6)
         await broker.open(namespace)
-        await broker.cancel("default", "none")  # connected
+        await cancel(broker, "default", "none")  # connected
         slow.delay = 0.4
         with pytest.raises(EnqueueUncertain):
             await broker.enqueue("default", [Envelope("job", "job", b"[[],{}]")])

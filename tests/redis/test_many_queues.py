@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aiospinach import Batch, Broker, Engine, RedisBroker
-from aiospinach.brokers.base import Envelope, Swept
+from aiospinach.brokers.records import Envelope, Swept
 from aiospinach.workers import listener
 
 from ..brokers_under_test import BROKERS, MakeBroker
@@ -145,9 +145,9 @@ class SweepingBroker(RedisBroker):
         super().__init__(url, lease=lease)
         self.calls: Counter[str] = Counter()
 
-    async def sweep(self, queues: Sequence[str]) -> list[Swept]:
+    async def sweep(self, queues: Sequence[str], worker: str) -> list[Swept]:
         self.calls["sweep"] += 1
-        return await super().sweep(queues)
+        return await super().sweep(queues, worker)
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         self.calls["wait"] += 1
@@ -227,7 +227,7 @@ async def test_a_half_open_connection_costs_no_lease(
     namespace: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The workers' calls are given up after a sixth of a lease, so that the next renewal is in time."""
-    monkeypatch.setattr("aiospinach.brokers.redis.SHORTEST_PATIENCE", 0.1)
+    monkeypatch.setattr("aiospinach.brokers.calls.SHORTEST_PATIENCE", 0.1)
     queues = Queues(RedisBroker(proxy.url, lease=3), namespace, 1)
     ran: list[str] = []
 
@@ -258,7 +258,7 @@ async def test_a_queue_that_is_spoilt_hides_no_other_from_a_sweep(namespace: str
             spoilt = key(namespace, name, "spoilt")
             client.delete(spoilt)
             client.hset(spoilt, "of", "another type") if name != "control" else client.set(spoilt, "text")
-            spoilt_queue, well = await broker.sweep(["spoilt", "well"])
+            spoilt_queue, well = await broker.sweep(["spoilt", "well"], "worker")
             assert spoilt_queue == Swept(True, 0.0), "its own calls say what is wrong"
             assert well == Swept(True, None)
             client.delete(spoilt)

@@ -8,8 +8,9 @@ from itertools import pairwise
 import pytest
 
 from aiospinach import Engine, RedisBroker
-from aiospinach.brokers.base import Counts, Envelope, Fired, Firing
+from aiospinach.brokers.records import Counts, Envelope, Fired, Firing
 
+from ..asking import counts
 from ..brokers_under_test import shared_server
 from ..conftest import Heard
 from ..servers import Server
@@ -35,7 +36,7 @@ async def test_a_full_redis_skips_ticks_and_says_so(own_server: Server, namespac
         assert await broker.fire("default", firings) == [Fired.TAKEN] * 600
         client.config_set("maxmemory", "0")
     assert list((await broker.tick("default")).periodic) == []
-    assert await broker.counts("default") == Counts(0, 0, 0, 0)
+    assert await counts(broker, "default") == Counts(0, 0, 0, 0)
     await broker.aclose()
 
 

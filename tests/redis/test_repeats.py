@@ -17,8 +17,8 @@ import redis
 
 from aiospinach import BrokerError, EnqueueUncertain, RedisBroker
 from aiospinach.brokers import scripts, tickets, trips
-from aiospinach.brokers.base import Envelope, Settlement
 from aiospinach.brokers.failures import Unanswered
+from aiospinach.brokers.records import Envelope, Settlement
 from aiospinach.brokers.tickets import KEPT_FOR, Ticket, Tickets
 from aiospinach.brokers.trips import Trip, Trips
 from aiospinach.outcome import Action
@@ -33,7 +33,7 @@ class Road:
     """The way to the server: it loses answers, and holds calls up that come late."""
 
     def __init__(self, broker: RedisBroker) -> None:
-        link = broker._here().link
+        link = broker._calls.here().link
         self._produce = link.produce
         link.produce = self._travel  # type: ignore[method-assign]
         self.sent: list[tuple[Any, ...]] = []
@@ -87,7 +87,7 @@ class Stage:
 
     @property
     def answers(self) -> str:
-        return key(self._namespace, f"answers:{self.broker._desk.session}")
+        return key(self._namespace, f"answers:{self.broker._calls.desk.session}")
 
     @property
     def fields(self) -> int:
@@ -282,7 +282,10 @@ async def test_ten_thousand_jobs_one_by_one_leave_one_field(stage: Stage, plain:
     assert (plain.memory_usage(stage.answers) or 0) < 400
     await stage.run()
     left = keys_of(plain, stage._namespace) - {"wake"}
-    assert left == {f"answers:{stage.broker._desk.session}", f"sess:{stage.broker._here().session}"}
+    assert left == {
+        f"answers:{stage.broker._calls.desk.session}",
+        f"sess:{stage.broker._calls.here().session}",
+    }
 
 
 async def test_concurrent_callers_leave_one_field(stage: Stage) -> None:

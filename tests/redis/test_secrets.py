@@ -49,7 +49,7 @@ def shown_by(error: BaseException) -> str:
 )
 async def test_no_repr_shows_a_password(make: Callable[[], object]) -> None:
     broker = RedisBroker(make())
-    for value in (broker, Engine(broker), broker._place, broker._place.link()):
+    for value in (broker, Engine(broker), broker._calls.place, broker._calls.place.link()):
         assert PASSWORD not in f"{value!r} {value!s}"
 
 

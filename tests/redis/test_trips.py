@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from aiospinach import Engine, EnqueueUncertain, JobStatus, RedisBroker
-from aiospinach.brokers.base import Envelope
+from aiospinach.brokers.records import Envelope
 
 from ..conftest import Heard
 from ..waiting import until
@@ -99,7 +99,7 @@ async def test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived(
         proxy.delay = 0.5
         calls = [asyncio.create_task(job.schedule(number)) for number in (2, 3)]
         await until(lambda: live(plain, namespace) == 3)
-        trips = engine._broker._here().trips["default"]  # type: ignore[attr-defined]
+        trips = engine._broker._calls.here().trips["default"]  # type: ignore[attr-defined]
         trips._task.cancel()
         errors = await asyncio.gather(*calls, return_exceptions=True)
         proxy.delay = 0

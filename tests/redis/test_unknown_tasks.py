@@ -1,30 +1,63 @@
-"""A job that one worker does not know reaches another that does: the line of those who wait moves on."""
+"""A job that one worker does not know reaches another that does, and one of another release waits for it."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
+import redis
 
-from aiospinach import Engine, RedisBroker, current_job, outcome
+from aiospinach import Engine, JobStatus, RedisBroker, current_job
+from aiospinach.brokers.records import NO_PARKING, Envelope, Exchanged, LookWorkers, Parking, Settlement
 
+from .. import asking
+from ..brokers_under_test import shared_server
 from ..conftest import Heard
 from ..servers import Server
 from ..waiting import until
+from .conftest import key
+
+LEASE = 2.4
+"""Workers look at their queues every 0.2 s."""
+
+
+class CountingBroker(RedisBroker):
+    """Counts exchanges, and the jobs that they bring."""
+
+    def __init__(self, url: str, *, lease: float) -> None:
+        super().__init__(url, lease=lease)
+        self.counted: Counter[str] = Counter()
+
+    async def exchange(
+        self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
+    ) -> Exchanged:
+        exchanged = await super().exchange(queue, settled, want, parking)
+        self.counted.update(exchanges=1, leases=len(exchanged.leases))
+        return exchanged
+
+
+async def when_it_looked(broker: RedisBroker) -> int:
+    [worker] = await broker.look("default", LookWorkers())
+    return worker.at
 
 
 @pytest.mark.parametrize("strangers", [1, 3])
 async def test_it_is_not_offered_to_the_same_worker_for_ever(
-    namespace: str, own_server: Server, heard: Heard, monkeypatch: pytest.MonkeyPatch, strangers: int
+    namespace: str, own_server: Server, heard: Heard, strangers: int
 ) -> None:
-    monkeypatch.setattr(outcome, "PARK_FOR", 0.05)
     were_parked: list[bool] = []
     async with AsyncExitStack() as stack:
         client = stack.enter_context(own_server.client())
+        brokers: list[CountingBroker] = []
 
         async def worker() -> Engine:
             before = client.info("clients")["blocked_clients"]
-            engine = await stack.enter_async_context(Engine(RedisBroker(own_server.unix_url), namespace))
+            brokers.append(CountingBroker(own_server.unix_url, lease=LEASE))
+            engine = await stack.enter_async_context(Engine(brokers[-1], namespace))
             if before == strangers:
 
                 @engine.task(name="added")
@@ -42,4 +75,72 @@ async def test_it_is_not_offered_to_the_same_worker_for_ever(
             await engines[-1].schedule("added")
             await until(lambda: len(were_parked) == number, "it runs", timeout=10)  # noqa: B023
             await until(lambda: client.info("clients")["blocked_clients"] == strangers + 1)
+        assert [broker.counted["leases"] for broker in brokers[:-1]] == [1] * strangers, "it parks the others"
     assert any(were_parked)
+
+
+async def test_jobs_that_nobody_knows_cost_nothing_while_they_wait(
+    namespace: str, plain: redis.Redis, heard: Heard
+) -> None:
+    count = 20_000
+    broker = CountingBroker(shared_server().unix_url, lease=LEASE)
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task(name="known")
+        async def known() -> None:
+            pass
+
+        jobs = [Envelope(f"u{number}", "unknown", b"[[],{}]") for number in range(count)]
+        await broker.enqueue("default", jobs)
+        await engine.start_workers(5, block=False)
+        await until(lambda: plain.zlexcount(key(namespace, "lanes"), "-", "+") == count, timeout=20)
+        assert broker.counted["leases"] <= 5, "one look tells that the task is unknown"
+        assert broker.counted["exchanges"] <= count / 1000 + 5, "many are parked at one stroke"
+        before = broker.counted["exchanges"]
+        looked_at = await when_it_looked(broker)
+        async with asyncio.timeout(10):
+            while await when_it_looked(broker) < looked_at + 600:
+                await asyncio.sleep(0.05)
+        assert broker.counted["exchanges"] == before, "it looks, and asks for nothing"
+        for _ in range(100):
+            await known.schedule()
+        await until(lambda: heard.count("job_finished") == 100)
+        assert broker.counted["leases"] <= 105
+
+        @engine.task(name="unknown")
+        async def unknown() -> None:
+            pass
+
+        await until(lambda: heard.count("job_finished") == count + 100, timeout=60)
+    assert plain.exists(key(namespace, "lanes")) == 0
+    assert plain.hexists(key(namespace, "control"), " lanes") == 0
+
+
+async def test_a_job_of_another_release_waits_and_one_of_ours_that_it_parked_runs(
+    namespace: str, plain: redis.Redis, heard: Heard
+) -> None:
+    broker = RedisBroker(shared_server().unix_url, lease=LEASE)
+    async with Engine(broker, namespace) as engine:
+
+        @engine.task(name="job")
+        async def job() -> None:
+            pass
+
+        later, ours = b"3 job, and what we do not know", b"2 job 0 0 -\n0 0 0 0 - - - -\n[[],{}]"
+        plain.hset(key(namespace, "jobs"), mapping={"later": later, "ours": ours})
+        plain.rpush(key(namespace, "ready"), "later")
+        plain.zadd(key(namespace, "lanes"), {"?/2\n01700000000000\nours": 0})
+        plain.hset(key(namespace, "control"), " lanes", 1)
+        await engine.start_workers(5, block=False)
+        await until(lambda: heard.count("job_finished") == 1)
+        assert heard.last("job_finished")["job"].id == "ours"
+        await until(lambda: plain.llen(key(namespace, "ready")) == 0)
+        assert (await asking.counts(broker, "default")).parked == 1
+        assert await engine.cancel("later", queue="default") is JobStatus.NOT_SET
+        entry: Any
+        [entry] = plain.zrange(key(namespace, "lanes"), 0, -1)
+        gate, since, job_id = entry.split(b"\n")
+        assert (gate, job_id) == (b"?/3", b"later")
+        assert abs(int(since) - broker.now()) < 60_000
+        assert plain.hget(key(namespace, "jobs"), "later") == later, "it is left as it was"
+    await broker.flush("default")

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from aiospinach import RedisBroker
-from aiospinach.brokers.base import Envelope
 from aiospinach.brokers.links import Link
+from aiospinach.brokers.records import Envelope
 
 from ..brokers_under_test import shared_server
 from .conftest import key
@@ -34,7 +34,7 @@ async def test_the_next_exchange_of_the_queue_says_that_something_is_due_sooner(
 ) -> None:
     broker = RedisBroker(shared_server().url)
     await broker.open(namespace)
-    here = broker._here()
+    here = broker._calls.here()
     here.link = Waking(here.link, (key(namespace, "wake", "mail"), token))  # type: ignore[assignment]
     assert await broker.wait(["files", "mail"], 5) == "mail"
     assert not (await broker.exchange("files", [], 1)).is_due_sooner
@@ -86,17 +86,17 @@ class Holding(Waking):
 def test_event_loops_that_ended_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where nobody closed what holds them: an open connection does."""
     broker = RedisBroker()
-    monkeypatch.setattr(broker._place, "link", lambda patience: Holding())
+    monkeypatch.setattr(broker._calls.place, "link", lambda patience: Holding())
 
     async def use() -> Any:
-        return broker._here().link
+        return broker._calls.here().link
 
     links = []
     for _ in range(5):
         loop = asyncio.new_event_loop()
         links.append(loop.run_until_complete(use()))
         loop.close()
-        assert len(broker._loops) == 1
+        assert len(broker._calls._loops) == 1
     assert [link.end for link in links] == ["let go"] * 4 + [None]
 
 
@@ -104,12 +104,12 @@ def test_an_event_loop_that_ends_in_good_order_closes_its_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broker = RedisBroker()
-    monkeypatch.setattr(broker._place, "link", lambda patience: Holding())
+    monkeypatch.setattr(broker._calls.place, "link", lambda patience: Holding())
 
     async def use() -> Any:
-        assert broker._here() is broker._here()
-        return broker._here().link
+        assert broker._calls.here() is broker._calls.here()
+        return broker._calls.here().link
 
     links = [asyncio.run(use()) for _ in range(5)]
     assert [link.end for link in links] == ["closed"] * 5
-    assert len(broker._loops) == 0
+    assert len(broker._calls._loops) == 0

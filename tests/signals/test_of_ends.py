@@ -22,6 +22,7 @@ from aiospinach import (
     signals,
 )
 
+from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 
@@ -52,7 +53,7 @@ async def test_a_job_that_the_end_of_the_workers_interrupts_is_released(
     assert finished["job"].status is JobStatus.QUEUED
     assert finished["job"].retries == 0
     assert isinstance(finished["err"], Interrupted)
-    assert (await broker.counts(QUEUE)).ready == 1
+    assert (await asking.counts(broker, QUEUE)).ready == 1
 
 
 async def test_a_job_that_fails_before_it_hears_that_it_was_cancelled_is_not_tried_again(
@@ -61,7 +62,7 @@ async def test_a_job_that_fails_before_it_hears_that_it_was_cancelled_is_not_tri
     @engine.task(max_retries=3)
     async def fails() -> None:
         # As another process does, whose wish this one hears of with its next renewal.
-        assert (await broker.cancel(QUEUE, scheduled.id)).status is JobStatus.RUNNING
+        assert (await asking.cancel(broker, QUEUE, scheduled.id)).status is JobStatus.RUNNING
         raise ValueError("of its own")
 
     scheduled = await fails.schedule()
@@ -78,7 +79,7 @@ async def test_a_job_that_fails_before_it_hears_that_it_was_cancelled_is_not_tri
     assert finished["job"].status is JobStatus.CANCELLED
     assert isinstance(finished["err"], JobCancelled)
     assert isinstance(finished["err"].__cause__, ValueError)
-    counts = await broker.counts(QUEUE)
+    counts = await asking.counts(broker, QUEUE)
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
 
 
@@ -92,10 +93,10 @@ async def test_a_job_that_is_released_before_it_hears_that_it_was_cancelled_ends
     job = await hangs.schedule()
     await engine.start_workers(block=False, shutdown_timeout=0)
     await until(lambda: heard.count("job_started"))
-    await broker.cancel(QUEUE, job.id)
+    await asking.cancel(broker, QUEUE, job.id)
     await engine.stop_workers()
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_cancelled", "job_finished"]
-    assert (await broker.counts(QUEUE)).ready == 0
+    assert (await asking.counts(broker, QUEUE)).ready == 0
 
 
 async def test_a_job_whose_worker_died_after_it_was_cancelled_is_cancelled_by_who_finds_it(
@@ -107,7 +108,7 @@ async def test_a_job_whose_worker_died_after_it_was_cancelled_is_cancelled_by_wh
 
     scheduled = await job.schedule()
     (lost,) = (await hasty_broker.exchange(QUEUE, [], 1)).leases
-    assert (await hasty_broker.cancel(QUEUE, lost.job.id)).status is JobStatus.RUNNING
+    assert (await asking.cancel(hasty_broker, QUEUE, lost.job.id)).status is JobStatus.RUNNING
     await hasty.start_workers(block=False)
     await until(lambda: heard.count("job_cancelled"))
     await hasty.stop_workers()

@@ -25,6 +25,7 @@ from aiospinach import (
     signals,
 )
 
+from ..asking import counts
 from ..conftest import Heard
 from ..waiting import until
 
@@ -285,7 +286,7 @@ async def test_job_scheduled_says_that_the_job_is_stored(engine: Engine, broker:
 
     @signals.job_scheduled.connect_via(engine.namespace)
     async def receiver(namespace: str, **kwargs: Any) -> None:
-        seen.append((await broker.counts(QUEUE)).ready)
+        seen.append((await counts(broker, QUEUE)).ready)
 
     @engine.task
     async def body() -> None:

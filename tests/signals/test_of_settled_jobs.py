@@ -17,9 +17,10 @@ from aiospinach import (
     current_job,
     signals,
 )
-from aiospinach.brokers.base import Lease, Settlement
+from aiospinach.brokers.records import Lease, Settlement
 from aiospinach.outcome import Action
 
+from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 
@@ -39,7 +40,7 @@ async def test_who_hears_job_failed_finds_the_job_among_the_dead(engine: Engine,
 
     @signals.job_failed.connect_via(engine.namespace)
     async def receiver(namespace: str, job: Job, **kwargs: Any) -> None:
-        seen.append([dead.job.id for dead in await broker.dead(QUEUE)])
+        seen.append([dead.job.id for dead in await asking.dead(broker, QUEUE)])
 
     @engine.task
     async def failing() -> None:
@@ -55,7 +56,7 @@ async def test_who_hears_job_schedule_retry_finds_the_job_waiting(engine: Engine
 
     @signals.job_schedule_retry.connect_via(engine.namespace)
     async def receiver(namespace: str, job: Job, **kwargs: Any) -> None:
-        counts = await broker.counts(QUEUE)
+        counts = await asking.counts(broker, QUEUE)
         seen.append((counts.waiting, counts.running))
 
     @engine.task(max_retries=1, backoff=lambda attempt: 3600)
@@ -76,11 +77,11 @@ async def test_who_hears_job_cancelled_or_job_finished_finds_the_job_gone(
 
     @signals.job_cancelled.connect_via(engine.namespace)
     async def cancelled(namespace: str, **kwargs: Any) -> None:
-        seen.append(("cancelled", (await broker.counts(QUEUE)).running))
+        seen.append(("cancelled", (await asking.counts(broker, QUEUE)).running))
 
     @signals.job_finished.connect_via(engine.namespace)
     async def finished(namespace: str, **kwargs: Any) -> None:
-        seen.append(("finished", (await broker.counts(QUEUE)).running))
+        seen.append(("finished", (await asking.counts(broker, QUEUE)).running))
 
     @engine.task
     async def body() -> None:
@@ -111,7 +112,7 @@ async def test_an_at_most_once_job_of_a_dead_worker_has_failed_says_the_finder(
     assert heard.names() == ["job_scheduled", "worker_started", "job_failed", "worker_terminated"]
     assert heard.last("job_failed")["job"] == job
     assert isinstance(heard.last("job_failed")["err"], WorkerLost)
-    [dead] = await hasty_broker.dead(QUEUE)
+    [dead] = await asking.dead(hasty_broker, QUEUE)
     assert dead.job.id == job.id
 
 

@@ -12,6 +12,7 @@ import pytest
 from aiospinach import Broker, BrokerUnavailable, Engine, JobStatus, current_job, signals
 from aiospinach.signals import SafeNamedSignal
 
+from ..asking import counts
 from ..conftest import ALL_SIGNALS, Heard
 from ..waiting import until
 
@@ -57,7 +58,7 @@ async def test_workers_begin_to_fetch_when_the_receivers_of_worker_started_have_
     async def receiver(namespace: str, **kwargs: Any) -> None:
         for _ in range(10):
             await asyncio.sleep(0)
-        seen.append((await broker.counts(QUEUE)).ready)
+        seen.append((await counts(broker, QUEUE)).ready)
 
     @engine.task
     async def body() -> None:
@@ -96,7 +97,7 @@ async def test_worker_terminated_comes_when_it_has_drained(engine: Engine, broke
 
     @signals.worker_terminated.connect_via(engine.namespace)
     async def terminated(namespace: str, **kwargs: Any) -> None:
-        assert (await broker.counts(QUEUE)).running == 0
+        assert (await counts(broker, QUEUE)).running == 0
         seen.append("terminated")
 
     @engine.task

@@ -14,8 +14,9 @@ from anyio import to_thread
 from redis.asyncio.cluster import ClusterNode
 
 from aiospinach import BrokerUnavailable, JobStatus, RedisBroker
-from aiospinach.brokers.base import Envelope
+from aiospinach.brokers.records import Envelope
 
+from ..asking import cancel
 from ..redis.test_forks import USED_LOOP
 from ..servers import Server
 from ..waiting import until
@@ -81,8 +82,8 @@ async def test_a_job_is_cancelled_while_many_run(cluster: Cluster, namespace: st
     await broker.enqueue("default", [Envelope(f"job-{number}", "job", b"[[],{}]") for number in range(1500)])
     leases = [lease for _ in range(15) for lease in (await broker.exchange("default", [], 100)).leases]
     await broker.enqueue("default", [Envelope("queued", "job", b"[[],{}]")])
-    assert (await broker.cancel("default", "queued")).status is JobStatus.QUEUED
-    assert (await broker.cancel("default", leases[700].job.id)).status is JobStatus.RUNNING
+    assert (await cancel(broker, "default", "queued")).status is JobStatus.QUEUED
+    assert (await cancel(broker, "default", leases[700].job.id)).status is JobStatus.RUNNING
     assert (await broker.renew("default", [lease.id for lease in leases])).cancelled == [leases[700].id]
     await broker.flush("default")
     await broker.aclose()

@@ -10,6 +10,7 @@ import pytest
 
 from aiospinach import BrokerError, RedisBroker
 
+from ..asking import counts
 from ..servers import Server
 from .conftest import Cluster, raw, spread
 from .working import Work
@@ -50,5 +51,5 @@ async def test_a_cluster_serves_the_user_of_the_docs(
     stranger = RedisBroker(url)
     await stranger.open("another")
     with pytest.raises(BrokerError, match="ACL"):
-        await stranger.counts("default")
+        await counts(stranger, "default")
     await stranger.aclose()

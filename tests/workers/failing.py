@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from aiospinach import BrokerUnavailable, MemoryBroker
-from aiospinach.brokers.base import Counts, Exchanged, Renewed, Settlement, Swept, Ticked
+from aiospinach.brokers.records import (
+    NO_PARKING,
+    Exchanged,
+    Parking,
+    Question,
+    Renewed,
+    Settlement,
+    Swept,
+    Ticked,
+)
+
+T = TypeVar("T")
 
 
 class FailingBroker(MemoryBroker):
@@ -18,12 +29,13 @@ class FailingBroker(MemoryBroker):
         self.broken: dict[str, type[Exception]] = {}
         self.refused: Counter[str] = Counter()
         """How many calls have raised."""
+        self.exchanges = 0
         self.sleepers = 0
         """How many workers wait for something to do."""
 
     def go_away(self, *methods: str) -> None:
         """Be unavailable, for these methods or all."""
-        for method in methods or ("open", "register", "exchange", "renew", "tick", "sweep", "wait", "counts"):
+        for method in methods or ("open", "register", "exchange", "renew", "tick", "sweep", "wait", "look"):
             self.broken[method] = BrokerUnavailable
 
     def come_back(self) -> None:
@@ -43,9 +55,12 @@ class FailingBroker(MemoryBroker):
         self._check("register")
         await super().register(queue, limits, periodic)
 
-    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+    async def exchange(
+        self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
+    ) -> Exchanged:
+        self.exchanges += 1
         self._check("exchange")
-        return await super().exchange(queue, settled, want)
+        return await super().exchange(queue, settled, want, parking)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
         self._check("renew")
@@ -55,13 +70,13 @@ class FailingBroker(MemoryBroker):
         self._check("tick")
         return await super().tick(queue)
 
-    async def sweep(self, queues: Sequence[str]) -> list[Swept]:
+    async def sweep(self, queues: Sequence[str], worker: str) -> list[Swept]:
         self._check("sweep")
-        return await super().sweep(queues)
+        return await super().sweep(queues, worker)
 
-    async def counts(self, queue: str) -> Counts:
-        self._check("counts")
-        return await super().counts(queue)
+    async def look(self, queue: str, question: Question[T]) -> T:
+        self._check("look")
+        return await super().look(queue, question)
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         self._check("wait")

@@ -9,6 +9,7 @@ import msgspec
 from aiospinach import Job
 from aiospinach.brokers import Broker
 
+from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 
@@ -22,4 +23,6 @@ async def finish_of(heard: Heard, job: Job) -> dict[str, Any]:
 
 async def reasons_of_death(broker: Broker, queue: str = "default") -> dict[str, str]:
     """Why the dead jobs of a queue died, by their ids."""
-    return {dead.job.id: msgspec.json.decode(dead.detail)["reason"] for dead in await broker.dead(queue)}
+    return {
+        dead.job.id: msgspec.json.decode(dead.detail)["reason"] for dead in await asking.dead(broker, queue)
+    }

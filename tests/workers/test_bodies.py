@@ -23,8 +23,9 @@ from aiospinach import (
     current_job,
     signals,
 )
-from aiospinach.brokers.base import Envelope
+from aiospinach.brokers.records import Envelope
 
+from ..asking import counts
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
@@ -312,7 +313,7 @@ async def test_a_body_may_do_this_and_the_next_job_runs(
     assert heard.names(hostile.id) == NAMES[case.status]
     assert list(await reasons_of_death(broker)) == ([hostile.id] if case.status is FAILED else [])
     assert (await finish_of(heard, await good.schedule()))["result"] == "whole"
-    assert (await broker.counts("default")).running == 0
+    assert (await counts(broker, "default")).running == 0
     await engine.stop_workers()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from aiospinach import Engine, InvalidValue, JobCancelled, JobStatus, UnknownQueue, signals
 
+from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
@@ -36,7 +37,7 @@ async def test_a_queued_job_never_runs(engine: Engine, broker: FailingBroker, he
     await engine.start_workers(1, stop_when_queue_empty=True)
     assert ran == [0, 2]
     assert await engine.cancel(jobs[1]) is JobStatus.NOT_SET
-    counts = await broker.counts("default")
+    counts = await asking.counts(broker, "default")
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
 
 
@@ -69,7 +70,7 @@ async def test_a_job_that_waits_for_its_retry_is_not_tried_again(
     await finish_of(heard, scheduled)
     assert await engine.cancel(scheduled) is JobStatus.WAITING
     await engine.stop_workers()
-    assert (await broker.counts("default")).waiting == 0
+    assert (await asking.counts(broker, "default")).waiting == 0
     assert heard.names(scheduled.id)[-1] == "job_cancelled"
 
 
@@ -97,7 +98,7 @@ async def test_a_running_async_body_is_cancelled(
     assert isinstance(said["err"], JobCancelled)
     assert said["job"].status is JobStatus.CANCELLED
     assert heard.names(scheduled.id) == ["job_scheduled", "job_started", "job_cancelled", "job_finished"]
-    counts = await broker.counts("default")
+    counts = await asking.counts(broker, "default")
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
 
 
@@ -168,7 +169,7 @@ async def test_a_sync_job_that_raises_after_its_cancellation_is_not_tried_again(
     await engine.stop_workers()
     assert said["job"].status is JobStatus.CANCELLED
     assert isinstance(said["err"].__cause__, ValueError)
-    assert (await broker.counts("default")).waiting == 0
+    assert (await asking.counts(broker, "default")).waiting == 0
 
 
 async def test_a_job_cancelled_while_its_receivers_run_has_no_body(engine: Engine, heard: Heard) -> None:

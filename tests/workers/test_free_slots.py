@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from aiospinach import BrokerUnavailable, Engine, MemoryBroker
-from aiospinach.brokers.base import Exchanged, Renewed, Settlement
+from aiospinach.brokers.records import NO_PARKING, Exchanged, Parking, Renewed, Settlement
 from aiospinach.workers import listener
 from aiospinach.workers.pool import Pool
 
@@ -33,8 +33,10 @@ class Held(MemoryBroker):
         self.answer = asyncio.Event()
         self.exchanges: Counter[str] = Counter()
 
-    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
-        exchanged = await super().exchange(queue, settled, want)
+    async def exchange(
+        self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
+    ) -> Exchanged:
+        exchanged = await super().exchange(queue, settled, want, parking)
         self.exchanges[queue] += 1
         if queue == self.held_queue and want and not self.asked.is_set():
             self.asked.set()
@@ -103,11 +105,13 @@ class OneAway(MemoryBroker):
         super().__init__()
         self.refused = 0
 
-    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+    async def exchange(
+        self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
+    ) -> Exchanged:
         if queue == "away":
             self.refused += 1
             raise BrokerUnavailable("it is away")
-        return await super().exchange(queue, settled, want)
+        return await super().exchange(queue, settled, want, parking)
 
 
 async def test_a_queue_that_is_away_takes_no_turn_however_often_it_is_woken(namespace: str) -> None:

@@ -21,8 +21,9 @@ from aiospinach import (
     LeaseLost,
     signals,
 )
-from aiospinach.brokers.base import Exchanged, Renewed, Settlement, Ticked
+from aiospinach.brokers.records import NO_PARKING, Exchanged, Parking, Renewed, Settlement, Ticked
 
+from .. import asking
 from ..brokers_under_test import BROKERS, MakeBroker
 from ..conftest import Heard
 from ..waiting import until
@@ -57,7 +58,9 @@ class Link:
     def mend(self) -> None:
         self.is_cut.clear()
 
-    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+    async def exchange(
+        self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
+    ) -> Exchanged:
         self._check("exchange")
         sent_at = time.monotonic()
         answer = await self._exchange(queue, settled, want)
@@ -310,7 +313,7 @@ async def test_a_plain_function_whose_lease_is_suspected_and_lives_has_succeeded
     assert (said["result"], said["err"], said["job"].status) == ("ended", None, JobStatus.SUCCEEDED)
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
     assert body.began == 1
-    counts = await broker.counts("default")
+    counts = await asking.counts(broker, "default")
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
     [record] = [r for r in caplog.records if "may lose its lease" in r.getMessage()]
     assert "goes on" in record.getMessage()
@@ -396,7 +399,7 @@ async def test_how_a_body_ended_does_not_count_if_the_suspected_lease_was_lost(
     assert said["job"].status is JobStatus.NOT_SET
     assert "lost its lease" in caplog.text
     await engine.stop_workers()
-    counts = await broker.counts("default")
+    counts = await asking.counts(broker, "default")
     assert (counts.running + counts.waiting + counts.ready, counts.dead) == (1, 0)  # the finder has it
 
 

@@ -13,6 +13,7 @@ import pytest
 from aiospinach import BrokerError, Engine, JobStatus, LeaseLost
 from aiospinach.workers import listener, supervisor
 
+from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
@@ -64,7 +65,7 @@ async def test_nothing_is_lost_while_the_broker_is_away(
         await engine.stop_workers()
     assert ran == Counter(dict.fromkeys(range(200), 1))
     assert {kwargs["err"] for name, kwargs in heard if name == "job_finished"} == {None}
-    counts = await broker.counts("default")
+    counts = await asking.counts(broker, "default")
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
 
 
@@ -158,7 +159,7 @@ async def test_a_pool_told_to_stop_waits_for_a_broker_that_comes_back_in_time(
     broker.come_back()
     await stopping
     assert (await finish_of(heard, scheduled))["job"].status is JobStatus.SUCCEEDED
-    assert (await broker.counts("default")).running == 0
+    assert (await asking.counts(broker, "default")).running == 0
 
 
 async def test_a_stop_while_the_broker_is_away_and_nothing_runs_ends_in_time(
@@ -226,17 +227,17 @@ async def test_a_defect_is_raised_by_a_blocking_start(namespace: str, heard: Hea
 async def test_a_defect_in_the_watch_for_an_empty_queue_ends_the_pool(namespace: str, heard: Heard) -> None:
     broker = FailingBroker()
     engine = Engine(broker, namespace)
-    broker.broken["counts"] = RuntimeError
-    with pytest.raises(RuntimeError, match="counts is broken"):
+    broker.broken["look"] = RuntimeError
+    with pytest.raises(RuntimeError, match="look is broken"):
         await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
 
 
 async def test_a_watch_for_an_empty_queue_survives_an_outage(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
-    broker.go_away("counts")
+    broker.go_away("look")
     task = asyncio.create_task(engine.start_workers(stop_when_queue_empty=True))
-    await until(lambda: broker.refused["counts"])
+    await until(lambda: broker.refused["look"])
     assert not task.done()
     broker.come_back()
     await asyncio.wait_for(task, 10)

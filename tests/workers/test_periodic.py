@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from aiospinach import Cron, Engine, Job, JobStatus, MemoryBroker, current_job
-from aiospinach.brokers.base import Fired, Firing, Ticked
+from aiospinach.brokers.records import Fired, Firing, Ticked
 
 from ..conftest import Heard
 from ..waiting import until

@@ -14,6 +14,7 @@ import pytest
 from aiospinach import Batch, Engine, Tasks
 from aiospinach.workers import keeper
 
+from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
@@ -135,7 +136,7 @@ async def test_other_queues_are_left_alone(engine: Engine, broker: FailingBroker
     gate.let_through(1)
     await engine.start_workers(2, "a", stop_when_queue_empty=True)
     assert gate.began == ["a1"]
-    assert (await broker.counts("b")).ready == 1
+    assert (await asking.counts(broker, "b")).ready == 1
 
 
 async def test_a_registry_attached_while_workers_run_is_served(engine: Engine, heard: Heard) -> None:
@@ -289,7 +290,7 @@ async def test_of_twenty_thousand_jobs_none_is_lost_and_none_doubled(
     await engine.start_workers(number, stop_when_queue_empty=True)
     assert len(ran) == 20_000
     assert set(ran.values()) == {1}
-    counts = await broker.counts("default")
+    counts = await asking.counts(broker, "default")
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
 
 
@@ -357,7 +358,7 @@ async def test_an_earlier_newcomer_wakes_a_worker_that_sleeps_until_a_later_one(
     await asyncio.wait_for(started.wait(), 2)
     assert datetime.now(UTC) >= at
     await engine.stop_workers()
-    assert (await broker.counts("default")).waiting == 1
+    assert (await asking.counts(broker, "default")).waiting == 1
 
 
 async def test_a_job_for_later_in_a_later_queue_wakes_a_worker(engine: Engine, broker: FailingBroker) -> None:

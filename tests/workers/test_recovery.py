@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from aiospinach import BrokerUnavailable, Engine, Interrupted, JobStatus, LeaseLost, WorkerLost
-from aiospinach.brokers.base import Lease, Settlement
+from aiospinach.brokers.records import Lease, Settlement
 from aiospinach.outcome import Action
 
+from ..asking import counts
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
@@ -226,7 +227,7 @@ async def test_a_job_that_was_given_to_another_worker_meanwhile_is_lost(
     assert isinstance(said["err"], LeaseLost)
     assert said["job"].status is JobStatus.NOT_SET
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
-    assert (await broker.counts("default")).dead == 0
+    assert (await counts(broker, "default")).dead == 0
     exchanged = await broker.exchange("default", [Settlement(stolen[0], Action.DONE)], 0)
     assert exchanged.fenced == []
 

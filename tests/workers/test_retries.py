@@ -12,6 +12,7 @@ import pytest
 
 from aiospinach import AbortException, Engine, JobStatus, JobTimeout, RetryException, current_job
 
+from ..asking import counts
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
@@ -61,7 +62,7 @@ async def test_a_job_is_tried_again_until_it_succeeds(
     assert {said["job"].status for said in retried} == {JobStatus.WAITING}
     assert {type(said["err"]) for said in retried} == {ValueError}
     assert heard.last("job_finished")["job"].status is JobStatus.SUCCEEDED
-    assert (await broker.counts("default")).dead == 0
+    assert (await counts(broker, "default")).dead == 0
 
 
 async def test_a_job_without_retries_left_has_failed(
@@ -144,7 +145,7 @@ async def test_without_a_backoff_the_delay_is_exponential(
     await engine.stop_workers()
     delay = heard.last("job_schedule_retry")["job"].at - before
     assert timedelta(seconds=2.99) <= delay <= timedelta(seconds=16)
-    assert (await broker.counts("default")).waiting == 1
+    assert (await counts(broker, "default")).waiting == 1
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ async def test_a_retry_in_a_distant_future_is_kept_waiting(
     said = await finish_of(heard, scheduled)
     await engine.stop_workers()
     assert said["job"].at.year == 9998
-    assert (await broker.counts("default")).waiting == 1
+    assert (await counts(broker, "default")).waiting == 1
 
 
 def backoff_that_raises(error: BaseException) -> Callable[[int], Any]:

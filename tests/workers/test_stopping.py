@@ -23,10 +23,11 @@ from aiospinach import (
     UnknownQueue,
     signals,
 )
-from aiospinach.brokers.base import Settlement
+from aiospinach.brokers.records import Settlement
 from aiospinach.outcome import Action
 from aiospinach.workers import supervisor
 
+from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
@@ -181,7 +182,7 @@ async def test_what_is_left_in_the_queue_waits_for_the_next_start(
     await stopping
     assert work.began == [0, 1]
     assert work.cancelled == []
-    counts = await broker.counts("default")
+    counts = await asking.counts(broker, "default")
     assert (counts.ready, counts.running, counts.dead) == (3, 0, 0)
     await engine.start_workers(2, stop_when_queue_empty=True)
     assert work.began == [0, 1, 2, 3, 4]
@@ -263,7 +264,7 @@ async def test_a_job_stops_the_workers_and_goes_on(
     await until(lambda: heard.count("worker_terminated"))
     assert (await finish_of(heard, job))["result"] == "went on"
     assert heard.count("job_started") == 1
-    assert (await broker.counts("default")).ready == 3
+    assert (await asking.counts(broker, "default")).ready == 3
 
 
 @pytest.mark.parametrize("signal", ["worker_started", "job_started", "job_finished"])
@@ -390,7 +391,7 @@ async def test_an_interrupted_job_with_retries_goes_back_to_the_head_without_usi
     assert isinstance(said["err"], Interrupted)
     assert said["job"].status is JobStatus.QUEUED
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
-    counts = await broker.counts("default")
+    counts = await asking.counts(broker, "default")
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (2, 0, 0, 0)
     heard.clear()
     work.may_end.set()
@@ -597,7 +598,7 @@ async def test_jobs_for_later_do_not_keep_the_workers(
     await work.task.schedule_at(datetime.now(UTC) + timedelta(hours=1), 2)
     await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
     assert work.began == [1]
-    assert (await broker.counts("default")).waiting == 1
+    assert (await asking.counts(broker, "default")).waiting == 1
 
 
 async def test_jobs_scheduled_by_the_last_job_still_run(engine: Engine, heard: Heard) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from aiospinach import BrokerUnavailable, Engine, Interrupted, JobStatus, MemoryBroker
-from aiospinach.brokers.base import Exchanged, Renewed, Settlement, Swept, Ticked
+from aiospinach.brokers.records import NO_PARKING, Exchanged, Parking, Renewed, Settlement, Swept, Ticked
 from aiospinach.workers import supervisor
 
+from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 from .hearing import finish_of, reasons_of_death
@@ -34,9 +35,11 @@ class PartlyAway(MemoryBroker):
     def spans(self, queues: Sequence[str]) -> list[tuple[str, ...]]:
         return [(queue,) for queue in queues]
 
-    async def exchange(self, queue: str, settled: Sequence[Settlement], want: int) -> Exchanged:
+    async def exchange(
+        self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
+    ) -> Exchanged:
         await self._reach(queue)
-        return await super().exchange(queue, settled, want)
+        return await super().exchange(queue, settled, want, parking)
 
     async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
         await self._reach(queue)
@@ -46,9 +49,9 @@ class PartlyAway(MemoryBroker):
         await self._reach(queue)
         return await super().tick(queue)
 
-    async def sweep(self, queues: Sequence[str]) -> list[Swept]:
+    async def sweep(self, queues: Sequence[str], worker: str) -> list[Swept]:
         await self._reach(*queues)
-        return await super().sweep(queues)
+        return await super().sweep(queues, worker)
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         await self._reach(*queues)
@@ -134,7 +137,7 @@ async def test_how_a_job_ended_is_stored_although_another_queue_is_away(
     await stopping
     said = await finish_of(heard, scheduled)
     assert (said["result"], said["job"].status) == ("to the end", JobStatus.SUCCEEDED)
-    assert (await broker.counts("b")).running == 0
+    assert (await asking.counts(broker, "b")).running == 0
 
 
 async def test_jobs_that_come_after_the_stop_are_released(
@@ -157,7 +160,7 @@ async def test_jobs_that_come_after_the_stop_are_released(
     broker.away.clear()
     broker.back.set()
     await stopping
-    counts = await broker.counts("a")
+    counts = await asking.counts(broker, "a")
     assert (counts.ready, counts.running, counts.dead) == (3, 0, 0)
     assert heard.count("job_started") == 0
 

@@ -14,6 +14,7 @@ import pytest
 from aiospinach import Engine, Interrupted, JobStatus, current_job, signals
 from aiospinach.workers import supervisor
 
+from ..asking import counts
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
@@ -214,7 +215,7 @@ async def test_jobs_that_wait_for_a_thread_when_the_workers_stop_were_never_begu
     blocked.release.set()
     await stopping
     assert blocked.began == [0]
-    assert (await broker.counts("default")).ready == 2
+    assert (await counts(broker, "default")).ready == 2
 
 
 async def test_a_hundred_sync_jobs_leave_nothing(engine: Engine, heard: Heard) -> None:
@@ -282,4 +283,4 @@ async def test_a_sync_job_that_is_interrupted_before_its_thread_is_released(
     assert ran == []
     said = await finish_of(heard, scheduled)
     assert isinstance(said["err"], Interrupted)
-    assert (await broker.counts("default")).ready == 1
+    assert (await counts(broker, "default")).ready == 1

@@ -9,83 +9,111 @@ from datetime import timedelta
 import pytest
 
 from aiospinach import Engine, JobStatus, UnknownTask, outcome
-from aiospinach.brokers.base import Envelope
+from aiospinach.brokers.records import Counts, Envelope
 
+from ..asking import counts
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
 from .hearing import reasons_of_death
 
 
-def job_of_nobody() -> Envelope:
-    return Envelope("stranger", "nobody", b"[[1],{}]", max_retries=2)
+def job_of_nobody(number: int = 0) -> Envelope:
+    return Envelope(f"stranger-{number}", "nobody", b"[[1],{}]", max_retries=2)
 
 
-async def test_it_is_put_off_without_using_a_retry(
+async def parked(broker: FailingBroker) -> int:
+    return (await counts(broker, "default")).parked
+
+
+async def until_parked(broker: FailingBroker, count: int) -> None:
+    async with asyncio.timeout(10):
+        while await parked(broker) < count:
+            await asyncio.sleep(0.002)
+
+
+async def test_it_is_parked_without_using_a_retry(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     await broker.enqueue("default", [job_of_nobody()])
     await engine.start_workers(block=False)
-    while not (await broker.counts("default")).waiting:
-        await asyncio.sleep(0.002)
+    await until_parked(broker, 1)
     await engine.stop_workers()
-    next_due = (await broker.tick("default")).next_due
-    assert next_due is not None
-    assert 3 < next_due <= 5
+    assert (await broker.tick("default")).next_due is None
     assert heard.names() == ["worker_started", "worker_terminated"]
-    assert (await broker.counts("default")).dead == 0
+    assert await counts(broker, "default") == Counts(0, 0, 0, 0, parked=1)
 
 
-async def test_it_runs_once_a_worker_knows_it(
-    engine: Engine, broker: FailingBroker, heard: Heard, monkeypatch: pytest.MonkeyPatch
+async def test_it_runs_at_once_when_its_task_is_attached(
+    engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
-    monkeypatch.setattr(outcome, "PARK_FOR", 0.02)
-    await broker.enqueue("default", [job_of_nobody()])
+    await broker.enqueue("default", [job_of_nobody(number) for number in range(20)])
     await engine.start_workers(block=False)
-    parked: list[int] = []
-    while len(parked) < 3:
-        parked.append((await broker.counts("default")).waiting)
-        await asyncio.sleep(0.02)
+    await until_parked(broker, 20)
 
     @engine.task(name="nobody")
     async def somebody(number: int) -> int:
         return number
 
-    await until(lambda: heard.count("job_finished"))
+    await until(lambda: heard.count("job_finished") == 20)
+    await broker.enqueue("default", [job_of_nobody(20)])
+    await until(lambda: heard.count("job_finished") == 21)
     await engine.stop_workers()
     said = heard.last("job_finished")
     assert (said["result"], said["job"].retries, said["job"].status) == (1, 0, JobStatus.SUCCEEDED)
-    assert heard.names("stranger") == ["job_started", "job_finished"]
+    assert heard.names("stranger-0") == ["job_started", "job_finished"]
 
 
 async def test_it_fails_as_unknown_in_the_end(
-    engine: Engine,
-    broker: FailingBroker,
+    namespace: str,
     heard: Heard,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(outcome, "PARK_FOR", 0.02)
     monkeypatch.setattr(outcome, "PARK_AT_MOST", timedelta(milliseconds=150))
+    broker = FailingBroker(lease=1.2)  # one look in 0.1 s
     await broker.enqueue("default", [job_of_nobody()])
     began = broker.now()
-    await engine.start_workers(block=False)
-    await until(lambda: heard.count("job_failed"))
-    await engine.stop_workers()
+    async with Engine(broker, namespace) as engine:
+        await engine.start_workers(block=False)
+        await until(lambda: heard.count("job_failed"))
     assert broker.now() - began >= 150
     said = heard.last("job_failed")
     assert isinstance(said["err"], UnknownTask)
     assert said["job"].status is JobStatus.FAILED
     assert said["job"].retries == 0
-    assert heard.names("stranger") == ["job_failed"]
-    assert await reasons_of_death(broker) == {"stranger": "unknown"}
+    assert heard.names("stranger-0") == ["job_failed"]
+    assert await reasons_of_death(broker) == {"stranger-0": "unknown"}
     [record] = [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert "nobody" in record.getMessage()
 
 
+async def test_a_look_at_those_that_waited_too_long_leaves_the_others_parked(
+    namespace: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = FailingBroker(lease=1.2)
+    async with Engine(broker, namespace) as engine:
+        await broker.enqueue("default", [job_of_nobody(1)])
+        await engine.start_workers(block=False)
+        await until_parked(broker, 1)
+        await asyncio.sleep(0.1)
+        await broker.enqueue("default", [job_of_nobody(2)])
+        await until_parked(broker, 2)
+        first, second = (job.parked_at for job in broker._queues["default"].jobs.values())
+        assert second - first >= 100
+        limit = timedelta(milliseconds=broker.now() - first)  # only the first has waited for so long
+        monkeypatch.setattr(outcome, "PARK_AT_MOST", limit)
+        exchanges = broker.exchanges
+        await until(lambda: heard.count("job_failed"))
+        monkeypatch.setattr(outcome, "PARK_AT_MOST", timedelta(hours=24))
+        assert broker.exchanges - exchanges < 10, "it does not turn over the same jobs"
+        await until_parked(broker, 1)
+    assert await reasons_of_death(broker) == {"stranger-1": "unknown"}
+    assert [job.parked_at for job in broker._queues["default"].jobs.values()] == [second]
+
+
 async def test_a_day_is_the_limit() -> None:
     assert timedelta(hours=24) == outcome.PARK_AT_MOST
-    assert outcome.PARK_FOR == 5.0
 
 
 async def test_jobs_of_nobody_hold_up_no_other(engine: Engine, broker: FailingBroker, heard: Heard) -> None:
@@ -95,11 +123,22 @@ async def test_jobs_of_nobody_hold_up_no_other(engine: Engine, broker: FailingBr
     async def known(number: int) -> None:
         ran.append(number)
 
-    await broker.enqueue("default", [Envelope(f"s{n}", "nobody", b"[[],{}]") for n in range(100)])
+    await broker.enqueue("default", [job_of_nobody(number) for number in range(100)])
     for number in range(5):
         await known.schedule(number)
     await engine.start_workers(2, block=False)
     await until(lambda: heard.count("job_finished") == 5)
     await engine.stop_workers()
     assert ran == [0, 1, 2, 3, 4]
-    assert (await broker.counts("default")).waiting == 100
+    assert await parked(broker) == 100
+    assert broker.exchanges < 20, "the first jobs tell that the task is unknown; the others are not leased"
+
+
+async def test_a_task_of_which_too_many_are_unknown_is_forgotten_and_met_again(
+    engine: Engine, broker: FailingBroker
+) -> None:
+    await engine.start_workers(block=False)
+    await broker.enqueue("default", [Envelope(f"j{n}", f"task-{n}", b"[[],{}]") for n in range(120)])
+    await until_parked(broker, 120)
+    await broker.enqueue("default", [Envelope(f"k{n}", f"task-{n}", b"[[],{}]") for n in range(120)])
+    await until_parked(broker, 240)

@@ -1,5 +1,10 @@
--- Puts aside a job that cannot be read, or has no envelope: it stops no other, and is not lost.
-local function put_aside(id)
-  call('HSETNX', jobs, id, '')
-  call('RPUSH', bad, id)
+-- Takes a job that cannot be read out of the way of others: one of another release is parked, any other is dead.
+local function put_aside(id, envelope)
+  local version = foreign_version(envelope)
+  if version and string.find(id, ID) then -- guard: foreign
+    park('?/' .. version, now, id)
+  else
+    bury(id, envelope, '{"reason":"unreadable"}')
+    call('HDEL', jobs, id)
+  end
 end

@@ -60,6 +60,12 @@ local function rewritten(envelope, new)
     new.parked or parked}, ' ') .. string.sub(envelope, rest)
 end
 
+-- The version of the format, if it is one that this release does not know.
+local function foreign_version(envelope)
+  local version = string.match(envelope, '^(%d%d?%d?) ')
+  return version ~= '2' and version or nil
+end
+
 local function id_of(lease)
   return string.match(lease, '^(.*):[^:]*$')
 end

@@ -1,16 +1,17 @@
 #!lua flags=allow-oom
 -- Settles leased jobs, and leases others.
--- KEYS   ready jobs leases slots future cancels dead deadjobs bad control lanes open wake sess
--- needs  lists envelopes aside gates wake graves
--- ARGV   session, seq, want, lease (ms), epoch that the caller knows; then what is settled, in order: task, count of its
---        leases that are done in a row, these leases; or, where the count is 0: task, 0, lease, action, delay (ms),
---        detail
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake sess
+-- needs  lists envelopes gates parking graves aside wake
+-- ARGV   session, seq, want, lease (ms), epoch that the caller knows, tasks that it does not know (their jobs are parked),
+--        tasks of whose parked jobs it wants some; then what is settled, in order: task, count of its leases that are done
+--        in a row, these leases; or, where the count is 0: task, 0, lease, action, delay (ms), detail
 -- answer {now, fenced leases, leases whose job was cancelled instead of put back, id and envelope of each
 --        leased job in turn, epoch (if it is earlier than the caller's, nothing was leased), 1 if something is left to
 --        run}. The lease of a job is called <id>:<session>.<seq>
 -- repeat the session remembers its last seq for an hour at least: nothing is settled or leased again, and the answer
 --        is the same but for leases that were lost meanwhile; a call before the last one, which comes late, does nothing
 local session, seq, want, length, known = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
+local unknown, wanted = arg(), arg()
 local current = moment_of(told_epoch)
 local is_lost = current < known -- guard: lost registration
 if is_lost then -- what the queue uses is lost as well
@@ -45,10 +46,27 @@ local function put_off(id, due)
   return call('ZRANGE', future, 0, 0)[1] == id
 end
 
+-- Of the parked jobs that the caller wants, some may run.
+local function is_wanted_left()
+  for task in string.gmatch(wanted, '%S+') do
+    if room_of(task) > 0 and held_back('?' .. task, 1)[1] then
+      return true
+    end
+  end
+  return false
+end
+
 -- The moment when a job is due that lies in line from before it was put off.
 local function at_of(envelope)
   local _, _, at = header(envelope)
   return tonumber(at)
+end
+
+local function park_job(id, envelope)
+  local task, _, _, _, _, parked = header(envelope)
+  local since = parked == '0' and now or tonumber(parked) -- guard: since when it is parked
+  call('HSET', jobs, id, rewritten(envelope, {parked = string.format('%.0f', since)}))
+  park('?' .. task, since, id)
 end
 
 local last = call('GET', sess)
@@ -66,7 +84,7 @@ if last_seq then
       end
     end
     return {now, words(last_fenced), words(last_cancelled), envelopes_of(live), current,
-      something_to_run() and 1 or 0}
+      (something_to_run() or is_wanted_left()) and 1 or 0}
   end
   if tonumber(seq) < tonumber(last_seq) then -- guard: late call
     return {now, {}, {}, {}, current, 0}
@@ -101,7 +119,7 @@ if next(settled) then
   call('ZCARD', future)
   call('ZCARD', dead)
   call('HLEN', deadjobs)
-  call('LLEN', bad)
+  call('ZCARD', lanes)
 end
 local is_unwanted = {}
 if has_cancels and #sent > 0 then
@@ -141,27 +159,20 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
     else
       local envelope = call('HGET', jobs, id) or ''
       if not header(envelope) then -- guard: unreadable settled job
-        put_aside(id)
+        put_aside(id, envelope)
       elseif what.action == 'fail' then
-        call('HSET', deadjobs, id, now .. ' ' .. #envelope .. '\n' .. envelope .. what.detail)
-        local latest = call('ZREVRANGE', dead, 0, 0, 'WITHSCORES')[2]
-        call('ZADD', dead, math.max(now, (latest or 0) + 0.001), id) -- in order, also within a millisecond
+        bury(id, envelope, what.detail)
         is_dead = true
         ended[#ended + 1] = id
+      elseif what.action == 'park' then
+        park_job(id, envelope)
       else
-        local _, _, _, retries, _, parked = header(envelope)
-        local new = {at = math.min(now + what.delay, LAST_MOMENT - 1)}
-        if what.action == 'retry' then
-          new.retries, new.parked = retries + 1, 0 -- whoever asks for it knows the task
-        elseif parked == '0' then
-          new.parked = now
-        end
+        local _, _, _, retries = header(envelope)
+        -- Whoever asks for a retry knows the task.
+        local new = {at = math.min(now + what.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
         call('HSET', jobs, id, rewritten(envelope, new))
         if what.delay > 0 then
-          local is_first = put_off(id, new.at)
-          -- Who parks a job keeps time for it: one who was woken for that would end up behind it in the line of
-          -- those who wait, and the job would come back to it for ever.
-          sooner = sooner or is_first and what.action ~= 'park'
+          sooner = put_off(id, new.at) or sooner
         else
           again[#again + 1] = id
         end
@@ -198,6 +209,10 @@ if is_dead then
   bury_old()
 end
 
+local is_unknown = {}
+for task in string.gmatch(unknown, '%S+') do
+  is_unknown[task] = true
+end
 local is_unmarked = #met > 0
 local taken, leased, is_something_left = {}, {}, #head > 0
 if want > 0 and not is_lost then
@@ -240,7 +255,9 @@ if want > 0 and not is_lost then
       elseif marks[number] and task and at_of(envelope) > now then -- guard: moved in line
         sooner = put_off(id, at_of(envelope)) or sooner
       elseif not task then -- guard: unreadable
-        put_aside(id)
+        put_aside(id, envelope or '')
+      elseif is_unknown[task] then -- guard: unknown task
+        park_job(id, envelope)
       else
         if room_of(task) > 0 then -- guard: limit
           lease(id, task, envelope)
@@ -263,9 +280,10 @@ if want > 0 and not is_lost then
   end
 
   local looks = want + BITES * LARGE_BITE
-  local gates = open_gates()
-  for _, gate in ipairs(gates) do
-    local goal = #taken + math.min(room_of(gate), want - #taken)
+
+  -- Leases from a gate as many as it lets through.
+  local function pass(gate, most)
+    local goal = #taken + math.min(most, want - #taken)
     local count = goal - #taken
     while #taken < goal and looks > 0 do
       local entries, waiting = held_back(gate, count), {}
@@ -280,6 +298,14 @@ if want > 0 and not is_lost then
       looks = looks - done
       count = LARGE_BITE -- some were cancelled
     end
+  end
+
+  for task in string.gmatch(wanted, '%S+') do
+    pass('?' .. task, room_of(task))
+  end
+  local gates = open_gates()
+  for _, gate in ipairs(gates) do
+    pass(gate, room_of(gate))
   end
   -- What is leased comes off in one command; looking past blocked jobs takes larger bites, so many at most.
   for _ = 1, BITES do
@@ -306,7 +332,7 @@ if want > 0 and not is_lost then
       call('SREM', open, gate)
     end
   end
-  if has_lanes and #gates > 0 and call('ZCARD', lanes) == 0 then
+  if has_lanes and call('ZCARD', lanes) == 0 then
     call('HDEL', control, ' lanes')
     has_lanes = nil
   end
@@ -320,4 +346,4 @@ is_something_left = is_something_left or something_to_run()
 if sooner or is_something_left then
   arm(sooner)
 end
-return {now, fenced, cancelled, leased, current, is_something_left and 1 or 0}
+return {now, fenced, cancelled, leased, current, (is_something_left or is_wanted_left()) and 1 or 0}

@@ -1,9 +1,12 @@
--- The envelope in the record of a dead job, if that is one that can be read.
+-- The envelope in the record of a dead job, and whether it can be read; nil if it is no record.
 local function envelope_of_dead(id, record)
   local died_at, length, start = string.match(string.sub(record, 1, 40), '^(%d+) (%d+)\n()')
-  if not start or not string.find(id, ID) or tonumber(died_at) >= LAST_MOMENT then
+  if not start or tonumber(died_at) >= LAST_MOMENT then
     return nil
   end
   local envelope = string.sub(record, start, start + length - 1)
-  return #envelope == tonumber(length) and header(envelope) and envelope or nil
+  if #envelope ~= tonumber(length) then
+    return nil
+  end
+  return envelope, string.find(id, ID) and header(envelope) ~= nil or false
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Queues what is due, and leases what was lost to the caller, to be judged; but nothing while it is calm.
--- KEYS   ready jobs leases slots future bad control lanes open periodic wake looked
--- needs  lists envelopes aside gates wake calm
+-- KEYS   ready jobs leases slots future dead deadjobs control lanes open periodic wake looked
+-- needs  lists envelopes gates parking graves aside wake calm
 -- ARGV   session, number of this tick, lease (ms), grace (ms), count at most, then the periodic tasks that
 --        the caller knows
 -- answer {now, ms to what a tick has to do next (0: at once) or -1, lease and envelope of each lost job, periodic
@@ -54,7 +54,8 @@ if #expired > 0 then
   call('ZCARD', slots)
   call('ZCARD', lanes)
   call('SCARD', open)
-  call('LLEN', bad)
+  call('ZCARD', dead)
+  call('HLEN', deadjobs)
   call('LLEN', wake)
 end
 
@@ -88,7 +89,7 @@ for _, old in ipairs(expired) do
   if not task then -- guard: unreadable lost job
     free_slot_of_any_task(old)
     if id then -- guard: a lease without a job
-      put_aside(id)
+      put_aside(id, envelope or '')
     end
   else
     local lease = id .. ':' .. session .. '.t' .. tick

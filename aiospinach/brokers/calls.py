@@ -1,0 +1,83 @@
+"""Running scripts in Redis: for which queue, from which event loop, and by whose clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ..exceptions import InvalidValue
+from . import scripts, wire
+from .links import Link
+from .loop_session import LoopSession
+from .loops import Loops
+from .places import Place
+from .redis_queue import KnownQueue
+from .scripts import Script
+from .tickets import Desk
+
+SHORTEST_PATIENCE = 2.0
+
+
+class Calls:
+    """Those of one broker, which may be used in many event loops."""
+
+    def __init__(self, place: Place, lease: float) -> None:
+        self.place: Place = place
+        self.lease: float = lease
+        self.desk: Desk = Desk()
+        self._namespace = ""
+        self._loops: Loops[LoopSession] = Loops(self._session, LoopSession.aclose, LoopSession.let_go)
+        self.here = self._loops.here
+        """The session of this event loop."""
+        self._clock: float | None = None  # Redis' clock less ours, in seconds
+
+    async def open(self, namespace: str, until: float | None) -> None:
+        if self._namespace not in ("", namespace):
+            raise InvalidValue(f"this RedisBroker serves the namespace {self._namespace!r} already")
+        self._namespace = namespace
+        here = self.here()
+        if not here.is_checked:
+            clock = await here.check(str(self.place), until)
+            self._clock = self._clock if clock is None else clock
+
+    async def aclose(self) -> None:
+        here = self._loops.get()
+        if here is not None:
+            for trips in list(here.trips.values()):
+                await trips.aclose()
+            # The session stays: workers that still drain go on with it, and repeat what was not answered.
+            link, here.link, here.is_checked = here.link, self._link(), False
+            await link.aclose()
+
+    def now(self) -> int:
+        return int((time.time() if self._clock is None else time.monotonic() + self._clock) * 1000)
+
+    def queue(self, queue: str) -> KnownQueue:
+        here = self.here()
+        state = here.queues.get(queue)
+        if state is None:
+            keys = wire.Keys(self._namespace, queue, here.session, self.desk.session)
+            state = here.queues[queue] = KnownQueue(keys, here.session)
+        return state
+
+    async def work(self, script: Script, state: KnownQueue, arguments: Sequence[Any]) -> Any:
+        """Run a script for workers."""
+        return await self.run(script, self.here().link.work, state.keys.of(script), arguments)
+
+    async def produce(self, script: Script, state: KnownQueue, arguments: Sequence[Any]) -> Any:
+        """Run a script for those who schedule, ask and order."""
+        return await self.run(script, self.here().link.produce, state.keys.of(script), arguments)
+
+    async def run(
+        self, script: Script, send: scripts.Send, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> Any:
+        answer = await script.run(send, keys, arguments)
+        self._clock = answer[0] / 1000 - time.monotonic()
+        return answer
+
+    def _session(self) -> LoopSession:
+        return LoopSession(self._link())
+
+    def _link(self) -> Link:
+        return self.place.link(max(SHORTEST_PATIENCE, self.lease / 6))

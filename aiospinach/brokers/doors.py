@@ -1,0 +1,90 @@
+"""What people ask of queues in Redis, and what they order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..job import JobStatus
+from . import scripts, wire
+from .calls import Calls
+from .records import (
+    Act,
+    Cancel,
+    Counts,
+    DeadJob,
+    LookCounts,
+    LookDead,
+    Question,
+    Requeue,
+    Seen,
+    Steered,
+)
+from .redis_queue import KnownQueue
+
+LISTED_AT_ONCE = 100
+LEASES_AT_ONCE = 1000
+
+
+class Doors:
+    """Those of one broker."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def look(self, queue: str, question: Question[Any]) -> Any:
+        state = self._calls.queue(queue)
+        if isinstance(question, LookCounts):
+            _, ready, running, waiting, parked, dead = await self._look(state, "counts")
+            return Counts(ready, running, waiting, dead, parked)
+        if isinstance(question, LookDead):
+            return await self._dead(state, question.offset, question.limit)
+        _, workers = await self._look(state, "workers", wire.milliseconds(self._calls.lease))
+        return [Seen(*wire.read_worker(worker), int(at)) for worker, at in wire.pairs(workers)]
+
+    async def steer(self, queue: str, act: Act) -> Steered:
+        state = self._calls.queue(queue)
+        if isinstance(act, Cancel):
+            return await self._cancel(state, act.job_id)
+        action = "requeue" if isinstance(act, Requeue) else "discard"
+        _, where, _ = await self._steer(state, action, act.job_id)
+        return Steered(JobStatus(where.decode()))
+
+    async def _cancel(self, state: KnownQueue, job_id: str) -> Steered:
+        _, where, envelope = await self._steer(state, "cancel", job_id)
+        if where == b"marked":
+            if await self._is_leased(state, job_id):
+                where = b"running"
+            else:  # it lies in a line, where nobody leases it any more, or it has ended meanwhile
+                _, where, _ = await self._steer(state, "cancel again", job_id)
+        job = wire.read(job_id.encode(), envelope) if envelope and where != b"not_set" else None
+        return Steered(JobStatus(where.decode()), job)
+
+    async def _steer(self, state: KnownQueue, action: str, job_id: str) -> Any:
+        return await self._calls.produce(scripts.STEER, state, [action, job_id])
+
+    async def _is_leased(self, state: KnownQueue, job_id: str) -> bool:
+        """Look through all leases, a thousand a call."""
+        cursor = b"0"
+        while True:
+            found: list[bytes]
+            cursor, found = await self._calls.here().link.produce(
+                "ZSCAN", state.keys.leases, cursor, "MATCH", f"{job_id}:*", "COUNT", LEASES_AT_ONCE
+            )
+            if any(lease.rpartition(b":")[0] == job_id.encode() for lease in found[::2]):
+                return True
+            if cursor == b"0":
+                return False
+
+    async def _dead(self, state: KnownQueue, offset: int, limit: int) -> Sequence[DeadJob]:
+        records: list[DeadJob] = []
+        while (count := min(limit - len(records), LISTED_AT_ONCE)) > 0:
+            first = offset
+            _, offset, flat = await self._look(state, "dead", first, count)
+            records += map(wire.read_dead, flat[::3], flat[1::3], flat[2::3])
+            if offset - first < count:  # no more follow; a look at many that are no records may find nothing
+                break
+        return records
+
+    async def _look(self, state: KnownQueue, *question: Any) -> Any:
+        return await self._calls.produce(scripts.LOOK, state, question)

@@ -1,0 +1,38 @@
+"""What tests ask of a broker and order, in short words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiospinach import JobStatus
+from aiospinach.brokers.base import Broker
+from aiospinach.brokers.records import (
+    Cancel,
+    Counts,
+    DeadJob,
+    Discard,
+    LookCounts,
+    LookDead,
+    Requeue,
+    Steered,
+)
+
+
+async def counts(broker: Broker, queue: str) -> Counts:
+    return await broker.look(queue, LookCounts())
+
+
+async def dead(broker: Broker, queue: str, *, offset: int = 0, limit: int = 100) -> Sequence[DeadJob]:
+    return await broker.look(queue, LookDead(offset, limit))
+
+
+async def cancel(broker: Broker, queue: str, job_id: str) -> Steered:
+    return await broker.steer(queue, Cancel(job_id))
+
+
+async def requeue(broker: Broker, queue: str, job_id: str) -> bool:
+    return (await broker.steer(queue, Requeue(job_id))).status is not JobStatus.NOT_SET
+
+
+async def discard(broker: Broker, queue: str, job_id: str) -> bool:
+    return (await broker.steer(queue, Discard(job_id))).status is not JobStatus.NOT_SET

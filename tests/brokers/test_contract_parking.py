@@ -1,0 +1,153 @@
+"""Jobs of a task that a worker does not know wait for one that does, and cost nothing meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aiospinach import JobStatus
+from aiospinach.brokers.base import LEVEL, Broker
+from aiospinach.brokers.records import Counts, Exchanged, LookWorkers, Parking, Settlement
+from aiospinach.outcome import Action
+
+from .. import asking
+from .conftest import ids, put, put_and_take, settle, swallow_wakes, take, take_parked
+
+
+async def take_but(broker: Broker, queue: str, *unknown: str, want: int = 10) -> Exchanged:
+    """Lease as a worker does that does not know these tasks."""
+    return await broker.exchange(queue, [], want, Parking(unknown=unknown))
+
+
+async def parked(broker: Broker, queue: str) -> dict[str, int]:
+    [swept] = await broker.sweep([queue], "worker")
+    return dict(swept.parked)
+
+
+async def test_jobs_of_an_unknown_task_are_parked_at_one_stroke(broker: Broker, queue: str) -> None:
+    await put(broker, queue, *(f"u{number}" for number in range(300)), task="unknown")
+    await put(broker, queue, "a", "b")
+    before = broker.now()
+    exchanged = await take_but(broker, queue, "unknown", want=1)
+    assert ids(exchanged.leases) == ["a"]
+    assert ids(await take(broker, queue, 5)) == ["b"]
+    assert await asking.counts(broker, queue) == Counts(0, 2, 0, 0, parked=300)
+    assert before <= (await parked(broker, queue))["unknown"] <= broker.now()
+
+
+async def test_parked_jobs_are_nothing_to_run_but_for_whoever_wants_them(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "a", "b", "c", task="unknown")
+    await swallow_wakes(broker, queue)
+    exchanged = await take_but(broker, queue, "unknown")
+    assert (list(exchanged.leases), exchanged.is_something_left) == ([], False)
+    assert await broker.wait([queue], 0.01) is None
+    assert await take(broker, queue) == []
+    [swept] = await broker.sweep([queue], "worker")
+    assert (swept.is_something_to_run, swept.next_due) == (False, None)
+    exchanged = await broker.exchange(queue, [], 2, Parking(wanted=["other", "unknown"]))
+    assert ids(exchanged.leases) == ["a", "b"]
+    assert exchanged.is_something_left
+    exchanged = await broker.exchange(queue, [], 2, Parking(wanted=["other", "unknown"]))
+    assert ids(exchanged.leases) == ["c"]
+    assert not exchanged.is_something_left
+    assert await parked(broker, queue) == {}
+
+
+async def test_parked_jobs_come_before_others(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "old", task="unknown")
+    await take_but(broker, queue, "unknown")
+    await put(broker, queue, "new")
+    assert ids(await take_parked(broker, queue, "unknown")) == ["old", "new"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_limit_holds_for_parked_jobs(broker: Broker, queue: str, is_known: bool) -> None:
+    await broker.register(queue, {"unknown": 2}, {})
+    await put(broker, queue, *"abcd", task="unknown")
+    if is_known:  # some lie in the lane of the limit
+        assert ids(await take(broker, queue)) == ["a", "b"]
+        await put(broker, queue, "e")
+        assert ids((await take_but(broker, queue, "unknown")).leases) == ["e"]
+        return
+    await take_but(broker, queue, "unknown")
+    leases = await take_parked(broker, queue, "unknown")
+    assert ids(leases) == ["a", "b"]
+    exchanged = await broker.exchange(queue, [], 5, Parking(wanted=["unknown"]))
+    assert (list(exchanged.leases), exchanged.is_something_left) == ([], False)
+    done = [Settlement(lease, Action.DONE) for lease in leases]
+    exchanged = await broker.exchange(queue, done, 5, Parking(wanted=["unknown"]))
+    assert ids(exchanged.leases) == ["c", "d"]
+
+
+async def test_an_open_lane_lets_nothing_through_to_whoever_does_not_know_its_task(
+    broker: Broker, queue: str
+) -> None:
+    await broker.register(queue, {"unknown": 1}, {})
+    await put(broker, queue, *"abc", task="unknown")
+    [lease] = await take(broker, queue)
+    assert await settle(broker, queue, lease, Action.DONE)
+    exchanged = await take_but(broker, queue, "unknown")
+    assert (list(exchanged.leases), exchanged.is_something_left) == ([], False)
+    assert (await asking.counts(broker, queue)).parked == 2
+    assert ids(await take_parked(broker, queue, "unknown")) == ["b"]
+
+
+async def test_a_parked_job_is_cancelled_and_its_id_is_free(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "a", "b", task="unknown")
+    await take_but(broker, queue, "unknown")
+    assert (await asking.cancel(broker, queue, "a")).status is JobStatus.WAITING
+    assert (await asking.cancel(broker, queue, "a")).status is JobStatus.NOT_SET
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0, parked=1)
+    await put(broker, queue, "a", task="send")
+    assert ids(await take_parked(broker, queue, "unknown")) == ["b", "a"]
+    assert await parked(broker, queue) == {}
+
+
+async def test_a_parked_job_that_is_parked_again_keeps_its_place(broker: Broker, queue: str) -> None:
+    await put(broker, queue, "a", "b", task="unknown")
+    since = await take_parked(broker, queue), await parked(broker, queue)
+    leases = {lease.job.id: lease for lease in since[0]}
+    assert await settle(broker, queue, leases["a"], Action.PARK)
+    first = (await parked(broker, queue))["unknown"]
+    while broker.now() == first:
+        await asyncio.sleep(0.001)
+    assert await settle(broker, queue, leases["b"], Action.PARK)
+    [a] = await take_parked(broker, queue, "unknown", want=1)
+    assert a.job.id == "a"
+    assert await settle(broker, queue, a, Action.PARK)
+    assert (await parked(broker, queue))["unknown"] == first
+    assert ids(await take_parked(broker, queue, "unknown")) == ["a", "b"]
+
+
+async def test_a_sweep_tells_of_many_unknown_tasks_in_turn(broker: Broker, queue: str) -> None:
+    tasks = {f"task-{number}" for number in range(250)}
+    for task in tasks:
+        await put(broker, queue, f"job of {task}".replace(" ", "-"), task=task)
+    while (await take_but(broker, queue, *tasks)).is_something_left:
+        pass
+    seen: set[str] = set()
+    for _ in range(3):
+        seen.update(await parked(broker, queue))
+    assert seen == tasks
+
+
+async def test_who_looks_at_a_queue_is_seen_there(broker: Broker, queue: str, other_queue: str) -> None:
+    assert await broker.look(queue, LookWorkers()) == []
+    before = broker.now()
+    await broker.sweep([queue, other_queue], "one")
+    await broker.sweep([queue], "two")
+    await broker.sweep([queue], "one")
+    seen = {worker.name: worker for worker in await broker.look(queue, LookWorkers())}
+    assert seen.keys() == {"one", "two"}
+    assert {worker.level for worker in seen.values()} == {LEVEL}
+    assert all(before <= worker.at <= broker.now() for worker in seen.values())
+    assert [worker.name for worker in await broker.look(other_queue, LookWorkers())] == ["one"]
+
+
+async def test_a_parked_job_that_was_cancelled_as_it_was_looked_at_ends(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a", task="unknown")
+    assert (await asking.cancel(broker, queue, "a")).status is JobStatus.RUNNING
+    exchanged = await broker.exchange(queue, [Settlement(lease, Action.PARK)], 0)
+    assert list(exchanged.cancelled) == [lease.id]
+    assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)

@@ -61,6 +61,14 @@ async def test_parked_jobs_come_before_others(broker: Broker, queue: str) -> Non
     assert ids(await take_parked(broker, queue, "unknown")) == ["old", "new"]
 
 
+async def test_very_many_parked_jobs_are_taken_at_once(broker: Broker, queue: str) -> None:
+    for first in range(0, 9000, 1000):
+        await put(broker, queue, *(f"u{number}" for number in range(first, first + 1000)), task="unknown")
+    while (await take_but(broker, queue, "unknown")).is_something_left:
+        pass
+    assert len(await take_parked(broker, queue, "unknown", want=10_000)) == 9000
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 async def test_a_limit_holds_for_parked_jobs(broker: Broker, queue: str, is_known: bool) -> None:
     await broker.register(queue, {"unknown": 2}, {})

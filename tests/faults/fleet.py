@@ -15,6 +15,11 @@ from ..waiting import until
 from .ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
+RUN = """
+import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("tests.faults.worker", run_name="__main__", alter_sys=True)
+"""
 
 
 class Worker:
@@ -57,20 +62,21 @@ class Fleet:
     """The worker processes of one test, on one server and one ledger."""
 
     def __init__(self, url: str, namespace: str, ledger: Ledger, folder: Path) -> None:
-        self._start = [sys.executable, "-m", "tests.faults.worker", url, namespace, str(ledger.path)]
+        self._arguments = [url, namespace, str(ledger.path)]
         self._ledger = ledger
         self._folder = folder
         self.workers: list[Worker] = []
 
-    def start(self, *options: str) -> Worker:
-        """Start a process, without waiting for it."""
-        worker = Worker([*self._start, *options], self._folder / f"worker-{len(self.workers)}.log")
+    def start(self, *options: str, release: Path = ROOT) -> Worker:
+        """Start a process, of this checkout or of the release in a wheel, without waiting for it."""
+        command = [sys.executable, "-c", RUN, str(release), *self._arguments, *options]
+        worker = Worker(command, self._folder / f"worker-{len(self.workers)}.log")
         self.workers.append(worker)
         return worker
 
-    async def started(self, count: int, *options: str) -> list[Worker]:
+    async def started(self, count: int, *options: str, release: Path = ROOT) -> list[Worker]:
         """Start so many, and return when they fetch."""
-        workers = [self.start(*options) for _ in range(count)]
+        workers = [self.start(*options, release=release) for _ in range(count)]
         await self.up(*workers)
         return workers
 

@@ -1,4 +1,6 @@
-"""A program that runs workers, to be killed: ``python -m tests.faults.worker URL NAMESPACE LEDGER``."""
+"""A program that runs workers, to be killed: ``python -m tests.faults.worker URL NAMESPACE LEDGER``.
+
+It runs on older releases too."""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import aiospinach
 from aiospinach import Engine, RedisBroker, Tasks, current_job, signals
 
 from .ledger import Ledger
@@ -151,6 +154,7 @@ def main() -> None:
     parser.add_argument("--until-empty", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s")
+    logging.info("aiospinach is %s", aiospinach.__file__)
     if options.clock:
         right = time.time
         time.time = lambda: right() + options.clock

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from aiospinach import RedisBroker
-from aiospinach.brokers.records import Envelope, Settlement
+from aiospinach.brokers.records import Envelope, Parking, Settlement
 from aiospinach.outcome import Action
 
 from .. import asking
@@ -130,6 +130,33 @@ async def a_lane_full_of_cancelled_jobs(queue: Queue) -> Callable[[], Awaitable[
     queue.fill("SADD", "open", ["limited"])
     queue.fill("HSET", "control", [(" lanes", 1), (" cancels", 1)])
     return queue.work
+
+
+@length(LENGTHS)
+async def ready_full_of_jobs_of_an_unknown_task(queue: Queue) -> Callable[[], Awaitable[bool]]:
+    ids = [f"job-{number}" for number in range(LENGTH)]
+    queue.fill("HSET", "jobs", ((job_id, ENVELOPE) for job_id in ids))
+    queue.fill("RPUSH", "ready", ids)
+
+    async def work() -> bool:
+        exchanged = await queue.broker.exchange("default", [], 10, Parking(unknown=["job"]))
+        assert not exchanged.leases
+        return exchanged.is_something_left
+
+    return work
+
+
+@length(LENGTHS)
+async def many_unknown_tasks(queue: Queue) -> Callable[[], Awaitable[bool]]:
+    entries = (f"?task-{number}\n{number:014}\njob" for number in range(LENGTH))
+    queue.fill("ZADD", "lanes", ((0, entry) for entry in entries))
+    queue.fill("HSET", "control", [(" lanes", 1)])
+
+    async def sweep(number: int) -> None:
+        [swept] = await queue.broker.sweep(["default"], "worker")
+        assert len(swept.parked) == 100
+
+    return three_times(sweep)
 
 
 @length(LENGTHS)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import defaultdict
 from typing import Any, Final
 
 from .job import Job
+from .logs import Log
 from .receivers import Receiver, ReceiverRun, identity_of, name_of, traceable
 
-logger: logging.Logger = logging.getLogger("aiospinach.signals")
+logger: Log = Log("aiospinach.signals")
 
 LEFT_BEHIND_AT_MOST: Final = 100
 """Runs of one receiver that may be left behind before it is called no more."""

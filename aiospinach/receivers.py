@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Final
 
+from .logs import Log
 from .outcome import tamed
+from .patience import shielded_if
 
-logger: logging.Logger = logging.getLogger("aiospinach.signals")
+logger: Log = Log("aiospinach.signals")
 
 GRACE: Final = 0.1
 """Seconds that a receiver has to end after its cancellation, before it is left behind."""
@@ -92,16 +93,16 @@ class Gathering:
             self._count_left()
         if not self._left:
             return cancellation
-        cancellation = await self._wait(limit) or cancellation
+        cancellation = await self._wait(limit, cancellation is not None) or cancellation
         if self._left:
             self.overdue = [run for run in self._runs if not run.task.done()]
             for run in self.overdue:
                 run.abandoned = True
                 run.task.cancel()
-            cancellation = await self._wait(GRACE) or cancellation
+            cancellation = await self._wait(GRACE, cancellation is not None) or cancellation
         return cancellation
 
-    async def _wait(self, limit: float) -> asyncio.CancelledError | None:
+    async def _wait(self, limit: float, was_cancelled: bool) -> asyncio.CancelledError | None:
         cancellation = None
         deadline = self._loop.time() + limit
         while self._left:
@@ -111,7 +112,8 @@ class Gathering:
             self._ended = self._loop.create_future()
             timer = self._loop.call_later(left, self._wake)
             try:
-                await self._ended
+                with shielded_if(was_cancelled or cancellation is not None):
+                    await self._ended
             except asyncio.CancelledError as error:
                 cancellation = error
                 self._count_left()

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "aiospinach"
 
 # Each module may import what stands in the layers before its own, and in its own.
 LAYERS: list[tuple[str, set[str]]] = [
-    ("foundation", {"exceptions", "timing", "names", "hints", "codec", "forks"}),
+    ("foundation", {"exceptions", "timing", "names", "hints", "codec", "forks", "logs", "patience"}),
     ("nouns", {"task", "cron", "job", "batch", "outcome"}),
     ("signals", {"signals", "receivers", "complaints"}),
     ("brokers", {"brokers"}),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import time
 from typing import Any
 
 from ..exceptions import BrokerError
+from ..logs import Log
 from . import wire
 from .links import Link
 
-logger: logging.Logger = logging.getLogger("aiospinach.broker")
+logger: Log = Log("aiospinach.broker")
 
 OLDEST_REDIS = (7, 0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -11,8 +10,9 @@ from types import FrameType, TracebackType
 from typing import Any, ClassVar
 
 from .. import forks
+from ..logs import Log
 
-logger: logging.Logger = logging.getLogger("aiospinach")
+logger: Log = Log("aiospinach")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

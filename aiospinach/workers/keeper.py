@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from ..brokers.records import Envelope, Fired, Firing, Ticked
 from ..cron import is_tick_of
 from ..exceptions import BrokerError
 from ..job import JobStatus
+from ..logs import Log
 from ..timing import from_milliseconds
 from .run import Run
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from .feed import Feed
     from .pool import Pool
 
-logger: logging.Logger = logging.getLogger("aiospinach")
+logger: Log = Log("aiospinach")
 
+TICKING = "ticking"
 MISSED_AFTER = 60.0
 """Seconds after which a tick that nobody fired is skipped."""
 SHORTEST_SLEEP = 0.005
@@ -49,7 +50,11 @@ class Keeper:
         self._register_at = math.inf
         """When it registers again, by time.monotonic()."""
         self._is_talking = False
-        self.is_failing: bool = False
+
+    @property
+    def is_failing(self) -> bool:
+        """The broker has not answered the last tick."""
+        return self._feed.outage.is_of(TICKING)
 
     @property
     def is_busy(self) -> bool:
@@ -104,13 +109,11 @@ class Keeper:
         self._is_talking = True
         try:
             next_due = await self._round()
-            self.is_failing = False
+            self._feed.outage.end(TICKING)
             if next_due is not None:
                 self.note_due(max(next_due, SHORTEST_SLEEP))
         except BrokerError as error:
-            if not self.is_failing:
-                logger.error("queue %s: ticking: %s; trying on", self._feed.queue, error)
-            self.is_failing = True
+            self._feed.outage.begin(TICKING, error)
             self._due_at = time.monotonic() + min(LONGEST_PAUSE, self._broker.tick_period)
         finally:
             self._is_talking = False

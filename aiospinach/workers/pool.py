@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import secrets
 import socket
@@ -16,6 +15,8 @@ from typing import Any
 
 from ..brokers.base import Broker
 from ..exceptions import JobCancelled
+from ..logs import Log
+from ..patience import shielded_if
 from ..signals import SafeNamedSignal
 from ..task import Task
 from .empty_watch import EmptyWatch
@@ -31,7 +32,7 @@ from .sweeper import Sweeper
 from .threads import Threads
 from .turns import Turns
 
-logger: logging.Logger = logging.getLogger("aiospinach")
+logger: Log = Log("aiospinach")
 
 
 class Pool:
@@ -131,10 +132,10 @@ class Pool:
         cancellation = None
         while not awaited.done():
             try:
-                await asyncio.wait([awaited])
+                with shielded_if(cancellation is not None):
+                    await asyncio.wait([awaited])
             except asyncio.CancelledError as error:
-                cancellation = error
-                awaited = supervisor.task
+                cancellation, awaited = error, supervisor.task
                 self.interrupt()
         if cancellation is not None:
             raise cancellation

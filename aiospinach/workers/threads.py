@@ -14,6 +14,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from ..exceptions import InvalidValue
+from ..patience import shielded_if
 from ..receivers import discard
 
 
@@ -59,13 +60,16 @@ class Threads:
         """
         call = _Call(function, args, kwargs, self._loop.create_future())
         self._submit(call)
+        was_cancelled = False
         while not call.is_over:
             try:
-                await call.heard
+                with shielded_if(was_cancelled):
+                    await call.heard
             except (asyncio.CancelledError, GeneratorExit) as error:
                 if self._drop(call) or isinstance(error, GeneratorExit):  # guard: call that has not begun
                     raise
                 call.heard = self._loop.create_future()
+                was_cancelled = True
         if call.error is not None:
             try:
                 raise call.error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from ..job import Job
+from ..logs import Log
 from ..outcome import Action, Backoff, Outcome, judge
 from ..receivers import traceable
 
-logger: logging.Logger = logging.getLogger("aiospinach")
+logger: Log = Log("aiospinach")
 
 
 def verdict(job: Job, error: BaseException, now: int, backoff: Backoff | None, *, has_begun: bool) -> Outcome:

@@ -1,0 +1,45 @@
+"""Log records that cannot harm whoever writes them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from types import TracebackType
+from typing import Final
+
+ExcInfo = BaseException | tuple[type[BaseException], BaseException, TracebackType | None] | None
+
+
+class Log:
+    """A logger that never raises.
+
+    A handler may fail to deliver a record, and a filter may raise. Such a record is lost, and one line on
+    standard error says so; the job, the receiver or the service that wrote it goes on.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._logger: Final = logging.getLogger(name)
+
+    def debug(self, message: str, *arguments: object) -> None:
+        self._log(logging.DEBUG, message, arguments)
+
+    def info(self, message: str, *arguments: object) -> None:
+        self._log(logging.INFO, message, arguments)
+
+    def warning(self, message: str, *arguments: object, exc_info: ExcInfo = None) -> None:
+        self._log(logging.WARNING, message, arguments, exc_info)
+
+    def error(self, message: str, *arguments: object, exc_info: ExcInfo = None) -> None:
+        self._log(logging.ERROR, message, arguments, exc_info)
+
+    def critical(self, message: str, *arguments: object, exc_info: ExcInfo = None) -> None:
+        self._log(logging.CRITICAL, message, arguments, exc_info)
+
+    def _log(self, level: int, message: str, arguments: tuple[object, ...], exc_info: ExcInfo = None) -> None:
+        try:
+            # The level of the stack is that of whoever called this object.
+            self._logger.log(level, message, *arguments, exc_info=exc_info, stacklevel=3)
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                print(f"aiospinach: a log record was lost: {type(error).__name__}", file=sys.stderr)

@@ -111,13 +111,14 @@ def paused(seconds: float) -> Callable[[Network, Server], object]:
     return pause
 
 
+# A call of a worker is given up after a sixth of a lease, or after 2 s, and its connection with it.
 @pytest.mark.parametrize(
     ("harm", "trip", "lease"),
     [
         pytest.param(slow(0.05), 0.05, 2.0, id="50 ms more"),
         pytest.param(slow(0.5), 0.5, 2.4, id="500 ms more"),
         pytest.param(
-            paused(3.0 if CHAOS else 0.8), 3.0 if CHAOS else 0.8, 13.0 if CHAOS else 3.6, id="paused"
+            paused(3.0 if CHAOS else 0.8), 3.0 if CHAOS else 0.8, 19.0 if CHAOS else 3.6, id="paused"
         ),
     ],
 )

@@ -6,6 +6,7 @@ Receivers are called with the namespace of the engine first, and keyword argumen
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Callable, Iterable
@@ -158,9 +159,39 @@ class SafeNamedSignal(NamedSignal):
             await self.gather([], runs, timeout=timeout, context=context)
         return not any(run.abandoned for run in runs)
 
-    def call(self, sender: Any, kwargs: dict[str, Any]) -> tuple[Results, list[ReceiverRun]]:
+    async def require(
+        self, sender: Any, kwargs: dict[str, Any], *, timeout: float, context: Context | None
+    ) -> None:
+        """Send, wait for every receiver as long as it takes, and raise what the first one raised that did.
+
+        What is no Exception comes as the cause of a RuntimeError. If it is cancelled, the receivers have
+        ``timeout`` seconds left before the cancellation goes on.
+        """
+        errors: list[BaseException] = []
+        _, runs = self.call(sender, kwargs, errors)
+        gathering = Gathering(runs, context or own_context())
+        cancellation = None
+        try:
+            if runs:
+                await asyncio.wait([run.task for run in runs])
+        except asyncio.CancelledError as error:
+            cancellation = error
+            await gathering.wait(timeout)
+        self._complain(runs, gathering, timeout)
+        if cancellation is not None:
+            raise cancellation
+        for raised in (*errors, *(run.error for run in runs)):
+            if isinstance(raised, Exception):
+                raise raised
+            if raised is not None:
+                raise RuntimeError(f"a receiver of {self.name} raised {type(raised).__name__}") from raised
+
+    def call(
+        self, sender: Any, kwargs: dict[str, Any], errors: list[BaseException] | None = None
+    ) -> tuple[Results, list[ReceiverRun]]:
         """The first half of a sending: call the receivers one by one. Gives back what those returned that
-        did not raise, and what of that is to be awaited, which stands for its result in the former."""
+        did not raise, and what of that is to be awaited, which stands for its result in the former. What the
+        others raised is logged, and added to ``errors``."""
         results: Results = []
         runs: list[ReceiverRun] = []
         receivers = self._receivers_of.get(sender) if type(sender) is str else None
@@ -179,11 +210,20 @@ class SafeNamedSignal(NamedSignal):
                 results.append((receiver, result))
             except BaseException as error:
                 complaints.raised(receiver, kwargs, error)
+                if errors is not None:
+                    errors.append(error)
             ended = time.perf_counter()
             if ended - began > SLOW_AFTER:
                 complaints.blocked(receiver, ended - began)
             began = ended
         return results, runs
+
+    def _complain(self, runs: list[ReceiverRun], gathering: Gathering, limit: float) -> None:
+        for run in runs:
+            if run.error is not None:
+                self._complaints.raised(run.receiver, run.kwargs, run.error)
+        for run in gathering.overdue:
+            self._complaints.overdue(run, limit)
 
     def _find_receivers(self, sender: Any) -> list[Receiver]:
         """Ask blinker for them, which takes half of the time that a sending takes."""
@@ -208,11 +248,7 @@ class SafeNamedSignal(NamedSignal):
         limit = self._timeout if self._timeout is not None else timeout or DEFAULT_TIMEOUT
         gathering = Gathering(runs, context or own_context())
         cancellation = await gathering.wait(limit)
-        for run in runs:
-            if run.error is not None:
-                self._complaints.raised(run.receiver, run.kwargs, run.error)
-        for run in gathering.overdue:
-            self._complaints.overdue(run, limit)
+        self._complain(runs, gathering, limit)
         if cancellation is not None:
             raise cancellation
         return [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from collections.abc import Mapping
@@ -14,18 +13,21 @@ from .. import signals
 from ..brokers.records import NO_PARKING, Exchanged, Parking, Settlement
 from ..exceptions import BrokerError
 from ..job import JobStatus
+from ..logs import Log
 from ..outcome import RELEASED, is_parked_too_long
 from .keeper import Keeper
+from .outage import Outage
 from .run import Answer, Run
 
 if TYPE_CHECKING:
     from .listener import Listener
     from .pool import Pool
 
-logger: logging.Logger = logging.getLogger("aiospinach")
+logger: Log = Log("aiospinach")
 
 UNKNOWN_AT_MOST = 50
 """How many tasks a worker names that it does not know."""
+EXCHANGING = "exchanging"
 SHORTEST_PAUSE = 0.05
 """Seconds between the first two tries to reach a broker that is away; at most it is a tick period."""
 
@@ -49,7 +51,7 @@ class Feed:
         self._outbox: list[tuple[Settlement, Run | None]] = []
         self._bell = asyncio.Event()
         self._must_pass_on = False
-        self.is_failing: bool = False
+        self.outage: Outage = Outage(f"queue {queue}")
         self.answered_at: float | None = None
         """When the broker answered last, by time.monotonic()."""
         self._sent: list[tuple[Settlement, Run | None]] = []
@@ -59,6 +61,11 @@ class Feed:
         self._claimed = 0
         self._unknown: dict[str, None] = {}  # a set that keeps its order
         self._wanted: tuple[str, ...] = ()
+
+    @property
+    def is_failing(self) -> bool:
+        """The broker has not answered the last exchange."""
+        return self.outage.is_of(EXCHANGING)
 
     @property
     def owes(self) -> bool:
@@ -260,12 +267,11 @@ class Feed:
         while True:
             try:
                 exchanged = await self.pool.broker.exchange(self.queue, settled, want, parking)
-                self.is_failing, self.answered_at = False, time.monotonic()
+                self.answered_at = time.monotonic()
+                self.outage.end(EXCHANGING, repeated=len(settled))
                 return exchanged
             except BrokerError as error:
-                if not self.is_failing:
-                    logger.error("queue %s: %s; trying on", self.queue, error)
-                self.is_failing = True
+                self.outage.begin(EXCHANGING, error)
                 self._let_go()  # one queue that is away must not starve the others
                 self._run_dry()
                 if self.gave_up:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .run import Run
 
-logger: logging.Logger = logging.getLogger("aiospinach")
-
+RENEWING = "renewing leases"
 LONGEST_PAUSE = 1.0
 """Seconds between two tries to renew the leases of a queue, at most."""
 
@@ -37,14 +35,13 @@ class Heartbeat:
         self._again: set[Feed] = set()
         """Queues that got a job while their leases were being renewed."""
         self._renewals: dict[Feed, asyncio.Task[None]] = {}
-        self._failing: set[Feed] = set()
         self.answered_at: float | None = None
         """When no lease was left to renew, by time.monotonic()."""
 
     @property
     def is_failing(self) -> bool:
         """The leases of a queue could not be renewed."""
-        return bool(self._failing)
+        return any(feed.outage.is_of(RENEWING) for feed in self._pool.feeds)
 
     async def work(self) -> None:
         """Renew until cancelled."""
@@ -90,19 +87,17 @@ class Heartbeat:
                 try:
                     self._again.discard(feed)
                     await self._renew_once(feed, runs)
-                    self._failing.discard(feed)
+                    feed.outage.end(RENEWING)
                     if feed in self._again:  # guard: renewal under way
                         continue
                     break
                 except BrokerError as error:
-                    if feed not in self._failing:
-                        logger.error("queue %s: renewing leases: %s; trying on", feed.queue, error)
-                    self._failing.add(feed)
+                    feed.outage.begin(RENEWING, error)
                     await asyncio.sleep(min(LONGEST_PAUSE, self._broker.tick_period))
         except Exception as error:
             self._pool.crash(error)
         finally:
-            self._failing.discard(feed)
+            feed.outage.leave(RENEWING)
             del self._renewals[feed]
             self._note_answers()
 

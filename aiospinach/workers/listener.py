@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .sweeper import Sweeper
 
-logger: logging.Logger = logging.getLogger("aiospinach")
-
+WAITING = "waiting for jobs"
 LISTEN_FOR = 5.0
 """Seconds that an idle worker waits for the broker to wake it, before it waits anew."""
 PAUSE = 1.0
@@ -40,7 +38,6 @@ class Listener:
         self._is_nudged = False
         """The wait that is under way was nudged, once for all that it may have to end for."""
         self._nudges: set[asyncio.Task[None]] = set()
-        self._is_failing = False
         self.asking: int = 0
         """Queues that were woken and not yet asked for jobs: which are worth waiting for shows after that."""
         self.has_ended: bool = False
@@ -82,14 +79,15 @@ class Listener:
 
     async def _wait(self, queues: tuple[str, ...]) -> str | None:
         self._waits_for, self._is_nudged = queues, False
+        outage = self._sweeper.outage
         try:
-            woken = await self._pool.broker.wait(queues, LISTEN_FOR)
-            self._is_failing = False
+            # A short wait after a failure tells soon that the broker is back.
+            seconds = PAUSE if outage.is_of(WAITING) else LISTEN_FOR
+            woken = await self._pool.broker.wait(queues, seconds)
+            outage.end(WAITING)
             return woken
         except BrokerError as error:
-            if not self._is_failing:
-                logger.error("waiting for jobs: %s; trying on", error)
-            self._is_failing = True
+            outage.begin(WAITING, error)
         finally:
             self._waits_for = ()
         with contextlib.suppress(TimeoutError):

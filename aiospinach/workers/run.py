@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 import time
 from collections.abc import Coroutine
 from contextvars import Context
@@ -24,6 +23,7 @@ from ..exceptions import (
     WorkerLost,
 )
 from ..job import Job, JobStatus, running_job
+from ..logs import Log
 from ..outcome import CANCELLED, RELEASED, SUCCESS, Action, Outcome, describe
 from ..receivers import ReceiverRun, share_context
 from ..signals import Results, SafeNamedSignal
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .feed import Feed
     from .pool import Pool
 
-logger: logging.Logger = logging.getLogger("aiospinach")
+logger: Log = Log("aiospinach")
 
 
 class Answer(enum.Enum):
@@ -93,6 +93,12 @@ class Run:
         self.context: Context = pool.context.copy()
         self.task: asyncio.Task[None] = asyncio.Task(self._main(), loop=pool.loop, context=self.context)
         self.body: Body = Body(pool, self._task, self.task, lease.trusted_until)
+
+    @property
+    def told(self) -> str:
+        """The job in the few words of a log."""
+        age = time.perf_counter() - self.body.began
+        return f"{self.lease.job.task} {self.lease.job.id} ({age:.0f} s)"
 
     def cancel(self, reason: JobError) -> None:
         """Have the body end for this reason, which becomes the error of the run; the first one counts."""

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import TaskGroup
 
 from .. import signals
 from ..exceptions import BrokerUnavailable
+from ..logs import Log
 
 if TYPE_CHECKING:
     from .pool import Pool
 
+TELL_EVERY = 5.0
+"""Seconds between two lines of the log about jobs that a stop waits for."""
+NAMED_AT_MOST = 5
 INTERRUPT_GRACE = 2.0
 """Seconds that cancelled bodies have to end when the pool stops, before they are left behind."""
+
+logger: Log = Log("aiospinach")
 
 _pool_around: ContextVar[Pool | None] = ContextVar("aiospinach_pool", default=None)
 
@@ -59,11 +66,20 @@ class Supervisor:
         pool = self._pool
         _pool_around.set(pool)
         try:
-            await self._prepare()
+            may_work = await self._before_stop(self._prepare()) and await self._tell_of_start()
         except BaseException as error:
             self.started.set_exception(error)
             return
-        await pool.tell(signals.worker_started, {"worker_name": pool.name}, pool.context)
+        if not may_work:
+            self.started.set_result(None)
+            return
+        logger.info(
+            "worker %s runs jobs of the %s %s, %d at a time",
+            pool.name,
+            "queue" if len(pool.feeds) == 1 else "queues",
+            ", ".join(feed.queue for feed in pool.feeds),
+            pool.slots.number,
+        )
         try:
             async with anyio.create_task_group() as services:
                 self._start_services(services)
@@ -82,8 +98,42 @@ class Supervisor:
         except Exception as error:
             pool.crash(error)
         await pool.tell(signals.worker_terminated, {"worker_name": pool.name}, pool.context)
+        logger.info("worker %s has stopped", pool.name)
         if self.task.cancelling():  # the loop ends, and nobody will close what belongs to it
             await pool.broker.aclose()
+
+    async def _before_stop(self, starting: Coroutine[Any, Any, None]) -> bool:
+        """Do a part of the start. If the pool is told to stop meanwhile, leave it and return False: a store
+        that takes connections and never answers must not hold up a stop."""
+        part = asyncio.Task(starting, loop=self._pool.loop, context=self._pool.context)
+        part.add_done_callback(lambda _: self.look())
+        await self._until(lambda: part.done() or self._pool.is_stopping)
+        if not part.done():
+            part.cancel()
+        while not part.done():
+            with contextlib.suppress(asyncio.CancelledError):  # of the supervisor, which ends anyway
+                await asyncio.wait([part])
+        if part.cancelled():
+            return False
+        part.result()
+        return True
+
+    async def _tell_of_start(self) -> bool:
+        """Call the receivers of worker_started, and wait for them: they open what jobs need. The first that
+        raises ends the start. Returns whether the pool may work."""
+        pool, signal = self._pool, signals.worker_started
+        if not signal.receivers or signal.is_muted:
+            return True
+        is_over = False
+        try:
+            told = {"worker_name": pool.name}
+            is_over = await self._before_stop(
+                signal.require(pool.namespace, told, timeout=pool.signal_timeout, context=pool.context)
+            )
+        finally:
+            if not is_over:
+                await pool.tell(signals.worker_terminated, {"worker_name": pool.name}, pool.context)
+        return is_over
 
     async def _prepare(self) -> None:
         """Open the broker and register; once more if a connection that was left idle turns out dead."""
@@ -128,7 +178,12 @@ class Supervisor:
         """Wait for what runs, and for the settlements, as long as ``shutdown_timeout`` allows; and for a
         broker that does not answer and is owed none, or still is after that, ``INTERRUPT_GRACE``."""
         pool = self._pool
-        await self._until(lambda: self._is_idle() or pool.is_interrupted, timeout=self._shutdown_timeout)
+        telling = pool.loop.create_task(self._tell_what_runs())
+        try:
+            await self._until(lambda: self._is_idle() or pool.is_interrupted, timeout=self._shutdown_timeout)
+        finally:
+            telling.cancel()
+            await asyncio.wait([telling])
         if not self._is_idle():
             pool.interrupt()
         since = time.monotonic()
@@ -139,6 +194,23 @@ class Supervisor:
             self._give_up_what_is_away(since)
             since = time.monotonic()
             await self._until(self._is_drained, timeout=INTERRUPT_GRACE)
+
+    async def _tell_what_runs(self) -> None:
+        """Say every few seconds which jobs the stop waits for."""
+        until = self._pool.loop.time() + self._shutdown_timeout
+        while True:
+            await asyncio.sleep(TELL_EVERY)
+            running = [run for run in self._pool.runs if run.holds_slot]
+            named = ", ".join(run.told for run in running[:NAMED_AT_MOST])
+            others = len(running) - NAMED_AT_MOST
+            logger.warning(
+                "worker %s stops when %d running jobs have ended: %s%s; in %.0f s they are cancelled",
+                self._pool.name,
+                len(running),
+                named,
+                f" and {others} more" if others > 0 else "",
+                until - self._pool.loop.time(),
+            )
 
     async def _leave_stubborn_bodies(self) -> None:
         pool = self._pool

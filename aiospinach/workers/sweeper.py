@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..exceptions import BrokerError
+from .outage import Outage
 
 if TYPE_CHECKING:
     from .feed import Feed
     from .pool import Pool
 
-logger: logging.Logger = logging.getLogger("aiospinach")
-
+SWEEPING = "looking for jobs"
 LONGEST_PAUSE = 1.0
 """Seconds between two tries to look at queues whose broker is away, at most."""
 
@@ -32,11 +31,16 @@ class Sweeper:
         self.feeds: Sequence[Feed] = feeds
         self._queues = tuple(feed.queue for feed in feeds)
         self._bell = asyncio.Event()
-        self.is_failing: bool = False
+        self.outage: Outage = Outage(f"queues {', '.join(self._queues)}")
         self.answered_at: float | None = None
         """When the broker answered last, by time.monotonic()."""
         self.loop_lag: float = 0.0
         """By how many seconds the event loop was late with the last sweep."""
+
+    @property
+    def is_failing(self) -> bool:
+        """The broker has not answered the last look."""
+        return self.outage.is_of(SWEEPING)
 
     def ring(self) -> None:
         """Look now: something may have been missed."""
@@ -54,11 +58,10 @@ class Sweeper:
         try:
             swept = await self._pool.broker.sweep(self._queues, self._pool.name)
         except BrokerError as error:
-            if not self.is_failing:
-                logger.error("looking at queues %s: %s; trying on", ", ".join(self._queues), error)
-            self.is_failing = True
+            self.outage.begin(SWEEPING, error)
             return min(LONGEST_PAUSE, period)
-        self.is_failing, self.answered_at = False, time.monotonic()
+        self.outage.end(SWEEPING)
+        self.answered_at = time.monotonic()
         for feed, seen in zip(self.feeds, swept, strict=True):
             feed.note_parked(seen.parked)
             if seen.is_something_to_run and feed.dry:  # guard: work without a wake-up

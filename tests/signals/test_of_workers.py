@@ -170,7 +170,7 @@ async def test_stopping_in_the_middle_of_worker_started_is_in_order(engine: Engi
     assert heard.names() == ["worker_started", "worker_terminated"]
 
 
-async def test_a_hanging_receiver_of_worker_started_delays_the_start_until_the_deadline(
+async def test_a_hanging_receiver_of_worker_terminated_delays_the_end_until_the_deadline(
     make_broker: MakeBroker, namespace: str, heard: Heard
 ) -> None:
     ran: list[bool] = []
@@ -180,7 +180,6 @@ async def test_a_hanging_receiver_of_worker_started_delays_the_start_until_the_d
         async def body() -> None:
             ran.append(True)
 
-        @signals.worker_started.connect_via(namespace)
         @signals.worker_terminated.connect_via(namespace)
         async def receiver(namespace: str, **kwargs: Any) -> None:
             await asyncio.Event().wait()

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from aiospinach import Engine, JobStatus, UnknownTask, outcome
-from aiospinach.brokers.records import Counts, Envelope
+from aiospinach.brokers.records import Counts, Envelope, LookWorkers
 
 from ..asking import counts
 from ..conftest import Heard
@@ -106,6 +106,10 @@ async def test_a_look_at_those_that_waited_too_long_leaves_the_others_parked(
         exchanges = broker.exchanges
         await until(lambda: heard.count("job_failed"))
         monkeypatch.setattr(outcome, "PARK_AT_MOST", timedelta(hours=24))
+        [worker] = await broker.look("default", LookWorkers())
+        async with asyncio.timeout(10):
+            while await broker.look("default", LookWorkers()) == [worker]:  # it looks again
+                await asyncio.sleep(0.005)
         assert broker.exchanges - exchanges < 10, "it does not turn over the same jobs"
         await until_parked(broker, 1)
     assert await reasons_of_death(broker) == {"stranger-1": "unknown"}

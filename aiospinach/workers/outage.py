@@ -1,0 +1,48 @@
+"""What the log says of a broker that does not answer."""
+
+from __future__ import annotations
+
+import time
+
+from ..logs import Log
+
+logger: Log = Log("aiospinach")
+
+
+class Outage:
+    """It begins with the first call of a service that fails, and ends when every service that failed was
+    answered. The log has one line for its begin and one for its end."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._failing: set[str] = set()
+        self._since = 0.0
+        self._repeated = 0
+
+    def is_of(self, service: str) -> bool:
+        """The last call of this service failed."""
+        return service in self._failing
+
+    def begin(self, service: str, error: Exception) -> None:
+        """A call of a service failed."""
+        if not self._failing:
+            self._since, self._repeated = time.monotonic(), 0
+            logger.error("%s: %s: %s; trying on", self._what, service, error)
+        self._failing.add(service)
+
+    def end(self, service: str, *, repeated: int = 0) -> None:
+        """A call of a service was answered; so many outcomes of jobs were sent again with it."""
+        if service in self._failing:
+            self._failing.discard(service)
+            self._repeated += repeated
+            if not self._failing:
+                self._say_that_it_is_over()
+
+    def leave(self, service: str) -> None:
+        """A service has nothing to ask any more."""
+        self._failing.discard(service)
+
+    def _say_that_it_is_over(self) -> None:
+        again = f"; the outcomes of {self._repeated} jobs were sent again" if self._repeated else ""
+        lasted = time.monotonic() - self._since
+        logger.warning("%s: the broker answers again, after %.1f s%s", self._what, lasted, again)

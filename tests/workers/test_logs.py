@@ -1,0 +1,146 @@
+"""What the workers say in the log: once, in plain words, and never to anybody's harm."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from aiospinach import Engine, signals
+from aiospinach.workers import supervisor
+
+from ..conftest import Heard
+from ..waiting import until
+from .failing import FailingBroker
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= level]
+
+
+async def test_the_end_of_an_outage_is_told_with_its_length_and_what_was_repeated(
+    engine: Engine, broker: FailingBroker, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    end = asyncio.Event()
+
+    @engine.task
+    async def held(number: int) -> None:
+        await end.wait()
+
+    for number in range(3):
+        await held.schedule(number)
+    await engine.start_workers(3, block=False)
+    await until(lambda: heard.count("job_started") == 3)
+    broker.go_away()
+    end.set()
+    await until(lambda: broker.refused["exchange"] and broker.refused["wait"])
+    broker.come_back()
+    await until(lambda: sum("answers again" in line for line in lines(caplog)) == 2)
+    await engine.stop_workers()
+    began = [line for line in lines(caplog, logging.WARNING) if "trying on" in line]
+    ended = [line for line in lines(caplog, logging.WARNING) if "answers again" in line]
+    assert len(began) == len(ended) == 2, "one for the jobs of the queue, one for looking and waiting"
+    [settled] = [line for line in ended if line.startswith("queue default: ")]
+    assert settled.endswith(" s; the outcomes of 3 jobs were sent again")
+    [_] = [line for line in ended if line.startswith("queues default: the broker answers again, after ")]
+
+
+class Fragile(logging.Handler):
+    """Delivers nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += 1
+        raise ConnectionError("the log server is away")
+
+
+@pytest.fixture
+def fragile() -> Iterator[Fragile]:
+    handler = Fragile()
+    logger = logging.getLogger("aiospinach")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("what", ["a job fails", "a job is retried", "a receiver raises", "an outage"])
+async def test_a_record_that_cannot_be_delivered_harms_nobody(
+    engine: Engine,
+    broker: FailingBroker,
+    heard: Heard,
+    fragile: Fragile,
+    capsys: pytest.CaptureFixture[str],
+    what: str,
+) -> None:
+    @engine.task(max_retries=1 if what == "a job is retried" else 0, backoff=lambda attempt: 0.0)
+    async def bad() -> None:
+        if what != "a receiver raises":
+            raise ValueError
+
+    @engine.task
+    async def good() -> int:
+        return 1
+
+    def raises(namespace: str, **kwargs: object) -> None:
+        if what == "a receiver raises":
+            raise ValueError
+
+    signals.job_started.connect(raises)
+    await engine.start_workers(block=False)
+    if what == "an outage":
+        broker.go_away()
+        await until(lambda: broker.refused["wait"])
+        broker.come_back()
+    await bad.schedule()
+    await until(lambda: heard.count("job_finished") >= 1 + (what == "a job is retried"))
+    await good.schedule()
+    await until(lambda: heard.last("job_finished")["result"] == 1)
+    assert engine.health().is_running
+    await engine.stop_workers()
+    assert fragile.count
+    assert "a log record was lost: ConnectionError" in capsys.readouterr().err
+
+
+async def test_a_start_and_a_stop_are_told(
+    engine: Engine, broker: FailingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aiospinach")
+    await engine.start_workers(7, block=False)
+    await engine.stop_workers()
+    started, stopped = [line for line in lines(caplog) if line.startswith("worker ")]
+    assert "runs jobs of the queue default, 7 at a time" in started
+    assert "has stopped" in stopped
+
+
+async def test_a_stop_says_which_jobs_it_waits_for(
+    engine: Engine,
+    heard: Heard,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "TELL_EVERY", 0.01)
+    end = asyncio.Event()
+
+    @engine.task(name="held")
+    async def held() -> None:
+        await end.wait()
+
+    jobs = [await held.schedule() for _ in range(7)]
+    await engine.start_workers(10, block=False)
+    await until(lambda: heard.count("job_started") == 7)
+    stopping = asyncio.create_task(engine.stop_workers())
+
+    def told() -> list[str]:
+        return [line for line in lines(caplog) if "stops when 7 running jobs have ended: " in line]
+
+    await until(lambda: len(told()) >= 2)
+    end.set()
+    await stopping
+    assert f"held {jobs[0].id} (0 s), held " in told()[0]
+    assert " and 2 more; in 2" in told()[0]
+    assert told()[0].endswith(" s they are cancelled")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -18,18 +19,21 @@ from .exceptions import AlreadyRunning, InvalidValue
 from .execution import execute
 from .graveyard import DeadJob, Graveyard
 from .job import Job, JobStatus
+from .logs import Log
 from .names import check_label, check_space
 from .outcome import Backoff
 from .producer import Producer
 from .registry import KnownTasks
 from .signals import DEFAULT_TIMEOUT
-from .task import DEFAULT_QUEUE, Task, Tasks, check_flag, check_number
+from .task import Task, Tasks, check_flag, check_number
 from .timing import to_milliseconds, to_seconds
 from .workers import STOPPED, Health, OSSignals, Pool, pool_around
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+logger: Log = Log("aiospinach")
 
 DEFAULT_NAMESPACE = "aiospinach"
 DEFAULT_NUMBER = 5
@@ -143,6 +147,7 @@ class Engine:
         for task in tasks:
             task.schedulers.add(self)
         if tasks and self._pool is not None and self._is_running():
+            self._tell_what_is_left_out([feed.queue for feed in self._pool.feeds], tasks)
             self._pool.loop.call_soon_threadsafe(self._pool.register_again)
 
     # Jobs.
@@ -241,13 +246,16 @@ class Engine:
     async def start_workers(
         self,
         number: int = DEFAULT_NUMBER,
-        queue: str | Sequence[str] = DEFAULT_QUEUE,
+        queue: str | Sequence[str] | None = None,
         *,
         block: bool = True,
         stop_when_queue_empty: bool = False,
         shutdown_timeout: float | timedelta = DEFAULT_SHUTDOWN_TIMEOUT,
     ) -> None:
-        """Run jobs of a queue, or of several, of which earlier ones come first; ``number`` at a time.
+        """Run jobs, ``number`` at a time.
+
+        ``queue`` is a queue, or several, of which earlier ones come first; None: every queue of the attached
+        tasks, ``"default"`` first. A queue of theirs that is left out is named in the log.
 
         With ``block=True`` it returns when the workers have stopped: after ``stop_workers()``, or SIGINT
         or SIGTERM if this is the main thread. Running jobs then have ``shutdown_timeout`` seconds to end,
@@ -264,17 +272,19 @@ class Engine:
             raise AlreadyRunning(
                 f"the workers of engine {self.namespace!r} run already: await engine.stop_workers() first"
             )
+        queues = self._tasks.check_queues(queue)
         pool = Pool(
             broker=self._broker,
             namespace=self.namespace,
             tasks=self._tasks.by_name,
-            queues=self._tasks.check_queues(queue),
+            queues=queues,
             number=check_number(number, what="number", least=1, most=LARGEST_NUMBER),
             stop_when_queue_empty=check_flag(stop_when_queue_empty, what="stop_when_queue_empty"),
             shutdown_timeout=to_seconds(shutdown_timeout, what="shutdown_timeout"),
             signal_timeout=self._signal_timeout,
             context=copy_context(),
         )
+        self._tell_what_is_left_out(queues, self._tasks.by_name.values())
         self._pool = pool
         self._entries.start(pool, block=block)
         if block:
@@ -305,6 +315,21 @@ class Engine:
     def health(self) -> Health:
         """How the workers are, for a readiness probe; it asks nobody, and does not wait."""
         return STOPPED if self._pool is None else self._pool.health()
+
+    @staticmethod
+    def _tell_what_is_left_out(queues: Sequence[str], tasks: Iterable[Task[..., Any]]) -> None:
+        """Name the queues of tasks that workers of these queues do not look at."""
+        left_out: defaultdict[str, list[str]] = defaultdict(list)
+        for task in tasks:
+            if task.queue not in queues:
+                left_out[task.queue].append(task.name)
+        for queue, names in left_out.items():
+            logger.warning(
+                "queue %s: these workers run none of its jobs, of the tasks %s: other workers must, or leave"
+                " queue= out to run every queue",
+                queue,
+                ", ".join(sorted(names)),
+            )
 
     def _whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
         """The queues in which to look for a job that was given itself or by its id, and the id."""

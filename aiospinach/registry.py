@@ -8,7 +8,7 @@ from typing import Any
 
 from .exceptions import DuplicateTask, InvalidValue, UnknownQueue, UnknownTask
 from .names import check_label, check_space
-from .task import Task
+from .task import DEFAULT_QUEUE, Task
 
 
 class KnownTasks:
@@ -85,7 +85,10 @@ class KnownTasks:
         return name
 
     def check_queues(self, queue: object) -> list[str]:
-        """One queue, or a list of different ones."""
+        """One queue, or a list of different ones; None: every queue of the tasks, the default one first."""
+        if queue is None:
+            others = sorted(self._queues - {DEFAULT_QUEUE})
+            return [DEFAULT_QUEUE, *others] if DEFAULT_QUEUE in self._queues else others or [DEFAULT_QUEUE]
         if isinstance(queue, str):
             return [self.check_queue(queue)]
         if not isinstance(queue, Sequence) or not queue:

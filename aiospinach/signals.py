@@ -31,6 +31,7 @@ __all__ = [
     "job_schedule_retry",
     "job_scheduled",
     "job_started",
+    "task_unknown",
     "worker_started",
     "worker_terminated",
 ]
@@ -282,6 +283,11 @@ job_finished: Final = SafeNamedSignal(
     "job_finished",
     "An execution ended, whatever its outcome; the last signal of each. Keywords: job, err (None on"
     " success), duration (seconds), result.",
+)
+task_unknown: Final = SafeNamedSignal(
+    "task_unknown",
+    "Jobs wait for a task that is not attached to the engine of the workers; sent once a minute at most for"
+    " each task and queue. Keywords: task_name, queue, count.",
 )
 worker_started: Final = SafeNamedSignal(
     "worker_started",

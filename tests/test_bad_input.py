@@ -388,7 +388,6 @@ for what, value in [*WRONG_COUNTS, ("zero", 0), ("10,001", 10_001), ("None", Non
     )
 for what, value in [
     *(pair for pair in WRONG_SPACES if pair[0] != "a list"),
-    ("None", None),
     ("an empty list", []),
     ("a set", {"default"}),
     ("a list of numbers", [5]),

@@ -95,9 +95,11 @@ class Broker(ABC):
         """The broker's clock."""
 
     @abstractmethod
-    async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
+    async def register(
+        self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
+    ) -> None:
         """Make tasks known: how many of each may run at once (0: any number), and when periodic ones
-        are due next. An earlier due that is stored already is kept."""
+        are due next. An earlier due that is stored already is kept. ``worker`` is who has these tasks."""
 
     @abstractmethod
     async def enqueue(

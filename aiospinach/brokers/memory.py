@@ -90,10 +90,13 @@ class MemoryBroker(Broker):
     def now(self) -> int:
         return int(self._clock.time() * 1000)
 
-    async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
+    async def register(
+        self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
+    ) -> None:
         with self._lock:
             state = self._queues[queue]
             state.leases.limit(limits)
+            state.owners.update(dict.fromkeys(limits, worker))
             for task, due in periodic.items():
                 state.periodic[task] = min(due, state.periodic.get(task, due))
                 state.known.add(task)

@@ -25,6 +25,7 @@ from .records import (
     LookCounts,
     LookDead,
     LookWorkers,
+    Parked,
     Parking,
     Question,
     Seen,
@@ -65,6 +66,8 @@ class QueueState:
         self.sooner_untold: bool = False
         """One was woken for that, and is to hear why."""
         self.workers: dict[str, Seen] = {}
+        self.owners: dict[str, str] = {}
+        """The worker that had a task last."""
         self.calm: Calm = Calm()
 
     def add(self, job: Envelope, now: int) -> bool:
@@ -226,7 +229,9 @@ class QueueState:
         if self.leases.expiry:
             dues.append(max(0.0, min(self.leases.expiry.values()) + grace - moment, calm_until - moment))
         parked = {
-            task: since for task in list(self.parked) if (since := self._parked_since(task)) is not None
+            task: Parked(since, len(self.parked[task].dues), self.owners.get(task, ""))
+            for task in list(self.parked)
+            if (since := self._parked_since(task)) is not None
         }
         return Swept(self.something_to_run(), min(dues, default=None), parked)
 

@@ -134,6 +134,16 @@ class Ticked(msgspec.Struct, frozen=True):
     """The store was emptied, and must be told again what is due when."""
 
 
+class Parked(msgspec.Struct, frozen=True):
+    """The parked jobs of one task."""
+
+    since: int
+    """When the first of them was parked."""
+    count: int
+    owner: str = ""
+    """The worker that had the task last, if one had it within two weeks."""
+
+
 class Swept(msgspec.Struct, frozen=True):
     """What a sweep saw of one queue."""
 
@@ -141,8 +151,8 @@ class Swept(msgspec.Struct, frozen=True):
     """An exchange may bring something, or has to be made for another reason."""
     next_due: float | None
     """Seconds until the next tick has something to do, 0 if it has now; None if nothing is scheduled."""
-    parked: Mapping[str, int] = {}
-    """Some tasks that have parked jobs, and since when the first job of each is parked."""
+    parked: Mapping[str, Parked] = {}
+    """Some tasks that have parked jobs, and these jobs."""
 
 
 class Firing(msgspec.Struct, frozen=True):

@@ -90,8 +90,11 @@ class RedisBroker(Broker):
     def now(self) -> int:
         return self._calls.now()
 
-    async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
+    async def register(
+        self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
+    ) -> None:
         state = self._queue(queue)
+        state.worker = worker
         state.periodic.update(periodic)
         if state.is_forgotten or state.is_unsure:
             limits = {**state.registered, **limits}

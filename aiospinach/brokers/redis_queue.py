@@ -62,6 +62,8 @@ class KnownQueue:
         self.ticks: int = 0
         self.epoch: int = 0
         """What the server said last: an earlier one tells that it has lost what was registered."""
+        self.worker: str = "-"
+        """The name of the worker that registers tasks."""
         self.limits: dict[str, tuple[int, int]] = {}
         """What was registered: how many jobs of each task may run, and since when that holds."""
         self.periodic: set[str] = set()
@@ -95,7 +97,7 @@ class KnownQueue:
     def register_arguments(self, limits: Mapping[str, int], periodic: Mapping[str, int]) -> list[Any]:
         """What the script gets that makes tasks known. A limit that was registered before says since when it
         holds, so that it does not undo what another program registered after it."""
-        arguments: list[Any] = [self.epoch, len(limits)]
+        arguments: list[Any] = [self.epoch, self.worker, len(limits)]
         for task, limit in limits.items():
             known, since = self.limits.get(task, (limit, 0))
             arguments += (task, limit, since if known == limit else 0)
@@ -142,10 +144,10 @@ class KnownQueue:
         """What a sweep saw. If the server has lost what was registered, an exchange registers it again, and a
         tick finds out."""
         is_lost = _moment_of(epoch) < self.epoch
-        tasks = {task.decode(): int(since) for task, since in wire.pairs(flat)}
+        tasks = wire.read_parked(flat)
         self.seen_last = list(tasks)[-1] if len(tasks) == TASKS_AT_ONCE else ""
         self.has_own = wire.OWN_PARKED in tasks
-        parked = {task: since for task, since in tasks.items() if not task.startswith("/")}
+        parked = {task: jobs for task, jobs in tasks.items() if not task.startswith("/")}
         is_something = is_something_to_run or is_lost or self.has_own
         if is_lost or self.is_forgotten:
             return Swept(is_something, 0.0, parked)

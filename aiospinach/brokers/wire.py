@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from .records import DeadJob, Envelope, Firing
+from .records import DeadJob, Envelope, Firing, Parked
 from .scripts import Script
 
 PREFIX = "ais2"
@@ -153,6 +153,16 @@ def read_worker(worker: bytes) -> tuple[str, int]:
     """Its name, and its level; 0 if it tells none."""
     level, _, name = worker.decode(errors="replace").partition(" ")
     return name, int(level) if level.isdecimal() else 0
+
+
+def read_parked(flat: Sequence[Any]) -> dict[str, Parked]:
+    """The tasks of parked jobs, from four values for each."""
+    parked = {}
+    for task, since, count, known in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True):
+        words = known.decode(errors="replace").split(" ")
+        owner = words[3] if len(words) > 3 else ""
+        parked[task.decode()] = Parked(int(since), count, "" if owner == "-" else owner)
+    return parked
 
 
 def milliseconds(seconds: float) -> int:

@@ -19,7 +19,7 @@ def lifespan(
     engine: Engine,
     *,
     number: int = 5,
-    queue: str | Sequence[str] = "default",
+    queue: str | Sequence[str] | None = None,
     shutdown_timeout: float | timedelta = 25.0,
     inner: Lifespan | None = None,
 ) -> Lifespan:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import signals
-from ..brokers.records import NO_PARKING, Exchanged, Parking, Settlement
+from ..brokers.records import NO_PARKING, Exchanged, Parked, Parking, Settlement
 from ..exceptions import BrokerError
 from ..job import JobStatus
 from ..logs import Log
@@ -107,15 +107,16 @@ class Feed:
             del self._unknown[next(iter(self._unknown))]
         self._wanted = tuple(wanted for wanted in self._wanted if wanted != task)  # guard: parked again
 
-    def note_parked(self, parked: Mapping[str, int]) -> None:
-        """Jobs of these tasks are parked since these moments: ask for those that can run here, and for those
-        that have waited too long."""
+    def note_parked(self, parked: Mapping[str, Parked]) -> None:
+        """Jobs of these tasks are parked: ask for those that can run here, and for those that have waited too
+        long."""
         now = self.pool.broker.now()
         self._wanted = tuple(
             task
-            for task, since in parked.items()
-            if task in self.pool.tasks or is_parked_too_long(since, now)
+            for task, jobs in parked.items()
+            if task in self.pool.tasks or is_parked_too_long(jobs.since, now)
         )
+        self.pool.unknown_tasks.note(self.queue, parked)
         if self._wanted and self.dry:
             self.wake()
 

@@ -85,7 +85,7 @@ class Keeper:
         tasks = self._pool.tasks_of(self._feed.queue)
         limits = {task.name: task.max_concurrency or 0 for task in tasks}
         periodic = {task.name: task.calendar.next_after(now) for task in tasks if task.calendar is not None}
-        await self._broker.register(self._feed.queue, limits, periodic)
+        await self._broker.register(self._feed.queue, limits, periodic, self._pool.name)
         self._must_register = len(self._pool.tasks) > known
         self._register_at = time.monotonic() + REGISTER_EVERY
 

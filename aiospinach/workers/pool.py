@@ -31,6 +31,7 @@ from .supervisor import Supervisor
 from .sweeper import Sweeper
 from .threads import Threads
 from .turns import Turns
+from .unknown_tasks import UnknownTasks
 
 logger: Log = Log("aiospinach")
 
@@ -83,6 +84,7 @@ class Pool:
         self._tasks_of: defaultdict[str, list[Task[..., Any]]] = defaultdict(list)
         self._grouped = 0
         self.empty_watch: EmptyWatch | None = EmptyWatch(self) if stop_when_queue_empty else None
+        self.unknown_tasks: UnknownTasks = UnknownTasks(self)
         self.announcements: set[asyncio.Task[None]] = set()
         """Signals under way that belong to no run."""
         self.supervisor: Supervisor = Supervisor(self, shutdown_timeout)
@@ -106,6 +108,7 @@ class Pool:
             exchange_age=max((now - at for at in self._answers()), default=None),
             renewal_age=None if self.heartbeat.answered_at is None else now - self.heartbeat.answered_at,
             loop_lag=max(sweeper.loop_lag for sweeper in self.sweepers),
+            unknown_tasks=self.unknown_tasks.names,
         )
 
     def tasks_of(self, queue: str) -> Sequence[Task[..., Any]]:
@@ -119,6 +122,10 @@ class Pool:
         """Tell the broker of tasks that were attached meanwhile, and ask for jobs that wait for them."""
         for feed in self.feeds:
             feed.keeper.register_again()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Look at the queues now, and not with the next period."""
         for sweeper in self.sweepers:
             sweeper.ring()
 

@@ -275,6 +275,8 @@ class Run:
             at = from_milliseconds(now + outcome.delay * 1000)
             self.pool.note_retry(self, outcome.delay)
             return msgspec.structs.replace(job, status=outcome.status, at=at, retries=job.retries + 1)
+        if outcome.action is Action.PARK:  # a look tells how many wait, and is logged
+            self.pool.look_again()
         return msgspec.structs.replace(job, status=outcome.status)
 
     async def _tell(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ async def take_but(broker: Broker, queue: str, *unknown: str, want: int = 10) ->
 
 async def parked(broker: Broker, queue: str) -> dict[str, int]:
     [swept] = await broker.sweep([queue], "worker")
-    return dict(swept.parked)
+    return {task: jobs.since for task, jobs in swept.parked.items()}
 
 
 async def test_jobs_of_an_unknown_task_are_parked_at_one_stroke(broker: Broker, queue: str) -> None:
@@ -138,6 +138,18 @@ async def test_a_sweep_tells_of_many_unknown_tasks_in_turn(broker: Broker, queue
     for _ in range(3):
         seen.update(await parked(broker, queue))
     assert seen == tasks
+
+
+async def test_a_sweep_tells_how_many_are_parked_and_who_had_their_task(broker: Broker, queue: str) -> None:
+    await broker.register(queue, {"mine": 0, "limited": 3}, {}, "web-1")
+    await broker.register(queue, {"limited": 3}, {}, "web-2")
+    for task in ("mine", "limited", "nobodys"):
+        await put(broker, queue, f"{task}-1", f"{task}-2", task=task)
+    await put(broker, queue, "mine-3", task="mine")
+    await take_but(broker, queue, "mine", "limited", "nobodys")
+    [swept] = await broker.sweep([queue], "worker")
+    told = {task: (jobs.count, jobs.owner) for task, jobs in swept.parked.items()}
+    assert told == {"mine": (3, "web-1"), "limited": (2, "web-2"), "nobodys": (2, "")}
 
 
 async def test_who_looks_at_a_queue_is_seen_there(broker: Broker, queue: str, other_queue: str) -> None:

@@ -715,7 +715,10 @@ class Promises(RuleBasedStateMachine):
             if known.is_parked:
                 task, since = known.job.task, known.job.parked_at
                 parked[task] = min(since, parked.get(task, since))
-        assert swept.parked == parked
+        assert {task: jobs.since for task, jobs in swept.parked.items()} == parked
+        assert sum(jobs.count for jobs in swept.parked.values()) == sum(
+            known.is_parked for known in self.live.values()
+        )
         assert swept.is_something_to_run >= bool(self.runnable())
 
     @rule(number=WORKERS, data=st.data(), want=WANT)

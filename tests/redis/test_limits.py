@@ -62,7 +62,8 @@ class Limited:
 
 def limits(plain: redis.Redis, control: str) -> dict[bytes, bytes]:
     entries: dict[Any, Any] = plain.hgetall(control)
-    return {task: entry.split()[0] for task, entry in entries.items() if task[:1] != b" "}
+    found = {task: entry.split()[0] for task, entry in entries.items() if task[:1] != b" "}
+    return {task: limit for task, limit in found.items() if limit != b"0"}
 
 
 @pytest.mark.parametrize(("name", "limit"), STRANGE, ids=lambda value: repr(value[:6]))

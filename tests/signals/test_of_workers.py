@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aiospinach import Broker, BrokerUnavailable, Engine, JobStatus, current_job, signals
+from aiospinach.brokers.records import Envelope
 from aiospinach.signals import SafeNamedSignal
 
 from ..asking import counts
@@ -220,6 +221,8 @@ async def test_a_receiver_of_any_signal_may_stop_the_workers(
         assert await engine.cancel(job) is JobStatus.RUNNING
         await asyncio.Event().wait()
 
+    if signal is signals.task_unknown:
+        await engine._broker.enqueue("default", [Envelope("a", "unknown", b"[[],{}]")])
     for task in (scheduling, cancelled):
         await task.schedule()
     signal.connect_via(engine.namespace)(sync if kind == "sync" else asynchronous)

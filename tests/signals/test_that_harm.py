@@ -85,6 +85,7 @@ async def test_receivers_that_raise_on_every_signal_cost_no_job_anything(
         "job_failed": 1,
         "job_cancelled": 1,
         "job_finished": 4,
+        "task_unknown": 0,
         "worker_started": 1,
         "worker_terminated": 1,
     }

@@ -51,9 +51,11 @@ class FailingBroker(MemoryBroker):
         self._check("open")
         await super().open(namespace, **options)
 
-    async def register(self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int]) -> None:
+    async def register(
+        self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
+    ) -> None:
         self._check("register")
-        await super().register(queue, limits, periodic)
+        await super().register(queue, limits, periodic, worker)
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aiospinach import Batch, Engine, Tasks
+from aiospinach.brokers.records import Envelope
 from aiospinach.workers import keeper
 
 from .. import asking
@@ -405,9 +406,9 @@ async def test_an_idle_worker_tells_the_store_again_what_it_knows(
     told: list[dict[str, int]] = []
     register = broker.register
 
-    async def listen(queue: str, limits: dict[str, int], periodic: dict[str, int]) -> None:
+    async def listen(queue: str, limits: dict[str, int], periodic: dict[str, int], worker: str) -> None:
         told.append(limits)
-        await register(queue, limits, periodic)
+        await register(queue, limits, periodic, worker)
 
     monkeypatch.setattr(broker, "register", listen)
 
@@ -418,3 +419,51 @@ async def test_an_idle_worker_tells_the_store_again_what_it_knows(
     await until(lambda: len(told) >= 4)
     await engine.stop_workers()
     assert all(limits == {"job": 3} for limits in told)
+
+
+async def test_without_a_queue_the_workers_run_every_queue_of_the_tasks(
+    engine: Engine, broker: FailingBroker, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    for queue in ("mail", "default", "bulk"):
+
+        @engine.task(name=f"of-{queue}", queue=queue)
+        async def job() -> None:
+            pass
+
+    for queue in ("mail", "default", "bulk"):
+        await engine.schedule(f"of-{queue}")
+    await engine.start_workers(1, stop_when_queue_empty=True)
+    ran = [kwargs["job"].queue for name, kwargs in heard if name == "job_finished"]
+    assert ran == ["default", "bulk", "mail"]
+    assert "run none of its jobs" not in caplog.text
+
+
+async def test_an_engine_without_tasks_looks_at_the_default_queue(
+    engine: Engine, broker: FailingBroker
+) -> None:
+    await broker.enqueue("default", [Envelope("a", "unknown", b"[[],{}]")])
+    await engine.start_workers(block=False)
+    await until(lambda: engine.health().unknown_tasks == ("unknown",))
+
+
+async def test_a_queue_that_is_left_out_is_named(
+    engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    @engine.task(name="send", queue="mail")
+    async def send() -> None:
+        pass
+
+    @engine.task(name="tick", queue="mail", periodicity=timedelta(hours=1))
+    async def tick() -> None:
+        pass
+
+    @engine.task(name="job")
+    async def job() -> None:
+        pass
+
+    await engine.start_workers(queue="default", block=False)
+    [line] = [r.getMessage() for r in caplog.records if "run none of its jobs" in r.getMessage()]
+    assert line.startswith("queue mail: these workers run none of its jobs, of the tasks send, tick: ")
+    caplog.clear()
+    engine.task(name="late", queue="later")(job.function)
+    assert "queue later: these workers run none of its jobs, of the tasks late" in caplog.text

@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from aiospinach import Engine, JobStatus, UnknownTask, outcome
+from aiospinach import Engine, JobStatus, UnknownTask, outcome, signals
 from aiospinach.brokers.records import Counts, Envelope, LookWorkers
+from aiospinach.workers import unknown_tasks
 
 from ..asking import counts
 from ..conftest import Heard
@@ -40,7 +41,7 @@ async def test_it_is_parked_without_using_a_retry(
     await until_parked(broker, 1)
     await engine.stop_workers()
     assert (await broker.tick("default")).next_due is None
-    assert heard.names() == ["worker_started", "worker_terminated"]
+    assert heard.names() == ["worker_started", "task_unknown", "worker_terminated"]
     assert await counts(broker, "default") == Counts(0, 0, 0, 0, parked=1)
 
 
@@ -114,6 +115,62 @@ async def test_a_look_at_those_that_waited_too_long_leaves_the_others_parked(
         await until_parked(broker, 1)
     assert await reasons_of_death(broker) == {"stranger-1": "unknown"}
     assert [job.parked_at for job in broker._queues["default"].jobs.values()] == [second]
+
+
+async def test_it_is_told_in_the_log_by_a_signal_and_in_the_health(
+    engine: Engine, broker: FailingBroker, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[dict[str, object]] = []
+
+    @signals.task_unknown.connect_via(engine.namespace)
+    def hear(namespace: str, **kwargs: object) -> None:
+        told.append(kwargs)
+
+    @engine.task(name="other")
+    async def other() -> None:
+        pass
+
+    await broker.register("default", {"mail.send": 0}, {}, "web-1-77")
+    jobs = [Envelope(f"m{number}", "mail.send", b"[[],{}]") for number in range(3)]
+    await broker.enqueue("default", [*jobs, job_of_nobody()])
+    await engine.start_workers(block=False)
+    await until(lambda: len(told) == 2)
+    assert {"task_name": "mail.send", "queue": "default", "count": 3} in told
+    assert engine.health().unknown_tasks == ("mail.send", "nobody")
+    lines = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    [line] = [line for line in lines if "'mail.send'" in line]
+    assert line.startswith("queue default: 3 jobs of the task 'mail.send' wait since 20")
+    assert line.endswith(
+        " no such task is attached to this engine. Import the module that declares it (perhaps mail) before"
+        " the workers start, or attach its registry. Worker web-1-77 had it last. Attached: other"
+    )
+    [line] = [line for line in lines if "'nobody'" in line]
+    assert "1 job of the task 'nobody' waits since" in line
+    assert "No worker has had it lately." in line
+    engine.task(name="mail.send")(other.function)
+    await until(lambda: heard.count("job_finished") == 3)
+    await until(lambda: engine.health().unknown_tasks == ("nobody",))
+    await engine.stop_workers()
+    assert len(told) == 2, "not again within a minute"
+
+
+async def test_it_is_told_again_with_the_new_count(
+    namespace: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unknown_tasks, "TELL_EVERY", 0.0)
+    counts_told: list[object] = []
+
+    @signals.task_unknown.connect_via(namespace)
+    def hear(namespace: str, count: int, **kwargs: object) -> None:
+        counts_told.append(count)
+
+    broker = FailingBroker(lease=1.2)  # one look in 0.1 s
+    async with Engine(broker, namespace) as engine:
+        await broker.enqueue("default", [job_of_nobody()])
+        await engine.start_workers(block=False)
+        await until(lambda: counts_told)
+        await broker.enqueue("default", [job_of_nobody(1), job_of_nobody(2)])
+        await until(lambda: counts_told[-1] == 3)
 
 
 async def test_a_day_is_the_limit() -> None:

@@ -1,6 +1,6 @@
 -- Gates hold jobs back. Each task is a gate: it lets through as many jobs as its limit says. control has for each task
--- with a limit '<limit> <since when it holds> <day when a program had it last>'. ' +<moment>' follows while the jobs are
--- counted that ran before the task had a limit. control has for the queue:
+-- '<limit, 0: none> <since when it holds> <day when a worker had the task last> <name of that worker>'. ' +<moment>'
+-- follows while the jobs are counted that ran before the task had a limit. control has for the queue:
 --   ' epoch'    a moment that grows with each change: an earlier one, or none, tells that the store has lost some
 --   ' limits'   there are limits
 --   ' lanes'    something is held back

@@ -2,14 +2,14 @@
 -- Makes tasks known, and forgets limits that nobody has had for two weeks.
 -- KEYS   ready leases slots control lanes open cancels periodic wake
 -- needs  lists gates wake
--- ARGV   epoch that the caller knows; count, then for each: task, limit (0: none), since when it holds (0: now); then
+-- ARGV   epoch that the caller knows, name of the worker; count, then for each: task, limit (0: none), since when it holds (0: now); then
 --        for each periodic task: task, due
 -- answer {now, epoch, 1 if the server had lost what was registered before, tasks whose jobs are to be counted that run
 --        without a slot, by the script adopt}
 -- repeat sets the same again
 local FORGOTTEN_AFTER, LOOKS, DAY = 14, 500, 86400000
 local today = math.floor(now / DAY)
-local known, count = moment_of(arg()), call('ZCARD', periodic)
+local known, worker, count = moment_of(arg()), arg(), call('ZCARD', periodic)
 local changed, adopted = false, {}
 local is_busy = call('ZCARD', leases) > 0
 local is_held_back = call('ZCARD', lanes) > 0
@@ -27,9 +27,9 @@ for _ = 1, tonumber(arg()) do
     if string.find(entry, ' %+%d+$') then -- guard: counted by nobody
       adopted[#adopted + 1] = task
     end
-  elseif entry or limit > 0 then
+  else
     changed = changed or before ~= limit
-    local words = limit .. ' ' .. string.format('%.0f', since) .. ' ' .. today
+    local words = limit .. ' ' .. string.format('%.0f', since) .. ' ' .. today .. ' ' .. worker
     local is_uncounted = string.find(entry or '', ' %+%d+$')
     if limit > 0 and (before == 0 and is_busy or is_uncounted) then -- guard: newly limited
       adopted[#adopted + 1] = task

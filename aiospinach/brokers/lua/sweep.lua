@@ -5,7 +5,8 @@
 --        jobs, count of its periodic tasks, these tasks;
 --        KEYS are for each queue: ready leases future periodic control looked open lanes workers
 -- answer {now, for each queue: 1 if there may be something to run, 0 if not; ms to what is due or lost next, or
---        -1; its epoch, or ''; some tasks with parked jobs, and since when the first of each is parked}
+--        -1; its epoch, or ''; some tasks with parked jobs, and for each since when the first job is parked, how many
+--        are, and what control has for the task, or ''}
 -- repeat reads again
 local length, grace, worker = tonumber(arg()), tonumber(arg()), arg()
 local TASKS_AT_ONCE = 100
@@ -39,7 +40,10 @@ local function parked_in(lines, told, after)
     end
     local task, since = string.match(entry, '^%?(%S+)\n(%d+)\n')
     if task then
-      found[#found + 1], found[#found + 2] = task, since
+      found[#found + 1] = task
+      found[#found + 1] = since
+      found[#found + 1] = call('ZLEXCOUNT', lines, '[?' .. task .. '\n', '(?' .. task .. '\n\255')
+      found[#found + 1] = call('HGET', told, task) or ''
     end
     from = '(' .. (task and '?' .. task .. '\n\255' or entry)
   end

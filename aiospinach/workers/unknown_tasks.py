@@ -1,0 +1,71 @@
+"""Tasks that jobs wait for, and that the workers do not know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .. import signals
+from ..brokers.records import Parked
+from ..logs import Log
+from ..timing import from_milliseconds
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+logger: Log = Log("aiospinach")
+
+TELL_EVERY = 60.0
+"""Seconds until the same task is told of again."""
+NAMED_AT_MOST = 10
+
+
+class UnknownTasks:
+    """What a pool says of them: in the log, by a signal, and in its health."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._of_queue: dict[str, Mapping[str, Parked]] = {}
+        self._told_at: dict[tuple[str, str], float] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tasks, as the last look at each queue told."""
+        waiting = {task for parked in self._of_queue.values() for task in parked}
+        return tuple(sorted(waiting - self._pool.tasks.keys()))
+
+    def note(self, queue: str, parked: Mapping[str, Parked]) -> None:
+        """Jobs of these tasks are parked in a queue."""
+        if not parked and not self._of_queue.get(queue):
+            return
+        self._of_queue[queue] = parked
+        now = time.monotonic()
+        self._told_at = {key: at for key, at in self._told_at.items() if now - at < TELL_EVERY}
+        for task, jobs in parked.items():
+            if task not in self._pool.tasks and (queue, task) not in self._told_at:
+                self._told_at[queue, task] = now
+                self._tell(queue, task, jobs)
+
+    def _tell(self, queue: str, task: str, jobs: Parked) -> None:
+        module = task.rpartition(".")[0]
+        logger.warning(
+            "queue %s: %d %s of the task %r %s since %s: no such task is attached to this engine. Import the"
+            " module that declares it%s before the workers start, or attach its registry. %s Attached: %s",
+            queue,
+            jobs.count,
+            "job" if jobs.count == 1 else "jobs",
+            task,
+            "waits" if jobs.count == 1 else "wait",
+            from_milliseconds(jobs.since).isoformat(sep=" ", timespec="seconds"),
+            f" (perhaps {module})" if module else "",
+            f"Worker {jobs.owner} had it last." if jobs.owner else "No worker has had it lately.",
+            self._attached(),
+        )
+        told = {"task_name": task, "queue": queue, "count": jobs.count}
+        self._pool.announce(signals.task_unknown, told)
+
+    def _attached(self) -> str:
+        names = sorted(self._pool.tasks)
+        others = len(names) - NAMED_AT_MOST
+        return ", ".join(names[:NAMED_AT_MOST]) + (f" and {others} more" if others > 0 else "") or "none"

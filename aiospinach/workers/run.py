@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import inspect
 import time
 from collections.abc import Coroutine
 from contextvars import Context
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -93,6 +95,12 @@ class Run:
         self.context: Context = pool.context.copy()
         self.task: asyncio.Task[None] = asyncio.Task(self._main(), loop=pool.loop, context=self.context)
         self.body: Body = Body(pool, self._task, self.task, lease.trusted_until)
+
+    @property
+    def code(self) -> CodeType | None:
+        """The code of the body, if it has one."""
+        function = self._task.function if self._task is not None else None
+        return getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
 
     @property
     def told(self) -> str:

@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 from .. import signals
 from ..exceptions import BrokerUnavailable
 from ..logs import Log
+from .block_watch import BlockWatch
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -54,9 +55,11 @@ class Supervisor:
 
     async def _live(self) -> None:
         """Work, and leave no thread behind, however that ends."""
+        watch = BlockWatch(self._pool)
         try:
             await self._work()
         finally:
+            watch.end()
             self._pool.threads.end()
         self._pool.threads.join()
 

@@ -700,7 +700,6 @@ async def test_a_start_that_fails_raises_and_leaves_nothing(
         ({"queue": ["default", "nobody"]}, UnknownQueue),
         ({"queue": "not a name"}, InvalidValue),
         ({"queue": []}, InvalidValue),
-        ({"queue": None}, InvalidValue),
         ({"queue": ["default", "default"]}, InvalidValue),
         ({"shutdown_timeout": -1}, InvalidValue),
         ({"shutdown_timeout": "5"}, InvalidValue),

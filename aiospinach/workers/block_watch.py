@@ -1,0 +1,99 @@
+"""Naming the body that blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ..logs import Log
+
+if TYPE_CHECKING:
+    from .pool import Pool
+    from .run import Run
+
+logger: Log = Log("aiospinach")
+
+BLOCKED_AFTER = 1.0
+"""Seconds in which the event loop does not turn, and something is said of it."""
+LOOKS = 4
+"""How often the watch looks within that time."""
+
+
+class BlockWatch:
+    """A thread that asks the event loop for a sign of life while jobs run.
+
+    A loop that gives none is within a task that does not await. What that task does is read from its frames.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._loop_thread = threading.get_ident()
+        self._ended = threading.Event()
+        self._asked_at: float | None = None
+        self._is_told = False
+        self._thread = threading.Thread(target=self._work, name=f"aiospinach watch {pool.name}", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Have the thread end, and wait for it, which takes no time."""
+        self._ended.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        period = BLOCKED_AFTER / LOOKS
+        looked_at = time.monotonic()
+        while not self._ended.wait(period):
+            now = time.monotonic()
+            stood_still, looked_at = now - looked_at > 2 * period, now  # as the whole process may have
+            if self._asked_at is None:
+                if self._pool.runs:
+                    self._ask(now)
+            elif stood_still:
+                self._asked_at = now
+            elif now - self._asked_at >= BLOCKED_AFTER and not self._is_told:
+                self._is_told = self._tell(now - self._asked_at)
+
+    def _ask(self, now: float) -> None:
+        self._asked_at, self._is_told = now, False
+        try:
+            self._pool.loop.call_soon_threadsafe(self._hear)
+        except RuntimeError:  # the event loop has ended
+            self._ended.set()
+
+    def _hear(self) -> None:
+        self._asked_at = None
+
+    def _tell(self, seconds: float) -> bool:
+        """Say who blocks the event loop; False if nobody does at this moment."""
+        task = asyncio.current_task(self._pool.loop)
+        frame = sys._current_frames().get(self._loop_thread)
+        if task is None or frame is None:
+            return False
+        run = next((run for run in list(self._pool.runs) if run.task is task), None)
+        logger.warning(
+            "%s has blocked the event loop for %.1f s, %s: it should await, or be a plain function",
+            f"job {run.told}" if run is not None else f"task {task.get_name()}",
+            seconds,
+            _place_of(frame, run),
+        )
+        return True
+
+
+def _place_of(frame: FrameType, run: Run | None) -> str:
+    """Where the body is, and where it has got to from there."""
+    at = _line_of(frame)
+    body = run.code if run is not None else None
+    outer: FrameType | None = frame
+    while outer is not None:
+        if outer.f_code is body and outer is not frame:
+            return f"at {_line_of(outer)}, in {at}"
+        outer = outer.f_back
+    return f"at {at}"
+
+
+def _line_of(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"

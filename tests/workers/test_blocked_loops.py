@@ -1,0 +1,83 @@
+"""A body that blocks the event loop is named, with its line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+
+import pytest
+
+from aiospinach import Engine
+from aiospinach.workers import block_watch
+
+from ..conftest import Heard
+from ..waiting import until
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if "blocked the event loop" in r.getMessage()]
+
+
+def block() -> None:
+    time.sleep(0.5)
+
+
+@pytest.mark.parametrize("is_deep", [False, True])
+async def test_it_is_named_once_with_its_line(
+    engine: Engine,
+    heard: Heard,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    is_deep: bool,
+) -> None:
+    monkeypatch.setattr(block_watch, "BLOCKED_AFTER", 0.1)
+
+    @engine.task(name="greedy")
+    async def greedy() -> None:
+        if is_deep:
+            block()
+        else:
+            time.sleep(0.5)
+
+    job = await greedy.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    [line] = told(caplog)
+    first = greedy.function.__code__.co_firstlineno
+    assert line.startswith(f"job greedy {job.id} (0 s) has blocked the event loop for 0.")
+    assert f"at {__file__}:{first + (3 if is_deep else 5)} greedy" in line
+    assert (f", in {__file__}:{block.__code__.co_firstlineno + 1} block:" in line) is is_deep
+    assert line.endswith(": it should await, or be a plain function")
+
+
+async def test_neither_awaiting_bodies_nor_plain_functions_are_named(
+    engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_watch, "BLOCKED_AFTER", 0.1)
+    caplog.set_level(logging.WARNING)
+
+    @engine.task
+    async def awaits() -> None:
+        await asyncio.sleep(0.4)
+
+    @engine.task
+    def sleeps() -> None:
+        time.sleep(0.4)
+
+    await awaits.schedule()
+    await sleeps.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert heard.count("job_finished") == 2
+    assert told(caplog) == []
+
+
+async def test_the_watch_ends_with_the_workers(engine: Engine) -> None:
+    await engine.start_workers(block=False)
+
+    def watches() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if "aiospinach watch" in thread.name]
+
+    await until(watches)
+    await engine.stop_workers()
+    assert watches() == []

@@ -46,24 +46,21 @@ async def execute(
 
 async def _run(task: Task[..., Any], job: Job, producer: Producer) -> Any:
     began = time.perf_counter()
-    result, error, status = None, None, JobStatus.SUCCEEDED
+
+    async def tell_end(status: JobStatus, error: BaseException | None, result: Any) -> None:
+        ended = msgspec.structs.replace(job, status=status)
+        duration = time.perf_counter() - began
+        told = {"job": ended, "err": error, "duration": duration, "result": result}
+        await producer.tell(signals.job_finished, told)
+
     try:
         await producer.tell(signals.job_started, {"job": job})
         began = time.perf_counter()
         result = await _call(task, job)
-    except BaseException as raised:
-        error, status = raised, JobStatus.FAILED
-    await producer.tell(
-        signals.job_finished,
-        {
-            "job": msgspec.structs.replace(job, status=status),
-            "err": error,
-            "duration": time.perf_counter() - began,
-            "result": result,
-        },
-    )
-    if error is not None:
-        raise error
+    except BaseException as error:
+        await tell_end(JobStatus.FAILED, error, None)
+        raise
+    await tell_end(JobStatus.SUCCEEDED, None, result)
     return result
 
 

@@ -13,6 +13,7 @@ from weakref import WeakSet
 from .codec import Arguments
 from .cron import Cron, Every, calendar_of
 from .exceptions import DuplicateTask, InvalidArguments, InvalidValue, NotAttached
+from .functions import innermost, is_async
 from .names import check_label, check_space
 from .outcome import Backoff
 from .timing import to_seconds
@@ -83,7 +84,7 @@ class Task(Generic[P, R]):
                 f"{what} backoff takes a function of the attempt, not {type(backoff).__name__}"
             )
         self.backoff: Backoff | None = backoff
-        self.is_async: bool = _is_async(function)
+        self.is_async: bool = is_async(function)
         if self.timeout is not None and not self.is_async:
             raise InvalidValue(f"{what} timeout needs an 'async def' function: a thread cannot be stopped")
         self.arguments: Arguments = Arguments(function, self.name)
@@ -271,7 +272,7 @@ def _check_function(function: object) -> None:
         raise InvalidValue(f"a task is made of a function, not of {type(function).__name__}")
     if isinstance(function, Task):
         raise InvalidValue(f"{function!r} is a task already: attach its registry instead")
-    inner = _innermost(function)
+    inner = innermost(function)
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise InvalidValue(
             f"task {getattr(inner, '__qualname__', inner)!r}: a generator cannot be a task, since nobody"
@@ -280,19 +281,8 @@ def _check_function(function: object) -> None:
 
 
 def _name_of(function: object) -> str:
-    inner = _innermost(function)
+    inner = innermost(function)
     name: str = getattr(inner, "__qualname__", type(inner).__qualname__)
     if "<lambda>" in name:
         raise InvalidValue("a task made of a lambda needs name=")
     return name.replace(".<locals>", "")
-
-
-def _is_async(function: object) -> bool:
-    inner = _innermost(function)
-    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
-
-
-def _innermost(function: object) -> Any:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function

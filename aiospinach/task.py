@@ -13,7 +13,7 @@ from weakref import WeakSet
 from .codec import Arguments
 from .cron import Cron, Every, calendar_of
 from .exceptions import DuplicateTask, InvalidArguments, InvalidValue, NotAttached
-from .functions import innermost, is_async
+from .functions import innermost, is_async, is_async_within
 from .names import check_label, check_space
 from .outcome import Backoff
 from .timing import to_seconds
@@ -86,7 +86,10 @@ class Task(Generic[P, R]):
         self.backoff: Backoff | None = backoff
         self.is_async: bool = is_async(function)
         if self.timeout is not None and not self.is_async:
-            raise InvalidValue(f"{what} timeout needs an 'async def' function: a thread cannot be stopped")
+            raise InvalidValue(
+                f"{what} timeout needs an 'async def' function: a thread cannot be stopped"
+                + ("; make the wrapper of its decorator 'async def'" if is_async_within(function) else "")
+            )
         self.arguments: Arguments = Arguments(function, self.name)
         self.calendar: Cron | Every | None = calendar_of(periodicity)
         self.periodicity: timedelta | Cron | None = periodicity

@@ -155,18 +155,6 @@ async def add(a: int, b: int) -> int:
     return a + b
 
 
-def returns_awaitable(number: int) -> Any:
-    return double(number)
-
-
-async def test_a_plain_function_that_returns_an_awaitable_fails_clearly(engine: Engine, heard: Heard) -> None:
-    await engine.schedule(engine.task(returns_awaitable), 21)
-    await engine.start_workers(stop_when_queue_empty=True)
-    error = heard.last("job_failed")["err"]
-    assert isinstance(error, InvalidValue)
-    assert "async def" in str(error)
-
-
 @pytest.mark.parametrize(
     ("function", "name", "is_async"),
     [

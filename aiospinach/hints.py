@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
+import types
 import typing
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from .exceptions import UnsupportedType
+from .functions import innermost
 
 # Equality is proof enough for these. A value of any other class must come back as its very class, or a
 # subclass whose __eq__ is inherited would lose its own fields unseen.
@@ -86,12 +87,16 @@ def reader_of(hint: Any) -> Callable[[msgspec.Raw | bytes], Any]:
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The type hints of a callable's parameters; raises NameError, or what a string as a hint raises."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(function)
+    function = inspect.unwrap(innermost(function))
     if not inspect.isroutine(function):
         function = type(function).__call__
-    return typing.get_type_hints(function, include_extras=True)
+    # The hint of what it returns is nobody's business, and may be there for type checkers only.
+    annotations: dict[str, Any] = getattr(function, "__annotations__", None) or {}
+    parameters = {name: hint for name, hint in annotations.items() if name != "return"}
+    holder = types.SimpleNamespace(
+        __annotations__=parameters, __type_params__=getattr(function, "__type_params__", ())
+    )
+    return typing.get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)
 
 
 def reason_of(error: BaseException) -> str:

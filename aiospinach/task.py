@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import inspect
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
@@ -13,7 +12,7 @@ from weakref import WeakSet
 from .codec import Arguments
 from .cron import Cron, Every, calendar_of
 from .exceptions import DuplicateTask, InvalidArguments, InvalidValue, NotAttached
-from .functions import innermost, is_async, is_async_within
+from .functions import check_function, is_async, is_async_within, mark_as_async, name_of
 from .names import check_label, check_space
 from .outcome import Backoff
 from .timing import to_seconds
@@ -65,9 +64,11 @@ class Task(Generic[P, R]):
         timeout: float | timedelta | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        _check_function(function)
+        if isinstance(function, Task):
+            raise InvalidValue(f"{function!r} is a task already: attach its registry instead")
+        check_function(function)
         self.function: Callable[P, R] = function
-        self.name: str = check_label(_name_of(function) if name is None else name, what="task name")
+        self.name: str = check_label(name_of(function) if name is None else name, what="task name")
         what = f"task {self.name!r}:"
         self.queue: str = check_space(queue, what=f"{what} queue")
         self.max_retries: int = check_number(max_retries, what=f"{what} max_retries", least=0)
@@ -98,12 +99,21 @@ class Task(Generic[P, R]):
         self.job_id: str | None = None
         self.schedulers: WeakSet[Scheduler] = WeakSet()
         functools.update_wrapper(self, function, updated=())
+        if self.is_async:
+            mark_as_async(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self.queue}>"
+
+    def __reduce__(self) -> str:
+        """Pickled by name, as functions are: another process imports its module."""
+        name = getattr(self, "__qualname__", None)
+        if not isinstance(name, str):
+            raise pickle.PicklingError(f"{self!r} cannot be pickled: its function has no name in a module")
+        return name
 
     async def schedule(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Schedule a job of this task to run as soon as a worker is free.
@@ -126,7 +136,8 @@ class Task(Generic[P, R]):
         ``id`` names the job: another of the same id that is stored while it lives, or within the ten
         minutes after it was stored, is a duplicate and is not stored.
         """
-        chosen = copy.copy(self)
+        chosen = object.__new__(type(self))
+        vars(chosen).update(vars(self))
         chosen.job_id = None if id is None else check_label(id, what="job id")
         return chosen
 
@@ -268,24 +279,3 @@ def check_flag(value: object, *, what: str) -> bool:
     if not isinstance(value, bool):
         raise InvalidValue(f"{what} must be True or False, not {type(value).__name__}")
     return value
-
-
-def _check_function(function: object) -> None:
-    if not callable(function):
-        raise InvalidValue(f"a task is made of a function, not of {type(function).__name__}")
-    if isinstance(function, Task):
-        raise InvalidValue(f"{function!r} is a task already: attach its registry instead")
-    inner = innermost(function)
-    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
-        raise InvalidValue(
-            f"task {getattr(inner, '__qualname__', inner)!r}: a generator cannot be a task, since nobody"
-            " iterates over it; return a value"
-        )
-
-
-def _name_of(function: object) -> str:
-    inner = innermost(function)
-    name: str = getattr(inner, "__qualname__", type(inner).__qualname__)
-    if "<lambda>" in name:
-        raise InvalidValue("a task made of a lambda needs name=")
-    return name.replace(".<locals>", "")

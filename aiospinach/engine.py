@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -111,7 +111,7 @@ class Engine:
         *,
         name: str | None = None,
         queue: str | None = None,
-        max_retries: int | None = None,
+        max_retries: int = ...,
         periodicity: timedelta | Cron | None = None,
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
@@ -186,9 +186,7 @@ class Engine:
         return await self._producer.schedule_batch(batch)
 
     @overload
-    async def execute(
-        self, task: Task[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T: ...
+    async def execute(self, task: Task[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
     async def execute(self, task: Task[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_QUEUE = "default"
 LARGEST_NUMBER = 2**31 - 1
@@ -46,7 +48,7 @@ class Scheduler(Protocol):
     def adopt(self, tasks: Sequence[Task[..., Any]]) -> None: ...
 
 
-class Task(Generic[P, R]):
+class Task(Generic[P, R_co]):
     """A function that can run as a job: made by ``@engine.task`` or ``@tasks.task``.
 
     Calling it calls the function, here and now; ``schedule`` makes a job of the call.
@@ -54,7 +56,7 @@ class Task(Generic[P, R]):
 
     def __init__(
         self,
-        function: Callable[P, R],
+        function: Callable[P, R_co],
         *,
         name: str | None = None,
         queue: str = DEFAULT_QUEUE,
@@ -67,11 +69,11 @@ class Task(Generic[P, R]):
         if isinstance(function, Task):
             raise InvalidValue(f"{function!r} is a task already: attach its registry instead")
         check_function(function)
-        self.function: Callable[P, R] = function
+        self.function: Callable[P, R_co] = function
         self.name: str = check_label(name_of(function) if name is None else name, what="task name")
         what = f"task {self.name!r}:"
         self.queue: str = check_space(queue, what=f"{what} queue")
-        self.max_retries: int = check_number(max_retries, what=f"{what} max_retries", least=0)
+        self.max_retries: int = check_retries(max_retries, what=f"{what} max_retries")
         self.max_concurrency: int | None = (
             None
             if max_concurrency is None
@@ -102,7 +104,7 @@ class Task(Generic[P, R]):
         if self.is_async:
             mark_as_async(self, function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -130,7 +132,7 @@ class Task(Generic[P, R]):
         """
         return await self._scheduler().schedule_at(self, at, *args, **kwargs)
 
-    def options(self, *, id: str | None = None) -> Task[P, R]:
+    def options(self, *, id: str | None = None) -> Task[P, R_co]:
         """This task with settings for the next call, which are no arguments of the function.
 
         ``id`` names the job: another of the same id that is stored while it lives, or within the ten
@@ -181,7 +183,7 @@ class Tasks:
     ) -> None:
         self._defaults: dict[str, Any] = {
             "queue": check_space(queue, what="Tasks(queue=)"),
-            "max_retries": check_number(max_retries, what="Tasks(max_retries=)", least=0),
+            "max_retries": check_retries(max_retries, what="Tasks(max_retries=)"),
             "periodicity": periodicity,
             "max_concurrency": max_concurrency,
         }
@@ -200,7 +202,7 @@ class Tasks:
         *,
         name: str | None = None,
         queue: str | None = None,
-        max_retries: int | None = None,
+        max_retries: int = ...,
         periodicity: timedelta | Cron | None = None,
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
@@ -215,7 +217,8 @@ class Tasks:
         (a function of the attempt, 1 for the first, that returns seconds or a timedelta) later.
         ``timeout`` (seconds or a timedelta; async functions only) cancels the body and counts as an
         error. ``max_concurrency`` bounds how many of its jobs run at once on all workers together.
-        ``periodicity`` (a timedelta or a Cron) has the workers schedule it by themselves.
+        ``periodicity`` (a timedelta or a Cron) has the workers schedule it by themselves. None for one of
+        these two means none, whatever the registry's default is.
 
         Raises InvalidValue, DuplicateTask or UnsupportedType.
         """
@@ -258,7 +261,7 @@ class Tasks:
             raise InvalidValue(
                 f"a task has no option {', '.join(sorted(unknown))}; it has {', '.join(_OPTIONS)}"
             )
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: value for name, value in options.items() if name != "queue" or value is not None}
         task = Task(function, **{**self._defaults, **given})
         self.add(task)
         return task
@@ -272,6 +275,16 @@ def check_number(value: object, *, what: str, least: int, most: int = LARGEST_NU
         shown = value if abs(value) < 10**30 else "the number given"
         raise InvalidValue(f"{what} must be from {least} to {most:,}, and {shown} is not")
     return value
+
+
+def check_retries(value: object, *, what: str) -> int:
+    """How often a job may be tried again, or InvalidValue, which says ``what`` it was for."""
+    if value is None or value == math.inf:
+        raise InvalidValue(
+            f"{what} must be a whole number, and {value} is not: leave it out to start a job at most once,"
+            f" and give {LARGEST_NUMBER} to try it again for ever"
+        )
+    return check_number(value, what=what, least=0)
 
 
 def check_flag(value: object, *, what: str) -> bool:

@@ -18,7 +18,7 @@ from .exceptions import AlreadyRunning, InvalidValue
 from .execution import execute
 from .graveyard import DeadJob, Graveyard
 from .job import Job, JobStatus
-from .names import check_label, check_space
+from .names import check_id, check_space
 from .outcome import Backoff
 from .producer import Producer
 from .registry import KnownTasks
@@ -310,7 +310,7 @@ class Engine:
             if job.namespace != self.namespace:
                 raise InvalidValue(f"{job!r} is not of the namespace {self.namespace!r} of this engine")
             return [job.queue], job.id
-        return self._queues_to_search(queue), check_label(job, what="job id")
+        return self._queues_to_search(queue), check_id(job, what="job id")
 
     def _queues_to_search(self, queue: object) -> list[str]:
         return sorted(self._tasks.queues) if queue is None else [self._tasks.check_queue(queue)]

@@ -14,7 +14,7 @@ from .codec import Arguments
 from .cron import Cron, Every, calendar_of
 from .exceptions import DuplicateTask, InvalidArguments, InvalidValue, NotAttached
 from .functions import check_function, is_async, is_async_within, mark_as_async, name_of
-from .names import check_label, check_space
+from .names import check_id, check_label, check_space
 from .outcome import Backoff
 from .timing import to_seconds
 
@@ -135,12 +135,12 @@ class Task(Generic[P, R_co]):
     def options(self, *, id: str | None = None) -> Task[P, R_co]:
         """This task with settings for the next call, which are no arguments of the function.
 
-        ``id`` names the job: another of the same id that is stored while it lives, or within the ten
-        minutes after it was stored, is a duplicate and is not stored.
+        ``id``, of 1 to 200 characters of ASCII without spaces, names the job: another of the same id that is
+        stored while it lives, or within the ten minutes after it was stored, is a duplicate and is not stored.
         """
         chosen = object.__new__(type(self))
         vars(chosen).update(vars(self))
-        chosen.job_id = None if id is None else check_label(id, what="job id")
+        chosen.job_id = None if id is None else check_id(id, what="job id")
         return chosen
 
     def _scheduler(self) -> Scheduler:

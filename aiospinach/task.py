@@ -135,8 +135,9 @@ class Task(Generic[P, R_co]):
     def options(self, *, id: str | None = None) -> Task[P, R_co]:
         """This task with settings for the next call, which are no arguments of the function.
 
-        ``id``, of 1 to 200 characters of ASCII without spaces, names the job: another of the same id that is
-        stored while it lives, or within the ten minutes after it was stored, is a duplicate and is not stored.
+        ``id``, of 1 to 200 characters of ASCII without spaces, names the job: another of the same id that
+        is stored while it lives, or within the ten minutes after it was stored, is a duplicate and is not
+        stored.
         """
         chosen = object.__new__(type(self))
         vars(chosen).update(vars(self))

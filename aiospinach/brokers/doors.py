@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,11 +66,11 @@ class Doors:
 
     async def _is_leased(self, state: KnownQueue, job_id: str) -> bool:
         """Look through all leases, a thousand a call."""
-        cursor = b"0"
+        cursor, pattern = b"0", re.sub(r"[\[\]*?\\]", r"\\\g<0>", job_id) + ":*"
         while True:
             found: list[bytes]
             cursor, found = await self._calls.here().link.produce(
-                "ZSCAN", state.keys.leases, cursor, "MATCH", f"{job_id}:*", "COUNT", LEASES_AT_ONCE
+                "ZSCAN", state.keys.leases, cursor, "MATCH", pattern, "COUNT", LEASES_AT_ONCE
             )
             if any(lease.rpartition(b":")[0] == job_id.encode() for lease in found[::2]):
                 return True

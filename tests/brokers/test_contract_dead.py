@@ -88,6 +88,18 @@ async def test_cancelling_a_running_job_tells_its_worker(broker: Broker, queue: 
     assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("others", [1, 1001])  # so many that they are looked through in pages
+async def test_a_running_job_is_found_by_its_id_whatever_the_characters(
+    broker: Broker, queue: str, others: int
+) -> None:
+    odd = "~!$&'()*[a-c]^`{|}\\?"
+    await put(broker, queue, odd, *(f"{odd}{number}" for number in range(others)))
+    leases = await take(broker, queue, 1 + others)
+    assert (await asking.cancel(broker, queue, odd)).status is JobStatus.RUNNING
+    renewed = await broker.renew(queue, [lease.id for lease in leases[:1]])
+    assert list(renewed.cancelled) == [leases[0].id]
+
+
 async def test_a_lost_job_can_be_cancelled_at_whoever_found_it(broker: Broker, queue: str) -> None:
     await put_and_take(broker, queue, "a")
     (found,) = await take_when_expired(broker, queue)

@@ -156,7 +156,8 @@ class Engine:
 
         ``task`` is a Task, or the name of one. Returns the job once the broker has stored it; its status
         is QUEUED, or NOT_SET if ``options(id=)`` named a job that is stored already. Raises UnknownTask,
-        InvalidArguments or a BrokerError. If it is cancelled, the job is stored or not.
+        InvalidArguments or a BrokerError, and InvalidValue if a job schedules its own id. If it is cancelled,
+        the job is stored or not.
         """
         return await self._producer.schedule(task, None, args, kwargs)
 
@@ -169,7 +170,8 @@ class Engine:
     async def schedule_at(self, task: Any, at: datetime, /, *args: Any, **kwargs: Any) -> Job:
         """Have a job of the task run from ``at`` on; a naive datetime means UTC, a past one means now.
 
-        Returns and raises what ``schedule`` does; the status of the job is WAITING until its time comes.
+        Returns and raises what ``schedule`` does; the status of the job is WAITING until its time comes. A
+        duplicate has the moment of the job that is stored, and a warning tells that it is another.
         """
         moment = to_milliseconds(at, what="schedule_at()")
         return await self._producer.schedule(task, moment, args, kwargs)

@@ -25,7 +25,7 @@ LAYERS: list[tuple[str, set[str]]] = [
     ("signals", {"signals", "receivers", "complaints"}),
     ("brokers", {"brokers"}),
     ("workers", {"workers"}),
-    ("engine", {"engine", "entries", "registry", "producer", "execution", "graveyard"}),
+    ("engine", {"engine", "entries", "registry", "producer", "execution", "graveyard", "duplicates"}),
     ("face", {"__init__", "testing"}),
     ("contrib", {"contrib"}),
 ]

@@ -16,6 +16,7 @@ from .records import (
     DeadJob,
     LookCounts,
     LookDead,
+    LookJob,
     Question,
     Requeue,
     Seen,
@@ -40,6 +41,9 @@ class Doors:
             return Counts(ready, running, waiting, dead, parked)
         if isinstance(question, LookDead):
             return await self._dead(state, question.offset, question.limit)
+        if isinstance(question, LookJob):
+            _, envelope = await self._look(state, "job", question.job_id)
+            return wire.read(question.job_id.encode(), envelope) if envelope else None
         _, workers = await self._look(state, "workers", wire.milliseconds(self._calls.lease))
         return [Seen(*wire.read_worker(worker), int(at)) for worker, at in wire.pairs(workers)]
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from aiospinach.brokers.base import DEAD_AT_MOST, Broker
-from aiospinach.brokers.records import Counts, Settlement
+from aiospinach.brokers.records import Counts, LookJob, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -315,3 +315,17 @@ async def test_flushing_a_queue_leaves_the_others(broker: Broker, queue: str, ot
     await put(broker, other_queue, "a")
     await broker.flush(queue)
     assert ids(await take(broker, other_queue)) == ["a"]
+
+
+async def test_a_living_job_is_looked_up_by_its_id(broker: Broker, queue: str, other_queue: str) -> None:
+    due = broker.now() + 60_000
+    await put(broker, queue, "later", at=due, max_retries=2)
+    await put(broker, queue, "now")
+    assert await broker.look(queue, LookJob("later")) == job("later", at=due, max_retries=2)
+    [lease] = await take(broker, queue)
+    running = await broker.look(queue, LookJob("now"))
+    assert running is not None
+    assert running.id == "now"
+    await settle(broker, queue, lease, Action.DONE)
+    assert await broker.look(queue, LookJob("now")) is None
+    assert await broker.look(other_queue, LookJob("later")) is None

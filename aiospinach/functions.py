@@ -72,6 +72,15 @@ def name_of(function: object) -> str:
     return name.replace(".<locals>", "")
 
 
+def parameters_of(signature: inspect.Signature) -> str:
+    """The parameters without hints and defaults: a default may be a secret."""
+    bare = [
+        p.replace(annotation=p.empty, default=p.empty if p.default is p.empty else ...)
+        for p in signature.parameters.values()
+    ]
+    return str(inspect.Signature(bare))
+
+
 def mark_as_async(thing: object, function: Callable[..., Any]) -> None:
     """Have a callable thing count as an async function, as this one does, with whoever asks."""
     vars(thing)["__call__"] = function  # Starlette, FastAPI and tenacity look at it

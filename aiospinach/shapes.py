@@ -16,8 +16,8 @@ class Shape:
     __slots__ = ("is_plain", "keeps_zones", "names", "read", "sames")
 
     def __init__(self, names: tuple[str, ...], *, is_plain: bool) -> None:
-        self.names = names
-        self.is_plain = is_plain
+        self.names: tuple[str, ...] = names
+        self.is_plain: bool = is_plain
         """It has no keywords."""
         self.sames: list[Callable[[Any, Any], bool]] | None = None
         """For each argument, whether a copy is what a value was; None until the hints are resolved."""

@@ -47,6 +47,7 @@ def check_style(session: nox.Session) -> None:
 
 def check_types(session: nox.Session) -> None:
     session.run("mypy")
+    session.run("pyright", "tests/what_users_type.py")
     # It reads what is installed and not the checkout, so it needs a wheel.
     session.install("--force-reinstall", "--no-deps", ".")
     session.run("pyright", "--verifytypes", "aiospinach", "--ignoreexternal")

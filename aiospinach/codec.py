@@ -14,7 +14,10 @@ from typing import Any
 import msgspec
 
 from .exceptions import InvalidArguments, UnsupportedType
+from .functions import parameters_of
 from .hints import Hint, hints_of, reader_of, reason_of, type_of, write
+from .losses import part_lost
+from .shapes import Reader, Shape, spelled_as
 
 BODY_LIMIT = 256 * 1024
 DEPTH_LIMIT = 64
@@ -28,24 +31,6 @@ _NO_KEYWORDS = b",{}]"
 
 _split = msgspec.json.Decoder(tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]).decode
 _read_plain = msgspec.json.Decoder().decode
-
-
-Reader = Callable[[bytes], Any]
-
-
-class _Shape:
-    """One way to call a function: which parameter takes each argument, and how their values are proved."""
-
-    __slots__ = ("is_plain", "names", "read", "sames")
-
-    def __init__(self, names: tuple[str, ...], *, is_plain: bool) -> None:
-        self.names = names
-        self.is_plain = is_plain
-        """It has no keywords."""
-        self.sames: list[Callable[[Any, Any], bool]] | None = None
-        """For each argument, whether a copy is what a value was; None until the hints are resolved."""
-        self.read: Reader | None = None
-        """Reads a whole body at once, where that works: there are few arguments, and no keywords."""
 
 
 class Arguments:
@@ -64,7 +49,7 @@ class Arguments:
             raise UnsupportedType(
                 f"{name}(): Python cannot tell the parameters of this callable; wrap it in a function"
             ) from None
-        self._shapes: dict[object, _Shape] = {}
+        self._shapes: dict[object, Shape] = {}
         self._hints: dict[str, Hint] | None = None
         self._usual: Reader | None = None
         """Reads whole bodies of the shape that was read last."""
@@ -96,8 +81,9 @@ class Arguments:
         than 64, or would not arrive equal.
         """
         shape = self._shape_of(args, kwargs)
+        sames = shape.sames if shape.sames is not None else self._prepare(shape)
         try:
-            body = write((args, kwargs))
+            body = write((args, kwargs) if shape.keeps_zones is None else spelled_as(shape, args, kwargs))
         except Exception:
             body = b""
         if not body:  # outside of the handler: as its __context__, the error would carry the value along
@@ -109,11 +95,10 @@ class Arguments:
             )
         if len(body) > _SHALLOW:
             self._check_depth(body)
-        sames = shape.sames if shape.sames is not None else self._prepare(shape)
         copies = _at_once(shape.read, body) if shape.read is not None else None
-        if copies is None:
-            copies = tuple(self._read(shape.names, _raws_of(body)))
         values = (*args, *kwargs.values()) if kwargs else args
+        if copies is None:
+            copies = tuple(self._read(shape.names, _raws_of(body), values))
         for number, copy in enumerate(copies):
             value = values[number]
             if copy is not value and not sames[number](value, copy):
@@ -148,24 +133,26 @@ class Arguments:
         """The parameter that takes each argument; InvalidArguments if the call does not fit."""
         return self._shape_of(args, kwargs).names
 
-    def _shape_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Shape:
+    def _shape_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Shape:
         key = (len(args), *kwargs) if kwargs else len(args)
         shape = self._shapes.get(key)
         if shape is None:
             try:
                 self._signature.bind(*range(len(args)), **dict.fromkeys(kwargs))
             except TypeError as error:
-                raise InvalidArguments(f"{self._name}{_parameters_of(self._signature)}: {error}") from None
+                raise InvalidArguments(f"{self._name}{parameters_of(self._signature)}: {error}") from None
             names = (*self._positional(len(args)), *(self._keyword(name) for name in kwargs))
-            shape = _Shape(names, is_plain=not kwargs)
+            shape = Shape(names, is_plain=not kwargs)
             if len(self._shapes) < _KNOWN_SHAPES:
                 self._shapes[key] = shape
         return shape
 
-    def _prepare(self, shape: _Shape) -> list[Callable[[Any, Any], bool]]:
+    def _prepare(self, shape: Shape) -> list[Callable[[Any, Any], bool]]:
         """Have the hints of a shape at hand."""
         hints = [self._resolved()[name] for name in shape.names]
         shape.sames = [hint.same for hint in hints]
+        keeps_zones = [hint.keeps_zones for hint in hints]
+        shape.keeps_zones = keeps_zones if any(keeps_zones) else None
         if shape.is_plain and len(hints) <= _SHORT:
             types = tuple(hint.type for hint in hints)
             shape.read = reader_of(tuple[tuple[types], dict[str, msgspec.Raw]])  # type: ignore[valid-type]
@@ -194,15 +181,20 @@ class Arguments:
                 ) from None
         return typing.cast("dict[str, Hint]", self._hints)
 
-    def _read(self, names: tuple[str, ...], raws: Sequence[msgspec.Raw]) -> list[Any]:
+    def _read(
+        self, names: tuple[str, ...], raws: Sequence[msgspec.Raw], originals: Sequence[Any] = ()
+    ) -> list[Any]:
+        """The values, typed; ``originals``, if they are known, help to say why one cannot be read."""
         hints = self._resolved()
-        values = []
+        values: list[Any] = []
         for name, raw in zip(names, raws, strict=True):
             try:
                 values.append(hints[name].read(raw))
                 continue
             except BaseException as error:  # of a class of the user's, perhaps: it may raise anything
                 why = reason_of(error)
+            if originals and (lost := part_lost(originals[len(values)])):
+                why = lost
             raise InvalidArguments(
                 f"{self._name}(): argument '{name}' is not what the parameter's type hint allows: {why}"
             )
@@ -250,6 +242,10 @@ class Arguments:
         return InvalidArguments(f"{self._name}(): the names of keyword arguments must be text")
 
     def _unequal(self, name: str, value: Any, copy: Any) -> InvalidArguments:
+        if lost := part_lost(value, copy):
+            return InvalidArguments(
+                f"{self._name}(): argument '{name}' ({type_of(value)}) would not arrive equal: {lost}"
+            )
         return InvalidArguments(
             f"{self._name}(): argument '{name}' ({type_of(value)}) would not arrive equal: it would come"
             f" back as another value ({type_of(copy)}). NaN and infinity have no JSON; a tuple, set, date,"
@@ -276,12 +272,3 @@ def _items_of(value: Any) -> Any:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
-
-
-def _parameters_of(signature: inspect.Signature) -> str:
-    """The parameters without hints and defaults: a default may be a secret."""
-    bare = [
-        p.replace(annotation=p.empty, default=p.empty if p.default is p.empty else ...)
-        for p in signature.parameters.values()
-    ]
-    return str(inspect.Signature(bare))

@@ -12,15 +12,28 @@ from .timing import from_milliseconds, to_milliseconds, to_seconds
 
 SHORTEST_PERIOD = 0.1
 _DAY = timedelta(days=1)
+_MINUTE = 60_000
+_NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
 
 
 class Cron:
     """A calendar: the five fields of crontab(5), in a time zone.
 
-    ``Cron("0 9 * * mon-fri", tz="Europe/Paris")`` is due on weekdays at nine in Paris. ``tz`` is the
-    name of an IANA zone. Around a change of the clocks it does what Debian's cron does: a time that the
-    clocks skip is due right after the change, a time that they repeat is due once, the first time; only
-    expressions whose minute or hour is ``*`` follow the clock through both.
+    ``Cron("0 9 * * mon-fri", tz="Europe/Paris")`` is due on weekdays at nine in Paris. With six fields the
+    first one is the second; ``@yearly``, ``@monthly``, ``@weekly``, ``@daily`` and ``@hourly`` stand for the
+    beginning of each. ``tz`` is the name of an IANA zone.
+
+    Around a change of the clocks it does what Debian's cron does: a time that the clocks skip is due right
+    after the change, a time that they repeat is due once, the first time; only expressions whose minute or
+    hour is ``*`` follow the clock through both.
     """
 
     def __init__(self, expression: str, *, tz: str = "UTC") -> None:
@@ -38,13 +51,11 @@ class Cron:
             ) from error
         self.expression = expression
         self.tz = tz
-        fields = expression.split()
-        if len(fields) != 5:
-            raise InvalidValue(
-                f"Cron({expression[:60]!r}): five fields are needed: minute hour day month weekday"
-            )
+        fields = _fields_of(expression)
+        self._seconds = _seconds_of(fields.pop(0), expression) if len(fields) == 6 else None
+        self._minutes = " ".join(fields)
         try:
-            self._fields = CronSim(expression, datetime(2024, 1, 1, tzinfo=self._zone))
+            self._fields = CronSim(self._minutes, datetime(2024, 1, 1, tzinfo=self._zone))
             next(self._fields)
         except CronSimError as error:
             raise InvalidValue(f"Cron({expression[:60]!r}): {error}") from None
@@ -54,9 +65,20 @@ class Cron:
 
     def next_after(self, now: int) -> int:
         """The first moment after ``now`` at which it is due, both in milliseconds since 1970."""
+        if self._seconds is None:
+            return self._next_minute(now)
+        minute = self._next_minute(now - _MINUTE)
+        while True:
+            for second in self._seconds:
+                if minute + second > now:
+                    return minute + second
+            minute = self._next_minute(minute)
+
+    def _next_minute(self, now: int) -> int:
+        """The beginning of the first minute after ``now`` that the fields match, but for the second."""
         if self._follows_the_clock:
             return self._next_by_the_clock(now)
-        moments = CronSim(self.expression, from_milliseconds(now).astimezone(self._zone))
+        moments = CronSim(self._minutes, from_milliseconds(now).astimezone(self._zone))
         # In an hour that the clocks repeat, CronSim gives the time of its first run, which has passed.
         dues = (to_milliseconds(moment, what="Cron") for moment in moments)
         return next(due for due in dues if due > now)
@@ -89,6 +111,33 @@ class Cron:
 
     def __repr__(self) -> str:
         return f"Cron({self.expression!r}, tz={self.tz!r})"
+
+
+def _fields_of(expression: str) -> list[str]:
+    fields = expression.split()
+    if fields and fields[0].startswith("@"):
+        nickname = _NICKNAMES.get(expression.strip().lower())
+        if nickname is None:
+            raise InvalidValue(
+                f"Cron({expression[:60]!r}): there are {', '.join(_NICKNAMES)}; what is to run every so often"
+                " takes periodicity=timedelta(...), and what is to run at the start is scheduled there"
+            )
+        fields = nickname.split()
+    if len(fields) not in (5, 6):
+        raise InvalidValue(
+            f"Cron({expression[:60]!r}): five fields are needed: minute hour day month weekday; or six, of"
+            " which the first is the second"
+        )
+    return fields
+
+
+def _seconds_of(field: str, expression: str) -> list[int]:
+    """The milliseconds within a minute that the field of the seconds means."""
+    try:
+        seconds = CronSim(f"{field} * * * *", datetime(2024, 1, 1)).minutes
+    except CronSimError:
+        raise InvalidValue(f"Cron({expression[:60]!r}): Bad second") from None
+    return [1000 * second for second in sorted(seconds)]
 
 
 class Every:

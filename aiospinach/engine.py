@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -20,7 +20,7 @@ from .execution import execute
 from .graveyard import DeadJob, Graveyard
 from .job import Job, JobStatus
 from .logs import Log
-from .names import check_label, check_space
+from .names import check_id, check_space
 from .outcome import Backoff
 from .producer import Producer
 from .registry import KnownTasks
@@ -115,7 +115,7 @@ class Engine:
         *,
         name: str | None = None,
         queue: str | None = None,
-        max_retries: int | None = None,
+        max_retries: int = ...,
         periodicity: timedelta | Cron | None = None,
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
@@ -161,7 +161,8 @@ class Engine:
 
         ``task`` is a Task, or the name of one. Returns the job once the broker has stored it; its status
         is QUEUED, or NOT_SET if ``options(id=)`` named a job that is stored already. Raises UnknownTask,
-        InvalidArguments or a BrokerError. If it is cancelled, the job is stored or not.
+        InvalidArguments or a BrokerError, and InvalidValue if a job schedules its own id. If it is cancelled,
+        the job is stored or not.
         """
         return await self._producer.schedule(task, None, args, kwargs)
 
@@ -174,7 +175,8 @@ class Engine:
     async def schedule_at(self, task: Any, at: datetime, /, *args: Any, **kwargs: Any) -> Job:
         """Have a job of the task run from ``at`` on; a naive datetime means UTC, a past one means now.
 
-        Returns and raises what ``schedule`` does; the status of the job is WAITING until its time comes.
+        Returns and raises what ``schedule`` does; the status of the job is WAITING until its time comes. A
+        duplicate has the moment of the job that is stored, and a warning tells that it is another.
         """
         moment = to_milliseconds(at, what="schedule_at()")
         return await self._producer.schedule(task, moment, args, kwargs)
@@ -191,9 +193,7 @@ class Engine:
         return await self._producer.schedule_batch(batch)
 
     @overload
-    async def execute(
-        self, task: Task[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T: ...
+    async def execute(self, task: Task[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
     async def execute(self, task: Task[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
@@ -337,7 +337,7 @@ class Engine:
             if job.namespace != self.namespace:
                 raise InvalidValue(f"{job!r} is not of the namespace {self.namespace!r} of this engine")
             return [job.queue], job.id
-        return self._queues_to_search(queue), check_label(job, what="job id")
+        return self._queues_to_search(queue), check_id(job, what="job id")
 
     def _queues_to_search(self, queue: object) -> list[str]:
         return sorted(self._tasks.queues) if queue is None else [self._tasks.check_queue(queue)]

@@ -116,10 +116,13 @@ class RetryException(AiospinachError):
     """Raise it in a job to have it tried again, if it has tries left.
 
     ``at`` chooses the moment: a datetime (naive means UTC), or a timedelta from now. Without it the
-    task's backoff does.
+    task's backoff does. Among the errors of an ExceptionGroup it means the same, and the latest moment
+    counts.
     """
 
-    def __init__(self, message: str = "", *, at: datetime | timedelta | None = None) -> None:
+    def __init__(self, message: str = "", at: datetime | timedelta | None = None) -> None:
+        if isinstance(message, (datetime, timedelta)):
+            raise InvalidValue("RetryException takes a message first: RetryException('why', at=...)")
         if at is not None and not isinstance(at, (datetime, timedelta)):
             raise InvalidValue(
                 f"RetryException: at= takes a datetime or a timedelta, not {type(at).__name__}"
@@ -129,7 +132,10 @@ class RetryException(AiospinachError):
 
 
 class AbortException(AiospinachError):
-    """Raise it in a job that no further try can help: it fails at once."""
+    """Raise it in a job that no further try can help: it fails at once.
+
+    Among the errors of an ExceptionGroup it means the same.
+    """
 
 
 class JobError(AiospinachError):

@@ -12,8 +12,10 @@ import msgspec
 
 from . import signals
 from .exceptions import JobTimeout
+from .functions import is_to_be_awaited
 from .job import Job, JobStatus, running_job
 from .producer import Producer
+from .receivers import discard
 from .task import Task
 from .workers import Threads
 
@@ -46,45 +48,48 @@ async def execute(
 
 async def _run(task: Task[..., Any], job: Job, producer: Producer) -> Any:
     began = time.perf_counter()
-    result, error, status = None, None, JobStatus.SUCCEEDED
+
+    async def tell_end(status: JobStatus, error: BaseException | None, result: Any) -> None:
+        ended = msgspec.structs.replace(job, status=status)
+        duration = time.perf_counter() - began
+        told = {"job": ended, "err": error, "duration": duration, "result": result}
+        await producer.tell(signals.job_finished, told)
+
     try:
         await producer.tell(signals.job_started, {"job": job})
         began = time.perf_counter()
         result = await _call(task, job)
-    except BaseException as raised:
-        error, status = raised, JobStatus.FAILED
-    await producer.tell(
-        signals.job_finished,
-        {
-            "job": msgspec.structs.replace(job, status=status),
-            "err": error,
-            "duration": time.perf_counter() - began,
-            "result": result,
-        },
-    )
-    if error is not None:
-        raise error
+    except BaseException as error:
+        await tell_end(JobStatus.FAILED, error, None)
+        raise
+    await tell_end(JobStatus.SUCCEEDED, None, result)
     return result
 
 
 async def _call(task: Task[..., Any], job: Job) -> Any:
-    if not task.is_async:
-        caller = asyncio.current_task()
-        assert caller is not None
-        cancellations = caller.cancelling()
-        threads = Threads(1, "aiospinach execute")
-        try:
-            result = await threads.run(task.function, job.args, job.kwargs)
-        finally:
-            threads.end()
-            threads.join()
-        if caller.cancelling() > cancellations:
-            raise asyncio.CancelledError  # it was kept back while the thread ran
-        return result
     try:
         async with asyncio.timeout(task.timeout) as limit:
-            return await task.function(*job.args, **job.kwargs)
+            result = await (
+                task.function(*job.args, **job.kwargs) if task.is_async else _in_thread(task, job)
+            )
+            return await result if is_to_be_awaited(result) else result
     except TimeoutError as error:
         if not limit.expired():
             raise
         raise JobTimeout(f"task {task.name!r} took longer than {task.timeout:g} s") from error
+
+
+async def _in_thread(task: Task[..., Any], job: Job) -> Any:
+    caller = asyncio.current_task()
+    assert caller is not None
+    cancellations = caller.cancelling()
+    threads = Threads(1, "aiospinach execute")
+    try:
+        result = await threads.run(task.function, job.args, job.kwargs)
+    finally:
+        threads.end()
+        threads.join()
+    if caller.cancelling() > cancellations:
+        discard(result)
+        raise asyncio.CancelledError  # it was kept back while the thread ran
+    return result

@@ -70,6 +70,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_default
             return NotImplemented
         return self._identity() == other._identity()
 
+    def __ne__(self, other: object) -> bool:  # msgspec's own would compare by identity
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self._identity())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import msgspec
@@ -101,7 +101,7 @@ def judge(
             return _failed("poison")
     if job.retries >= job.max_retries:
         return _failed("exhausted")
-    if isinstance(error, AbortException):
+    if _asks_to_abort(error):
         return _failed("aborted")
     return Outcome(Action.RETRY, JobStatus.WAITING, "error", _delay(job, error, now, backoff))
 
@@ -121,12 +121,29 @@ def _delay(job: Job, error: BaseException, now: int, backoff: Backoff | None) ->
     if isinstance(error, WorkerLost):
         # It has waited for its lease to run out already.
         return spread(APART, job.id) if job.crashes > 1 else 0.0
-    if isinstance(error, RetryException) and error.at is not None:
-        return _until(error.at, now)
+    chosen = [_until(retry.at, now) for retry in _retries_in(error) if retry.at is not None]
+    if chosen:
+        return max(chosen)
     attempt = job.retries + 1
     if backoff is None:
         return exponential_backoff(attempt, job.id)
     return _until(backoff(attempt), now)
+
+
+def _asks_to_abort(error: BaseException) -> bool:
+    """It is an AbortException, or one is among the errors of a task group."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_asks_to_abort, error.exceptions))
+    return isinstance(error, AbortException)
+
+
+def _retries_in(error: BaseException) -> Iterator[RetryException]:
+    """The RetryException that it is, or those among the errors of a task group."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _retries_in(part)
+    elif isinstance(error, RetryException):
+        yield error
 
 
 def _until(at: datetime | timedelta | float, now: int) -> float:

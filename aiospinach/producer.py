@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,11 +15,14 @@ from . import signals
 from .batch import Batch, check_bytes
 from .brokers.base import Broker
 from .brokers.records import Cancel, Envelope
-from .exceptions import AiospinachError, BatchPartlyStored, EnqueueUncertain
+from .duplicates import own_step, with_its_moment
+from .exceptions import AiospinachError, BatchPartlyStored, EnqueueUncertain, InvalidValue
 from .job import Job, JobStatus
 from .registry import KnownTasks
 from .signals import SafeNamedSignal
 from .task import Task
+
+logger: logging.Logger = logging.getLogger("aiospinach")
 
 TOLD_AT_ONCE = 100
 """For how many jobs of a batch the receivers run at the same time."""
@@ -106,6 +110,10 @@ class Producer:
         job = request.as_job(self._namespace, answer[0])
         if answer[0]:
             await self.tell(signals.job_scheduled, {"job": job})
+        elif mistake := own_step(job):
+            raise InvalidValue(mistake)
+        elif not request.envelope.at_once:
+            return await with_its_moment(self._broker, job)
         return job
 
     async def _tell_scheduled(self, jobs: Sequence[Job]) -> None:
@@ -153,6 +161,8 @@ class Producer:
                 break
             for place, is_new in zip(places, answer, strict=True):
                 stored[place] = requests[place].as_job(self._namespace, is_new)
+                if not is_new and (mistake := own_step(stored[place])):
+                    logger.error("%s", mistake)
             new += places
             answer = None
         if signals.job_scheduled.receivers:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from .logs import Log
 from .outcome import tamed
@@ -21,6 +21,7 @@ GRACE: Final = 0.1
 """Seconds that a receiver has to end after its cancellation, before it is left behind."""
 
 Receiver = Callable[..., Any]
+T = TypeVar("T")
 
 
 class ReceiverRun:
@@ -28,6 +29,7 @@ class ReceiverRun:
 
     __slots__ = (
         "_awaitable",
+        "_handled",
         "abandoned",
         "error",
         "kwargs",
@@ -47,6 +49,8 @@ class ReceiverRun:
         self.succeeded: bool = False
         self.abandoned: bool = False
         self._awaitable = awaitable
+        self._handled: BaseException | None = sys.exception()
+        """What the sender handles: the receiver finds it in ``sys.exc_info()``, as plain ones do."""
 
     def discard(self) -> None:
         """Close it: nobody will await it."""
@@ -54,7 +58,7 @@ class ReceiverRun:
 
     async def main(self, gathering: Gathering) -> None:
         try:
-            self.result = await self._awaitable
+            self.result = await (self._awaitable if self._handled is None else self._handle())
             self.succeeded = True
         except BaseException as error:
             if type(error) is GeneratorExit and asyncio._get_running_loop() is None:
@@ -62,6 +66,14 @@ class ReceiverRun:
             if not (self.abandoned and type(error) is asyncio.CancelledError):
                 self.error = error
         gathering.one_ended()
+
+    async def _handle(self) -> Any:
+        assert self._handled is not None
+        try:
+            raise self._handled
+        except BaseException:
+            _forget_that_it_was_raised_here()
+            return await self._awaitable
 
 
 class Gathering:
@@ -158,6 +170,24 @@ else:
         if known is not None and known[0] is asyncio.current_task():
             return known[1]
         return copy_context()
+
+
+def while_handling(error: BaseException, call: Callable[..., T], /, *args: Any) -> T:
+    """Call something as if within ``except``: ``sys.exc_info()`` tells of the error there."""
+    try:
+        raise error
+    except BaseException:
+        _forget_that_it_was_raised_here()
+        return call(*args)
+
+
+def _forget_that_it_was_raised_here() -> None:
+    """Give the error that is handled back the traceback that it had: with this one it would keep itself
+    alive."""
+    _, error, traceback = sys.exc_info()
+    assert error is not None
+    assert traceback is not None
+    BaseException.with_traceback(error, traceback.tb_next)  # its own method may be code of the user's
 
 
 def discard(awaitable: Any) -> None:

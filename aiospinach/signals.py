@@ -19,6 +19,7 @@ from blinker import ANY, NamedSignal
 
 from .complaints import Complaints
 from .exceptions import InvalidValue
+from .functions import is_async
 from .receivers import Gathering, Receiver, ReceiverRun, name_of, own_context
 from .timing import to_seconds
 
@@ -43,6 +44,7 @@ KNOWN_SENDERS: Final = 64
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Results = list[tuple[Receiver, Any]]
+Wrapper = Callable[[Receiver], Receiver]
 
 
 class SafeNamedSignal(NamedSignal):
@@ -99,26 +101,31 @@ class SafeNamedSignal(NamedSignal):
         super()._clear_state()
         self._receivers_of = {}
 
-    async def send_async(self, sender: Any = None, /, **kwargs: Any) -> Results:
+    async def send_async(
+        self, sender: Any = None, /, *, _sync_wrapper: Wrapper | None = None, **kwargs: Any
+    ) -> Results:
         """Call every receiver, and await what they return, all at once, under one time limit.
 
         Plain receivers run inline; what all of them set in a ContextVar, the sender sees. Returns
         ``(receiver, result)`` for those that succeeded; errors of the others are logged. If the sender
         is cancelled meanwhile, the receivers still get their time before the cancellation goes on.
+        ``_sync_wrapper``, as blinker has it, makes of a plain receiver what is called in its place.
         """
         if not self.receivers or self.is_muted:
             return []
-        return await self.dispatch(sender, kwargs, timeout=None, context=None)
+        wrap = _only_of(_sync_wrapper, are_async=False)
+        return await self.dispatch(sender, kwargs, timeout=None, context=None, wrap=wrap)
 
-    def send(self, sender: Any = None, /, **kwargs: Any) -> Results:
+    def send(self, sender: Any = None, /, *, _async_wrapper: Wrapper | None = None, **kwargs: Any) -> Results:
         """Call every receiver without awaiting anything; for senders that are not async.
 
         Returns ``(receiver, result)`` for those that succeeded; errors are logged. If a receiver
         returned an awaitable, all have been called, and TypeError says to use ``send_async``.
+        ``_async_wrapper``, as blinker has it, makes of an async receiver what is called in its place.
         """
         if not self.receivers or self.is_muted:
             return []
-        results, runs = self.call(sender, kwargs)
+        results, runs = self.call(sender, kwargs, _only_of(_async_wrapper, are_async=True))
         for run in runs:
             run.discard()
         if runs:
@@ -135,9 +142,10 @@ class SafeNamedSignal(NamedSignal):
         *,
         timeout: float | None,
         context: Context | None,
+        wrap: Wrapper | None = None,
     ) -> Results:
         """``send_async`` for senders that know a default ``timeout`` and the context they run in."""
-        results, runs = self.call(sender, kwargs)
+        results, runs = self.call(sender, kwargs, wrap)
         if not runs:
             return results
         return await self.gather(results, runs, timeout=timeout, context=context)
@@ -169,7 +177,7 @@ class SafeNamedSignal(NamedSignal):
         ``timeout`` seconds left before the cancellation goes on.
         """
         errors: list[BaseException] = []
-        _, runs = self.call(sender, kwargs, errors)
+        _, runs = self.call(sender, kwargs, errors=errors)
         gathering = Gathering(runs, context or own_context())
         cancellation = None
         try:
@@ -188,7 +196,11 @@ class SafeNamedSignal(NamedSignal):
                 raise RuntimeError(f"a receiver of {self.name} raised {type(raised).__name__}") from raised
 
     def call(
-        self, sender: Any, kwargs: dict[str, Any], errors: list[BaseException] | None = None
+        self,
+        sender: Any,
+        kwargs: dict[str, Any],
+        wrap: Wrapper | None = None,
+        errors: list[BaseException] | None = None,
     ) -> tuple[Results, list[ReceiverRun]]:
         """The first half of a sending: call the receivers one by one. Gives back what those returned that
         did not raise, and what of that is to be awaited, which stands for its result in the former. What the
@@ -204,7 +216,7 @@ class SafeNamedSignal(NamedSignal):
             if complaints.has_any and complaints.is_skipped(receiver):
                 continue
             try:
-                result = receiver(sender, **kwargs)
+                result = (receiver if wrap is None else wrap(receiver))(sender, **kwargs)
                 if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
                     result = ReceiverRun(receiver, kwargs, result)
                     runs.append(result)
@@ -257,6 +269,13 @@ class SafeNamedSignal(NamedSignal):
             for receiver, result in results
             if not isinstance(result, ReceiverRun) or result.succeeded
         ]
+
+
+def _only_of(wrapper: Wrapper | None, *, are_async: bool) -> Wrapper | None:
+    """The wrapper, for receivers of one kind only."""
+    if wrapper is None:
+        return None
+    return lambda receiver: wrapper(receiver) if is_async(receiver) is are_async else receiver
 
 
 job_scheduled: Final = SafeNamedSignal(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import inspect
+import math
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
@@ -13,7 +13,8 @@ from weakref import WeakSet
 from .codec import Arguments
 from .cron import Cron, Every, calendar_of
 from .exceptions import DuplicateTask, InvalidArguments, InvalidValue, NotAttached
-from .names import check_label, check_space
+from .functions import check_function, is_async, is_async_within, mark_as_async, name_of
+from .names import check_id, check_label, check_space
 from .outcome import Backoff
 from .timing import to_seconds
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_QUEUE = "default"
 LARGEST_NUMBER = 2**31 - 1
@@ -46,7 +48,7 @@ class Scheduler(Protocol):
     def adopt(self, tasks: Sequence[Task[..., Any]]) -> None: ...
 
 
-class Task(Generic[P, R]):
+class Task(Generic[P, R_co]):
     """A function that can run as a job: made by ``@engine.task`` or ``@tasks.task``.
 
     Calling it calls the function, here and now; ``schedule`` makes a job of the call.
@@ -54,7 +56,7 @@ class Task(Generic[P, R]):
 
     def __init__(
         self,
-        function: Callable[P, R],
+        function: Callable[P, R_co],
         *,
         name: str | None = None,
         queue: str = DEFAULT_QUEUE,
@@ -64,12 +66,14 @@ class Task(Generic[P, R]):
         timeout: float | timedelta | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        _check_function(function)
-        self.function: Callable[P, R] = function
-        self.name: str = check_label(_name_of(function) if name is None else name, what="task name")
+        if isinstance(function, Task):
+            raise InvalidValue(f"{function!r} is a task already: attach its registry instead")
+        check_function(function)
+        self.function: Callable[P, R_co] = function
+        self.name: str = check_label(name_of(function) if name is None else name, what="task name")
         what = f"task {self.name!r}:"
         self.queue: str = check_space(queue, what=f"{what} queue")
-        self.max_retries: int = check_number(max_retries, what=f"{what} max_retries", least=0)
+        self.max_retries: int = check_retries(max_retries, what=f"{what} max_retries")
         self.max_concurrency: int | None = (
             None
             if max_concurrency is None
@@ -83,9 +87,12 @@ class Task(Generic[P, R]):
                 f"{what} backoff takes a function of the attempt, not {type(backoff).__name__}"
             )
         self.backoff: Backoff | None = backoff
-        self.is_async: bool = _is_async(function)
+        self.is_async: bool = is_async(function)
         if self.timeout is not None and not self.is_async:
-            raise InvalidValue(f"{what} timeout needs an 'async def' function: a thread cannot be stopped")
+            raise InvalidValue(
+                f"{what} timeout needs an 'async def' function: a thread cannot be stopped"
+                + ("; make the wrapper of its decorator 'async def'" if is_async_within(function) else "")
+            )
         self.arguments: Arguments = Arguments(function, self.name)
         self.calendar: Cron | Every | None = calendar_of(periodicity)
         self.periodicity: timedelta | Cron | None = periodicity
@@ -94,12 +101,21 @@ class Task(Generic[P, R]):
         self.job_id: str | None = None
         self.schedulers: WeakSet[Scheduler] = WeakSet()
         functools.update_wrapper(self, function, updated=())
+        if self.is_async:
+            mark_as_async(self, function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self.queue}>"
+
+    def __reduce__(self) -> str:
+        """Pickled by name, as functions are: another process imports its module."""
+        name = getattr(self, "__qualname__", None)
+        if not isinstance(name, str):
+            raise pickle.PicklingError(f"{self!r} cannot be pickled: its function has no name in a module")
+        return name
 
     async def schedule(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Schedule a job of this task to run as soon as a worker is free.
@@ -116,14 +132,16 @@ class Task(Generic[P, R]):
         """
         return await self._scheduler().schedule_at(self, at, *args, **kwargs)
 
-    def options(self, *, id: str | None = None) -> Task[P, R]:
+    def options(self, *, id: str | None = None) -> Task[P, R_co]:
         """This task with settings for the next call, which are no arguments of the function.
 
-        ``id`` names the job: another of the same id that is stored while it lives, or within the ten
-        minutes after it was stored, is a duplicate and is not stored.
+        ``id``, of 1 to 200 characters of ASCII without spaces, names the job: another of the same id that
+        is stored while it lives, or within the ten minutes after it was stored, is a duplicate and is not
+        stored.
         """
-        chosen = copy.copy(self)
-        chosen.job_id = None if id is None else check_label(id, what="job id")
+        chosen = object.__new__(type(self))
+        vars(chosen).update(vars(self))
+        chosen.job_id = None if id is None else check_id(id, what="job id")
         return chosen
 
     def _scheduler(self) -> Scheduler:
@@ -166,7 +184,7 @@ class Tasks:
     ) -> None:
         self._defaults: dict[str, Any] = {
             "queue": check_space(queue, what="Tasks(queue=)"),
-            "max_retries": check_number(max_retries, what="Tasks(max_retries=)", least=0),
+            "max_retries": check_retries(max_retries, what="Tasks(max_retries=)"),
             "periodicity": periodicity,
             "max_concurrency": max_concurrency,
         }
@@ -185,7 +203,7 @@ class Tasks:
         *,
         name: str | None = None,
         queue: str | None = None,
-        max_retries: int | None = None,
+        max_retries: int = ...,
         periodicity: timedelta | Cron | None = None,
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
@@ -200,7 +218,8 @@ class Tasks:
         (a function of the attempt, 1 for the first, that returns seconds or a timedelta) later.
         ``timeout`` (seconds or a timedelta; async functions only) cancels the body and counts as an
         error. ``max_concurrency`` bounds how many of its jobs run at once on all workers together.
-        ``periodicity`` (a timedelta or a Cron) has the workers schedule it by themselves.
+        ``periodicity`` (a timedelta or a Cron) has the workers schedule it by themselves. None for one of
+        these two means none, whatever the registry's default is.
 
         Raises InvalidValue, DuplicateTask or UnsupportedType.
         """
@@ -243,7 +262,7 @@ class Tasks:
             raise InvalidValue(
                 f"a task has no option {', '.join(sorted(unknown))}; it has {', '.join(_OPTIONS)}"
             )
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: value for name, value in options.items() if name != "queue" or value is not None}
         task = Task(function, **{**self._defaults, **given})
         self.add(task)
         return task
@@ -259,40 +278,18 @@ def check_number(value: object, *, what: str, least: int, most: int = LARGEST_NU
     return value
 
 
+def check_retries(value: object, *, what: str) -> int:
+    """How often a job may be tried again, or InvalidValue, which says ``what`` it was for."""
+    if value is None or value == math.inf:
+        raise InvalidValue(
+            f"{what} must be a whole number, and {value} is not: leave it out to start a job at most once,"
+            f" and give {LARGEST_NUMBER} to try it again for ever"
+        )
+    return check_number(value, what=what, least=0)
+
+
 def check_flag(value: object, *, what: str) -> bool:
     """True or False, or InvalidValue, which says ``what`` it was for."""
     if not isinstance(value, bool):
         raise InvalidValue(f"{what} must be True or False, not {type(value).__name__}")
     return value
-
-
-def _check_function(function: object) -> None:
-    if not callable(function):
-        raise InvalidValue(f"a task is made of a function, not of {type(function).__name__}")
-    if isinstance(function, Task):
-        raise InvalidValue(f"{function!r} is a task already: attach its registry instead")
-    inner = _innermost(function)
-    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
-        raise InvalidValue(
-            f"task {getattr(inner, '__qualname__', inner)!r}: a generator cannot be a task, since nobody"
-            " iterates over it; return a value"
-        )
-
-
-def _name_of(function: object) -> str:
-    inner = _innermost(function)
-    name: str = getattr(inner, "__qualname__", type(inner).__qualname__)
-    if "<lambda>" in name:
-        raise InvalidValue("a task made of a lambda needs name=")
-    return name.replace(".<locals>", "")
-
-
-def _is_async(function: object) -> bool:
-    inner = _innermost(function)
-    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
-
-
-def _innermost(function: object) -> Any:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function

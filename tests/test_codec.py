@@ -816,8 +816,6 @@ UNSUPPORTED: list[Any] = [
     set[int] | list[int],
     Point | User,
     Point | dict[str, int],
-    Address | Person,
-    Address | str,
     list[int] | list[str],
     Mixed,
     list[Mixed],

@@ -200,6 +200,34 @@ def test_no_minute_is_left_out_on_the_day_when_the_clocks_move_by_half_an_hour(d
     assert minutes == [(4, minute) for minute in range(60)]
 
 
+HALF_HOURS = [
+    # To 02:30 at 02:00: what is skipped is due right after.
+    ("15 2 * * *", "2026-10-04", ["02:30"]),
+    ("0 2 * * *", "2026-10-04", ["02:30"]),
+    ("30 2 * * *", "2026-10-04", ["02:30"]),
+    ("45 1,2 * * *", "2026-10-04", ["01:45", "02:45"]),
+    # Back to 01:30 at 02:00: what comes twice is due once, the first time.
+    ("45 1 * * *", "2026-04-05", ["01:45"]),
+    ("30 1 * * *", "2026-04-05", ["01:30"]),
+    ("0 2 * * *", "2026-04-05", ["02:00"]),
+    ("15,45 1,2 * * *", "2026-04-05", ["01:15", "01:45", "02:15", "02:45"]),
+    # What follows the clock is due both times.
+    ("*/15 1 * * *", "2026-04-05", ["01:00", "01:15", "01:30", "01:45", "01:30", "01:45"]),
+    ("*/15 2 * * *", "2026-10-04", ["02:30", "02:45"]),
+]
+
+
+@pytest.mark.parametrize(("expression", "day", "expected"), HALF_HOURS)
+def test_a_change_by_half_an_hour_is_gone_through_like_any_other(
+    expression: str, day: str, expected: list[str]
+) -> None:
+    zone, cron = ZoneInfo("Australia/Lord_Howe"), Cron(expression, tz="Australia/Lord_Howe")
+    now, seen = to_milliseconds(datetime.fromisoformat(day).replace(tzinfo=zone), what="the test") - 1, []
+    while from_milliseconds(now := cron.next_after(now)).astimezone(zone).date().isoformat() == day:
+        seen.append(f"{from_milliseconds(now).astimezone(zone):%H:%M}")
+    assert seen == expected
+
+
 ZONES = [
     PARIS,
     NEW_YORK,
@@ -280,8 +308,8 @@ def test_a_wrong_field_is_named(expression: str, field: str) -> None:
     assert repr(expression) in str(caught.value)
 
 
-@pytest.mark.parametrize("expression", ["", "*", "* * * *", "* * * * * *", "@daily", "0 0 * * * * *"])
-def test_another_number_of_fields_than_five_is_refused(expression: str) -> None:
+@pytest.mark.parametrize("expression", ["", "*", "* * * *", "0 0 * * * * *"])
+def test_another_number_of_fields_than_five_or_six_is_refused(expression: str) -> None:
     with pytest.raises(InvalidValue, match="five fields"):
         Cron(expression)
 
@@ -305,7 +333,7 @@ def test_an_unknown_zone_is_refused_by_name(tz: str) -> None:
     st.lists(
         st.text("0123456789*/,-#LWJANMONx\u00b2\u0661\0\udcff", min_size=1, max_size=4),
         min_size=5,
-        max_size=5,
+        max_size=6,
     )
 )
 def test_whatever_stands_in_the_fields_is_taken_or_refused_in_our_own_words(fields: list[str]) -> None:
@@ -314,6 +342,64 @@ def test_whatever_stands_in_the_fields_is_taken_or_refused_in_our_own_words(fiel
     except AiospinachError:
         return
     assert cron.next_after(0) > 0
+
+
+NICKNAMES = [
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+    ("@monthly", "0 0 1 * *"),
+    ("@weekly", "0 0 * * sun"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@hourly", "0 * * * *"),
+    (" @Daily ", "0 0 * * *"),
+]
+
+
+@pytest.mark.parametrize(("nickname", "fields"), NICKNAMES)
+def test_a_nickname_stands_for_five_fields(nickname: str, fields: str) -> None:
+    named, spelled = Cron(nickname, tz=PARIS), Cron(fields, tz=PARIS)
+    now = moment("2024-03-01 00:00")
+    for _ in range(40):
+        assert named.next_after(now) == spelled.next_after(now)
+        now = spelled.next_after(now)
+    assert repr(named) == f"Cron({nickname!r}, tz='Europe/Paris')"
+
+
+@pytest.mark.parametrize("nickname", ["@reboot", "@every 5m", "@", "@daily 5"])
+def test_an_unknown_nickname_is_refused_and_told_which_there_are(nickname: str) -> None:
+    with pytest.raises(InvalidValue, match=r"@daily, @midnight, @hourly.*timedelta"):
+        Cron(nickname)
+
+
+@pytest.mark.parametrize(
+    ("expression", "after", "expected"),
+    [
+        ("*/20 * * * * *", "2024-06-07 09:59:45", ["10:00:00", "10:00:20", "10:00:40", "10:01:00"]),
+        ("5,50 0 9 * * *", "2024-06-07 09:00:05", ["09:00:50", "09:00:05", "09:00:50", "09:00:05"]),
+        ("0 30 9 * * *", "2024-06-07 09:29:59", ["09:30:00", "09:30:00"]),
+        ("59 * 9 * * *", "2024-06-07 09:58:59", ["09:59:59", "09:00:59"]),
+    ],
+)
+def test_the_first_of_six_fields_is_the_second(expression: str, after: str, expected: list[str]) -> None:
+    cron, seen = Cron(expression), []
+    now = to_milliseconds(datetime.fromisoformat(after), what="the test")
+    for _ in expected:
+        now = cron.next_after(now)
+        seen.append(f"{from_milliseconds(now):%H:%M:%S}")
+    assert seen == expected
+
+
+def test_seconds_follow_the_minutes_through_a_change_of_the_clocks() -> None:
+    minutes = Cron("30 2 * * *", tz=PARIS)
+    seconds = Cron("10,40 30 2 * * *", tz=PARIS)
+    for day in ("2026-03-29", "2026-10-25"):
+        now = to_milliseconds(datetime.fromisoformat(day), what="the test")
+        due = minutes.next_after(now)
+        first = seconds.next_after(now)
+        second = seconds.next_after(first)
+        assert (first, second) == (due + 10_000, due + 40_000)
+        assert seconds.next_after(second) == minutes.next_after(due) + 10_000
 
 
 def test_a_cron_shows_its_expression_and_zone() -> None:

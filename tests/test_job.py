@@ -46,6 +46,7 @@ def test_a_job_is_immutable(name: str) -> None:
 )
 def test_snapshots_of_one_job_are_equal_whatever_happened_meanwhile(changes: dict[str, Any]) -> None:
     assert job(**changes) == job()
+    assert not job(**changes) != job()  # noqa: SIM202
     assert len({job(**changes), job()}) == 1
 
 

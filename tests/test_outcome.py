@@ -117,6 +117,36 @@ TABLE: list[tuple[str, dict[str, Any], BaseException | None, Outcome]] = [
     ("RetryException", {"max_retries": 1}, RetryException(), retry(exponential_backoff(1, "a1"))),
 ]
 
+# What a task group raises holds the errors of its tasks.
+TABLE += [
+    ("an abort in a group", {"max_retries": 3}, ExceptionGroup("", [ERROR, ABORT]), failed("aborted")),
+    (
+        "an abort deep in a group, and a retry",
+        {"max_retries": 3},
+        BaseExceptionGroup("", [RetryException(), BaseExceptionGroup("", [ABORT, SystemExit()])]),
+        failed("aborted"),
+    ),
+    ("an abort in a group, exhausted", {}, ExceptionGroup("", [ABORT]), failed("exhausted")),
+    (
+        "a retry in a group",
+        {"max_retries": 3},
+        ExceptionGroup("", [ERROR, ExceptionGroup("", [RetryException(at=timedelta(seconds=7))])]),
+        retry(7.0),
+    ),
+    (
+        "retries in a group: the latest",
+        {"max_retries": 3},
+        ExceptionGroup("", [RetryException(at=timedelta(seconds=n)) for n in (1, 9, 4)]),
+        retry(9.0),
+    ),
+    (
+        "a retry without a moment in a group",
+        {"max_retries": 3},
+        ExceptionGroup("", [RetryException(), ERROR]),
+        retry(exponential_backoff(1, "a1")),
+    ),
+]
+
 
 @pytest.mark.parametrize(
     ("changes", "error", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
@@ -153,6 +183,17 @@ AT = [
 @pytest.mark.parametrize(("at", "delay"), [row[1:] for row in AT], ids=[row[0] for row in AT])
 def test_a_retry_exception_chooses_the_moment(at: datetime | timedelta, delay: float) -> None:
     assert judge(job(max_retries=1), RetryException("later", at=at), NOW) == retry(delay)
+
+
+def test_the_moment_may_be_the_second_argument() -> None:
+    error = RetryException("later", timedelta(seconds=5))
+    assert (str(error), judge(job(max_retries=1), error, NOW)) == ("later", retry(5.0))
+
+
+@pytest.mark.parametrize("moment", [timedelta(seconds=5), datetime(2030, 1, 1)])
+def test_a_moment_in_the_place_of_the_message_is_refused(moment: Any) -> None:
+    with pytest.raises(InvalidValue, match="a message first"):
+        RetryException(moment)
 
 
 def test_a_retry_exception_without_a_moment_leaves_it_to_the_backoff_of_the_task() -> None:

@@ -64,6 +64,10 @@ TESTS: dict[str, str] = {
     "end of the calm in memory": (
         "brokers/test_contract_leases.py::test_lost_jobs_are_found_however_often_everybody_is_silent"
     ),
+    "ended before it is awaited": (
+        "workers/test_returned_awaitables.py::"
+        "test_it_does_not_begin_if_the_job_was_cancelled_before_it_was_returned"
+    ),
     "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_gone_with_who_caught_it",
     "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
     "field of others": "redis/test_repeats.py::test_a_field_that_others_have_written_to_is_left",

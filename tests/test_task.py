@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -155,18 +156,6 @@ async def add(a: int, b: int) -> int:
     return a + b
 
 
-def returns_awaitable(number: int) -> Any:
-    return double(number)
-
-
-async def test_a_plain_function_that_returns_an_awaitable_fails_clearly(engine: Engine, heard: Heard) -> None:
-    await engine.schedule(engine.task(returns_awaitable), 21)
-    await engine.start_workers(stop_when_queue_empty=True)
-    error = heard.last("job_failed")["err"]
-    assert isinstance(error, InvalidValue)
-    assert "async def" in str(error)
-
-
 @pytest.mark.parametrize(
     ("function", "name", "is_async"),
     [
@@ -276,6 +265,31 @@ def test_a_registry_gives_its_tasks_their_defaults() -> None:
     assert default.periodicity == timedelta(hours=1)
     assert (own.queue, own.max_retries, own.max_concurrency) == ("other", 0, 9)
     assert own.periodicity == timedelta(hours=2)
+
+
+def test_none_means_none_whatever_the_registry_says() -> None:
+    tasks = Tasks(queue="mail", periodicity=timedelta(hours=1), max_concurrency=2)
+    task = tasks.task(queue=None, periodicity=None, max_concurrency=None)(double)
+    assert (task.queue, task.periodicity, task.max_concurrency) == ("mail", None, None)
+
+
+@pytest.mark.parametrize("endless", [None, math.inf])
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda retries: Task(double, max_retries=retries),
+        lambda retries: Tasks(max_retries=retries),
+        lambda retries: Tasks().task(max_retries=retries)(double),
+        lambda retries: Tasks(max_retries=3).task(max_retries=retries)(double),
+        lambda retries: Engine(MemoryBroker()).task(max_retries=retries)(double),
+    ],
+)
+def test_no_number_of_retries_is_refused_and_told_how_to_try_for_ever(
+    take: Callable[[Any], object], endless: Any
+) -> None:
+    with pytest.raises(InvalidValue, match=rf"max_retries.*{endless} is not.* give 2147483647 .*for ever"):
+        take(endless)
+    take(2147483647)
 
 
 async def test_a_registry_attached_later_brings_its_tasks(engine: Engine, heard: Heard) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from .records import (
     DeadJob,
     LookCounts,
     LookDead,
+    LookJob,
     Question,
     Requeue,
     Seen,
@@ -39,6 +41,9 @@ class Doors:
             return Counts(ready, running, waiting, dead, parked)
         if isinstance(question, LookDead):
             return await self._dead(state, question.offset, question.limit)
+        if isinstance(question, LookJob):
+            _, envelope = await self._look(state, "job", question.job_id)
+            return wire.read(question.job_id.encode(), envelope) if envelope else None
         _, workers = await self._look(state, "workers", wire.milliseconds(self._calls.lease))
         return [Seen(*wire.read_worker(worker), int(at)) for worker, at in wire.pairs(workers)]
 
@@ -65,11 +70,11 @@ class Doors:
 
     async def _is_leased(self, state: KnownQueue, job_id: str) -> bool:
         """Look through all leases, a thousand a call."""
-        cursor = b"0"
+        cursor, pattern = b"0", re.sub(r"[\[\]*?\\]", r"\\\g<0>", job_id) + ":*"
         while True:
             found: list[bytes]
             cursor, found = await self._calls.here().link.produce(
-                "ZSCAN", state.keys.leases, cursor, "MATCH", f"{job_id}:*", "COUNT", LEASES_AT_ONCE
+                "ZSCAN", state.keys.leases, cursor, "MATCH", pattern, "COUNT", LEASES_AT_ONCE
             )
             if any(lease.rpartition(b":")[0] == job_id.encode() for lease in found[::2]):
                 return True

@@ -24,6 +24,7 @@ from .records import (
     Lease,
     LookCounts,
     LookDead,
+    LookJob,
     LookWorkers,
     Parked,
     Parking,
@@ -242,6 +243,8 @@ class QueueState:
             self.bury_old(now)
             first = question.offset
             return list(itertools.islice(reversed(self.dead.values()), first, first + question.limit))
+        if isinstance(question, LookJob):
+            return self.jobs.get(question.job_id)
         return [seen for seen in self.workers.values() if now - seen.at <= 3000 * lease]
 
     def _counts(self, now: int) -> Counts:

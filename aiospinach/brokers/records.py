@@ -223,6 +223,12 @@ class LookDead(Question[Sequence[DeadJob]], frozen=True):
     limit: int = 100
 
 
+class LookJob(Question["Envelope | None"], frozen=True):
+    """Which job of this id lives? None if none does, or it cannot be read."""
+
+    job_id: str
+
+
 class LookWorkers(Question[Sequence[Seen]], frozen=True):
     """Which workers are there?"""
 

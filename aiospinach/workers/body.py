@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
+from ..functions import is_to_be_awaited
 from ..job import Job
 from ..outcome import tamed
+from ..receivers import discard
 from ..task import Task
 
 if TYPE_CHECKING:
@@ -77,6 +80,8 @@ class Body:
                 result = await self._pool.threads.run(self._call, (task, job), {})
             elif self._may_begin():
                 result = await task.function(*job.args, **job.kwargs)
+            if result is not None and is_to_be_awaited(result):
+                result = await self._go_on(result)
         except BaseException as raised:
             if type(raised) is GeneratorExit and asyncio._get_running_loop() is None:
                 raise  # not the body's: its loop ended before it did
@@ -124,6 +129,17 @@ class Body:
     def _call(self, task: Task[..., Any], job: Job) -> Any:
         """Call a plain function; a thread does, which may have come late."""
         return task.function(*job.args, **job.kwargs) if self._may_begin() else None
+
+    async def _go_on(self, awaitable: Awaitable[Any]) -> Any:
+        """Await what the function returned: it was a plain one around an async one, or forgot an 'await'.
+        From here on it may be cancelled."""
+        if self.reason is None and time.monotonic() >= self.trusted_until:
+            self.reason = Interrupted("the lease had ended when the function returned what is to be awaited")
+        if self.reason is not None:  # guard: ended before it is awaited
+            discard(awaitable)
+            raise asyncio.CancelledError
+        self.is_async = True
+        return await awaitable
 
     def _strike(self) -> None:
         if self.is_running:

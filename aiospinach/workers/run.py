@@ -27,7 +27,7 @@ from ..exceptions import (
 from ..job import Job, JobStatus, running_job
 from ..logs import Log
 from ..outcome import CANCELLED, RELEASED, SUCCESS, Action, Outcome, describe
-from ..receivers import ReceiverRun, share_context
+from ..receivers import ReceiverRun, share_context, while_handling
 from ..signals import Results, SafeNamedSignal
 from ..task import Task
 from ..timing import from_milliseconds
@@ -295,7 +295,8 @@ class Run:
         """Call the receivers of a signal; gives back what remains to be awaited, if anything does."""
         if not signal.receivers or signal.is_muted:
             return None
-        results, runs = signal.call(self.pool.namespace, kwargs)
+        error, call = kwargs.get("err"), (self.pool.namespace, kwargs)
+        results, runs = signal.call(*call) if error is None else while_handling(error, signal.call, *call)
         return self._gather(signal, results, runs, kwargs) if runs else None
 
     async def _gather(

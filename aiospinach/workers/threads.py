@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import inspect
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -13,9 +12,7 @@ from contextvars import copy_context
 from threading import Lock, Thread
 from typing import Any
 
-from ..exceptions import InvalidValue
 from ..patience import shielded_if
-from ..receivers import discard
 
 
 class Threads:
@@ -56,7 +53,6 @@ class Threads:
 
         Being cancelled before the call has begun, it never begins. After that, cancellation is held back
         until it has ended: the function could not be stopped, and its job must not start again beside it.
-        An awaitable that the function returns is refused with InvalidValue.
         """
         call = _Call(function, args, kwargs, self._loop.create_future())
         self._submit(call)
@@ -76,11 +72,6 @@ class Threads:
             finally:
                 # Or it would keep itself alive, through its traceback.
                 call.error = None  # guard: error kept alive
-        if inspect.isawaitable(call.result):
-            discard(call.result)
-            raise InvalidValue(
-                "the task is a plain function, and it returned an awaitable: make it an 'async def' function"
-            )
         return call.result
 
     def end(self) -> None:

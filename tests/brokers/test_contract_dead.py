@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from aiospinach.brokers.base import DEAD_AT_MOST, Broker
-from aiospinach.brokers.records import Counts, Settlement
+from aiospinach.brokers.records import Counts, LookJob, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -86,6 +86,18 @@ async def test_cancelling_a_running_job_tells_its_worker(broker: Broker, queue: 
     assert list((await broker.renew(queue, [lease.id])).cancelled) == [lease.id]
     assert await settle(broker, queue, lease, Action.CANCELLED)
     assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("others", [1, 1001])  # so many that they are looked through in pages
+async def test_a_running_job_is_found_by_its_id_whatever_the_characters(
+    broker: Broker, queue: str, others: int
+) -> None:
+    odd = "~!$&'()*[a-c]^`{|}\\?"
+    await put(broker, queue, odd, *(f"{odd}{number}" for number in range(others)))
+    leases = await take(broker, queue, 1 + others)
+    assert (await asking.cancel(broker, queue, odd)).status is JobStatus.RUNNING
+    renewed = await broker.renew(queue, [lease.id for lease in leases[:1]])
+    assert list(renewed.cancelled) == [leases[0].id]
 
 
 async def test_a_lost_job_can_be_cancelled_at_whoever_found_it(broker: Broker, queue: str) -> None:
@@ -303,3 +315,17 @@ async def test_flushing_a_queue_leaves_the_others(broker: Broker, queue: str, ot
     await put(broker, other_queue, "a")
     await broker.flush(queue)
     assert ids(await take(broker, other_queue)) == ["a"]
+
+
+async def test_a_living_job_is_looked_up_by_its_id(broker: Broker, queue: str, other_queue: str) -> None:
+    due = broker.now() + 60_000
+    await put(broker, queue, "later", at=due, max_retries=2)
+    await put(broker, queue, "now")
+    assert await broker.look(queue, LookJob("later")) == job("later", at=due, max_retries=2)
+    [lease] = await take(broker, queue)
+    running = await broker.look(queue, LookJob("now"))
+    assert running is not None
+    assert running.id == "now"
+    await settle(broker, queue, lease, Action.DONE)
+    assert await broker.look(queue, LookJob("now")) is None
+    assert await broker.look(other_queue, LookJob("later")) is None

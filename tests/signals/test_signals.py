@@ -152,7 +152,8 @@ async def test_an_application_may_name_its_keywords_as_it_likes(
     async def receiver(_: object, /, **kwargs: object) -> object:
         return kwargs[keyword]
 
-    assert await signal.send_async("shop", **{keyword: 7}) == [(receiver, 7)]
+    named: dict[str, Any] = {keyword: 7}
+    assert await signal.send_async("shop", **named) == [(receiver, 7)]
 
 
 async def test_a_receiver_defined_within_a_function_stays_connected(signal: SafeNamedSignal) -> None:

@@ -115,6 +115,40 @@ async def test_an_abort_ends_the_retries(
     assert await reasons_of_death(broker) == {job.id: "aborted"}
 
 
+async def test_an_abort_in_a_task_group_ends_the_retries(
+    engine: Engine, broker: FailingBroker, heard: Heard
+) -> None:
+    async def child() -> None:
+        raise AbortException("no use")
+
+    @engine.task(max_retries=3, backoff=lambda attempt: 0.01)
+    async def job() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+
+    scheduled = await job.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert await reasons_of_death(broker) == {scheduled.id: "aborted"}
+    assert heard.count("job_started") == 1
+
+
+async def test_a_retry_in_a_task_group_says_when(engine: Engine, heard: Heard) -> None:
+    async def child() -> None:
+        raise RetryException("later", timedelta(hours=1))
+
+    @engine.task(max_retries=3, backoff=lambda attempt: 0.01)
+    async def job() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+
+    scheduled = await job.schedule()
+    await engine.start_workers(block=False)
+    await until(lambda: heard.count("job_schedule_retry"), "the retry is told")
+    await engine.stop_workers()
+    at = heard.last("job_schedule_retry")["job"].at
+    assert timedelta(minutes=59) < at - scheduled.at < timedelta(minutes=61)
+
+
 async def test_a_job_that_takes_too_long_is_tried_again(engine: Engine, heard: Heard) -> None:
     tries: list[int] = []
 

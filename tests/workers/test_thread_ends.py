@@ -22,7 +22,7 @@ def ours() -> list[str]:
 
 
 async def start_and_use_threads(engine: Engine, **options: Any) -> None:
-    """Start workers, of which some threads have run a job each and wait for more; one more watches the loop."""
+    """Start workers, of which some threads have run a job each and wait for more; one watches the loop."""
     meeting = threading.Barrier(3)
 
     @engine.task

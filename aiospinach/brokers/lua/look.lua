@@ -2,10 +2,11 @@
 -- Answers a question about a queue.
 -- KEYS   jobs leases future dead deadjobs lanes workers
 -- needs  lists envelopes graves records
--- ARGV   'counts'; or 'dead', offset, count; or 'workers', lease (ms)
+-- ARGV   'counts'; or 'dead', offset, count; or 'job', id; or 'workers', lease (ms)
 -- answer {now, ready, running, waiting, parked, dead}; or {now, offset of what follows, id, record and 1 if it can be
 --        read of each dead job, the latest first}, a record being time of death, length of the envelope, newline,
---        envelope, detail; or {now, name and level of each worker, and when it was seen last}
+--        envelope, detail; or {now, envelope of the job, if it lives and can be read}; or {now, name and level of each
+--        worker, and when it was seen last}
 -- repeat reads again
 local LOOKS = 10
 
@@ -41,5 +42,9 @@ if question == 'counts' then
 end
 if question == 'dead' then
   return dead_jobs(tonumber(arg()), tonumber(arg()))
+end
+if question == 'job' then
+  local envelope = call('HGET', jobs, arg())
+  return {now, envelope and header(envelope) and envelope or false}
 end
 return {now, call('ZRANGEBYSCORE', workers, now - 3 * arg(), '+inf', 'WITHSCORES')}

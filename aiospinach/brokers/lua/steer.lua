@@ -18,9 +18,9 @@ local function forget() -- so that the id is free
 end
 
 local function is_running()
-  local cursor = '0'
+  local cursor, pattern = '0', string.gsub(id, '[%[%]%*%?\\]', '\\%0') .. ':*'
   repeat
-    local page = call('ZSCAN', leases, cursor, 'MATCH', id .. ':*', 'COUNT', FEW)
+    local page = call('ZSCAN', leases, cursor, 'MATCH', pattern, 'COUNT', FEW)
     cursor = page[1]
     for number = 1, #page[2], 2 do
       if id_of(page[2][number]) == id then -- guard: whole id

@@ -1,0 +1,105 @@
+"""What kind of function a callable is, whatever it is wrapped in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .exceptions import InvalidValue
+
+
+def innermost(function: object) -> Any:
+    """The function within partial objects and static methods."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif isinstance(function, staticmethod):
+            function = function.__func__
+        else:
+            return function
+
+
+def is_async(function: object) -> bool:
+    """Calling it gives a coroutine, as far as can be told without calling it."""
+    inner = innermost(function)
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
+
+
+def is_async_within(function: object) -> bool:
+    """It is an async function under decorators that kept it as ``__wrapped__``, whatever these are."""
+    return is_async(inspect.unwrap(innermost(function)))
+
+
+def is_to_be_awaited(result: object) -> bool:
+    """A function that was called has not ended yet: it returned something to await."""
+    return hasattr(type(result), "__await__")
+
+
+def check_function(function: object) -> None:
+    """InvalidValue if a task cannot be made of it."""
+    inner = innermost(function)
+    if isinstance(inner, (classmethod, functools.partialmethod, property)):
+        raise InvalidValue(
+            f"a task is made of a function, not of {type(inner).__name__}: nobody could give it its class or"
+            " instance; make it a @staticmethod or a function of the module"
+        )
+    if not callable(function):
+        raise InvalidValue(f"a task is made of a function, not of {type(function).__name__}")
+    name = getattr(inner, "__qualname__", inner)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise InvalidValue(
+            f"task {name!r}: a generator cannot be a task, since nobody iterates over it; return a value"
+        )
+    if _lacks_instance(function):
+        raise InvalidValue(
+            f"task {name!r}: a job cannot be given the instance of a method; make it a @staticmethod or a"
+            " function of the module that makes or finds the object, or give engine.task() the method of an"
+            " instance"
+        )
+
+
+def name_of(function: object) -> str:
+    """What a task of it is called; InvalidValue for a lambda."""
+    inner = innermost(function)
+    name: str = getattr(inner, "__qualname__", type(inner).__qualname__)
+    if "<lambda>" in name:
+        raise InvalidValue("a task made of a lambda needs name=")
+    return name.replace(".<locals>", "")
+
+
+def parameters_of(signature: inspect.Signature) -> str:
+    """The parameters without hints and defaults: a default may be a secret."""
+    bare = [
+        p.replace(annotation=p.empty, default=p.empty if p.default is p.empty else ...)
+        for p in signature.parameters.values()
+    ]
+    return str(inspect.Signature(bare))
+
+
+def mark_as_async(thing: object, function: Callable[..., Any]) -> None:
+    """Have a callable thing count as an async function, as this one does, with whoever asks."""
+    vars(thing)["__call__"] = function  # Starlette, FastAPI and tenacity look at it
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(thing)
+    else:
+        vars(thing)["_is_coroutine"] = vars(asyncio.coroutines)["_is_coroutine"]
+        inner = innermost(function)
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):  # what inspect looks at
+            if hasattr(inner, name):
+                vars(thing)[name] = getattr(inner, name)
+
+
+def _lacks_instance(function: object) -> bool:
+    """It was defined in a class, and its first parameter is the instance or the class."""
+    around = getattr(innermost(function), "__qualname__", "").rpartition(".")[0]
+    if not around or around.endswith("<locals>"):
+        return False
+    first = None
+    with contextlib.suppress(TypeError, ValueError):  # who reads the signature tells of it
+        first = next(iter(inspect.signature(function).parameters), None)  # type: ignore[arg-type]
+    return first in ("self", "cls")

@@ -1,0 +1,114 @@
+"""Which part of an argument does not arrive as it is, and what to do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from datetime import datetime, time
+from typing import Any
+
+import msgspec
+
+from .models import fields_of, is_default, is_model
+from .zones import is_same_moment
+
+SECRET = "is a secret, which is written as asterisks; pass an identifier of it, and read it in the task"
+EXCLUDED = "is excluded when the model is written; take it out of the model, or pass it as a parameter"
+PRIVATE = "is private, and is not written; make it a field, or pass it as a parameter"
+ZONE = (
+    "has a time zone, of which only the offset would arrive; pass it as a parameter that is annotated with"
+    " datetime, or as value.astimezone(UTC)"
+)
+FOLD = "is naive and has a fold, which would be lost; give it a time zone"
+TIME_ZONE = "is a time of a zone, which would be lost; pass the name of the zone as a parameter"
+DEEPEST = 64
+
+
+def moment_lost(value: Any, copy: Any) -> str | None:
+    """Of two equal values: the first datetime or time in them that has lost its zone or fold, or None."""
+    for path, part, other in _pairs("", value, copy):
+        if isinstance(part, (datetime, time)) and not is_same_moment(part, other):
+            why = FOLD if part.tzinfo is None else ZONE if isinstance(part, datetime) else TIME_ZONE
+            return f"{_named(path)} {why}"
+    return None
+
+
+def part_lost(value: Any, copy: Any = None) -> str | None:
+    """The part of a value that is known not to make the trip, or else the one that came back as another.
+
+    None if it cannot be told: the classes of the parts may be the user's, and raise.
+    """
+    try:
+        return _known_not_to_arrive(value) or (None if copy is None else _came_back_as_another(value, copy))
+    except Exception:
+        return None
+
+
+def _known_not_to_arrive(value: Any) -> str | None:
+    for path, part, _ in _pairs("", value, value):
+        if hasattr(type(part), "get_secret_value"):
+            return f"{_named(path)} {SECRET}"
+        if is_model(type(part)):
+            for name, field in fields_of(type(part)).items():
+                if field.exclude and not is_default(field, getattr(part, name)):
+                    return f"{_named(f'{path}.{name}')} {EXCLUDED}"
+    return None
+
+
+def _came_back_as_another(value: Any, copy: Any) -> str | None:
+    if found := moment_lost(value, copy):
+        return found
+    for path, part, other in _pairs("", value, copy):
+        if is_model(type(part)) and getattr(part, "__pydantic_private__", None) != getattr(
+            other, "__pydantic_private__", None
+        ):
+            return f"{_named(f'{path}.{min(part.__pydantic_private__)}')} {PRIVATE}"
+    differing = [path for path, part, other in _pairs("", value, copy) if path and _differs(part, other)]
+    return f"{_named(max(differing, key=len))} comes back as another value" if differing else None
+
+
+def _differs(part: Any, other: Any) -> bool:
+    return type(part) is not type(other) or not bool(part == other)
+
+
+def _pairs(path: str, value: Any, copy: Any, depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
+    """The values and all parts of them, each with that of the copy in its place."""
+    yield path, value, copy
+    if depth > DEEPEST:
+        return
+    for name, part, other in _parts(value, copy):
+        yield from _pairs(path + name, part, other, depth + 1)
+
+
+def _parts(value: Any, copy: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(value, (str, bytes)) or type(value) is not type(copy):
+        return
+    if isinstance(value, Mapping):
+        for (key, part), (other_key, other) in zip(value.items(), copy.items(), strict=False):
+            yield "[]", key, other_key  # a key is a value, and not for messages
+            yield "[]", part, other
+    elif isinstance(value, (list, tuple)):
+        for place, (part, other) in enumerate(zip(value, copy, strict=False)):
+            yield f"[{place}]", part, other
+    elif isinstance(value, (set, frozenset)):
+        others = {other: other for other in copy}
+        for part in value:
+            yield "[]", part, others.get(part)
+    else:
+        for name in _names_of(value):
+            yield f".{name}", getattr(value, name, None), getattr(copy, name, None)
+
+
+def _names_of(value: Any) -> list[str]:
+    kind = type(value)
+    if is_model(kind):
+        return list(fields_of(kind))
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    if isinstance(value, msgspec.Struct):
+        return list(value.__struct_fields__)
+    return [field.name for field in getattr(kind, "__attrs_attrs__", ())]
+
+
+def _named(path: str) -> str:
+    return f"its part '{path.removeprefix('.')}'" if path else "it"

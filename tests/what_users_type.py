@@ -1,0 +1,141 @@
+"""What users write, with the types that it has for them; mypy and pyright read this, and nobody runs it.
+
+Where a line is wrong on purpose, both have to say so: an ignore that is not needed is an error.
+"""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, ParamSpec, TypeVar, assert_type
+
+from aiospinach import (
+    Batch,
+    Cron,
+    DeadJob,
+    Engine,
+    Job,
+    JobStatus,
+    MemoryBroker,
+    RetryException,
+    Task,
+    Tasks,
+    current_job,
+    signals,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+engine = Engine(MemoryBroker())
+tasks = Tasks(max_retries=3, periodicity=timedelta(hours=1))
+
+
+@engine.task
+async def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+@engine.task(name="plain", max_retries=3, periodicity=None, max_concurrency=None)
+def plain(a: int, *, exact: bool = False) -> str:
+    return str(a)
+
+
+@tasks.task(periodicity=Cron("@daily"), backoff=lambda attempt: timedelta(seconds=attempt))
+async def clean() -> None: ...
+
+
+def timed(function: Callable[P, R]) -> Callable[P, R]:
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@engine.task
+@timed
+async def decorated(a: int) -> bytes:
+    return bytes(a)
+
+
+class Mailer:
+    @engine.task
+    @staticmethod
+    async def send(to: str) -> float:
+        return len(to) / 2
+
+    async def method(self, to: str) -> float:
+        return len(to) / 2
+
+
+MOMENT = datetime.now(UTC)
+
+
+async def what_comes_back() -> None:
+    assert_type(await engine.execute(add, 1, 2), int)
+    assert_type(await engine.execute(plain, 1, exact=True), str)
+    assert_type(await engine.execute(decorated, 1), bytes)
+    assert_type(await engine.execute(Mailer.send, "ann"), float)
+    assert_type(await engine.execute(engine.task(Mailer().method), "ann"), float)
+    assert_type(await engine.execute(add.options(id="x"), 1), int)
+    await engine.execute(clean)
+    total: int = await engine.execute(add, 1)
+    assert_type(total, int)
+    assert_type(await add(1, 2), int)
+    assert_type(plain(1), str)
+    assert_type(await add.schedule(1, b=2), Job)
+    assert_type(await add.schedule_at(MOMENT, 1), Job)
+    assert_type(await engine.schedule(add, 1, 2), Job)
+    assert_type(await engine.schedule("add", 1, 2, anything=True), Job)
+    assert_type(await engine.schedule_at(plain, MOMENT, 1, exact=True), Job)
+    assert_type(await engine.schedule_batch(Batch().schedule(add, 1).schedule_at("b", MOMENT)), list[Job])
+    assert_type(await engine.cancel("id"), JobStatus)
+    assert_type([dead async for dead in engine.dead_jobs()], list[DeadJob])
+    assert_type(current_job(), Job | None)
+    raise RetryException("later", MOMENT)
+
+
+async def a_task_of_something_is_one_of_something_wider() -> None:
+    coroutine: Task[[int, int], Awaitable[int]] = engine.task(pair)
+    wider: Task[[int, int], Awaitable[object]] = coroutine
+    anything: Task[..., Any] = wider
+    names: list[Task[..., object]] = [add, plain, clean, anything]
+    assert_type(await engine.execute(coroutine, 1, 2), int)
+    assert_type(names[0].name, str)
+
+
+async def pair(a: int, b: int) -> int:
+    return a + b
+
+
+@signals.job_failed.connect
+def failed(namespace: str, *, job: Job, err: BaseException, **kwargs: Any) -> None: ...
+
+
+@signals.job_started.connect_via(engine.namespace)
+async def started(namespace: str, job: Job, **kwargs: Any) -> None: ...
+
+
+async def a_receiver_is_what_it_was(job: Job) -> None:
+    failed(engine.namespace, job=job, err=ValueError())
+    await started(engine.namespace, job)
+    await signals.job_started.send_async("other", job=job)
+
+
+async def what_is_wrong() -> None:
+    await add.schedule("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await add.schedule()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await add.schedule_at(1, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await Mailer.send.schedule(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await engine.schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await engine.execute(plain, 1, precise=True)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    Batch().schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    engine.task(max_retries=None)(pair)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    engine.task(retries=3)(pair)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    Tasks(max_retries=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RetryException(MOMENT)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    raise RetryException("later", 60)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

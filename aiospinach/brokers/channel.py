@@ -62,7 +62,7 @@ class Wire(asyncio.Protocol):
     async def aclose(self) -> None:
         """Close it; calls under way hear that it is lost."""
         self._fail(ConnectionLost("the connection was closed"))
-        await _closed(self._connection)
+        await closed(self._connection)
 
     def let_go(self) -> None:
         """Give it up outside of its event loop."""
@@ -206,7 +206,7 @@ class Channel:
             self._check_open()
             self._wire = Wire(connection)
         except BaseException:
-            await _closed(connection)
+            await closed(connection)
             raise
         return self._wire
 
@@ -232,6 +232,11 @@ def let_go_of(connection: AbstractConnection) -> None:
         os.close(null)
 
 
-async def _closed(connection: AbstractConnection) -> None:
+async def closed(connection: AbstractConnection) -> None:
+    """Close a connection of redis-py at once: in TLS, a server may take until after the end of the event loop
+    to say good-bye as well."""
+    writer = connection._writer
     with contextlib.suppress(RedisError, OSError, TimeoutError):
         await asyncio.shield(connection.disconnect(nowait=True))
+    if writer is not None:
+        writer.transport.abort()

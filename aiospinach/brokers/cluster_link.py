@@ -11,8 +11,9 @@ from typing import Any
 import redis.asyncio as redis
 from redis import __version__ as redis_version
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection
 
-from .channel import let_go_of
+from .channel import closed, let_go_of
 from .failures import BROKEN, translated
 from .links import ANSWER_WITHIN, CONNECT_WITHIN, SHORTEST_WAIT, WATCHDOG, Link, popped
 
@@ -60,15 +61,23 @@ class ClusterLink(Link):
         if looking is not None:
             looking.cancel()
             await asyncio.wait([looking])
+        connections = self._connections_of(client)
         if client is not None:
             await client.aclose()
-        await self._disconnect_left()
+        for connection in connections:  # redis-py leaves those that it was making
+            await closed(connection)
+        self._left.clear()
 
     def let_go(self) -> None:
-        nodes = () if self._client is None else self._client.get_nodes()
-        for node in (*nodes, *self._left):
-            for connection in node._connections:
-                let_go_of(connection)
+        for connection in self._connections_of(self._client):
+            let_go_of(connection)
+
+    def _connections_of(self, client: redis.RedisCluster | None) -> list[AbstractConnection]:
+        """Every one that there is."""
+        manager = None if client is None else client.nodes_manager
+        nodes = [] if manager is None else [*manager.nodes_cache.values(), *manager.startup_nodes.values()]
+        by_id = {id(node): node for node in (*nodes, *self._left)}
+        return [connection for node in by_id.values() for connection in node._connections]
 
     async def _call(self, *command: Any, limit: float) -> Any:
         was_sent = False

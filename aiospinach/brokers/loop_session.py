@@ -62,6 +62,7 @@ class LoopSession:
         """Wait for the trips under way, and close the connections."""
         for trips in list(self.trips.values()):
             await trips.aclose()
+        self.trips.clear()  # each knows this session, and nothing is to be left to the garbage collection
         await self.link.aclose()
 
     def let_go(self) -> None:

@@ -24,7 +24,7 @@ from .producer import Producer
 from .registry import KnownTasks
 from .signals import DEFAULT_TIMEOUT
 from .task import DEFAULT_QUEUE, Task, Tasks, check_flag, check_number
-from .timing import to_milliseconds, to_seconds
+from .timing import to_limit, to_milliseconds, to_seconds
 from .workers import STOPPED, Health, OSSignals, Pool, pool_around
 
 P = ParamSpec("P")
@@ -174,16 +174,20 @@ class Engine:
         moment = to_milliseconds(at, what="schedule_at()")
         return await self._producer.schedule(task, moment, args, kwargs)
 
-    async def schedule_batch(self, batch: Batch) -> list[Job]:
+    async def schedule_batch(
+        self, batch: Batch, *, enqueue_timeout: float | timedelta | None = None
+    ) -> list[Job]:
         """Have all jobs of a batch stored, in one round trip for each of their queues.
 
         Returns the jobs in the order of the batch. Jobs of one queue are stored all or none; with
-        several queues, BatchPartlyStored names what was stored before an error. Raises BatchTooLarge,
-        and what ``schedule`` raises.
+        several queues, BatchPartlyStored names what was stored before an error. ``enqueue_timeout`` is how
+        many seconds it tries to reach the store; without it, it is the broker's. Raises BatchTooLarge, and
+        what ``schedule`` raises.
         """
         if not isinstance(batch, Batch):
             raise InvalidValue(f"schedule_batch() takes a Batch, not {type(batch).__name__}")
-        return await self._producer.schedule_batch(batch)
+        within = to_limit(enqueue_timeout, what="schedule_batch(enqueue_timeout=)")
+        return await self._producer.schedule_batch(batch, within)
 
     @overload
     async def execute(

@@ -47,14 +47,14 @@ class Graveyard:
     async def jobs(self, queues: Sequence[str]) -> AsyncIterator[DeadJob]:
         """Every dead job, the latest of each queue first. Those that are requeued or discarded while one
         iterates make no other be left out."""
-        await self._broker.open(self._namespace)
+        await self._broker.open_in_time(self._namespace)
         for queue in queues:
             async for record in self._records(queue):
                 yield self._read(record, queue)
 
     async def requeue(self, queues: Sequence[str], job_id: str) -> bool:
         """Queue it again, in the first of the queues that has it dead."""
-        await self._broker.open(self._namespace)
+        await self._broker.open_in_time(self._namespace)
         for queue in queues:
             if await self._is_done(queue, Requeue(job_id)):
                 return True
@@ -62,7 +62,7 @@ class Graveyard:
 
     async def discard(self, queues: Sequence[str], job_id: str) -> bool:
         """Forget it, in the first of the queues that has it dead."""
-        await self._broker.open(self._namespace)
+        await self._broker.open_in_time(self._namespace)
         for queue in queues:
             if await self._is_done(queue, Discard(job_id)):
                 return True

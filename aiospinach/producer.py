@@ -56,7 +56,8 @@ class Producer:
         """Store one job."""
         found = self._tasks.find(task)
         body = found.arguments.encode(args, kwargs)
-        until = time.monotonic() + self._broker.enqueue_timeout
+        within = self._broker.enqueue_timeout if found.enqueue_timeout is None else found.enqueue_timeout
+        until = time.monotonic() + within
         await self._broker.open(self._namespace, until=until)  # its clock says what is due
         request = _request(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
         conclude = partial(self._conclude, request)
@@ -66,7 +67,7 @@ class Producer:
             raise _with_conclusion(error, conclude) from error
         return await conclude(answer)
 
-    async def schedule_batch(self, batch: Batch) -> list[Job]:
+    async def schedule_batch(self, batch: Batch, within: float | None) -> list[Job]:
         """Store the jobs of a batch, queue by queue; gives them back in its order."""
         found = [self._tasks.find(call.task) for call in batch]
         bodies = [
@@ -74,7 +75,7 @@ class Producer:
             for task, call in zip(found, batch, strict=True)
         ]
         check_bytes(sum(map(len, bodies)))
-        until = time.monotonic() + self._broker.enqueue_timeout
+        until = time.monotonic() + (self._broker.enqueue_timeout if within is None else within)
         await self._broker.open(self._namespace, until=until)  # its clock says what is due
         now = self._broker.now()
         requests = [
@@ -86,7 +87,7 @@ class Producer:
 
     async def cancel(self, queues: Sequence[str], job_id: str) -> tuple[JobStatus, str]:
         """Cancel a job in the first of the queues that has it; tells where it was, and in which queue."""
-        await self._broker.open(self._namespace)
+        await self._broker.open_in_time(self._namespace)
         for queue in queues:
             cancelled = await self._broker.steer(queue, Cancel(job_id))
             if cancelled.status is JobStatus.NOT_SET:

@@ -15,7 +15,7 @@ from .cron import Cron, Every, calendar_of
 from .exceptions import DuplicateTask, InvalidArguments, InvalidValue, NotAttached
 from .names import check_label, check_space
 from .outcome import Backoff
-from .timing import to_seconds
+from .timing import to_limit, to_seconds
 
 if TYPE_CHECKING:
     from .job import Job
@@ -92,6 +92,7 @@ class Task(Generic[P, R]):
         if self.calendar is not None:
             self._check_periodic(what)
         self.job_id: str | None = None
+        self.enqueue_timeout: float | None = None
         self.schedulers: WeakSet[Scheduler] = WeakSet()
         functools.update_wrapper(self, function, updated=())
 
@@ -116,14 +117,18 @@ class Task(Generic[P, R]):
         """
         return await self._scheduler().schedule_at(self, at, *args, **kwargs)
 
-    def options(self, *, id: str | None = None) -> Task[P, R]:
+    def options(
+        self, *, id: str | None = None, enqueue_timeout: float | timedelta | None = None
+    ) -> Task[P, R]:
         """This task with settings for the next call, which are no arguments of the function.
 
         ``id`` names the job: another of the same id that is stored while it lives, or within the ten
-        minutes after it was stored, is a duplicate and is not stored.
+        minutes after it was stored, is a duplicate and is not stored. ``enqueue_timeout`` is how many
+        seconds the call tries to reach the store; without it, it is the broker's.
         """
         chosen = copy.copy(self)
         chosen.job_id = None if id is None else check_label(id, what="job id")
+        chosen.enqueue_timeout = to_limit(enqueue_timeout, what="options(enqueue_timeout=)")
         return chosen
 
     def _scheduler(self) -> Scheduler:

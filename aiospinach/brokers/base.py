@@ -6,6 +6,7 @@ within a queue, and repeating any call after a lost answer changes nothing."""
 
 from __future__ import annotations
 
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,7 +36,7 @@ LEVEL = 1
 
 DEFAULT_LEASE = 60.0
 SHORTEST_LEASE = 0.1
-DEFAULT_ENQUEUE_TIMEOUT = 10.0
+DEFAULT_ENQUEUE_TIMEOUT = 3.0
 SHORTEST_ENQUEUE_TIMEOUT = 0.001
 
 DEAD_AT_MOST = 10_000
@@ -52,7 +53,7 @@ class Broker(ABC):
     """Seconds that a worker may be silent before its jobs are given to others."""
 
     enqueue_timeout: float = DEFAULT_ENQUEUE_TIMEOUT
-    """Seconds that somebody who schedules tries to reach the store."""
+    """Seconds that somebody who schedules, asks or orders tries to reach the store."""
 
     _owner: Callable[[], object | None] | None = None
 
@@ -85,6 +86,10 @@ class Broker(ABC):
 
         It is tried once, or until this moment of ``time.monotonic()``.
         """
+
+    async def open_in_time(self, namespace: str) -> None:
+        """Connect, as whoever asks or orders does it: tried for ``enqueue_timeout`` seconds."""
+        await self.open(namespace, until=time.monotonic() + self.enqueue_timeout)
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -68,7 +68,7 @@ class Doors:
         cursor = b"0"
         while True:
             found: list[bytes]
-            cursor, found = await self._calls.here().link.produce(
+            cursor, found = await self._calls.ask(
                 "ZSCAN", state.keys.leases, cursor, "MATCH", f"{job_id}:*", "COUNT", LEASES_AT_ONCE
             )
             if any(lease.rpartition(b":")[0] == job_id.encode() for lease in found[::2]):

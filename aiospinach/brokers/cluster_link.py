@@ -33,12 +33,19 @@ class ClusterLink(Link):
     """redis-py's client of a Cluster, which finds the node of a key and follows keys that move."""
 
     def __init__(
-        self, place: str, nodes: Sequence[tuple[str, int]], settings: Mapping[str, Any], patience: float
+        self,
+        place: str,
+        nodes: Sequence[tuple[str, int]],
+        settings: Mapping[str, Any],
+        patience: float,
+        idle_after: float,
     ) -> None:
         self._place = place
         self._nodes = nodes
         self._settings = settings
         self._patience = patience
+        self._idle_after = idle_after
+        self._used_at = 0.0
         self._client: redis.RedisCluster | None = None
         self._looking: asyncio.Task[None] | None = None
         self._look_again_at = 0.0
@@ -94,14 +101,30 @@ class ClusterLink(Link):
                     for name in _AS_THEY_ARE:
                         self._client.response_callbacks.pop(name, None)
                 client = await self._client.initialize()
+                now = time.monotonic()
+                is_idle, self._used_at = now - self._used_at > self._idle_after, now
+                if is_idle:
+                    await self._drop_idle(client)
                 was_sent = True
                 # What has no key goes to any node.
                 target = {"target_nodes": client.get_default_node()} if command[0] in _KEYLESS else {}
                 return await client.execute_command(*command, **target)
         except BROKEN as error:
             if was_sent and isinstance(error, TimeoutError):
+                if self._client is not None:
+                    await self._drop_idle(self._client)
                 self._look_around()
             raise translated(error, self._place, was_sent) from error
+
+    async def _drop_idle(self, client: redis.RedisCluster) -> None:
+        """Have connections made anew that no call uses: they may have been dropped without a word, and no
+        call has the time to find that out one by one."""
+        for node in client.get_nodes():
+            idle = list(node._free)
+            node._free.clear()
+            for connection in idle:
+                await closed(connection)
+            node._free.extend(idle)
 
     def _look_around(self) -> None:
         """See whether a node hangs, and who has taken its place.

@@ -21,6 +21,7 @@ from .base import (
 from .calls import Calls
 from .doors import Doors
 from .failures import StoreFull
+from .links import first_half
 from .places import place_of
 from .records import (
     NO_PARKING,
@@ -135,7 +136,8 @@ class RedisBroker(Broker):
         if trips is None:
 
             async def send(trip: Trip) -> list[Any]:
-                produce = partial(here.link.produce, until=trip.until)
+                until = trip.until if trip.was_sent else first_half(trip.until)
+                produce = partial(here.link.produce, until=until)
                 keys = state.keys.of(scripts.ENQUEUE)
                 answer: list[Any] = await self._calls.run(scripts.ENQUEUE, produce, keys, trip.arguments)
                 return answer

@@ -196,7 +196,8 @@ async def test_the_system_watches_connections_that_nobody_uses(
     found = channel._wire._transport.get_extra_info("socket")
     assert bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is is_on
     if is_on and hasattr(socket, "TCP_KEEPIDLE"):
-        assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 60
+        names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        assert [found.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [30, 10, 3]
     await channel.aclose()
 
 
@@ -212,6 +213,8 @@ async def test_it_watches_those_to_a_cluster(namespace: str) -> None:
         ]
         assert sockets
         assert all(each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for each in sockets)
+        if hasattr(socket, "TCP_KEEPINTVL"):
+            assert {each.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) for each in sockets} == {10}
         await link.aclose()
 
 

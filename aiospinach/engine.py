@@ -78,7 +78,18 @@ class Engine:
     def __repr__(self) -> str:
         return f"<Engine {self.namespace} on {self._broker!r}>"
 
+    @property
+    def has_ended(self) -> bool:
+        """It was used, and nobody uses it any more: every ``async with`` of it was left and its workers have
+        stopped, or the event loop in which it was made, or first scheduled a job, is closed. It may be used
+        again all the same; but a task that another engine has, too, schedules itself through that one."""
+        if self._is_running() or self._entries.is_open:
+            return False
+        was_used = self._entries.was_entered or self._pool is not None
+        return was_used or self._producer.is_homeless
+
     async def __aenter__(self) -> Self:
+        self._broker.belong_to(self)  # it may have been given to another engine, when this one had ended
         await self._broker.open(self.namespace)
         self._entries.enter()
         return self
@@ -268,6 +279,7 @@ class Engine:
             raise AlreadyRunning(
                 f"the workers of engine {self.namespace!r} run already: await engine.stop_workers() first"
             )
+        self._broker.belong_to(self)
         pool = Pool(
             broker=self._broker,
             namespace=self.namespace,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -49,11 +51,22 @@ class Producer:
         self._namespace = namespace
         self._tasks = tasks
         self._signal_timeout = signal_timeout
+        self._home: asyncio.AbstractEventLoop | None = None
+        """The event loop in which it was made, or else scheduled its first job."""
+        with contextlib.suppress(RuntimeError):
+            self._home = asyncio.get_running_loop()
+
+    @property
+    def is_homeless(self) -> bool:
+        """Its event loop is closed."""
+        return self._home is not None and self._home.is_closed()
 
     async def schedule(
         self, task: object, at: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Job:
         """Store one job."""
+        if self._home is None:
+            self._home = asyncio.get_running_loop()
         found = self._tasks.find(task)
         body = found.arguments.encode(args, kwargs)
         within = self._broker.enqueue_timeout if found.enqueue_timeout is None else found.enqueue_timeout
@@ -69,6 +82,8 @@ class Producer:
 
     async def schedule_batch(self, batch: Batch, within: float | None) -> list[Job]:
         """Store the jobs of a batch, queue by queue; gives them back in its order."""
+        if self._home is None:
+            self._home = asyncio.get_running_loop()
         found = [self._tasks.find(call.task) for call in batch]
         bodies = [
             task.arguments.encode(call.args, call.kwargs) if call.body is None else call.body

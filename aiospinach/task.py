@@ -37,6 +37,9 @@ LONGEST_PERIODIC_NAME = 186
 class Scheduler(Protocol):
     """What a task needs of an engine: to schedule itself, and to be told of later tasks."""
 
+    @property
+    def has_ended(self) -> bool: ...
+
     async def schedule(self, task: Any, /, *args: Any, **kwargs: Any) -> Job: ...
 
     async def schedule_at(self, task: Any, at: datetime, /, *args: Any, **kwargs: Any) -> Job: ...
@@ -133,12 +136,18 @@ class Task(Generic[P, R]):
 
     def _scheduler(self) -> Scheduler:
         schedulers = list(self.schedulers)
+        if len(schedulers) > 1:
+            schedulers = [each for each in schedulers if not each.has_ended] or schedulers
         if len(schedulers) == 1:
             return schedulers[0]
         raise NotAttached(
             f"task {self.name!r} is attached to {len(schedulers) or 'no'} engines:"
             " call engine.schedule(task, ...) of the one that you mean"
-            + ("" if schedulers else ", after engine.attach_tasks(tasks)")
+            + (
+                f" ({' or '.join(map(repr, schedulers))}), or end the others, by leaving 'async with engine'"
+                if schedulers
+                else ", and hold on to it, after engine.attach_tasks(tasks)"
+            )
         )
 
     def _check_periodic(self, what: str) -> None:

@@ -58,10 +58,12 @@ class Broker(ABC):
     _owner: Callable[[], object | None] | None = None
 
     def belong_to(self, owner: object) -> None:
-        """Be the broker of one engine; InvalidValue if it is another's already."""
-        if self._owner is not None and self._owner() not in (None, owner):
+        """Be the broker of one engine; InvalidValue if it is that of another, which has not ended."""
+        other = None if self._owner is None else self._owner()
+        if other not in (None, owner) and not getattr(other, "has_ended", False):
             raise InvalidValue(
-                f"this {type(self).__name__} belongs to another engine: give each engine a broker of its own"
+                f"this {type(self).__name__} belongs to another engine, {other!r}: give each engine a broker"
+                " of its own, or end the other first, by leaving 'async with engine'"
             )
         self._owner = weakref.ref(owner)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -12,7 +12,9 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 from . import forks
 from .batch import Batch
 from .brokers.base import Broker
+from .complaints import be_discreet
 from .cron import Cron
+from .discretion import discretion_of
 from .entries import Entries
 from .exceptions import AlreadyRunning, InvalidValue
 from .execution import execute
@@ -42,7 +44,9 @@ class Engine:
 
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that
     share a store. ``signal_timeout`` is how many seconds the receivers of one signal have together.
-    Making an engine connects to nothing and starts nothing.
+    ``leave_out`` names what neither the log nor the dead jobs are to hold, since it may be somebody's data:
+    some of "arguments", "messages" and "tracebacks", the last two of errors. Making an engine connects to
+    nothing and starts nothing.
 
     Leaving ``async with engine`` stops the workers that were started within it; workers that were started
     elsewhere go on. It may be entered many times, in any task, thread and event loop: the last one to be
@@ -55,6 +59,7 @@ class Engine:
         namespace: str = DEFAULT_NAMESPACE,
         *,
         signal_timeout: float | timedelta = DEFAULT_TIMEOUT,
+        leave_out: str | Collection[str] = (),
     ) -> None:
         if not isinstance(broker, Broker):
             kind = broker.__name__ if isinstance(broker, type) else type(broker).__name__
@@ -64,7 +69,9 @@ class Engine:
             )
         self.namespace: str = check_space(namespace, what="namespace")
         self._signal_timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
+        self._discretion = discretion_of(leave_out)
         broker.belong_to(self)
+        be_discreet(self.namespace, self._discretion)
         self._broker = broker
         self._tasks = KnownTasks(self.namespace)
         self._producer = Producer(broker, self.namespace, self._tasks, self._signal_timeout)
@@ -241,7 +248,8 @@ class Engine:
     async def requeue(self, job: Job | str, *, queue: str | None = None) -> bool:
         """Queue a dead job again, as if it never had run; a job is given itself, or by its id.
 
-        False if no such job is dead, or its id is in use again. Raises what ``cancel`` raises.
+        False if no such job is dead, or its id is in use again. Raises InvalidValue if ``Engine(leave_out=)``
+        has left out its arguments, and what ``cancel`` raises.
         """
         queues, job_id = self._whereabouts(job, queue)
         return await self._graveyard.requeue(queues, job_id)
@@ -289,6 +297,7 @@ class Engine:
             stop_when_queue_empty=check_flag(stop_when_queue_empty, what="stop_when_queue_empty"),
             shutdown_timeout=to_seconds(shutdown_timeout, what="shutdown_timeout"),
             signal_timeout=self._signal_timeout,
+            discretion=self._discretion,
             context=copy_context(),
         )
         self._pool = pool

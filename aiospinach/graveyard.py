@@ -11,6 +11,7 @@ import msgspec
 from .brokers.base import Broker
 from .brokers.records import Act, Discard, LookDead, Requeue
 from .brokers.records import DeadJob as Record
+from .exceptions import InvalidValue
 from .job import Job, JobStatus
 from .registry import KnownTasks
 from .timing import from_milliseconds
@@ -69,7 +70,13 @@ class Graveyard:
         return False
 
     async def _is_done(self, queue: str, act: Act) -> bool:
-        return (await self._broker.steer(queue, act)).status is not JobStatus.NOT_SET
+        steered = await self._broker.steer(queue, act)
+        if steered.is_bare:
+            raise InvalidValue(
+                f"dead job {act.job_id!r} was kept without its arguments, as Engine(leave_out=) says:"
+                " schedule it again with these, and discard() this one"
+            )
+        return steered.status is not JobStatus.NOT_SET
 
     async def _records(self, queue: str) -> AsyncIterator[Record]:
         seen: set[str] = set()

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "aiospinach"
 # Each module may import what stands in the layers before its own, and in its own.
 LAYERS: list[tuple[str, set[str]]] = [
     ("foundation", {"exceptions", "timing", "names", "hints", "codec", "forks"}),
-    ("nouns", {"task", "cron", "job", "batch", "outcome"}),
+    ("nouns", {"task", "cron", "job", "batch", "outcome", "discretion"}),
     ("signals", {"signals", "receivers", "complaints"}),
     ("brokers", {"brokers"}),
     ("workers", {"workers"}),

@@ -47,8 +47,8 @@ class Doors:
         if isinstance(act, Cancel):
             return await self._cancel(state, act.job_id)
         action = "requeue" if isinstance(act, Requeue) else "discard"
-        _, where, _ = await self._steer(state, action, act.job_id)
-        return Steered(JobStatus(where.decode()))
+        _, where, why = await self._steer(state, action, act.job_id)
+        return Steered(JobStatus(where.decode()), is_bare=why == b"bare")
 
     async def _cancel(self, state: KnownQueue, job_id: str) -> Steered:
         _, where, envelope = await self._steer(state, "cancel", job_id)

@@ -15,6 +15,7 @@ from contextvars import Context
 from typing import Any
 
 from ..brokers.base import Broker
+from ..discretion import Discretion
 from ..exceptions import JobCancelled
 from ..signals import SafeNamedSignal
 from ..task import Task
@@ -48,6 +49,7 @@ class Pool:
         stop_when_queue_empty: bool,
         shutdown_timeout: float,
         signal_timeout: float,
+        discretion: Discretion,
         context: Context,
     ) -> None:
         self.name: str = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -55,6 +57,7 @@ class Pool:
         self.namespace = namespace
         self.tasks = tasks
         self.signal_timeout = signal_timeout
+        self.discretion = discretion
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.context: Context = context
         """The context of the supervisor, which jobs get copies of."""

@@ -22,6 +22,8 @@ from .registry import KnownTasks
 from .signals import SafeNamedSignal
 from .task import Task
 
+TOLD_WITHIN = 1.0
+"""Seconds that who schedules or cancels waits for the receivers of that, at most: it may be a web request."""
 TOLD_AT_ONCE = 100
 """For how many jobs of a batch the receivers run at the same time."""
 
@@ -51,6 +53,7 @@ class Producer:
         self._namespace = namespace
         self._tasks = tasks
         self._signal_timeout = signal_timeout
+        self._told_within = min(signal_timeout, TOLD_WITHIN)
         self._home: asyncio.AbstractEventLoop | None = None
         """The event loop in which it was made, or else scheduled its first job."""
         with contextlib.suppress(RuntimeError):
@@ -108,7 +111,7 @@ class Producer:
             if cancelled.status is JobStatus.NOT_SET:
                 continue
             if cancelled.job is not None and cancelled.status is not JobStatus.RUNNING:
-                await self.tell(signals.job_cancelled, {"job": self._read(cancelled.job, queue)})
+                await self._tell_soon(signals.job_cancelled, {"job": self._read(cancelled.job, queue)})
             return cancelled.status, queue
         return JobStatus.NOT_SET, ""
 
@@ -117,11 +120,16 @@ class Producer:
         if signal.receivers and not signal.is_muted:
             await signal.dispatch(self._namespace, kwargs, timeout=self._signal_timeout, context=None)
 
+    async def _tell_soon(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
+        """Send a signal to receivers that hold up who called."""
+        if signal.receivers and not signal.is_muted:
+            await signal.dispatch(self._namespace, kwargs, timeout=self._told_within, context=None)
+
     async def _conclude(self, request: Request, answer: Sequence[bool]) -> Job:
         """What follows the broker's answer to one job."""
         job = request.as_job(self._namespace, answer[0])
         if answer[0]:
-            await self.tell(signals.job_scheduled, {"job": job})
+            await self._tell_soon(signals.job_scheduled, {"job": job})
         return job
 
     async def _tell_scheduled(self, jobs: Sequence[Job]) -> None:
@@ -136,9 +144,7 @@ class Producer:
         while first < len(sendings) and signal.receivers and not signal.is_muted:
             some = sendings[first : first + at_once]
             first += at_once
-            if not await signal.dispatch_all(
-                self._namespace, some, timeout=self._signal_timeout, context=None
-            ):
+            if not await signal.dispatch_all(self._namespace, some, timeout=self._told_within, context=None):
                 at_once *= 10
 
     async def _store(

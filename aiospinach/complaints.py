@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from typing import Any, Final
 
+from .discretion import TELL_ALL, Discretion
 from .job import Job
 from .logs import Log
 from .receivers import Receiver, ReceiverRun, identity_of, name_of, traceable
@@ -17,6 +18,16 @@ LEFT_BEHIND_AT_MOST: Final = 100
 """Runs of one receiver that may be left behind before it is called no more."""
 COMPLAIN_EVERY: Final = 60.0
 """Seconds until the same is said of a receiver again."""
+
+
+_discretions: dict[str, Discretion] = {}
+"""What is left out of complaints about receivers of the jobs of a namespace."""
+
+
+def be_discreet(namespace: str, discretion: Discretion) -> None:
+    """Leave this out from now on, where it is about jobs of the namespace."""
+    if discretion != TELL_ALL:
+        _discretions[namespace] = _discretions.get(namespace, TELL_ALL) | discretion
 
 
 class Complaints:
@@ -34,13 +45,16 @@ class Complaints:
 
     def raised(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
         """A receiver raised this."""
+        job = kwargs.get("job")
+        discretion = _discretions.get(job.namespace, TELL_ALL) if isinstance(job, Job) else TELL_ALL
         logger.error(
-            "signal %s: receiver %s raised %s, %s",
+            "signal %s: receiver %s raised %s, %s%s",
             self._signal,
             name_of(receiver),
             type(error).__name__,
             _subject_of(kwargs),
-            exc_info=traceable(error),
+            discretion.ending(error),
+            exc_info=traceable(error, discretion),
         )
 
     def overdue(self, run: ReceiverRun, limit: float) -> None:

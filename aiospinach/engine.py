@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -13,7 +13,9 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 from . import forks
 from .batch import Batch
 from .brokers.base import Broker
+from .complaints import be_discreet
 from .cron import Cron
+from .discretion import discretion_of
 from .entries import Entries
 from .exceptions import AlreadyRunning, InvalidValue
 from .execution import execute
@@ -26,7 +28,7 @@ from .producer import Producer
 from .registry import KnownTasks
 from .signals import DEFAULT_TIMEOUT
 from .task import Task, Tasks, check_flag, check_number
-from .timing import to_milliseconds, to_seconds
+from .timing import to_limit, to_milliseconds, to_seconds
 from .workers import STOPPED, Health, OSSignals, Pool, pool_around
 
 P = ParamSpec("P")
@@ -46,7 +48,9 @@ class Engine:
 
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that
     share a store. ``signal_timeout`` is how many seconds the receivers of one signal have together.
-    Making an engine connects to nothing and starts nothing.
+    ``leave_out`` names what neither the log nor the dead jobs are to hold, since it may be somebody's data:
+    some of "arguments", "messages" and "tracebacks", the last two of errors. Making an engine connects to
+    nothing and starts nothing.
 
     Leaving ``async with engine`` stops the workers that were started within it; workers that were started
     elsewhere go on. It may be entered many times, in any task, thread and event loop: the last one to be
@@ -59,6 +63,7 @@ class Engine:
         namespace: str = DEFAULT_NAMESPACE,
         *,
         signal_timeout: float | timedelta = DEFAULT_TIMEOUT,
+        leave_out: str | Collection[str] = (),
     ) -> None:
         if not isinstance(broker, Broker):
             kind = broker.__name__ if isinstance(broker, type) else type(broker).__name__
@@ -68,7 +73,9 @@ class Engine:
             )
         self.namespace: str = check_space(namespace, what="namespace")
         self._signal_timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
+        self._discretion = discretion_of(leave_out)
         broker.belong_to(self)
+        be_discreet(self.namespace, self._discretion)
         self._broker = broker
         self._tasks = KnownTasks(self.namespace)
         self._producer = Producer(broker, self.namespace, self._tasks, self._signal_timeout)
@@ -82,7 +89,18 @@ class Engine:
     def __repr__(self) -> str:
         return f"<Engine {self.namespace} on {self._broker!r}>"
 
+    @property
+    def has_ended(self) -> bool:
+        """It was used, and nobody uses it any more: every ``async with`` of it was left and its workers have
+        stopped, or the event loop in which it was made, or first scheduled a job, is closed. It may be used
+        again all the same; but a task that another engine has, too, schedules itself through that one."""
+        if self._is_running() or self._entries.is_open:
+            return False
+        was_used = self._entries.was_entered or self._pool is not None
+        return was_used or self._producer.is_homeless
+
     async def __aenter__(self) -> Self:
+        self._broker.belong_to(self)  # it may have been given to another engine, when this one had ended
         await self._broker.open(self.namespace)
         self._entries.enter()
         return self
@@ -181,16 +199,20 @@ class Engine:
         moment = to_milliseconds(at, what="schedule_at()")
         return await self._producer.schedule(task, moment, args, kwargs)
 
-    async def schedule_batch(self, batch: Batch) -> list[Job]:
+    async def schedule_batch(
+        self, batch: Batch, *, enqueue_timeout: float | timedelta | None = None
+    ) -> list[Job]:
         """Have all jobs of a batch stored, in one round trip for each of their queues.
 
         Returns the jobs in the order of the batch. Jobs of one queue are stored all or none; with
-        several queues, BatchPartlyStored names what was stored before an error. Raises BatchTooLarge,
-        and what ``schedule`` raises.
+        several queues, BatchPartlyStored names what was stored before an error. ``enqueue_timeout`` is how
+        many seconds it tries to reach the store; without it, it is the broker's. Raises BatchTooLarge, and
+        what ``schedule`` raises.
         """
         if not isinstance(batch, Batch):
             raise InvalidValue(f"schedule_batch() takes a Batch, not {type(batch).__name__}")
-        return await self._producer.schedule_batch(batch)
+        within = to_limit(enqueue_timeout, what="schedule_batch(enqueue_timeout=)")
+        return await self._producer.schedule_batch(batch, within)
 
     @overload
     async def execute(self, task: Task[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -231,7 +253,8 @@ class Engine:
     async def requeue(self, job: Job | str, *, queue: str | None = None) -> bool:
         """Queue a dead job again, as if it never had run; a job is given itself, or by its id.
 
-        False if no such job is dead, or its id is in use again. Raises what ``cancel`` raises.
+        False if no such job is dead, or its id is in use again. Raises InvalidValue if ``Engine(leave_out=)``
+        has left out its arguments, and what ``cancel`` raises.
         """
         queues, job_id = self._whereabouts(job, queue)
         return await self._graveyard.requeue(queues, job_id)
@@ -273,6 +296,7 @@ class Engine:
                 f"the workers of engine {self.namespace!r} run already: await engine.stop_workers() first"
             )
         queues = self._tasks.check_queues(queue)
+        self._broker.belong_to(self)
         pool = Pool(
             broker=self._broker,
             namespace=self.namespace,
@@ -282,6 +306,7 @@ class Engine:
             stop_when_queue_empty=check_flag(stop_when_queue_empty, what="stop_when_queue_empty"),
             shutdown_timeout=to_seconds(shutdown_timeout, what="shutdown_timeout"),
             signal_timeout=self._signal_timeout,
+            discretion=self._discretion,
             context=copy_context(),
         )
         self._tell_what_is_left_out(queues, self._tasks.by_name.values())

@@ -28,6 +28,12 @@ class Entries:
 
     def __init__(self) -> None:
         self._open: dict[asyncio.AbstractEventLoop, list[Entry]] = {}
+        self.was_entered: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Somebody is within, in an event loop that goes on."""
+        return any(not loop.is_closed() for loop in list(self._open))
 
     def enter(self) -> None:
         """An entry begins, in the running loop and context."""
@@ -37,6 +43,7 @@ class Entries:
         entry = Entry(self, loop)
         self._open.setdefault(loop, []).append(entry)
         _around.set(entry)
+        self.was_entered = True
 
     def leave(self) -> tuple[Pool | None, bool]:
         """The innermost entry ends.
@@ -71,7 +78,7 @@ class Entries:
 
     def clear(self) -> None:
         """Forget all of them: this is a child of the process in which they were entered."""
-        inherited, self._open = self._open, {}
+        inherited, self._open, self.was_entered = self._open, {}, False
         for entry in itertools.chain.from_iterable(inherited.values()):
             entry.is_open = False
 

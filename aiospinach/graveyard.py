@@ -11,6 +11,7 @@ import msgspec
 from .brokers.base import Broker
 from .brokers.records import Act, Discard, LookDead, Requeue
 from .brokers.records import DeadJob as Record
+from .exceptions import InvalidValue
 from .job import Job, JobStatus
 from .registry import KnownTasks
 from .timing import from_milliseconds
@@ -47,14 +48,14 @@ class Graveyard:
     async def jobs(self, queues: Sequence[str]) -> AsyncIterator[DeadJob]:
         """Every dead job, the latest of each queue first. Those that are requeued or discarded while one
         iterates make no other be left out."""
-        await self._broker.open(self._namespace)
+        await self._broker.open_in_time(self._namespace)
         for queue in queues:
             async for record in self._records(queue):
                 yield self._read(record, queue)
 
     async def requeue(self, queues: Sequence[str], job_id: str) -> bool:
         """Queue it again, in the first of the queues that has it dead."""
-        await self._broker.open(self._namespace)
+        await self._broker.open_in_time(self._namespace)
         for queue in queues:
             if await self._is_done(queue, Requeue(job_id)):
                 return True
@@ -62,14 +63,20 @@ class Graveyard:
 
     async def discard(self, queues: Sequence[str], job_id: str) -> bool:
         """Forget it, in the first of the queues that has it dead."""
-        await self._broker.open(self._namespace)
+        await self._broker.open_in_time(self._namespace)
         for queue in queues:
             if await self._is_done(queue, Discard(job_id)):
                 return True
         return False
 
     async def _is_done(self, queue: str, act: Act) -> bool:
-        return (await self._broker.steer(queue, act)).status is not JobStatus.NOT_SET
+        steered = await self._broker.steer(queue, act)
+        if steered.is_bare:
+            raise InvalidValue(
+                f"dead job {act.job_id!r} was kept without its arguments, as Engine(leave_out=) says:"
+                " schedule it again with these, and discard() this one"
+            )
+        return steered.status is not JobStatus.NOT_SET
 
     async def _records(self, queue: str) -> AsyncIterator[Record]:
         seen: set[str] = set()

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from .discretion import TELL_ALL, Discretion
 from .exceptions import (
     AbortException,
     Interrupted,
@@ -174,17 +175,18 @@ def tamed(error: BaseException) -> BaseException:
     return error
 
 
-def describe(error: BaseException, reason: str) -> bytes:
+def describe(error: BaseException, reason: str, discretion: Discretion = TELL_ALL) -> bytes:
     """JSON of why a job died: ``reason``, the ``error``'s class, its ``message`` and ``traceback``.
 
-    The last two are cut to 1 KB and 8 KB, and an exception that cannot be printed is survived.
+    The last two are cut to 1 KB and 8 KB, or empty if they are left out. An exception that cannot be printed
+    is survived.
     """
     try:
-        message = _printable(str(error))
+        message = "" if discretion.messages else _printable(str(error))
     except BaseException:
         message = "<its __str__ raises>"
     try:
-        text = "".join(traceback.format_exception(error))
+        text = "" if discretion.tracebacks else "".join(traceback.format_exception(discretion.shown(error)))
     except BaseException:
         text = "<it cannot be printed>"
     return msgspec.json.encode(

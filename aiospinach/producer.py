@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,12 +19,15 @@ from .brokers.records import Cancel, Envelope
 from .duplicates import own_step, with_its_moment
 from .exceptions import AiospinachError, BatchPartlyStored, EnqueueUncertain, InvalidValue
 from .job import Job, JobStatus
+from .logs import Log
 from .registry import KnownTasks
 from .signals import SafeNamedSignal
 from .task import Task
 
-logger: logging.Logger = logging.getLogger("aiospinach")
+logger: Log = Log("aiospinach")
 
+TOLD_WITHIN = 1.0
+"""Seconds that who schedules or cancels waits for the receivers of that, at most: it may be a web request."""
 TOLD_AT_ONCE = 100
 """For how many jobs of a batch the receivers run at the same time."""
 
@@ -53,14 +57,27 @@ class Producer:
         self._namespace = namespace
         self._tasks = tasks
         self._signal_timeout = signal_timeout
+        self._told_within = min(signal_timeout, TOLD_WITHIN)
+        self._home: asyncio.AbstractEventLoop | None = None
+        """The event loop in which it was made, or else scheduled its first job."""
+        with contextlib.suppress(RuntimeError):
+            self._home = asyncio.get_running_loop()
+
+    @property
+    def is_homeless(self) -> bool:
+        """Its event loop is closed."""
+        return self._home is not None and self._home.is_closed()
 
     async def schedule(
         self, task: object, at: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Job:
         """Store one job."""
+        if self._home is None:
+            self._home = asyncio.get_running_loop()
         found = self._tasks.find(task)
         body = found.arguments.encode(args, kwargs)
-        until = time.monotonic() + self._broker.enqueue_timeout
+        within = self._broker.enqueue_timeout if found.enqueue_timeout is None else found.enqueue_timeout
+        until = time.monotonic() + within
         await self._broker.open(self._namespace, until=until)  # its clock says what is due
         request = _request(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
         conclude = partial(self._conclude, request)
@@ -70,15 +87,17 @@ class Producer:
             raise _with_conclusion(error, conclude) from error
         return await conclude(answer)
 
-    async def schedule_batch(self, batch: Batch) -> list[Job]:
+    async def schedule_batch(self, batch: Batch, within: float | None) -> list[Job]:
         """Store the jobs of a batch, queue by queue; gives them back in its order."""
+        if self._home is None:
+            self._home = asyncio.get_running_loop()
         found = [self._tasks.find(call.task) for call in batch]
         bodies = [
             task.arguments.encode(call.args, call.kwargs) if call.body is None else call.body
             for task, call in zip(found, batch, strict=True)
         ]
         check_bytes(sum(map(len, bodies)))
-        until = time.monotonic() + self._broker.enqueue_timeout
+        until = time.monotonic() + (self._broker.enqueue_timeout if within is None else within)
         await self._broker.open(self._namespace, until=until)  # its clock says what is due
         now = self._broker.now()
         requests = [
@@ -90,13 +109,13 @@ class Producer:
 
     async def cancel(self, queues: Sequence[str], job_id: str) -> tuple[JobStatus, str]:
         """Cancel a job in the first of the queues that has it; tells where it was, and in which queue."""
-        await self._broker.open(self._namespace)
+        await self._broker.open_in_time(self._namespace)
         for queue in queues:
             cancelled = await self._broker.steer(queue, Cancel(job_id))
             if cancelled.status is JobStatus.NOT_SET:
                 continue
             if cancelled.job is not None and cancelled.status is not JobStatus.RUNNING:
-                await self.tell(signals.job_cancelled, {"job": self._read(cancelled.job, queue)})
+                await self._tell_soon(signals.job_cancelled, {"job": self._read(cancelled.job, queue)})
             return cancelled.status, queue
         return JobStatus.NOT_SET, ""
 
@@ -105,11 +124,16 @@ class Producer:
         if signal.receivers and not signal.is_muted:
             await signal.dispatch(self._namespace, kwargs, timeout=self._signal_timeout, context=None)
 
+    async def _tell_soon(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
+        """Send a signal to receivers that hold up who called."""
+        if signal.receivers and not signal.is_muted:
+            await signal.dispatch(self._namespace, kwargs, timeout=self._told_within, context=None)
+
     async def _conclude(self, request: Request, answer: Sequence[bool]) -> Job:
         """What follows the broker's answer to one job."""
         job = request.as_job(self._namespace, answer[0])
         if answer[0]:
-            await self.tell(signals.job_scheduled, {"job": job})
+            await self._tell_soon(signals.job_scheduled, {"job": job})
         elif mistake := own_step(job):
             raise InvalidValue(mistake)
         elif not request.envelope.at_once:
@@ -128,9 +152,7 @@ class Producer:
         while first < len(sendings) and signal.receivers and not signal.is_muted:
             some = sendings[first : first + at_once]
             first += at_once
-            if not await signal.dispatch_all(
-                self._namespace, some, timeout=self._signal_timeout, context=None
-            ):
+            if not await signal.dispatch_all(self._namespace, some, timeout=self._told_within, context=None):
                 at_once *= 10
 
     async def _store(

@@ -11,6 +11,7 @@ from contextvars import Context, ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
+from .discretion import TELL_ALL, Discretion
 from .logs import Log
 from .outcome import tamed
 from .patience import shielded_if
@@ -217,7 +218,12 @@ def name_of(receiver: Receiver) -> str:
     return type(receiver).__name__
 
 
-def traceable(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
-    """``exc_info`` for a log, also of an error that counts as false, or misbehaves."""
-    error = tamed(error)
+def traceable(
+    error: BaseException, discretion: Discretion = TELL_ALL
+) -> tuple[type[BaseException], BaseException, TracebackType | None] | None:
+    """``exc_info`` for a log, also of an error that counts as false, or misbehaves; None if tracebacks are
+    left out."""
+    if discretion.tracebacks:
+        return None
+    error = discretion.shown(tamed(error))
     return type(error), error, error.__traceback__

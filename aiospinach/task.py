@@ -16,7 +16,7 @@ from .exceptions import DuplicateTask, InvalidArguments, InvalidValue, NotAttach
 from .functions import check_function, is_async, is_async_within, mark_as_async, name_of
 from .names import check_id, check_label, check_space
 from .outcome import Backoff
-from .timing import to_seconds
+from .timing import to_limit, to_seconds
 
 if TYPE_CHECKING:
     from .job import Job
@@ -38,6 +38,9 @@ LONGEST_PERIODIC_NAME = 186
 
 class Scheduler(Protocol):
     """What a task needs of an engine: to schedule itself, and to be told of later tasks."""
+
+    @property
+    def has_ended(self) -> bool: ...
 
     async def schedule(self, task: Any, /, *args: Any, **kwargs: Any) -> Job: ...
 
@@ -99,6 +102,7 @@ class Task(Generic[P, R_co]):
         if self.calendar is not None:
             self._check_periodic(what)
         self.job_id: str | None = None
+        self.enqueue_timeout: float | None = None
         self.schedulers: WeakSet[Scheduler] = WeakSet()
         functools.update_wrapper(self, function, updated=())
         if self.is_async:
@@ -132,26 +136,36 @@ class Task(Generic[P, R_co]):
         """
         return await self._scheduler().schedule_at(self, at, *args, **kwargs)
 
-    def options(self, *, id: str | None = None) -> Task[P, R_co]:
+    def options(
+        self, *, id: str | None = None, enqueue_timeout: float | timedelta | None = None
+    ) -> Task[P, R_co]:
         """This task with settings for the next call, which are no arguments of the function.
 
         ``id``, of 1 to 200 characters of ASCII without spaces, names the job: another of the same id that
         is stored while it lives, or within the ten minutes after it was stored, is a duplicate and is not
-        stored.
+        stored. ``enqueue_timeout`` is how many
+        seconds the call tries to reach the store; without it, it is the broker's.
         """
         chosen = object.__new__(type(self))
         vars(chosen).update(vars(self))
         chosen.job_id = None if id is None else check_id(id, what="job id")
+        chosen.enqueue_timeout = to_limit(enqueue_timeout, what="options(enqueue_timeout=)")
         return chosen
 
     def _scheduler(self) -> Scheduler:
         schedulers = list(self.schedulers)
+        if len(schedulers) > 1:
+            schedulers = [each for each in schedulers if not each.has_ended] or schedulers
         if len(schedulers) == 1:
             return schedulers[0]
         raise NotAttached(
             f"task {self.name!r} is attached to {len(schedulers) or 'no'} engines:"
             " call engine.schedule(task, ...) of the one that you mean"
-            + ("" if schedulers else ", after engine.attach_tasks(tasks)")
+            + (
+                f" ({' or '.join(map(repr, schedulers))}), or end the others, by leaving 'async with engine'"
+                if schedulers
+                else ", and hold on to it, after engine.attach_tasks(tasks)"
+            )
         )
 
     def _check_periodic(self, what: str) -> None:

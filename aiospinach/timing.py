@@ -66,6 +66,11 @@ def to_seconds(duration: object, *, what: str, least: float = 0.0) -> float:
     return seconds
 
 
+def to_limit(duration: object, *, what: str) -> float | None:
+    """Seconds of a time limit, as ``to_seconds`` reads them; None if there is none."""
+    return None if duration is None else to_seconds(duration, what=what, least=0.001)
+
+
 def exponential_backoff(attempt: int, key: str = "") -> float:
     """Seconds before retry number ``attempt`` (1 for the first): ``3 * 2**attempt``, at most 20
     minutes, of which the second half is spread by ``key`` so that jobs which failed together do not

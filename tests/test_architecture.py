@@ -39,7 +39,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "zones",
         },
     ),
-    ("nouns", {"task", "cron", "job", "batch", "outcome"}),
+    ("nouns", {"task", "cron", "job", "batch", "outcome", "discretion"}),
     ("signals", {"signals", "receivers", "complaints"}),
     ("brokers", {"brokers"}),
     ("workers", {"workers"}),

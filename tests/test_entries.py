@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from aiospinach import Broker, Engine, MemoryBroker, RedisBroker, Task
+from aiospinach import (
+    Batch,
+    Broker,
+    Engine,
+    InvalidValue,
+    Job,
+    MemoryBroker,
+    NotAttached,
+    RedisBroker,
+    Task,
+    Tasks,
+)
 
 from .brokers_under_test import BROKERS, MakeBroker, shared_server
 from .waiting import until
@@ -285,3 +296,123 @@ async def test_workers_outside_of_any_entry_keep_their_connections(
         async with engine:
             pass
     await until(lambda: connections(broker) == 0)
+
+
+# An engine that has ended counts no more. The traceback of a test that failed holds one, for instance.
+
+
+shared = Tasks(queue="mail")
+
+
+@shared.task(name="shared")
+async def shared_task() -> None:
+    pass
+
+
+def engine_with_shared(broker: Broker, namespace: str) -> Engine:
+    engine = Engine(broker, namespace)
+    engine.attach_tasks(shared)
+    return engine
+
+
+async def the_next_test(make_broker: MakeBroker, namespace: str) -> Job:
+    async with engine_with_shared(make_broker(), namespace):
+        return await shared_task.schedule()
+
+
+async def enter(engine: Engine) -> None:
+    async with engine:
+        await engine.schedule(shared_task)
+
+
+async def work_off(engine: Engine) -> None:
+    await engine.start_workers(queue="mail", stop_when_queue_empty=True)
+
+
+async def schedule(engine: Engine) -> None:
+    await engine.schedule(shared_task)
+
+
+async def schedule_a_batch(engine: Engine) -> None:
+    await engine.schedule_batch(Batch().schedule(shared_task))
+
+
+async def make(broker: Broker, namespace: str) -> Engine:
+    return engine_with_shared(broker, namespace)
+
+
+@pytest.mark.parametrize("make_broker", BROKERS)
+@pytest.mark.parametrize("use", [enter, work_off, schedule, schedule_a_batch])
+def test_an_engine_whose_loop_has_ended_is_not_meant(
+    make_broker: MakeBroker, namespace: str, use: Callable[[Engine], Coroutine[Any, Any, None]]
+) -> None:
+    first = engine_with_shared(make_broker(), f"{namespace}-first")
+    asyncio.run(use(first))
+    assert first.has_ended
+    assert asyncio.run(the_next_test(make_broker, namespace)).namespace == namespace
+
+
+@pytest.mark.parametrize("make_broker", BROKERS)
+def test_an_engine_that_was_made_in_a_loop_that_has_ended_is_not_meant(
+    make_broker: MakeBroker, namespace: str
+) -> None:
+    first = asyncio.run(make(make_broker(), f"{namespace}-first"))
+    assert first.has_ended
+    assert asyncio.run(the_next_test(make_broker, namespace)).namespace == namespace
+
+
+@pytest.mark.parametrize("make_broker", BROKERS)
+@pytest.mark.parametrize("use", [enter, work_off])
+async def test_an_engine_that_was_left_in_the_same_loop_is_not_meant(
+    make_broker: MakeBroker, namespace: str, use: Callable[[Engine], Coroutine[Any, Any, None]]
+) -> None:
+    first = engine_with_shared(make_broker(), f"{namespace}-first")
+    await use(first)
+    assert first.has_ended
+    assert (await the_next_test(make_broker, namespace)).namespace == namespace
+    async with first:
+        assert not first.has_ended
+        with pytest.raises(
+            NotAttached, match=f"2 engines.*<Engine {namespace}-first on .*leaving 'async with"
+        ):
+            await the_next_test(make_broker, namespace)
+
+
+async def test_an_engine_that_works_or_was_not_used_yet_is_meant(namespace: str) -> None:
+    first = engine_with_shared(MemoryBroker(), f"{namespace}-first")
+    assert not first.has_ended
+    await first.start_workers(queue="mail", block=False)
+    async with first:
+        pass
+    assert not first.has_ended
+    with pytest.raises(NotAttached, match="2 engines"):
+        await the_next_test(MemoryBroker, namespace)
+    await first.stop_workers()
+    assert (await the_next_test(MemoryBroker, namespace)).namespace == namespace
+
+
+async def test_an_engine_that_is_the_only_one_is_meant_though_it_has_ended(namespace: str) -> None:
+    only = engine_with_shared(MemoryBroker(), namespace)
+    async with only:
+        pass
+    assert only.has_ended
+    assert (await shared_task.schedule()).namespace == namespace
+
+
+@pytest.mark.parametrize("make_broker", BROKERS)
+async def test_a_broker_may_go_to_the_next_engine_when_its_own_has_ended(
+    make_broker: MakeBroker, namespace: str
+) -> None:
+    broker = make_broker()
+    first = Engine(broker, namespace)
+    with pytest.raises(InvalidValue, match=f"belongs to another engine, <Engine {namespace}"):
+        Engine(broker, namespace)
+    async with first:
+        pass
+    second = Engine(broker, namespace)
+    with pytest.raises(InvalidValue, match="belongs to another engine"):
+        await first.start_workers()
+    with pytest.raises(InvalidValue, match="belongs to another engine"):
+        await first.__aenter__()
+    async with second:
+        pass

@@ -6,6 +6,7 @@ within a queue, and repeating any call after a lost answer changes nothing."""
 
 from __future__ import annotations
 
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,7 +36,7 @@ LEVEL = 1
 
 DEFAULT_LEASE = 60.0
 SHORTEST_LEASE = 0.1
-DEFAULT_ENQUEUE_TIMEOUT = 10.0
+DEFAULT_ENQUEUE_TIMEOUT = 3.0
 SHORTEST_ENQUEUE_TIMEOUT = 0.001
 
 DEAD_AT_MOST = 10_000
@@ -52,15 +53,17 @@ class Broker(ABC):
     """Seconds that a worker may be silent before its jobs are given to others."""
 
     enqueue_timeout: float = DEFAULT_ENQUEUE_TIMEOUT
-    """Seconds that somebody who schedules tries to reach the store."""
+    """Seconds that somebody who schedules, asks or orders tries to reach the store."""
 
     _owner: Callable[[], object | None] | None = None
 
     def belong_to(self, owner: object) -> None:
-        """Be the broker of one engine; InvalidValue if it is another's already."""
-        if self._owner is not None and self._owner() not in (None, owner):
+        """Be the broker of one engine; InvalidValue if it is that of another, which has not ended."""
+        other = None if self._owner is None else self._owner()
+        if other not in (None, owner) and not getattr(other, "has_ended", False):
             raise InvalidValue(
-                f"this {type(self).__name__} belongs to another engine: give each engine a broker of its own"
+                f"this {type(self).__name__} belongs to another engine, {other!r}: give each engine a broker"
+                " of its own, or end the other first, by leaving 'async with engine'"
             )
         self._owner = weakref.ref(owner)
 
@@ -85,6 +88,10 @@ class Broker(ABC):
 
         It is tried once, or until this moment of ``time.monotonic()``.
         """
+
+    async def open_in_time(self, namespace: str) -> None:
+        """Connect, as whoever asks or orders does it: tried for ``enqueue_timeout`` seconds."""
+        await self.open(namespace, until=time.monotonic() + self.enqueue_timeout)
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -22,9 +22,11 @@ SHORTEST_PATIENCE = 2.0
 class Calls:
     """Those of one broker, which may be used in many event loops."""
 
-    def __init__(self, place: Place, lease: float) -> None:
+    def __init__(self, place: Place, lease: float, produce_within: float) -> None:
         self.place: Place = place
         self.lease: float = lease
+        self.produce_within: float = produce_within
+        """Seconds within which a call of those who schedule, ask and order is answered."""
         self.desk: Desk = Desk()
         self._namespace = ""
         self._loops: Loops[LoopSession] = Loops(self._session, LoopSession.aclose, LoopSession.let_go)
@@ -66,8 +68,13 @@ class Calls:
         return await self.run(script, self.here().link.work, state.keys.of(script), arguments)
 
     async def produce(self, script: Script, state: KnownQueue, arguments: Sequence[Any]) -> Any:
-        """Run a script for those who schedule, ask and order."""
-        return await self.run(script, self.here().link.produce, state.keys.of(script), arguments)
+        """Run a script for those who ask and order."""
+        return await self.run(script, self.ask, state.keys.of(script), arguments)
+
+    async def ask(self, *command: Any) -> Any:
+        """A call of those who ask and order."""
+        until = time.monotonic() + self.produce_within
+        return await self.here().link.produce(*command, until=until)
 
     async def run(
         self, script: Script, send: scripts.Send, keys: Sequence[str], arguments: Sequence[Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,8 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from .failures import BROKEN, is_of_another_master, translated
 
+PING_WITHIN = 1.0
+"""Seconds in which a connection that was idle has to answer, if it lives."""
 _INCOMPLETE = object()
 
 
@@ -59,10 +62,20 @@ class Wire(asyncio.Protocol):
             self._set_timer(until)
         return answer
 
+    async def is_alive(self, within: float) -> bool:
+        """It answers a PING within so many seconds, whatever the answer is."""
+        try:
+            await self.ask(hiredis.pack_command(("PING",)), self._loop.time() + within)
+        except (ConnectionLost, TimeoutError):
+            return False
+        except RedisError:
+            pass
+        return True
+
     async def aclose(self) -> None:
         """Close it; calls under way hear that it is lost."""
         self._fail(ConnectionLost("the connection was closed"))
-        await _closed(self._connection)
+        await closed(self._connection)
 
     def let_go(self) -> None:
         """Give it up outside of its event loop."""
@@ -128,14 +141,25 @@ class Wire(asyncio.Protocol):
 
 
 class Channel:
-    """A connection that is made by the first call, and anew by the next one after it was lost."""
+    """A connection that is made by the first call, and anew by the next one after it was lost.
 
-    def __init__(self, place: str, connection: Callable[[], Awaitable[AbstractConnection]]) -> None:
+    One that nobody used for ``idle_after`` seconds is looked at before it is used again.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        connection: Callable[[], Awaitable[AbstractConnection]],
+        idle_after: float = math.inf,
+    ) -> None:
         self._place = place
         self._make = connection
         self._wire: Wire | None = None
         self._doubtful: list[Wire] = []
         """Those that were lost while calls were under way that have time still."""
+        self._idle_after = idle_after
+        self._trusted_until = 0.0
+        """Until when the connection needs no look, by the loop's clock."""
         self._connecting = asyncio.Lock()
         self._is_closed = False
 
@@ -147,19 +171,21 @@ class Channel:
         goes through. Being cancelled leaves the call under way.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + timeout
+        now = loop.time()
+        until = now + timeout
         was_sent = False
         try:
             wire = self._wire
-            if wire is None or wire.is_lost:
-                limit = until if connect_within is None else loop.time() + connect_within
+            if wire is None or wire.is_lost or now > self._trusted_until:
+                limit = until if connect_within is None else now + connect_within
                 async with asyncio.timeout_at(limit), self._connecting:
-                    wire = await self._connected()
+                    wire = await self._connected(ping_within=min(PING_WITHIN, (limit - now) / 3))
                 if connect_within is not None:  # guard: time for an answer
                     until = loop.time() + timeout
             if timeout <= 0:
                 raise TimeoutError
             was_sent = True
+            self._trusted_until = now + self._idle_after
             # In C: a batch has thousands of arguments, and redis-py would look at each in Python.
             return await wire.ask(hiredis.pack_command(command), until)
         except BROKEN as error:
@@ -192,9 +218,14 @@ class Channel:
     def _wires(self) -> list[Wire]:
         return self._doubtful if self._wire is None else [*self._doubtful, self._wire]
 
-    async def _connected(self) -> Wire:
-        if self._wire is not None and not self._wire.is_lost:
-            return self._wire  # somebody else has connected meanwhile
+    async def _connected(self, ping_within: float) -> Wire:
+        wire = self._wire
+        if wire is not None and not wire.is_lost:
+            if asyncio.get_running_loop().time() <= self._trusted_until:
+                return wire  # somebody else has connected meanwhile
+            if await wire.is_alive(ping_within):
+                self._trust()
+                return wire
         await self.reset()
         self._check_open()
         connection = await self._make()
@@ -205,10 +236,14 @@ class Channel:
             await connection.read_response()
             self._check_open()
             self._wire = Wire(connection)
+            self._trust()
         except BaseException:
-            await _closed(connection)
+            await closed(connection)
             raise
         return self._wire
+
+    def _trust(self) -> None:
+        self._trusted_until = asyncio.get_running_loop().time() + self._idle_after
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -232,6 +267,11 @@ def let_go_of(connection: AbstractConnection) -> None:
         os.close(null)
 
 
-async def _closed(connection: AbstractConnection) -> None:
+async def closed(connection: AbstractConnection) -> None:
+    """Close a connection of redis-py at once: in TLS, a server may take until after the end of the event loop
+    to say good-bye as well."""
+    writer = connection._writer
     with contextlib.suppress(RedisError, OSError, TimeoutError):
         await asyncio.shield(connection.disconnect(nowait=True))
+    if writer is not None:
+        writer.transport.abort()

@@ -11,8 +11,9 @@ from typing import Any
 import redis.asyncio as redis
 from redis import __version__ as redis_version
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection
 
-from .channel import let_go_of
+from .channel import closed, let_go_of
 from .failures import BROKEN, translated
 from .links import ANSWER_WITHIN, CONNECT_WITHIN, SHORTEST_WAIT, WATCHDOG, Link, popped
 
@@ -32,12 +33,19 @@ class ClusterLink(Link):
     """redis-py's client of a Cluster, which finds the node of a key and follows keys that move."""
 
     def __init__(
-        self, place: str, nodes: Sequence[tuple[str, int]], settings: Mapping[str, Any], patience: float
+        self,
+        place: str,
+        nodes: Sequence[tuple[str, int]],
+        settings: Mapping[str, Any],
+        patience: float,
+        idle_after: float,
     ) -> None:
         self._place = place
         self._nodes = nodes
         self._settings = settings
         self._patience = patience
+        self._idle_after = idle_after
+        self._used_at = 0.0
         self._client: redis.RedisCluster | None = None
         self._looking: asyncio.Task[None] | None = None
         self._look_again_at = 0.0
@@ -60,15 +68,23 @@ class ClusterLink(Link):
         if looking is not None:
             looking.cancel()
             await asyncio.wait([looking])
+        connections = self._connections_of(client)
         if client is not None:
             await client.aclose()
-        await self._disconnect_left()
+        for connection in connections:  # redis-py leaves those that it was making
+            await closed(connection)
+        self._left.clear()
 
     def let_go(self) -> None:
-        nodes = () if self._client is None else self._client.get_nodes()
-        for node in (*nodes, *self._left):
-            for connection in node._connections:
-                let_go_of(connection)
+        for connection in self._connections_of(self._client):
+            let_go_of(connection)
+
+    def _connections_of(self, client: redis.RedisCluster | None) -> list[AbstractConnection]:
+        """Every one that there is."""
+        manager = None if client is None else client.nodes_manager
+        nodes = [] if manager is None else [*manager.nodes_cache.values(), *manager.startup_nodes.values()]
+        by_id = {id(node): node for node in (*nodes, *self._left)}
+        return [connection for node in by_id.values() for connection in node._connections]
 
     async def _call(self, *command: Any, limit: float) -> Any:
         was_sent = False
@@ -85,14 +101,30 @@ class ClusterLink(Link):
                     for name in _AS_THEY_ARE:
                         self._client.response_callbacks.pop(name, None)
                 client = await self._client.initialize()
+                now = time.monotonic()
+                is_idle, self._used_at = now - self._used_at > self._idle_after, now
+                if is_idle:
+                    await self._drop_idle(client)
                 was_sent = True
                 # What has no key goes to any node.
                 target = {"target_nodes": client.get_default_node()} if command[0] in _KEYLESS else {}
                 return await client.execute_command(*command, **target)
         except BROKEN as error:
             if was_sent and isinstance(error, TimeoutError):
+                if self._client is not None:
+                    await self._drop_idle(self._client)
                 self._look_around()
             raise translated(error, self._place, was_sent) from error
+
+    async def _drop_idle(self, client: redis.RedisCluster) -> None:
+        """Have connections made anew that no call uses: they may have been dropped without a word, and no
+        call has the time to find that out one by one."""
+        for node in client.get_nodes():
+            idle = list(node._free)
+            node._free.clear()
+            for connection in idle:
+                await closed(connection)
+            node._free.extend(idle)
 
     def _look_around(self) -> None:
         """See whether a node hangs, and who has taken its place.

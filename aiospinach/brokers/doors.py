@@ -52,8 +52,8 @@ class Doors:
         if isinstance(act, Cancel):
             return await self._cancel(state, act.job_id)
         action = "requeue" if isinstance(act, Requeue) else "discard"
-        _, where, _ = await self._steer(state, action, act.job_id)
-        return Steered(JobStatus(where.decode()))
+        _, where, why = await self._steer(state, action, act.job_id)
+        return Steered(JobStatus(where.decode()), is_bare=why == b"bare")
 
     async def _cancel(self, state: KnownQueue, job_id: str) -> Steered:
         _, where, envelope = await self._steer(state, "cancel", job_id)
@@ -73,7 +73,7 @@ class Doors:
         cursor, pattern = b"0", re.sub(r"[\[\]*?\\]", r"\\\g<0>", job_id) + ":*"
         while True:
             found: list[bytes]
-            cursor, found = await self._calls.here().link.produce(
+            cursor, found = await self._calls.ask(
                 "ZSCAN", state.keys.leases, cursor, "MATCH", pattern, "COUNT", LEASES_AT_ONCE
             )
             if any(lease.rpartition(b":")[0] == job_id.encode() for lease in found[::2]):

@@ -9,6 +9,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterCrossSlotError,
     ClusterDownError,
     ClusterError,
     MasterDownError,
@@ -37,6 +38,7 @@ _TRANSIENT_CLASSES = (
     TryAgainError,
     AskError,
 )
+_OF_NODES = (AskError, ClusterCrossSlotError, ClusterDownError, TryAgainError)  # MovedError is an AskError
 _TRANSIENT_TEXTS = ("LOADING", "BUSY", "UNBLOCKED", "NOREPLICAS", "MASTERDOWN", "ERR max number of clients")
 # What OpenSSL says of a certificate, before any command is sent; redis-py hands it on as text alone.
 _OF_CERTIFICATES = re.compile(
@@ -60,6 +62,21 @@ def is_of_another_master(error: BaseException) -> bool:
     return isinstance(error, ReadOnlyError) or str(error).startswith("UNBLOCKED")
 
 
+def node_of_a_cluster(place: str) -> str:
+    """What to say of a node of a Cluster that is used as if it were a server of its own."""
+    scheme, _, rest = place.partition("://")
+    host = "host:6379" if scheme == "unix" else rest.rpartition("/")[0]
+    return (
+        f"Redis at {place} is a node of a Cluster, which has most keys elsewhere: use"
+        f" {'rediss' if scheme == 'rediss' else 'redis'}+cluster://{host}"
+    )
+
+
+def _is_of_a_cluster(error: BaseException) -> bool:
+    """Only a node of a Cluster says so: a key lies elsewhere, or nowhere, or two keys lie apart."""
+    return isinstance(error, _OF_NODES) and not isinstance(error, MasterDownError)
+
+
 def translated(error: BaseException, place: str, was_sent: bool = False) -> Exception:
     """A BrokerError that says where, and what to do; what may pass by itself is BrokerUnavailable.
 
@@ -76,6 +93,8 @@ def translated(error: BaseException, place: str, was_sent: bool = False) -> Exce
         return BrokerError(
             f"Redis at {place} does not let this user in, or do this ({name}): check user, password and ACL"
         )
+    if _is_of_a_cluster(error) and "+cluster://" not in place:
+        return BrokerError(node_of_a_cluster(place))
     if isinstance(error, ResponseError) and not isinstance(error, _TRANSIENT_CLASSES):
         text = str(error)
         if not text.startswith(_TRANSIENT_TEXTS):

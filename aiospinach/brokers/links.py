@@ -55,12 +55,16 @@ class DirectLink(Link):
     """At most three connections to one server: for the workers, for whoever schedules, and for waiting."""
 
     def __init__(
-        self, place: str, connection: Callable[[], Awaitable[AbstractConnection]], patience: float
+        self,
+        place: str,
+        connection: Callable[[], Awaitable[AbstractConnection]],
+        patience: float,
+        idle_after: float,
     ) -> None:
         self._patience = patience
-        self._work = Channel(place, connection)
-        self._produce = Channel(place, connection)
-        self._wait = Channel(place, connection)
+        self._work = Channel(place, connection, idle_after)
+        self._produce = Channel(place, connection, idle_after)
+        self._wait = Channel(place, connection, idle_after)
 
     async def work(self, *command: Any) -> Any:
         patience = min(self._patience, ANSWER_WITHIN)
@@ -90,6 +94,13 @@ class DirectLink(Link):
 def popped(answer: Any) -> tuple[str, bytes] | None:
     """What a BLPOP answers: the list's key and the element, or None."""
     return None if answer is None else (answer[0].decode(), answer[1])
+
+
+def first_half(until: float) -> float:
+    """The moment by which a call is to be answered that is tried again if it is not: a connection may have
+    been dropped without a word, and the time left must do for another."""
+    now = time.monotonic()
+    return now + (until - now) / 2
 
 
 async def rest(pause: float, longest: float) -> float:

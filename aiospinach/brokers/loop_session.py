@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..exceptions import BrokerUnavailable
 from .failures import translated
-from .links import Link, rest
+from .links import Link, first_half, rest
 from .redis_queue import KnownQueue
 from .server import check_server
 from .trips import LONGEST_PAUSE, Trips
@@ -46,7 +46,7 @@ class LoopSession:
             async with asyncio.timeout_at(loop.time() + until - time.monotonic()), self._checking:
                 while not self.is_checked:
                     try:
-                        clock = await check_server(self.link, place, until=until)
+                        clock = await check_server(self.link, place, until=first_half(until))
                     except BrokerUnavailable:
                         if time.monotonic() + pause > until:
                             raise
@@ -62,6 +62,7 @@ class LoopSession:
         """Wait for the trips under way, and close the connections."""
         for trips in list(self.trips.values()):
             await trips.aclose()
+        self.trips.clear()  # each knows this session, and nothing is to be left to the garbage collection
         await self.link.aclose()
 
     def let_go(self) -> None:

@@ -11,6 +11,7 @@ from threading import RLock
 from typing import Protocol, TypeVar
 
 from .. import forks
+from ..job import JobStatus
 from ..timing import to_seconds
 from .base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
 from .memory_queue import QueueState
@@ -217,6 +218,9 @@ class MemoryBroker(Broker):
             state = self._queues[queue]
             if isinstance(act, Cancel):
                 return state.cancel(act.job_id)
+            dead = state.dead.get(act.job_id)
+            if isinstance(act, Requeue) and dead is not None and not dead.job.body:
+                return Steered(JobStatus.NOT_SET, is_bare=True)
             status = state.exhume(act.job_id, self.now(), is_to_run=isinstance(act, Requeue))
             self._bell(queue, state)
             return Steered(status)

@@ -157,7 +157,8 @@ class QueueState:
         elif action is Action.FAIL:
             del self.jobs[job.id]
             self.dead.pop(job.id, None)
-            self.dead[job.id] = DeadJob(job, now, settlement.detail)
+            dead = msgspec.structs.replace(job, body=b"") if settlement.buries_bare else job
+            self.dead[job.id] = DeadJob(dead, now, settlement.detail)
             self.bury_old(now)
         elif action is Action.PARK:
             self._park(job, now)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import ssl
+import math
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis.asyncio as redis
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
@@ -21,13 +21,29 @@ from ..exceptions import InvalidValue
 from .cluster_link import ClusterLink
 from .failures import BROKEN
 from .links import ANSWER_WITHIN, CONNECT_WITHIN, DirectLink, Link
+from .urls import read_url
 
 SENTINEL_WITHIN = 1.5  # three of them must fit into a call
 _KEPT = frozenset(
     {"username", "password", "db", "credential_provider", "client_name", "path", "host", "port"}
 )
-_TLS = frozenset(inspect.signature(SSLConnection.__init__).parameters)
-_CLUSTER = frozenset(inspect.signature(redis.RedisCluster.__init__).parameters)
+
+IDLE_AFTER = 30.0
+"""Seconds after which a connection that nobody used is looked at before it is used again: a load balancer or
+NAT on the way may have dropped it without a word."""
+_KEEPALIVE: dict[str, Any] = {
+    "socket_keepalive": True,
+    "socket_keepalive_options": {  # dead after a minute; what a system does not know is its own to choose
+        getattr(socket, name): seconds
+        for name, seconds in (
+            ("TCP_KEEPIDLE", 30),
+            ("TCP_KEEPALIVE", 30),
+            ("TCP_KEEPINTVL", 10),
+            ("TCP_KEEPCNT", 3),
+        )
+        if hasattr(socket, name)
+    },
+}
 
 # Telling the server the name of the library takes two trips at every connection.
 _ANONYMOUS: dict[str, None] = (
@@ -65,9 +81,10 @@ class ServerPlace(Place):
 
     def link(self, patience: float = ANSWER_WITHIN) -> Link:
         async def connection() -> AbstractConnection:
-            return self._kind(**self._settings, **_own())
+            alive = {} if self._kind is UnixDomainSocketConnection else _KEEPALIVE
+            return self._kind(**{**alive, **self._settings, **_own()})
 
-        return DirectLink(str(self), connection, patience)
+        return DirectLink(str(self), connection, patience, _idle_after(self._settings))
 
 
 class SentinelPlace(Place):
@@ -102,9 +119,9 @@ class SentinelPlace(Place):
                 host, port = await sentinel.discover_master(self._service)
             finally:  # also where the caller gives up in the middle
                 await asyncio.shield(_closed(sentinel.sentinels))
-            return self._kind(host=host, port=port, **self._settings, **_own())
+            return self._kind(**{**_KEEPALIVE, **self._settings, **_own(), "host": host, "port": port})
 
-        return DirectLink(str(self), connection, patience)
+        return DirectLink(str(self), connection, patience, _idle_after(self._settings))
 
 
 async def _closed(clients: Sequence[redis.Redis]) -> None:
@@ -130,8 +147,8 @@ class ClusterPlace(Place):
         return f"{scheme}+cluster://{','.join(f'{host}:{port}' for host, port in self._nodes)}"
 
     def link(self, patience: float = ANSWER_WITHIN) -> Link:
-        settings = {**self._settings, "ssl": self._tls, **_own()}
-        return ClusterLink(str(self), self._nodes, settings, patience)
+        settings = {**_KEEPALIVE, **self._settings, "ssl": self._tls, **_own()}
+        return ClusterLink(str(self), self._nodes, settings, patience, _idle_after(self._settings))
 
 
 def place_of(url_or_client: object) -> Place:
@@ -166,99 +183,20 @@ def place_of(url_or_client: object) -> Place:
 
 
 def _place_of_url(url: str) -> Place:
-    try:
-        parts = urlsplit(url)
-        hosts = _hosts_of(parts.netloc.rpartition("@")[2])
-    except ValueError:
-        raise InvalidValue("RedisBroker: the URL cannot be read") from None
-    if parts.fragment or "@" in parts.path + parts.query:  # not shown: it is the end of a password
-        raise InvalidValue(
-            "RedisBroker: a '/', '?', '#' or '@' in the password of a URL is written %2F, %3F, %23 or %40"
-        )
-    settings: dict[str, Any] = {
-        name: unquote(value)
-        for name, value in (("username", parts.username), ("password", parts.password))
-        if value
-    }
-    path = unquote(parts.path)
-    query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    if parts.scheme == "unix":
-        if not path or parts.netloc.rpartition("@")[2]:
-            raise InvalidValue("RedisBroker: unix:// needs an absolute path: unix:///run/redis.sock")
-        return ServerPlace(
-            {**settings, "path": path, "db": _db_of(query.get("db", "0"))}, UnixDomainSocketConnection
-        )
-    is_tls = parts.scheme.startswith("rediss")
-    tls = _tls_of(query) if is_tls else {}
-    if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
-        service, _, db = path.strip("/").partition("/")
-        if not service:
-            raise InvalidValue(
-                "RedisBroker: redis+sentinel:// needs a service: redis+sentinel://host:26379/mymaster"
-            )
-        asking: dict[str, Any] = {"ssl": True, **tls} if is_tls else {}
-        for name in ("username", "password"):
-            if query.get(f"sentinel_{name}"):
-                asking[name] = query[f"sentinel_{name}"]
+    address = read_url(url)
+    if address.scheme == "unix":
+        return ServerPlace(address.settings, UnixDomainSocketConnection)
+    if address.scheme == "redis+sentinel":
         return SentinelPlace(
-            [(host, port or 26379) for host, port in hosts],
-            service,
-            {**settings, **tls, "db": _db_of(db or "0")},
-            sentinel_settings=asking,
-            tls=is_tls,
+            address.hosts,
+            address.service,
+            address.settings,
+            sentinel_settings=address.sentinel_settings,
+            tls=address.is_tls,
         )
-    if parts.scheme in ("redis+cluster", "rediss+cluster"):
-        nodes = [(host, port or 6379) for host, port in hosts]
-        for name in tls.keys() - _CLUSTER:
-            raise InvalidValue(f"RedisBroker: redis-py has no setting {name} for a Cluster")
-        return ClusterPlace(nodes, {**settings, **tls}, tls=is_tls)
-    if parts.scheme not in ("redis", "rediss"):
-        raise InvalidValue(
-            f"RedisBroker: {parts.scheme[:20] or 'no'!r} is no scheme that it knows; it knows redis://, rediss://,"
-            " unix://, redis+sentinel:// and redis+cluster://"
-        )
-    if len(hosts) > 1:
-        raise InvalidValue(f"RedisBroker: {parts.scheme}:// takes one host, and has {len(hosts)}")
-    host, port = hosts[0]
-    settings |= {"host": host, "port": port or 6379, "db": _db_of(query.get("db") or path.strip("/") or "0")}
-    if parts.scheme == "redis":
-        return ServerPlace(settings)
-    return ServerPlace({**settings, **tls}, SSLConnection)
-
-
-def _hosts_of(netloc: str) -> list[tuple[str, int | None]]:
-    hosts = []
-    for part in netloc.split(","):
-        parsed = urlsplit(f"//{part}")
-        hosts.append((parsed.hostname or "localhost", parsed.port))
-    return hosts
-
-
-def _db_of(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidValue(f"RedisBroker: {text[:20]!r} is no number of a database")
-    return int(text)
-
-
-def _tls_of(query: Mapping[str, str]) -> dict[str, Any]:
-    tls: dict[str, Any] = {name: value for name, value in query.items() if name.startswith("ssl_")}
-    for name, value in tls.items():
-        if name in ("ssl_include_verify_flags", "ssl_exclude_verify_flags"):
-            raise InvalidValue(
-                f"RedisBroker: {name} is a list, which no URL can carry: pass a client of redis.asyncio"
-            )
-        if name not in _TLS or (name == "ssl_cert_reqs" and value not in ("none", "optional", "required")):
-            raise InvalidValue(f"RedisBroker: the URL has a setting {name} that redis-py does not know")
-    if "ssl_check_hostname" in tls:
-        tls["ssl_check_hostname"] = tls["ssl_check_hostname"].lower() not in ("0", "f", "false", "n", "no")
-    if "ssl_min_version" in tls:
-        version = tls["ssl_min_version"].replace(".", "_")
-        if version not in ("TLSv1_2", "TLSv1_3"):
-            raise InvalidValue("RedisBroker: ssl_min_version must be TLSv1_2, TLSv1.2, TLSv1_3 or TLSv1.3")
-        tls["ssl_min_version"] = ssl.TLSVersion[version]
-    # Not so by itself before redis-py 6.
-    tls.setdefault("ssl_check_hostname", tls.get("ssl_cert_reqs") != "none")
-    return tls
+    if address.scheme == "redis+cluster":
+        return ClusterPlace(address.hosts, address.settings, tls=address.is_tls)
+    return ServerPlace(address.settings, SSLConnection if address.is_tls else Connection)
 
 
 def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,6 +205,10 @@ def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in settings.items()
         if value is not None and (name in _KEPT or name.startswith("ssl_"))
     }
+
+
+def _idle_after(settings: Mapping[str, Any]) -> float:
+    return float(settings.get("health_check_interval", IDLE_AFTER)) or math.inf
 
 
 def _own() -> dict[str, Any]:
@@ -278,6 +220,6 @@ def _own() -> dict[str, Any]:
         "socket_connect_timeout": CONNECT_WITHIN,
         "decode_responses": False,
         "protocol": 2,  # the same answers with every redis-py, and none that nobody asked for
-        "health_check_interval": 0,
+        "health_check_interval": 0,  # a Link looks itself
         **_ANONYMOUS,
     }

@@ -71,6 +71,10 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     """Where ``time.monotonic()`` says that the holder must no longer rely on it, unless renewed."""
 
 
+NO_ARGUMENTS = b"[[],{}]"
+"""The body of a call without any."""
+
+
 class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What became of a leased job."""
 
@@ -80,6 +84,13 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """Seconds until it is due again, for RETRY."""
     detail: bytes = b""
     """A DeadJob's ``detail``, for FAIL."""
+    is_bare: bool = False
+    """The dead job is kept without its arguments, for FAIL."""
+
+    @property
+    def buries_bare(self) -> bool:
+        """Arguments are to be left out, and there are some."""
+        return self.is_bare and self.action is Action.FAIL and self.lease.job.body != NO_ARGUMENTS
 
 
 class Parking(msgspec.Struct, frozen=True):
@@ -261,3 +272,5 @@ class Steered(msgspec.Struct, frozen=True):
     """Where the job was; NOT_SET if it was nowhere where the act could find it, and nothing was done."""
     job: Envelope | None = None
     """What was cancelled, if it can be told."""
+    is_bare: bool = False
+    """It is dead, and cannot run again: it was kept without its arguments."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from .base import (
 from .calls import Calls
 from .doors import Doors
 from .failures import StoreFull
+from .links import first_half
 from .places import place_of
 from .records import (
     NO_PARKING,
@@ -57,8 +59,9 @@ class RedisBroker(Broker):
     ``url_or_client`` is ``redis://``, ``rediss://`` (TLS), ``unix://``,
     ``redis+sentinel://host:port,host:port/service`` or ``redis+cluster://host:port,host:port``, or a client
     of redis.asyncio, of which only the settings are read. ``lease`` is after how many seconds of silence a
-    worker's jobs are given to others. ``enqueue_timeout`` is how many seconds each ``schedule`` tries to
-    reach Redis. Nothing connects before it is used.
+    worker's jobs are given to others. ``enqueue_timeout`` is how many seconds a ``schedule`` tries to
+    reach Redis, unless ``options(enqueue_timeout=)`` says otherwise, and what people ask and order does.
+    Nothing connects before it is used.
     """
 
     def __init__(
@@ -66,13 +69,13 @@ class RedisBroker(Broker):
         url_or_client: object = "redis://localhost:6379/0",
         *,
         lease: float = DEFAULT_LEASE,
-        enqueue_timeout: float = DEFAULT_ENQUEUE_TIMEOUT,
+        enqueue_timeout: float | timedelta = DEFAULT_ENQUEUE_TIMEOUT,
     ) -> None:
         self.lease: float = to_seconds(lease, what="RedisBroker(lease=)", least=SHORTEST_LEASE)
         self.enqueue_timeout: float = to_seconds(
             enqueue_timeout, what="RedisBroker(enqueue_timeout=)", least=SHORTEST_ENQUEUE_TIMEOUT
         )
-        self._calls = Calls(place_of(url_or_client), self.lease)
+        self._calls = Calls(place_of(url_or_client), self.lease, self.enqueue_timeout)
         self._waits = Waits(self._calls)
         self._doors = Doors(self._calls)
         self._queue = self._calls.queue
@@ -136,7 +139,8 @@ class RedisBroker(Broker):
         if trips is None:
 
             async def send(trip: Trip) -> list[Any]:
-                produce = partial(here.link.produce, until=trip.until)
+                until = trip.until if trip.was_sent else first_half(trip.until)
+                produce = partial(here.link.produce, until=until)
                 keys = state.keys.of(scripts.ENQUEUE)
                 answer: list[Any] = await self._calls.run(scripts.ENQUEUE, produce, keys, trip.arguments)
                 return answer

@@ -136,7 +136,8 @@ class KnownQueue:
                 arguments += (task, len(leases), *leases)
                 continue
             for settlement in alike:
-                arguments += (task, 0, settlement.lease.id, action.value)
+                word = "fail bare" if settlement.buries_bare else action.value
+                arguments += (task, 0, settlement.lease.id, word)
                 arguments += (wire.milliseconds(settlement.delay), settlement.detail)
         return arguments
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..exceptions import BrokerError
 from ..logs import Log
 from . import wire
+from .failures import node_of_a_cluster
 from .links import Link
 
 logger: Log = Log("aiospinach.broker")
@@ -31,6 +32,9 @@ async def check_server(link: Link, place: str, *, until: float = math.inf) -> fl
     version = _text(facts.get(b"version", facts.get("version", b"0")))
     if server == "redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
         raise BrokerError(f"{place} is Redis {version}, and aiospinach needs Redis 7.0 or newer, or Valkey")
+    mode = _text(facts.get(b"mode", facts.get("mode", b"standalone")))
+    if mode == "cluster" and "+cluster://" not in place:
+        raise BrokerError(node_of_a_cluster(place))
     with contextlib.suppress(BrokerError):  # a user may be denied INFO
         policy = _policy_in(_text(await link.produce("INFO", "memory", until=until)))
         if policy != "noeviction":

@@ -14,6 +14,7 @@ from contextvars import Context
 from typing import Any
 
 from ..brokers.base import Broker
+from ..discretion import Discretion
 from ..exceptions import JobCancelled
 from ..logs import Log
 from ..patience import shielded_if
@@ -50,6 +51,7 @@ class Pool:
         stop_when_queue_empty: bool,
         shutdown_timeout: float,
         signal_timeout: float,
+        discretion: Discretion,
         context: Context,
     ) -> None:
         self.name: str = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -57,6 +59,7 @@ class Pool:
         self.namespace = namespace
         self.tasks = tasks
         self.signal_timeout = signal_timeout
+        self.discretion = discretion
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.context: Context = context
         """The context of the supervisor, which jobs get copies of."""

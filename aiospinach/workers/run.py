@@ -233,7 +233,8 @@ class Run:
 
     def _give_back(self, outcome: Outcome, detail: bytes = b"") -> None:
         """Send the outcome to the broker, and leave the slot to another job."""
-        self.feed.settle(Settlement(self.lease, outcome.action, outcome.delay, detail), self)
+        is_bare = self.pool.discretion.arguments
+        self.feed.settle(Settlement(self.lease, outcome.action, outcome.delay, detail, is_bare), self)
         self.pool.body_ended(self)
 
     async def _settle(self, job: Job, error: BaseException) -> tuple[Job, BaseException | None]:
@@ -244,10 +245,12 @@ class Run:
             return msgspec.structs.replace(job, status=JobStatus.NOT_SET), self.body.reason
         now = self.pool.broker.now()
         backoff = self._task.backoff if self._task is not None else None
-        outcome = verdict(job, error, now, backoff, has_begun=self.body.has_begun)
+        discretion = self.pool.discretion
+        outcome = verdict(job, error, now, backoff, has_begun=self.body.has_begun, discretion=discretion)
         if outcome.action is Action.PARK:  # before the next exchange
             self.feed.note_unknown(job.task_name)
-        self._give_back(outcome, describe(error, outcome.reason) if outcome.action is Action.FAIL else b"")
+        is_dead = outcome.action is Action.FAIL
+        self._give_back(outcome, describe(error, outcome.reason, discretion) if is_dead else b"")
         return await self._conclude(job, error, outcome, now)
 
     async def _conclude(
@@ -269,7 +272,7 @@ class Run:
         if error is None:
             return msgspec.structs.replace(job, status=outcome.status), None
         job = self._after(job, outcome, now)
-        log_outcome(job, outcome, error)
+        log_outcome(job, outcome, error, self.pool.discretion)
         return job, error
 
     def _fenced(self, job: Job) -> tuple[Job, LeaseLost]:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from aiospinach.brokers.base import DEAD_AT_MOST, Broker
-from aiospinach.brokers.records import Counts, LookJob, Settlement
+from aiospinach.brokers.records import Counts, LookJob, Requeue, Settlement, Steered
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -25,6 +25,25 @@ from .conftest import (
     take_when_due,
     take_when_expired,
 )
+
+
+async def test_a_dead_job_may_be_kept_without_its_arguments(broker: Broker, queue: str) -> None:
+    for name, body in (("a", b"[[1],{}]"), ("b", b"[[],{}]")):
+        lease = await put_and_take(broker, queue, name, body=body)
+        await broker.exchange(queue, [Settlement(lease, Action.FAIL, detail=b"{}", is_bare=True)], 0)
+    dead = {dead.job.id: bytes(dead.job.body) for dead in await asking.dead(broker, queue)}
+    assert dead == {"a": b"", "b": b"[[],{}]"}, "who had none has lost none"
+    assert await broker.steer(queue, Requeue("a")) == Steered(JobStatus.NOT_SET, is_bare=True)
+    assert await broker.steer(queue, Requeue("b")) == Steered(JobStatus.FAILED)
+    assert ids(await take(broker, queue)) == ["b"]
+    assert await asking.discard(broker, queue, "a")
+
+
+async def test_a_retry_keeps_its_arguments(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a", body=b"[[1],{}]", max_retries=1)
+    await broker.exchange(queue, [Settlement(lease, Action.RETRY, is_bare=True)], 0)
+    [again] = await take(broker, queue)
+    assert bytes(again.job.body) == b"[[1],{}]"
 
 
 async def test_cancelling_a_waiting_job_removes_it(broker: Broker, queue: str) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from aiospinach import RedisBroker
 from aiospinach.brokers import scripts
-from aiospinach.brokers.records import Counts, Lease, Parking, Settlement
+from aiospinach.brokers.records import Counts, Lease, Parking, Requeue, Settlement
 from aiospinach.brokers.redis import EXPIRED_AT_ONCE
 from aiospinach.brokers.scripts import Script, Send
 from aiospinach.exceptions import BrokerError, BrokerUnavailable
@@ -798,6 +798,15 @@ async def a_dead_job_that_cannot_be_read_is_not_queued_again(stage: Stage) -> No
     assert not await asking.requeue(stage.broker, QUEUE, "spoilt")
     assert await asking.requeue(stage.broker, QUEUE, "good")
     assert await asking.discard(stage.broker, QUEUE, "spoilt")
+
+
+@scenario("bare dead job")
+async def a_dead_job_without_its_arguments_is_not_queued_again(stage: Stage) -> None:
+    lease = await put_and_take(stage.broker, QUEUE, "a", body=b"[[1],{}]")
+    await stage.broker.exchange(QUEUE, [Settlement(lease, Action.FAIL, is_bare=True)], 0)
+    assert (await stage.broker.steer(QUEUE, Requeue("a"))).is_bare
+    await bury(stage.broker, QUEUE, "b")
+    assert await asking.requeue(stage.broker, QUEUE, "b")
 
 
 @scenario("live again")

@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import redis
 
-from aiospinach import Batch, BrokerUnavailable, Engine, EnqueueUncertain, JobStatus, RedisBroker
+from aiospinach import (
+    Batch,
+    BrokerUnavailable,
+    Engine,
+    EnqueueUncertain,
+    InvalidValue,
+    JobStatus,
+    RedisBroker,
+)
 from aiospinach.brokers.failures import Unanswered
 from aiospinach.brokers.records import Envelope
 from aiospinach.brokers.tickets import Tickets
@@ -203,6 +212,77 @@ async def test_a_first_schedule_that_is_cancelled_leaves_the_others_trying(
     await proxy.accept()
     await second
     assert live(plain, namespace) == 1
+    async with engine:
+        pass
+
+
+# The limit of an engine, and of a call.
+
+
+def test_a_web_request_waits_three_seconds_at_most_unless_somebody_says_otherwise() -> None:
+    assert RedisBroker().enqueue_timeout <= 3
+    assert RedisBroker(enqueue_timeout=timedelta(seconds=7)).enqueue_timeout == 7
+
+
+@pytest.mark.parametrize("what", ["now", "at", "batch"])
+async def test_a_call_may_have_a_limit_of_its_own(namespace: str, what: str) -> None:
+    engine = Engine(RedisBroker(f"redis://127.0.0.1:{free_port()}/0", enqueue_timeout=600), namespace)
+    job = engine.task(name="job")(lambda: None)
+    hasty = job.options(enqueue_timeout=0.1)
+    calls: dict[str, Callable[[], Awaitable[Any]]] = {
+        "now": hasty.schedule,
+        "at": lambda: hasty.schedule_at(datetime.now(UTC)),
+        "batch": lambda: engine.schedule_batch(Batch().schedule(job), enqueue_timeout=timedelta(seconds=0.1)),
+    }
+    async with asyncio.timeout(20):
+        with pytest.raises(BrokerUnavailable):
+            await calls[what]()
+
+
+async def test_a_call_may_be_more_patient_than_its_engine(namespace: str, proxy: Proxy) -> None:
+    engine = Engine(RedisBroker(proxy.url, enqueue_timeout=0.01), namespace)
+    job = engine.task(name="job")(lambda: None)
+    proxy.refuse()
+    with pytest.raises(BrokerUnavailable):
+        await job.schedule()
+    call = asyncio.create_task(job.options(enqueue_timeout=60).schedule())
+    await asyncio.sleep(0)
+    await proxy.accept()
+    assert (await call).status is JobStatus.QUEUED
+    async with engine:
+        pass
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), "3", True])
+async def test_an_impossible_limit_of_a_call_is_refused(engine: Engine, limit: Any) -> None:
+    job = engine.task(name="job")(lambda: None)
+    with pytest.raises(InvalidValue, match=r"options\(enqueue_timeout=\)"):
+        job.options(enqueue_timeout=limit)
+    with pytest.raises(InvalidValue, match=r"schedule_batch\(enqueue_timeout=\)"):
+        await engine.schedule_batch(Batch().schedule(job), enqueue_timeout=limit)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("what", ["cancel", "requeue", "discard", "dead_jobs"])
+async def test_what_people_ask_and_order_gives_up_in_time(
+    namespace: str, proxy: Proxy, what: str, is_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiospinach.brokers.links.ANSWER_WITHIN", 600)
+    engine = Engine(RedisBroker(proxy.url, enqueue_timeout=0.2), namespace)
+    engine.task(name="job")(lambda: None)
+    if is_open:
+        await engine.cancel("any")
+    proxy.is_black_hole = True
+    calls: dict[str, Callable[[str], Awaitable[Any]]] = {
+        "cancel": engine.cancel,
+        "requeue": engine.requeue,
+        "discard": engine.discard,
+        "dead_jobs": lambda _: anext(engine.dead_jobs()),
+    }
+    async with asyncio.timeout(20):
+        with pytest.raises(BrokerUnavailable):
+            await calls[what]("any")
+    proxy.is_black_hole = False
     async with engine:
         pass
 

@@ -302,6 +302,7 @@ async def test_redis_py_has_what_is_taken_from_it_beside_its_documented_face() -
         assert getattr(connection, name, None) is not None, f"redis-py's connections have no {name} any more"
     assert connection._writer is not None
     assert connection._writer.transport.get_extra_info("socket").fileno() > 0
-    assert "_connections" in ClusterNode.__slots__, "redis-py's ClusterNode has no _connections any more"
+    for name in ("_connections", "_free"):
+        assert name in ClusterNode.__slots__, f"redis-py's ClusterNode has no {name} any more"
     assert hasattr(DefaultParser, "parse_error"), "redis-py's parsers have no parse_error any more"
     await connection.disconnect()

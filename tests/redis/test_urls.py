@@ -163,6 +163,68 @@ def test_a_refusal_shows_no_password(url: str) -> None:
     assert caught.value.__cause__ is None
 
 
+# Nothing of a URL is ignored.
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("username=u&password=p%40", {"username": "u", "password": "p@"}),
+        ("client_name=shop", {"client_name": "shop"}),
+        ("socket_keepalive=False", {"socket_keepalive": False}),
+        ("socket_keepalive=1", {"socket_keepalive": True}),
+        ("health_check_interval=60", {"health_check_interval": 60}),
+    ],
+)
+@pytest.mark.parametrize(
+    "url", ["redis://a", "rediss://a", "redis+sentinel://a/mymaster", "redis+cluster://a"]
+)
+def test_a_setting_of_a_url_is_honoured(url: str, setting: str, expected: dict[str, Any]) -> None:
+    place: Any = place_of(f"{url}?{setting}")
+    assert expected.items() <= place._settings.items()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://a?socket_timeout=5", "enqueue_timeout="),
+        ("redis://a?socket_connect_timeout=5", "enqueue_timeout="),
+        ("redis+cluster://a?timeout=5", "enqueue_timeout="),
+        ("redis://a?max_connections=5", "'max_connections'.*it takes.*health_check_interval"),
+        ("redis://a?decode_responses=1", "'decode_responses'"),
+        ("unix:///run/s?socket_keepalive=1", "'socket_keepalive'"),
+        ("redis://a?sentinel_password=canary", "'sentinel_password'"),
+        ("redis://a?health_check_interval=often", "whole number of seconds"),
+        ("redis://a?health_check_interval=-1", "whole number of seconds"),
+        ("redis://a?socket_keepalive=maybe", "true, 1, yes, false, 0, no"),
+        ("rediss://a?ssl_check_hostname=maybe", "true, 1, yes, false, 0, no"),
+        ("redis://a?ssl_ca_certs=/ca.pem", "begin it with rediss"),
+        ("redis+sentinel://a/mymaster?ssl_ca_certs=/ca.pem", "begin it with rediss"),
+        ("unix:///run/s?ssl_ca_certs=/ca.pem", "begin it with rediss"),
+        ("redis+cluster://a/3", "database 0 alone"),
+        ("redis+cluster://a?db=3", "database 0 alone"),
+        ("redis://a/3?db=4", "two databases"),
+        ("redis://a?db=3&db=4", "'db' twice"),
+        ("redis://u:canary@a?password=canary", "password twice"),
+        ("redis://u@a?username=v", "username twice"),
+        ("rediss://a?ssl_cert_reqs=canary", "required, optional, none.*CERT_REQUIRED"),
+    ],
+)
+def test_what_a_url_cannot_say_is_refused_with_what_to_do(url: str, said: str) -> None:
+    with pytest.raises(InvalidValue, match=said) as caught:
+        RedisBroker(url)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["rediss://a", "rediss+sentinel://a/mymaster", "rediss+cluster://a"])
+@pytest.mark.parametrize("word", ["none", "optional", "required"])
+@pytest.mark.parametrize("spelling", ["{}", "CERT_{}", "ssl.CERT_{}"])
+def test_the_verification_is_spelled_as_celery_and_heroku_do(scheme: str, word: str, spelling: str) -> None:
+    for spelled in (spelling.format(word.upper()), spelling.format(word), spelling.format(word.title())):
+        place: Any = place_of(f"{scheme}?ssl_cert_reqs={spelled}")
+        assert place._settings["ssl_cert_reqs"] == word
+
+
 @pytest.mark.parametrize("value", [None, 6379, b"redis://localhost", object(), RedisBroker])
 def test_what_is_neither_url_nor_client_is_refused(value: object) -> None:
     with pytest.raises(InvalidValue, match=f"not {type(value).__name__}"):

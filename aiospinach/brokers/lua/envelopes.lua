@@ -60,6 +60,11 @@ local function rewritten(envelope, new)
     new.parked or parked}, ' ') .. string.sub(envelope, rest)
 end
 
+-- The envelope without its body: no call has an empty one.
+local function bare(envelope)
+  return string.match(envelope, '^[^\n]*\n[^\n]*\n')
+end
+
 -- The version of the format, if it is one that this release does not know.
 local function foreign_version(envelope)
   local version = string.match(envelope, '^(%d%d?%d?) ')

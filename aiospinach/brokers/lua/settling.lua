@@ -1,4 +1,6 @@
 -- Settling leases.
+local is_failure = {['fail'] = true, ['fail bare'] = true} -- the latter keeps no arguments
+
 local function put_off(id, due)
   call('ZADD', future, due, id)
   return call('ZRANGE', future, 0, 0)[1] == id
@@ -46,7 +48,7 @@ local function settle(sent, tasks, settled, mark)
       end
       if not what or what.action == 'cancelled' then
         ended[#ended + 1] = id
-      elseif is_unwanted[lease] and what.action ~= 'fail' then -- guard: unwanted
+      elseif is_unwanted[lease] and not is_failure[what.action] then -- guard: unwanted
         cancelled[#cancelled + 1] = lease
         ended[#ended + 1] = id
       elseif what.action == 'release' then
@@ -57,8 +59,8 @@ local function settle(sent, tasks, settled, mark)
         local envelope = call('HGET', jobs, id) or ''
         if not header(envelope) then -- guard: unreadable settled job
           put_aside(id, envelope)
-        elseif what.action == 'fail' then
-          bury(id, envelope, what.detail)
+        elseif is_failure[what.action] then
+          bury(id, what.action == 'fail' and envelope or bare(envelope), what.detail)
           is_dead = true
           ended[#ended + 1] = id
         elseif what.action == 'park' then

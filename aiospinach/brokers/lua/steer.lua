@@ -4,7 +4,8 @@
 -- needs  envelopes parking records wake
 -- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id
 -- answer {now, where the job was: 'waiting', 'queued', 'running', 'failed', or 'not_set' if there was none and nothing is
---        done; envelope, if it was cancelled and can be told}
+--        done; envelope, if it was cancelled and can be told; or 'bare', if it cannot be requeued since it was kept
+--        without its arguments}
 --        'marked' tells that too many jobs run to see whether this one does: who has looked for it among them, and has
 --        not found it, cancels again
 -- repeat what was done is not done again: 'not_set', but a running job is marked again
@@ -72,6 +73,9 @@ local function requeue()
   if not is_readable then -- guard: unreadable dead job
     return false
   end
+  if envelope == bare(envelope) then -- guard: bare dead job
+    return false, 'bare'
+  end
   if call('HDEL', cancels, id) == 0 then -- guard: place in line
     call('RPUSH', ready, id)
   end
@@ -83,8 +87,14 @@ end
 if action == 'cancel' or action == 'cancel again' then
   return cancel(action == 'cancel again')
 end
-if call('HEXISTS', deadjobs, id) == 0 or action == 'requeue' and not requeue() then
+if call('HEXISTS', deadjobs, id) == 0 then
   return {now, 'not_set', ''}
+end
+if action == 'requeue' then
+  local is_queued, why = requeue()
+  if not is_queued then
+    return {now, 'not_set', why or ''}
+  end
 end
 call('HDEL', deadjobs, id)
 call('ZREM', dead, id)

@@ -16,8 +16,8 @@ from .rewriting import bare, members_of, stand_in
 
 
 def is_model(kind: object) -> bool:
-    """It is a class of pydantic's."""
-    return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__")
+    """It is a model of pydantic's; dataclasses of pydantic's are dataclasses."""
+    return _is_pydantic(kind) and hasattr(kind, "model_validate_json")
 
 
 def write_model(value: Any) -> Any:
@@ -63,9 +63,7 @@ def may_hold_moments(kind: Any) -> bool:
     """A field of it, or of what it holds, may have a datetime or a time."""
     hints = [field.annotation for model in _classes_in(kind, set()) for field in fields_of(model).values()]
     parts = [part for hint in hints for part in _parts_of(hint)]
-    return any(
-        part is Any or (isinstance(part, type) and issubclass(part, (datetime, time))) for part in parts
-    )
+    return any(map(_may_be_of_moments, parts))
 
 
 def fields_of(kind: Any) -> Mapping[str, Any]:
@@ -77,6 +75,17 @@ def fields_of(kind: Any) -> Mapping[str, Any]:
 def is_default(field: Any, value: Any) -> bool:
     """The field has this value when nothing is said of it."""
     return not field.is_required() and bool(field.get_default(call_default_factory=True) == value)
+
+
+def _is_pydantic(kind: object) -> bool:
+    return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__")
+
+
+def _may_be_of_moments(part: Any) -> bool:
+    if not isinstance(part, type):
+        return part is Any
+    has_fields_of_others = "__annotations__" in vars(part) and not _is_pydantic(part)
+    return issubclass(part, (datetime, time)) or has_fields_of_others
 
 
 def _read_names(model: Any, name: str, field: Any) -> set[str]:
@@ -91,7 +100,7 @@ def _read_names(model: Any, name: str, field: Any) -> set[str]:
 
 def _classes_in(kind: Any, seen: set[Any]) -> Iterator[Any]:
     """The class, and those of pydantic's within it."""
-    if is_model(kind) and kind not in seen:
+    if _is_pydantic(kind) and kind not in seen:
         seen.add(kind)
         yield kind
         for field in fields_of(kind).values():

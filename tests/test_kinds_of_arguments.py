@@ -174,6 +174,19 @@ class Meeting(BaseModel):
     shifts: list[datetime] = []
 
 
+class Rota(BaseModel):
+    event: Event
+
+
+@pydantic.dataclasses.dataclass
+class Visit:
+    at: datetime
+
+
+class Round(BaseModel):
+    visits: list[Visit]
+
+
 LOST: list[tuple[Any, Any, str]] = [
     (Event, Event("x", MOMENTS[2]), "its part 'at' has a time zone"),
     (Event, Event("x", MOMENTS[1]), "its part 'at' has a time zone"),
@@ -184,6 +197,9 @@ LOST: list[tuple[Any, Any, str]] = [
     ),
     (Shift, Shift(MOMENTS[2]), "its part 'begins' has a time zone"),
     (Meeting, Meeting(at=MOMENTS[10], shifts=[MOMENTS[2]]), "its part 'shifts[0]' has a time zone"),
+    (Rota, Rota(event=Event("x", MOMENTS[2])), "its part 'event.at' has a time zone"),
+    (Visit, Visit(at=MOMENTS[2]), "its part 'at' has a time zone"),
+    (Round, Round(visits=[Visit(at=MOMENTS[2])]), "its part 'visits[0].at' has a time zone"),
     (dict[datetime, int], {MOMENTS[2]: 1}, "its part '[]' has a time zone"),
     (datetime | int, MOMENTS[2], "it has a time zone"),
     (datetime, datetime(2026, 7, 1, tzinfo=Fickle()), "it has a time zone"),
@@ -204,6 +220,8 @@ def test_where_a_zone_would_be_lost_the_part_is_named(hint: Any, value: Any, nam
         (Event, Event("x", datetime(2026, 7, 1, tzinfo=ZoneInfo("Asia/Kolkata")))),
         (Event, Event("x", datetime(2026, 7, 1, tzinfo=ZoneInfo("UTC")))),
         (Meeting, Meeting(at=MOMENTS[10])),
+        (Visit | int, Visit(at=MOMENTS[10])),
+        (Round, Round(visits=[Visit(at=MOMENTS[10])])),
         (time, time(2, 30, tzinfo=UTC)),
         (datetime | int, MOMENTS[10]),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import msgspec
 
@@ -11,9 +10,10 @@ from .brokers.base import Broker
 from .brokers.records import LookJob
 from .exceptions import BrokerError
 from .job import Job, running_job
+from .logs import Log
 from .timing import from_milliseconds, to_milliseconds
 
-logger: logging.Logger = logging.getLogger("aiospinach")
+logger: Log = Log("aiospinach")
 
 LOOK_WITHIN = 1.0
 """Seconds that it may take to see which moment the stored job has."""

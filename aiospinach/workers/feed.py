@@ -105,7 +105,6 @@ class Feed:
         self._unknown[task] = None
         if len(self._unknown) > UNKNOWN_AT_MOST:
             del self._unknown[next(iter(self._unknown))]
-        self._wanted = tuple(wanted for wanted in self._wanted if wanted != task)  # guard: parked again
 
     def note_parked(self, parked: Mapping[str, Parked]) -> None:
         """Jobs of these tasks are parked: ask for those that can run here, and for those that have waited too

@@ -25,6 +25,7 @@ from .proxy import Proxy
 
 DAMAGED = b"\xff\xfe"
 HEADER = b"2 job 0 0 -\n0 0 0 0 - - - -\n"
+WHOLE = HEADER + b"[[],{}]"
 LONG = b"9" * 400
 TO_COME = 4_000_000_000_000
 """A moment in milliseconds, so that it is not too old to be kept."""
@@ -89,7 +90,7 @@ GARBAGE: dict[str, Commands] = {
     "records of another time": records(LONG + b" 18\n" + HEADER, b"x 18\n" + HEADER, b"-5 18\n" + HEADER),
     "a record with a detail that is none": records(
         *(
-            b"1 %d\n" % len(HEADER) + HEADER + detail
+            b"1 %d\n" % len(WHOLE) + WHOLE + detail
             for detail in (b"{", DAMAGED, b"[]", b'{"reason":5}', b"null")
         )
     ),

@@ -131,6 +131,11 @@ def _delay(job: Job, error: BaseException, now: int, backoff: Backoff | None) ->
     return _until(backoff(attempt), now)
 
 
+def is_planned(error: BaseException) -> bool:
+    """The body asked for another try, or for none: nothing has gone wrong that was not foreseen."""
+    return _asks_to_abort(error) or any(True for _ in _retries_in(error))
+
+
 def _asks_to_abort(error: BaseException) -> bool:
     """It is an AbortException, or one is among the errors of a task group."""
     if isinstance(error, BaseExceptionGroup):

@@ -33,6 +33,7 @@ from .sweeper import Sweeper
 from .threads import Threads
 from .turns import Turns
 from .unknown_tasks import UnknownTasks
+from .verdict import KnownErrors
 
 logger: Log = Log("aiospinach")
 
@@ -87,6 +88,7 @@ class Pool:
         self._tasks_of: defaultdict[str, list[Task[..., Any]]] = defaultdict(list)
         self._grouped = 0
         self.empty_watch: EmptyWatch | None = EmptyWatch(self) if stop_when_queue_empty else None
+        self.known_errors: KnownErrors = KnownErrors()
         self.unknown_tasks: UnknownTasks = UnknownTasks(self)
         self.announcements: set[asyncio.Task[None]] = set()
         """Signals under way that belong to no run."""

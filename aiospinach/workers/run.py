@@ -272,7 +272,7 @@ class Run:
         if error is None:
             return msgspec.structs.replace(job, status=outcome.status), None
         job = self._after(job, outcome, now)
-        log_outcome(job, outcome, error, self.pool.discretion)
+        log_outcome(job, outcome, error, self.pool.known_errors, self.pool.discretion)
         return job, error
 
     def _fenced(self, job: Job) -> tuple[Job, LeaseLost]:

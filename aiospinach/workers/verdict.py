@@ -5,10 +5,14 @@ from __future__ import annotations
 from ..discretion import TELL_ALL, Discretion
 from ..job import Job
 from ..logs import Log
-from ..outcome import Action, Backoff, Outcome, judge
+from ..outcome import Action, Backoff, Outcome, is_planned, judge
 from ..receivers import traceable
 
 logger: Log = Log("aiospinach")
+
+KINDS_AT_MOST = 1000
+"""Kinds of errors that are remembered."""
+WITHOUT_TRACEBACK = Discretion(tracebacks=True)
 
 
 def verdict(
@@ -33,8 +37,40 @@ def verdict(
         return judge(job, RuntimeError(), now)
 
 
-def log_outcome(job: Job, outcome: Outcome, error: BaseException, discretion: Discretion = TELL_ALL) -> None:
-    """Log what became of a job: an error if it failed, a warning if it is tried again."""
+class KnownErrors:
+    """The errors of bodies that the log has told in full: each kind once for each task and line."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, type[BaseException], object]] = set()
+
+    def is_new(self, job: Job, error: BaseException) -> bool:
+        """It is the first of its kind, and was not planned by the body."""
+        if is_planned(error):
+            return False
+        kind = job.task_name, type(error), _line_of(error)
+        if kind in self._seen:
+            return False
+        if len(self._seen) >= KINDS_AT_MOST:
+            self._seen.clear()
+        self._seen.add(kind)
+        return True
+
+
+def _line_of(error: BaseException) -> object:
+    """Where it was raised."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return None if traceback is None else (traceback.tb_frame.f_code, traceback.tb_lineno)
+
+
+def log_outcome(
+    job: Job, outcome: Outcome, error: BaseException, known: KnownErrors, discretion: Discretion = TELL_ALL
+) -> None:
+    """Log what became of a job: an error if it failed, a warning if it is tried again. What is planned, or
+    known already, is told without a traceback."""
+    if outcome.action in (Action.FAIL, Action.RETRY) and not known.is_new(job, error):
+        discretion = discretion | WITHOUT_TRACEBACK
     if outcome.action is Action.FAIL:
         logger.error(
             "%r failed (%s)%s",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
-from aiospinach import Engine, signals
+from aiospinach import AbortException, Engine, RetryException, current_job, signals
 from aiospinach.workers import supervisor
 
 from ..conftest import Heard
@@ -144,3 +145,42 @@ async def test_a_stop_says_which_jobs_it_waits_for(
     assert f"held {jobs[0].id} (0 s), held " in told()[0]
     assert " and 2 more; in 2" in told()[0]
     assert told()[0].endswith(" s they are cancelled")
+
+
+async def test_a_planned_retry_has_one_line_and_an_unexpected_error_one_traceback(
+    engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    @engine.task(name="asks", max_retries=1)
+    async def asks() -> None:
+        job = current_job()
+        assert job is not None
+        if not job.retries:
+            raise RetryException("429: come back later", timedelta(0))
+
+    @engine.task(name="gives_up")
+    async def gives_up() -> None:
+        raise AbortException("no such customer")
+
+    @engine.task(name="breaks", max_retries=2, backoff=lambda attempt: 0.0)
+    async def breaks(number: int) -> None:
+        if number == 0:
+            raise ValueError("unforeseen")
+        raise ValueError("elsewhere")
+
+    for task in (asks, gives_up):
+        await task.schedule()
+    for number in (0, 0, 1):
+        await breaks.schedule(number)
+    await engine.start_workers(1, stop_when_queue_empty=True)
+    told = [record for record in caplog.records if record.name == "aiospinach" and record.levelno >= 30]
+    planned = [record for record in told if "<Job breaks" not in record.getMessage()]
+    assert [record.exc_info for record in planned] == [None, None]
+    retry, abort = (record.getMessage() for record in planned)
+    assert retry.endswith("is tried again in 0.0 s: RetryException: 429: come back later")
+    assert abort.endswith("failed (exhausted): AbortException: no such customer")
+    broken = [record for record in told if "<Job breaks" in record.getMessage()]
+    assert len(broken) == 9
+    in_full = [record for record in broken if record.exc_info]
+    assert [str(record.exc_info[1]) for record in in_full if record.exc_info] == ["unforeseen", "elsewhere"]
+    others = [record.getMessage() for record in broken if not record.exc_info]
+    assert all(": ValueError: " in line and "\n" not in line for line in others)

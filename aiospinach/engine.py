@@ -135,6 +135,7 @@ class Engine:
         queue: str | None = None,
         max_retries: int = ...,
         periodicity: timedelta | Cron | None = None,
+        overlap: bool = False,
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
         backoff: Backoff | None = None,

@@ -29,7 +29,7 @@ DEFAULT_QUEUE = "default"
 LARGEST_NUMBER = 2**31 - 1
 
 _OPTIONS = dict.fromkeys(
-    ["name", "queue", "max_retries", "periodicity", "max_concurrency", "timeout", "backoff"]
+    ["name", "queue", "max_retries", "periodicity", "overlap", "max_concurrency", "timeout", "backoff"]
 )
 
 # The id of a periodic job is its task's name, '@' and a moment of 13 digits, and may have 200 characters.
@@ -65,6 +65,7 @@ class Task(Generic[P, R_co]):
         queue: str = DEFAULT_QUEUE,
         max_retries: int = 0,
         periodicity: timedelta | Cron | None = None,
+        overlap: bool = False,
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
         backoff: Backoff | None = None,
@@ -99,6 +100,9 @@ class Task(Generic[P, R_co]):
         self.arguments: Arguments = Arguments(function, self.name)
         self.calendar: Cron | Every | None = calendar_of(periodicity)
         self.periodicity: timedelta | Cron | None = periodicity
+        self.overlap: bool = check_flag(overlap, what=f"{what} overlap")
+        if self.overlap and self.calendar is None:
+            raise InvalidValue(f"{what} overlap is for periodic tasks: give it a periodicity")
         if self.calendar is not None:
             self._check_periodic(what)
         self.job_id: str | None = None
@@ -219,6 +223,7 @@ class Tasks:
         queue: str | None = None,
         max_retries: int = ...,
         periodicity: timedelta | Cron | None = None,
+        overlap: bool = False,
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
         backoff: Backoff | None = None,
@@ -233,7 +238,8 @@ class Tasks:
         ``timeout`` (seconds or a timedelta; async functions only) cancels the body and counts as an
         error. ``max_concurrency`` bounds how many of its jobs run at once on all workers together.
         ``periodicity`` (a timedelta or a Cron) has the workers schedule it by themselves. None for one of
-        these two means none, whatever the registry's default is.
+        these two means none, whatever the registry's default is. A tick is skipped while the job of the one
+        before waits or runs, unless ``overlap`` is true.
 
         Raises InvalidValue, DuplicateTask or UnsupportedType.
         """

@@ -75,6 +75,9 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_enqueue.py::test_the_id_of_a_job_that_was_cancelled_in_line_is_free"
     ),
     "late answer": "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_came",
+    "tick before in memory": (
+        "brokers/test_contract_periodic.py::test_a_tick_whose_predecessor_lives_is_skipped"
+    ),
     "unknown task in memory": (
         "brokers/test_contract_parking.py::test_jobs_of_an_unknown_task_are_parked_at_one_stroke"
     ),

@@ -57,6 +57,8 @@ class QueueState:
         """Jobs that lie there in the place of a cancelled one, and are due later."""
         self.leases: Leases = Leases()
         self.periodic: dict[str, int] = {}
+        self.ticks: dict[str, str] = {}
+        """The jobs of the last ticks."""
         self.known: set[str] = set()
         """Periodic tasks of the engine that has the broker now: nobody fires those of one before."""
         self.dead: dict[str, DeadJob] = {}
@@ -215,6 +217,10 @@ class QueueState:
             return Fired.TAKEN
         self.periodic[firing.task] = firing.next_due
         if firing.job is not None:
+            lives = self.ticks.get(firing.task) in self.jobs
+            if lives and not firing.may_overlap:  # guard: tick before in memory
+                return Fired.OVERLAPPING
+            self.ticks[firing.task] = firing.job.id
             self.add(firing.job, now)
         return Fired.MOVED
 

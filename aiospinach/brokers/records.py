@@ -174,6 +174,8 @@ class Firing(msgspec.Struct, frozen=True):
     next_due: int
     job: Envelope | None = None
     """None if the tick is skipped, and only its due is to be moved."""
+    may_overlap: bool = False
+    """The job is stored although that of the tick before still waits or runs."""
 
 
 class Fired(enum.Enum):
@@ -183,6 +185,8 @@ class Fired(enum.Enum):
     """The task's due was moved, and the job of the tick stored, if there is one."""
     REFUSED = enum.auto()
     """The due was moved, but the store is full and took no job."""
+    OVERLAPPING = enum.auto()
+    """The due was moved, and no job was stored: that of the tick before still waits or runs."""
     TAKEN = enum.auto()
     """Somebody else had moved the due, so nothing was done."""
 

@@ -236,7 +236,7 @@ class RedisBroker(Broker):
     async def _fire(self, state: KnownQueue, firings: Sequence[Firing]) -> list[Fired]:
         try:
             _, moved = await self._work(scripts.FIRE, state, wire.firings(firings))
-            return [Fired.MOVED if is_moved else Fired.TAKEN for is_moved in moved]
+            return [(Fired.TAKEN, Fired.MOVED, Fired.OVERLAPPING)[how] for how in moved]
         except StoreFull:
             dues = [field for each in firings for field in (each.task, each.due, each.next_due)]
             _, moved = await self._work(scripts.SKIP, state, dues)

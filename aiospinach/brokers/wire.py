@@ -97,7 +97,7 @@ def firings(firings: Iterable[Firing]) -> list[Any]:
     arguments: list[Any] = []
     for each in firings:
         stored = ("", "") if each.job is None else (each.job.id, write(each.job))
-        arguments += (each.task, each.due, each.next_due, *stored)
+        arguments += (each.task, each.due, each.next_due, *stored, int(each.may_overlap))
     return arguments
 
 

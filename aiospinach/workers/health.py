@@ -22,6 +22,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Since the broker last renewed leases and ticked."""
     loop_lag: float = 0.0
     """By how many seconds the event loop was late lately; a body that blocks shows here."""
+    skipped_ticks: int = 0
+    """Ticks of periodic tasks that these workers skipped, since the job of the one before waited or ran."""
     unknown_tasks: tuple[str, ...] = ()
     """Names of tasks that jobs of the queues wait for, and that are not attached to the engine."""
 

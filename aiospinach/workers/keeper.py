@@ -152,6 +152,8 @@ class Keeper:
                     firing.task,
                     from_milliseconds(firing.due),
                 )
+            elif how is Fired.OVERLAPPING:
+                self._pool.skipped_ticks.note(firing.task)
             elif how is Fired.MOVED and firing.job is not None:
                 queued = firing.job.as_job(self._pool.namespace, self._feed.queue, JobStatus.QUEUED)
                 self._pool.announce(signals.job_scheduled, {"job": queued})
@@ -168,4 +170,4 @@ class Keeper:
             logger.warning("task %s: its tick of %s was missed and is skipped", name, from_milliseconds(due))
             return Firing(name, due, next_due)
         job = Envelope(f"{name}@{due}", name, b"[[],{}]", due, task.max_retries)
-        return Firing(name, due, next_due, job)
+        return Firing(name, due, next_due, job, task.overlap)

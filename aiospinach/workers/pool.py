@@ -27,6 +27,7 @@ from .heartbeat import Heartbeat
 from .lease_watch import LeaseWatchdog
 from .listener import Listener
 from .run import Run
+from .skipped_ticks import SkippedTicks
 from .slots import Slots
 from .supervisor import Supervisor
 from .sweeper import Sweeper
@@ -88,6 +89,7 @@ class Pool:
         self._tasks_of: defaultdict[str, list[Task[..., Any]]] = defaultdict(list)
         self._grouped = 0
         self.empty_watch: EmptyWatch | None = EmptyWatch(self) if stop_when_queue_empty else None
+        self.skipped_ticks: SkippedTicks = SkippedTicks()
         self.known_errors: KnownErrors = KnownErrors()
         self.unknown_tasks: UnknownTasks = UnknownTasks(self)
         self.announcements: set[asyncio.Task[None]] = set()
@@ -114,6 +116,7 @@ class Pool:
             renewal_age=None if self.heartbeat.answered_at is None else now - self.heartbeat.answered_at,
             loop_lag=max(sweeper.loop_lag for sweeper in self.sweepers),
             unknown_tasks=self.unknown_tasks.names,
+            skipped_ticks=self.skipped_ticks.counts.total(),
         )
 
     def tasks_of(self, queue: str) -> Sequence[Task[..., Any]]:

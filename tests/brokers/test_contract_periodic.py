@@ -9,9 +9,11 @@ import pytest
 
 from aiospinach.brokers.base import Broker
 from aiospinach.brokers.records import Counts, Fired, Firing
+from aiospinach.job import JobStatus
+from aiospinach.outcome import Action
 
 from ..asking import cancel, counts
-from .conftest import fire, ids, job, put, swallow_wakes, take, take_when_due
+from .conftest import fire, ids, job, put, settle, swallow_wakes, take, take_when_due
 
 MINUTE = 60_000
 
@@ -173,3 +175,27 @@ async def test_the_broker_counts_milliseconds_since_1970(broker: Broker) -> None
     assert first == pytest.approx(time.time() * 1000, abs=60_000)
     await asyncio.sleep(0.05)
     assert broker.now() - first >= 45
+
+
+async def test_a_tick_whose_predecessor_lives_is_skipped(broker: Broker, queue: str) -> None:
+    await broker.register(queue, {}, {"beat": 100})
+
+    async def fired(due: int, *, may_overlap: bool = False) -> Fired:
+        tick = job(f"beat@{due}", task="beat", max_retries=1)
+        [how] = await broker.fire(queue, [Firing("beat", due, due + 100, tick, may_overlap)])
+        return how
+
+    assert await fired(100) is Fired.MOVED
+    assert await fired(200) is Fired.OVERLAPPING, "it waits"
+    [lease] = await take(broker, queue)
+    assert await fired(300) is Fired.OVERLAPPING, "it runs"
+    assert await fired(400, may_overlap=True) is Fired.MOVED
+    assert await fired(400) is Fired.TAKEN
+    assert await settle(broker, queue, lease, Action.DONE)
+    [lease] = await take(broker, queue)
+    assert lease.job.id == "beat@400"
+    assert await settle(broker, queue, lease, Action.RETRY, 60.0)
+    assert await fired(500) is Fired.OVERLAPPING, "it is to be tried again"
+    assert (await cancel(broker, queue, "beat@400")).status is JobStatus.WAITING
+    assert await fired(600) is Fired.MOVED
+    assert ids(await take(broker, queue)) == ["beat@600"]

@@ -21,7 +21,7 @@ import pytest
 
 from aiospinach import RedisBroker
 from aiospinach.brokers import scripts
-from aiospinach.brokers.records import Counts, Lease, Parking, Requeue, Settlement
+from aiospinach.brokers.records import Counts, Fired, Firing, Lease, Parking, Requeue, Settlement
 from aiospinach.brokers.redis import EXPIRED_AT_ONCE
 from aiospinach.brokers.scripts import Script, Send
 from aiospinach.exceptions import BrokerError, BrokerUnavailable
@@ -574,6 +574,19 @@ async def a_tick_fires_once(stage: Stage) -> None:
     assert await fire(stage.broker, QUEUE, "nightly", 1000, 2000, job("nightly@1000"))
     assert not await fire(stage.another, QUEUE, "nightly", 1000, 2000, job("again")), "I7: one job a tick"
     assert (await asking.counts(stage.broker, QUEUE)).ready == 1
+
+
+@scenario("tick before")
+async def a_tick_is_skipped_while_the_one_before_lives(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {}, {"beat": 100})
+    first, second = job("beat@100", task="beat"), job("beat@200", task="beat")
+    assert await stage.broker.fire(QUEUE, [Firing("beat", 100, 200, first)]) == [Fired.MOVED]
+    assert await stage.broker.fire(QUEUE, [Firing("beat", 200, 300, second)]) == [Fired.OVERLAPPING]
+    [lease] = await take(stage.broker, QUEUE)
+    assert lease.job.id == "beat@100"
+    assert await settle(stage.broker, QUEUE, lease, Action.DONE)
+    third = job("beat@300", task="beat")
+    assert await stage.broker.fire(QUEUE, [Firing("beat", 300, 400, third)]) == [Fired.MOVED]
 
 
 @scenario("new tick")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from aiospinach import Cron, Engine, Job, JobStatus, MemoryBroker, current_job
+from aiospinach import Cron, Engine, InvalidValue, Job, JobStatus, MemoryBroker, current_job
 from aiospinach.brokers.records import Fired, Firing, Ticked
 
 from ..conftest import Heard
@@ -174,11 +174,13 @@ async def test_a_tick_of_the_calendar_that_a_task_had_before_is_not_fired(
     ], "it is due when the new calendar says"
 
 
-async def test_a_slow_periodic_job_does_not_hold_up_the_next(engine: Engine, heard: Heard) -> None:
+async def test_a_slow_periodic_job_does_not_hold_up_the_next_if_they_may_overlap(
+    engine: Engine, heard: Heard
+) -> None:
     began: list[int] = []
     end = asyncio.Event()
 
-    @engine.task(periodicity=timedelta(milliseconds=100))
+    @engine.task(periodicity=timedelta(milliseconds=100), overlap=True)
     async def tick() -> None:
         began.append(1)
         await end.wait()
@@ -371,3 +373,42 @@ class Ticking(MemoryBroker):
     async def tick(self, queue: str) -> Ticked:
         self.ticks += 1
         return await super().tick(queue)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+async def test_ticks_do_not_overlap_unless_they_may(
+    engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture, overlap: bool
+) -> None:
+    running = most = 0
+    end = asyncio.Event()
+
+    @engine.task(name="slow", periodicity=timedelta(milliseconds=100), overlap=overlap)
+    async def slow() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await end.wait()
+        running -= 1
+
+    await engine.start_workers(5, block=False)
+    if overlap:
+        await until(lambda: most == 5)
+        assert engine.health().skipped_ticks == 0
+    else:
+        await until(lambda: engine.health().skipped_ticks >= 3)
+        assert most == 1
+        [line] = [r.getMessage() for r in caplog.records if "a tick is skipped" in r.getMessage()]
+        assert line.startswith("task slow: a tick is skipped, since the job of the one before still waits")
+        end.set()
+        finished = heard.count("job_finished")
+        await until(lambda: heard.count("job_finished") > finished + 2, "it ticks again")
+    end.set()
+    await engine.stop_workers()
+
+
+async def test_overlap_is_for_periodic_tasks(engine: Engine) -> None:
+    with pytest.raises(InvalidValue, match="task 'job': overlap is for periodic tasks"):
+
+        @engine.task(name="job", overlap=True)
+        async def job() -> None:
+            pass

@@ -39,6 +39,9 @@ for _, task in ipairs(call('ZRANGEBYSCORE', periodic, '-inf', now - WEEK, 'LIMIT
   end
 end
 chunked('ZREM', periodic, forgotten)
+for _, task in ipairs(forgotten) do
+  call('HDEL', control, ' @' .. task)
+end
 
 
 local due = call('ZRANGEBYSCORE', future, '-inf', now, 'LIMIT', 0, CHUNK) -- guard: not before it is due

@@ -1,0 +1,33 @@
+"""Ticks of periodic tasks that were skipped, since the job of the tick before still waited or ran."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from ..logs import Log
+
+logger: Log = Log("aiospinach")
+
+TELL_EVERY = 60.0
+"""Seconds until the log tells of the same task again."""
+
+
+class SkippedTicks:
+    """How many there were, of each task."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._told_at: dict[str, float] = {}
+
+    def note(self, task: str) -> None:
+        self.counts[task] += 1
+        now = time.monotonic()
+        if now - self._told_at.get(task, -TELL_EVERY) >= TELL_EVERY:
+            self._told_at[task] = now
+            logger.warning(
+                "task %s: a tick is skipped, since the job of the one before still waits or runs (%d skipped"
+                " so far): give it a longer period, or overlap=True",
+                task,
+                self.counts[task],
+            )

@@ -219,7 +219,7 @@ class MemoryBroker(Broker):
             if isinstance(act, Cancel):
                 return state.cancel(act.job_id)
             dead = state.dead.get(act.job_id)
-            if isinstance(act, Requeue) and dead is not None and not dead.job.body:
+            if isinstance(act, Requeue) and dead is not None and dead.is_bare:
                 return Steered(JobStatus.NOT_SET, is_bare=True)
             status = state.exhume(act.job_id, self.now(), is_to_run=isinstance(act, Requeue))
             self._bell(queue, state)

@@ -160,7 +160,7 @@ class QueueState:
             del self.jobs[job.id]
             self.dead.pop(job.id, None)
             dead = msgspec.structs.replace(job, body=b"") if settlement.buries_bare else job
-            self.dead[job.id] = DeadJob(dead, now, settlement.detail)
+            self.dead[job.id] = DeadJob(dead, now, settlement.detail, settlement.buries_bare)
             self.bury_old(now)
         elif action is Action.PARK:
             self._park(job, now)

@@ -199,6 +199,8 @@ class DeadJob(msgspec.Struct, frozen=True, gc=False):
     died_at: int
     detail: bytes
     """JSON of reason, error type, message and traceback."""
+    is_bare: bool = False
+    """It was kept without its arguments. A broker that writes that elsewhere does not tell."""
 
 
 class Counts(msgspec.Struct, frozen=True):

@@ -201,6 +201,8 @@ class RedisBroker(Broker):
 
     async def tick(self, queue: str) -> Ticked:
         state = self._queue(queue)
+        if state.has_strays:
+            await self._find_strays(state)
         state.ticks += 1
         sent_at = time.monotonic()
         now, next_due, lost, ticks = await self._work(
@@ -226,6 +228,17 @@ class RedisBroker(Broker):
             now=now,
             is_forgetful=state.is_forgotten,
         )
+
+    async def _find_strays(self, state: KnownQueue) -> None:
+        """Have jobs put back that live and lie nowhere, some at a time."""
+        cursor = b"0"
+        while True:
+            state.ticks += 1
+            arguments = [state.session, state.ticks, milliseconds(self.lease), cursor]
+            _, cursor = await self._work(scripts.STRAYS, state, arguments)
+            if cursor == b"0":
+                break
+        state.has_strays = False
 
     async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
         fired: list[Fired] = []
@@ -258,10 +271,13 @@ class RedisBroker(Broker):
         arguments: list[Any] = [milliseconds(self.lease), milliseconds(self.grace), worker]
         for state in states:
             keys += state.keys.of_sweep()
-            arguments += (state.seen_last, len(state.periodic), *state.periodic)
+            is_thorough = time.monotonic() >= state.look_closely_at
+            if is_thorough:
+                state.look_closely_at = time.monotonic() + self.lease / 2
+            arguments += (state.seen_last, int(is_thorough), len(state.periodic), *state.periodic)
         link = self._calls.here().link
         _, *answer = await self._calls.run(scripts.SWEEP, link.work, keys, arguments)
-        looks = zip(states, answer[::4], answer[1::4], answer[2::4], answer[3::4], strict=True)
+        looks = zip(states, *(answer[part::5] for part in range(5)), strict=True)
         return [state.swept(bool(ready), *others) for state, ready, *others in looks]
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:

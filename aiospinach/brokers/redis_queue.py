@@ -79,6 +79,10 @@ class KnownQueue:
         """The wait that this queue is the first of is to end."""
         self.seen_last: str = ""
         """The last of so many tasks with parked jobs: the next sweep goes on after it."""
+        self.look_closely_at: float = 0.0
+        """When a sweep is to look for jobs that lie nowhere, by time.monotonic()."""
+        self.has_strays: bool = False
+        """There may be some: the next tick finds them."""
         self.has_own: bool = False
         """An older release has parked jobs that this one can read."""
 
@@ -141,16 +145,19 @@ class KnownQueue:
                 arguments += (wire.milliseconds(settlement.delay), settlement.detail)
         return arguments
 
-    def swept(self, is_something_to_run: bool, due: int, epoch: bytes, flat: Sequence[bytes]) -> Swept:
+    def swept(
+        self, is_something_to_run: bool, due: int, epoch: bytes, flat: Sequence[bytes], is_amiss: int
+    ) -> Swept:
         """What a sweep saw. If the server has lost what was registered, an exchange registers it again, and a
         tick finds out."""
+        self.has_strays = self.has_strays or bool(is_amiss)
         is_lost = _moment_of(epoch) < self.epoch
         tasks = wire.read_parked(flat)
         self.seen_last = list(tasks)[-1] if len(tasks) == TASKS_AT_ONCE else ""
         self.has_own = wire.OWN_PARKED in tasks
         parked = {task: jobs for task, jobs in tasks.items() if not task.startswith("/")}
         is_something = is_something_to_run or is_lost or self.has_own
-        if is_lost or self.is_forgotten:
+        if is_lost or self.is_forgotten or self.has_strays:
             return Swept(is_something, 0.0, parked)
         return Swept(is_something, None if due < 0 else due / 1000, parked)
 

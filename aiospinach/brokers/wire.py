@@ -39,7 +39,10 @@ _NAMES = (
     "workers",
 )
 
-_SWEPT = ("ready", "leases", "future", "periodic", "control", "looked", "open", "lanes", "workers")
+_SWEPT = (
+    *("ready", "leases", "future", "periodic", "control", "looked", "open", "lanes", "workers"),
+    *("jobs", "cancels", "slots"),
+)
 
 
 class Keys:

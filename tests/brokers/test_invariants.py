@@ -94,6 +94,10 @@ class BrokerUnderTest(ABC):
         """Whether this job waits for a worker that knows its task."""
 
     @abstractmethod
+    def look_for_strays(self, number: int) -> None:
+        """Have a worker look for jobs that lie nowhere, of which there are none."""
+
+    @abstractmethod
     def check_drained(self) -> None:
         """Whether nothing lies about, now that nothing lives."""
 
@@ -143,6 +147,9 @@ class MemoryUnderTest(BrokerUnderTest):
     def is_parked(self, job_id: str) -> bool:
         return any(job_id in parked.dues for parked in self.broker._queues[QUEUE].parked.values())
 
+    def look_for_strays(self, number: int) -> None:
+        pass
+
     def check_drained(self) -> None:
         pass
 
@@ -178,7 +185,7 @@ class RedisUnderTest(BrokerUnderTest):
         self._patch.setattr(Script, "run", self._sometimes_twice(Script.run))
         self.pass_time(0)
         self._runner = asyncio.Runner()
-        self.brokers = [
+        self.brokers: list[RedisBroker] = [
             RedisBroker(server.unix_url, lease=LEASE, enqueue_timeout=3600) for _ in range(WORKERS_IN_ALL)
         ]
         for broker in self.brokers:
@@ -257,6 +264,14 @@ class RedisUnderTest(BrokerUnderTest):
 
     def is_parked(self, job_id: str) -> bool:
         return job_id in self._keys.places()["parked"]
+
+    def look_for_strays(self, number: int) -> None:
+        async def look() -> None:
+            await broker._find_strays(broker._queue(QUEUE))
+
+        broker, before = self.brokers[number], self._keys.read()
+        self.run(look())
+        assert self._keys.read() == before, "while all is well, looking changes nothing"
 
     def check_drained(self) -> None:
         self._keys.check_drained()
@@ -742,6 +757,10 @@ class Promises(RuleBasedStateMachine):
     @rule(number=WORKERS)
     def renew_some(self, number: int) -> None:
         self.renew(self.worker(number))
+
+    @rule(number=WORKERS)
+    def look_for_strays(self, number: int) -> None:
+        self.under_test.look_for_strays(number)
 
     @rule(number=WORKERS)
     def tick_some(self, number: int) -> None:

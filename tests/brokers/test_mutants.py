@@ -813,6 +813,86 @@ async def a_dead_job_that_cannot_be_read_is_not_queued_again(stage: Stage) -> No
     assert await asking.discard(stage.broker, QUEUE, "spoilt")
 
 
+async def find_strays(stage: Stage) -> dict[str, list[str]]:
+    """Have those found that lie nowhere; where all jobs lie then."""
+    await stage.broker._find_strays(stage.broker._queue(QUEUE))
+    stage.raw.check()
+    return {place: sorted(ids) for place, ids in stage.raw.places().items() if ids}
+
+
+def lose(stage: Stage, *names: str) -> None:
+    for name in names:
+        stage.client.delete(stage.raw.prefix + name)
+
+
+@scenario("lies nowhere")
+async def what_lies_somewhere_is_no_stray(stage: Stage) -> None:
+    await put_and_take(stage.broker, QUEUE, "runs")
+    await put(stage.broker, QUEUE, "later", at=stage.broker.now() + 60_000)
+    await put(stage.broker, QUEUE, "lost", "ready")
+    stage.client.lrem(stage.raw.prefix + "ready", 1, "lost")
+    found = await find_strays(stage)
+    assert found == {"queued": ["ready"], "leased": ["lost", "runs"], "waiting": ["later"]}
+
+
+@scenario("stray to come")
+@scenario("parked stray")
+async def a_stray_goes_where_it_was_if_that_can_be_told(stage: Stage) -> None:
+    lease = await put_and_take(stage.broker, QUEUE, "parked", task="strange")
+    await stage.broker.exchange(QUEUE, [Settlement(lease, Action.PARK)], 0)
+    await put(stage.broker, QUEUE, "later", at=stage.broker.now() + 60_000)
+    await put(stage.broker, QUEUE, "now")
+    lose(stage, "lanes", "future", "ready")
+    assert await find_strays(stage) == {"leased": ["now"], "waiting": ["later"], "parked": ["parked"]}
+
+
+@scenario("unreadable stray")
+async def a_stray_that_cannot_be_read_is_dead(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "good", "spoilt")
+    stage.spoil("spoilt")
+    lose(stage, "ready")
+    assert await find_strays(stage) == {"leased": ["good"]}
+    assert [dead.job.id for dead in await asking.dead(stage.broker, QUEUE)] == ["spoilt"]
+
+
+@scenario("slot of a stray")
+async def a_stray_takes_a_slot_if_its_task_has_a_limit(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    await put_and_take(stage.broker, QUEUE, "limited")
+    await put_and_take(stage.broker, QUEUE, "free", task="other")
+    await put(stage.broker, QUEUE, "next")
+    lose(stage, "leases")
+    assert await find_strays(stage) == {"leased": ["free", "limited"], "queued": ["next"]}
+    assert await take(stage.broker, QUEUE) == []
+
+
+@scenario("slot of a lease")
+async def a_slot_without_a_lease_is_freed_and_no_other(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 2}, {})
+    await put(stage.broker, QUEUE, "gone", "runs")
+    gone, _ = await take(stage.broker, QUEUE)
+    await put(stage.broker, QUEUE, "next", "last")
+    assert await take(stage.broker, QUEUE) == []
+    stage.client.zrem(stage.raw.prefix + "leases", gone.id)
+    stage.client.hdel(stage.raw.prefix + "jobs", "gone")
+    await find_strays(stage)
+    assert ids(await take(stage.broker, QUEUE)) == ["next"]
+
+
+@scenario("room behind a gate")
+async def a_gate_that_was_lost_is_opened_if_there_is_room(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {"send": 1}, {})
+    lease = await put_and_take(stage.broker, QUEUE, "runs")
+    await put(stage.broker, QUEUE, "held")
+    assert await take(stage.broker, QUEUE) == []
+    await find_strays(stage)
+    assert not stage.client.exists(stage.raw.prefix + "open")
+    await settle(stage.broker, QUEUE, lease, Action.DONE)
+    lose(stage, "open")
+    await find_strays(stage)
+    assert ids(await take(stage.broker, QUEUE)) == ["held"]
+
+
 @scenario("bare dead job")
 async def a_dead_job_without_its_arguments_is_not_queued_again(stage: Stage) -> None:
     lease = await put_and_take(stage.broker, QUEUE, "a", body=b"[[1],{}]")

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from aiospinach import RedisBroker
+from aiospinach.brokers import scripts
 from aiospinach.brokers.records import Envelope, Parking, Settlement
 from aiospinach.outcome import Action
 
@@ -309,6 +310,51 @@ async def many_settlements_in_one_call(queue: Queue) -> Callable[[], Awaitable[b
         await queue.broker.exchange("default", failed, 0)
 
     return three_times(settle)
+
+
+def finding_strays(queue: Queue, *, times: int = 3) -> Callable[[], Awaitable[bool]]:
+    """A sweep that looks whether something is amiss, and the page of jobs that follows if it is."""
+    cursors = [b"0"]
+    calls = iter(range(times))
+
+    async def find() -> bool:
+        state = queue.broker._queue("default")
+        state.look_closely_at = 0.0
+        await queue.broker.sweep(["default"], "worker")
+        state.ticks += 1
+        arguments = [state.session, state.ticks, HOUR, cursors.pop()]
+        _, cursor = await queue.broker._work(scripts.STRAYS, state, arguments)
+        cursors.append(cursor)
+        return next(calls, None) is not None
+
+    return find
+
+
+@length(LENGTHS)
+async def jobs_that_all_lie_nowhere(queue: Queue) -> Callable[[], Awaitable[bool]]:
+    queue.fill("HSET", "jobs", ((f"job-{number}", ENVELOPE) for number in range(LENGTH)))
+    return finding_strays(queue, times=9)
+
+
+@length(LENGTHS)
+async def a_stray_beside_lines_that_are_long(queue: Queue) -> Callable[[], Awaitable[bool]]:
+    ids = [f"job-{number}" for number in range(LENGTH)]
+    queue.fill("HSET", "jobs", ((job_id, ENVELOPE) for job_id in [*ids, "stray"]))
+    queue.fill("RPUSH", "ready", ids)
+    return finding_strays(queue)
+
+
+@length(LENGTHS)
+async def strays_beside_lines_of_many_gates(queue: Queue) -> Callable[[], Awaitable[bool]]:
+    await queue.broker.register("default", {f"task-{number}": 1 for number in range(1000)}, {})
+    queue.fill("HSET", "jobs", ((f"stray-{number}", LIMITED) for number in range(LENGTH)))
+    entries = [f"task-{number}\n{number:014}\njob-{number}" for number in range(5000)]
+    queue.fill("ZADD", "lanes", ((0, entry) for entry in entries))
+    queue.fill("HSET", "control", [(" lanes", 1)])
+    queue.fill("HSET", "cancels", ((f"job-{number}", "gone") for number in range(5000)))
+    queue.fill("ZADD", "slots", ((0, f"limited\n{number}:elsewhere.1") for number in range(LENGTH)))
+    queue.fill("RPUSH", "ready", (f"ready-{number}" for number in range(4000)))
+    return finding_strays(queue, times=9)
 
 
 @pytest.fixture

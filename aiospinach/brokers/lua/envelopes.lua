@@ -60,9 +60,13 @@ local function rewritten(envelope, new)
     new.parked or parked}, ' ') .. string.sub(envelope, rest)
 end
 
--- The envelope without its body: no call has an empty one.
+-- The envelope of a job that cannot run again: without its body, and with a word that says so.
 local function bare(envelope)
-  return string.match(envelope, '^[^\n]*\n[^\n]*\n')
+  return string.match(envelope, '^[^\n]*\n[^\n]*') .. ' bare\n'
+end
+
+local function is_bare(envelope)
+  return string.find(envelope, '^[^\n]*\n[^\n]* bare\n') ~= nil
 end
 
 -- The version of the format, if it is one that this release does not know.

@@ -73,7 +73,7 @@ local function requeue()
   if not is_readable then -- guard: unreadable dead job
     return false
   end
-  if envelope == bare(envelope) then -- guard: bare dead job
+  if is_bare(envelope) then -- guard: bare dead job
     return false, 'bare'
   end
   if call('HDEL', cancels, id) == 0 then -- guard: place in line

@@ -2,11 +2,12 @@
 -- Looks at queues: is there something to run, and when does the next tick have something to do?
 -- needs  calm
 -- ARGV   lease (ms), grace (ms), name and level of the worker, then for each queue: the task after which it looks for parked
---        jobs, count of its periodic tasks, these tasks;
---        KEYS are for each queue: ready leases future periodic control looked open lanes workers
+--        jobs, 1 if it looks whether something is amiss, count of its periodic tasks, these tasks;
+--        KEYS are for each queue: ready leases future periodic control looked open lanes workers jobs cancels slots
 -- answer {now, for each queue: 1 if there may be something to run, 0 if not; ms to what is due or lost next, or
 --        -1; its epoch, or ''; some tasks with parked jobs, and for each since when the first job is parked, how many
---        are, and what control has for the task, or ''}
+--        are, and what control has for the task, or ''; 1 if there may be jobs that lie nowhere, or nothing lets them
+--        through}
 -- repeat reads again
 local length, grace, worker = tonumber(arg()), tonumber(arg()), arg()
 local TASKS_AT_ONCE = 100
@@ -50,6 +51,15 @@ local function parked_in(lines, told, after)
   return found
 end
 
+-- More live than lie somewhere, if all that is marked as cancelled is gone; or slots are held by no lease; or nothing runs
+-- whose end opens a gate, and none is open.
+local function is_amiss(queued, held, later, gates, lines, all, marks, taken)
+  local running, in_lines = call('ZCARD', held), call('ZCARD', lines)
+  local found = call('LLEN', queued) + running + in_lines + call('ZCARD', later)
+  return call('HLEN', all) + call('HLEN', marks) > found or call('ZCARD', taken) > running
+    or running == 0 and call('SCARD', gates) == 0 and in_lines > call('ZLEXCOUNT', lines, '[?', '(@')
+end
+
 -- What one queue answers; this raises if one of its keys has a wrong type.
 local function look(queued, held, later, ticks, calm, gates, lines, told, fleet, after, tasks)
   report(fleet)
@@ -64,7 +74,8 @@ end
 while key < #KEYS do
   local queued, held, later, ticks, told, calm, gates, lines, fleet =
     next_key(), next_key(), next_key(), next_key(), next_key(), next_key(), next_key(), next_key(), next_key()
-  local after, tasks = arg(), {}
+  local all, marks, taken = next_key(), next_key(), next_key()
+  local after, is_thorough, tasks = arg(), arg() == '1', {}
   for number = 1, tonumber(arg()) do
     tasks[number] = arg()
   end
@@ -76,5 +87,10 @@ while key < #KEYS do
   local moment = redis.pcall('HGET', told, ' epoch')
   answer[#answer + 1] = type(moment) == 'string' and moment or ''
   answer[#answer + 1] = is_well and parked or {}
+  local could_look, amiss = is_thorough, false
+  if is_thorough then
+    could_look, amiss = pcall(is_amiss, queued, held, later, gates, lines, all, marks, taken)
+  end
+  answer[#answer + 1] = could_look and amiss and 1 or 0
 end
 return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -11,8 +10,9 @@ import msgspec
 
 from ..job import JobStatus
 from ..outcome import Action
-from .base import DEAD_AT_MOST, DEAD_FOR, LEVEL
+from .base import LEVEL
 from .calm import Calm
+from .memory_dead import DeadJobs
 from .memory_leases import Leases
 from .recent import Recent
 from .records import (
@@ -61,7 +61,7 @@ class QueueState:
         """The jobs of the last ticks."""
         self.known: set[str] = set()
         """Periodic tasks of the engine that has the broker now: nobody fires those of one before."""
-        self.dead: dict[str, DeadJob] = {}
+        self.dead: DeadJobs = DeadJobs()
         self.named: Recent[bool] = Recent()
         self.answers: Recent[tuple[bool, ...]] = Recent()
         self.sooner: bool = False
@@ -158,10 +158,8 @@ class QueueState:
             del self.jobs[job.id]
         elif action is Action.FAIL:
             del self.jobs[job.id]
-            self.dead.pop(job.id, None)
             dead = msgspec.structs.replace(job, body=b"") if settlement.buries_bare else job
-            self.dead[job.id] = DeadJob(dead, now, settlement.detail, settlement.buries_bare)
-            self.bury_old(now)
+            self.dead.bury(DeadJob(dead, now, settlement.detail, settlement.buries_bare))
         elif action is Action.PARK:
             self._park(job, now)
         else:
@@ -247,9 +245,7 @@ class QueueState:
         if isinstance(question, LookCounts):
             return self._counts(now)
         if isinstance(question, LookDead):
-            self.bury_old(now)
-            first = question.offset
-            return list(itertools.islice(reversed(self.dead.values()), first, first + question.limit))
+            return self.dead.page(now, question.offset, question.limit)
         if isinstance(question, LookJob):
             return self.jobs.get(question.job_id)
         return [seen for seen in self.workers.values() if now - seen.at <= 3000 * lease]
@@ -291,14 +287,6 @@ class QueueState:
         self.moved.discard(job_id)
         self.gone.add(job_id)
         return Steered(JobStatus.QUEUED, job)
-
-    def bury_old(self, now: int) -> None:
-        oldest = now - DEAD_FOR * 1000
-        while self.dead:
-            job_id, dead = next(iter(self.dead.items()))
-            if len(self.dead) <= DEAD_AT_MOST and dead.died_at >= oldest:
-                return
-            del self.dead[job_id]
 
     def something_to_run(self) -> bool:
         return bool(self.ready) or any(self.leases.may_run(task) for task in self.lanes)

@@ -205,18 +205,9 @@ class RedisBroker(Broker):
             await self._find_strays(state)
         state.ticks += 1
         sent_at = time.monotonic()
-        now, next_due, lost, ticks = await self._work(
-            scripts.TICK,
-            state,
-            [
-                state.session,
-                state.ticks,
-                milliseconds(self.lease),
-                milliseconds(self.grace),
-                EXPIRED_AT_ONCE,
-                *state.periodic,
-            ],
-        )
+        spans = milliseconds(self.lease), milliseconds(self.grace)
+        arguments = [state.session, state.ticks, *spans, EXPIRED_AT_ONCE, *state.periodic]
+        now, next_due, lost, ticks = await self._work(scripts.TICK, state, arguments)
         trusted_until = sent_at + self.lease - self.margin
         return Ticked(
             next_due=None if next_due < 0 else next_due / 1000,

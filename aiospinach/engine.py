@@ -136,6 +136,7 @@ class Engine:
         max_retries: int = ...,
         periodicity: timedelta | Cron | None = None,
         overlap: bool = False,
+        catch_up: float | timedelta | None = None,
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
         backoff: Backoff | None = None,

@@ -28,9 +28,8 @@ R_co = TypeVar("R_co", covariant=True)
 DEFAULT_QUEUE = "default"
 LARGEST_NUMBER = 2**31 - 1
 
-_OPTIONS = dict.fromkeys(
-    ["name", "queue", "max_retries", "periodicity", "overlap", "max_concurrency", "timeout", "backoff"]
-)
+_SCHEDULE = ("periodicity", "overlap", "catch_up")
+_OPTIONS = ("name", "queue", "max_retries", *_SCHEDULE, "max_concurrency", "timeout", "backoff")
 
 # The id of a periodic job is its task's name, '@' and a moment of 13 digits, and may have 200 characters.
 LONGEST_PERIODIC_NAME = 186
@@ -66,6 +65,7 @@ class Task(Generic[P, R_co]):
         max_retries: int = 0,
         periodicity: timedelta | Cron | None = None,
         overlap: bool = False,
+        catch_up: float | timedelta | None = None,
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
         backoff: Backoff | None = None,
@@ -101,8 +101,12 @@ class Task(Generic[P, R_co]):
         self.calendar: Cron | Every | None = calendar_of(periodicity)
         self.periodicity: timedelta | Cron | None = periodicity
         self.overlap: bool = check_flag(overlap, what=f"{what} overlap")
-        if self.overlap and self.calendar is None:
-            raise InvalidValue(f"{what} overlap is for periodic tasks: give it a periodicity")
+        self.catch_up: float | None = (
+            None if catch_up is None else to_seconds(catch_up, what=f"{what} catch_up")
+        )
+        for option, is_given in (("overlap", self.overlap), ("catch_up", catch_up is not None)):
+            if is_given and self.calendar is None:
+                raise InvalidValue(f"{what} {option} is for periodic tasks: give it a periodicity")
         if self.calendar is not None:
             self._check_periodic(what)
         self.job_id: str | None = None
@@ -224,6 +228,7 @@ class Tasks:
         max_retries: int = ...,
         periodicity: timedelta | Cron | None = None,
         overlap: bool = False,
+        catch_up: float | timedelta | None = None,
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
         backoff: Backoff | None = None,
@@ -239,7 +244,8 @@ class Tasks:
         error. ``max_concurrency`` bounds how many of its jobs run at once on all workers together.
         ``periodicity`` (a timedelta or a Cron) has the workers schedule it by themselves. None for one of
         these two means none, whatever the registry's default is. A tick is skipped while the job of the one
-        before waits or runs, unless ``overlap`` is true.
+        before waits or runs, unless ``overlap`` is true. A tick that no worker fired within a minute, or
+        within ``catch_up`` (seconds or a timedelta), is skipped; of several missed ones the first is fired.
 
         Raises InvalidValue, DuplicateTask or UnsupportedType.
         """

@@ -22,7 +22,7 @@ class OSSignals:
 
     It does nothing outside of the main thread. Several may be entered at once, for engines that run side
     by side: all of them hear every signal, and the last to be left puts back the handlers that were there
-    before.
+    before. A handler of others that was there, such as a server's, hears the signals as well.
     """
 
     _entered: ClassVar[list[OSSignals]] = []
@@ -80,9 +80,18 @@ def _install(before: dict[signal.Signals, Any]) -> None:
 
     def handle(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(_tell_all, signal.Signals(number))
+        previous = before.get(signal.Signals(number))
+        if callable(previous) and not _ends_the_program(previous):
+            previous(number, frame)  # a server's, in whose event loop the workers run
 
     for number in _SIGNALS:
         before[number] = signal.signal(number, handle)
+
+
+def _ends_the_program(handler: Any) -> bool:
+    """It is Python's own, or that of ``asyncio.run``: the workers end in its place."""
+    function = getattr(handler, "func", handler)  # asyncio's is a partial
+    return function is signal.default_int_handler or getattr(function, "__module__", "") == "asyncio.runners"
 
 
 def _restore(before: dict[signal.Signals, Any]) -> None:

@@ -166,7 +166,8 @@ class Keeper:
         next_due = task.calendar.next_after(max(now, due))
         if not is_tick_of(task.calendar, due):  # guard: tick of another calendar
             return Firing(name, due, next_due)  # an earlier release of the program had set it
-        if now - due > MISSED_AFTER * 1000:
+        limit = MISSED_AFTER if task.catch_up is None else task.catch_up
+        if now - due > limit * 1000:
             logger.warning("task %s: its tick of %s was missed and is skipped", name, from_milliseconds(due))
             return Firing(name, due, next_due)
         job = Envelope(f"{name}@{due}", name, b"[[],{}]", due, task.max_retries)

@@ -294,3 +294,20 @@ async def test_a_process_that_a_job_starts_has_the_handlers_from_before_the_work
     )
     _, complaints = await process.communicate()
     assert process.returncode == 0, complaints.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_the_handler_of_a_server_around_the_workers_hears_the_signal_too(
+    engine: Engine, heard: Heard, number: signal.Signals
+) -> None:
+    of_the_server: list[int] = []
+    before = signal.signal(number, lambda number, frame: of_the_server.append(number))
+    try:
+        workers = asyncio.create_task(engine.start_workers())
+        await until(lambda: heard.count("worker_started"))
+        await until(lambda: engine.health().is_connected)
+        os.kill(os.getpid(), number)
+        await workers
+        assert of_the_server == [number]
+    finally:
+        signal.signal(number, before)

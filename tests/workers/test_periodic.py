@@ -412,3 +412,28 @@ async def test_overlap_is_for_periodic_tasks(engine: Engine) -> None:
         @engine.task(name="job", overlap=True)
         async def job() -> None:
             pass
+
+
+@pytest.mark.parametrize("catch_up", [None, 300.0, timedelta(minutes=5)])
+async def test_a_missed_tick_fires_once_if_the_task_catches_up(
+    engine: Engine, broker: FailingBroker, heard: Heard, catch_up: float | timedelta | None
+) -> None:
+    @engine.task(name="nightly", periodicity=Cron("* * * * *"), catch_up=catch_up)
+    async def nightly() -> None:
+        pass
+
+    missed = broker.now() // 60_000 * 60_000 - 180_000
+    await broker.register("default", {}, {"nightly": missed})
+    await engine.start_workers(block=False)
+    await until(lambda: broker._queues["default"].periodic["nightly"] > broker.now())
+    await engine.stop_workers()
+    ran = [kwargs["job"].id for name, kwargs in heard if name == "job_scheduled"]
+    assert ran == ([] if catch_up is None else [f"nightly@{missed}"])
+
+
+async def test_catching_up_is_for_periodic_tasks(engine: Engine) -> None:
+    with pytest.raises(InvalidValue, match="task 'job': catch_up is for periodic tasks"):
+
+        @engine.task(name="job", catch_up=60)
+        async def job() -> None:
+            pass

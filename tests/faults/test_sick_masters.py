@@ -139,7 +139,7 @@ async def test_a_master_that_hangs_is_left_when_its_replica_takes_over(
             jobs.victim.pause()
             try:
                 since = loop.time()
-                await until(lambda: cluster.is_master(replica), "the replica is the master", timeout=30)
+                await until(lambda: cluster.is_master(replica), "the replica is the master", timeout=60)
                 elected = loop.time() - since
                 for number in range(count):
                     await jobs.schedule(jobs.sick[number % len(jobs.sick)], number)

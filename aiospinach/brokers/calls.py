@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..exceptions import InvalidValue
@@ -30,7 +30,7 @@ class Calls:
         self.desk: Desk = Desk()
         self._namespace = ""
         self._loops: Loops[LoopSession] = Loops(self._session, LoopSession.aclose, LoopSession.let_go)
-        self.here = self._loops.here
+        self.here: Callable[[], LoopSession] = self._loops.here
         """The session of this event loop."""
         self._clock: float | None = None  # Redis' clock less ours, in seconds
 

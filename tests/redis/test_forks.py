@@ -164,7 +164,7 @@ import asyncio, os, signal, sys
 from aiospinach import Engine, RedisBroker
 
 url, namespace = sys.argv[1:]
-engine = Engine(RedisBroker(url, enqueue_timeout=20), namespace)  # a second try would come too late
+engine = Engine(RedisBroker(url, enqueue_timeout=60), namespace)  # it is not asked again meanwhile
 job = engine.task(name="job")(lambda: None)
 loop = asyncio.new_event_loop()
 loop.run_until_complete(job.schedule())

@@ -100,7 +100,7 @@ class Floor(Program):
 
         async def live(lease: bytes, envelope: bytes) -> None:
             nonlocal running
-            args, kwargs = decode(envelope[envelope.index(b"\n") + 1 :])
+            args, kwargs = decode(envelope[len(HEADER) :])
             await job(*args, **kwargs)
             running -= 1
             settled.append(lease)

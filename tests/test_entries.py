@@ -392,11 +392,17 @@ async def test_an_engine_that_works_or_was_not_used_yet_is_meant(namespace: str)
 
 
 async def test_an_engine_that_is_the_only_one_is_meant_though_it_has_ended(namespace: str) -> None:
-    only = engine_with_shared(MemoryBroker(), namespace)
+    only, tasks = Engine(MemoryBroker(), namespace), Tasks()
+
+    @tasks.task
+    async def of_one_engine() -> None:
+        pass
+
+    only.attach_tasks(tasks)
     async with only:
         pass
     assert only.has_ended
-    assert (await shared_task.schedule()).namespace == namespace
+    assert (await of_one_engine.schedule()).namespace == namespace
 
 
 @pytest.mark.parametrize("make_broker", BROKERS)

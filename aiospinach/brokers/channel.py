@@ -92,7 +92,7 @@ class Wire(asyncio.Protocol):
         except (RedisError, LookupError) as error:
             self._fail(ConnectionLost(f"the answer is not Redis' ({type(error).__name__})"))
         if self.is_lost and self.is_idle:
-            self._transport.abort()
+            abort(self._transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(ConnectionLost("the server closed the connection"))
@@ -137,7 +137,7 @@ class Wire(asyncio.Protocol):
             self._set_timer(min(left))
         elif self.is_lost:
             self._fail(TimeoutError("no answer in time"))
-            self._transport.abort()
+            abort(self._transport)
 
 
 class Channel:
@@ -267,6 +267,12 @@ def let_go_of(connection: AbstractConnection) -> None:
         os.close(null)
 
 
+def abort(transport: asyncio.WriteTransport) -> None:
+    """Close a transport at once, also if it is closed: in TLS, some releases of Python 3.11 raise then."""
+    with contextlib.suppress(AttributeError):
+        transport.abort()
+
+
 async def closed(connection: AbstractConnection) -> None:
     """Close a connection of redis-py at once: in TLS, a server may take until after the end of the event loop
     to say good-bye as well."""
@@ -274,4 +280,4 @@ async def closed(connection: AbstractConnection) -> None:
     with contextlib.suppress(RedisError, OSError, TimeoutError):
         await asyncio.shield(connection.disconnect(nowait=True))
     if writer is not None:
-        writer.transport.abort()
+        abort(writer.transport)

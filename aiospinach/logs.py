@@ -1,4 +1,4 @@
-"""Log records that cannot harm whoever writes them."""
+"""Log records that harm no caller."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Log:
 
     def _log(self, level: int, message: str, arguments: tuple[object, ...], exc_info: ExcInfo = None) -> None:
         try:
-            # The level of the stack is that of whoever called this object.
+            # The record names the line of the caller.
             self._logger.log(level, message, *arguments, exc_info=exc_info, stacklevel=3)
         except Exception as error:
             with contextlib.suppress(Exception):

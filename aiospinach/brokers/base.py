@@ -90,7 +90,7 @@ class Broker(ABC):
         """
 
     async def open_in_time(self, namespace: str) -> None:
-        """Connect, as whoever asks or orders does it: tried for ``enqueue_timeout`` seconds."""
+        """Connect for a question or an order: this is tried for ``enqueue_timeout`` seconds."""
         await self.open(namespace, until=time.monotonic() + self.enqueue_timeout)
 
     @abstractmethod
@@ -158,7 +158,7 @@ class Broker(ABC):
     async def sweep(self, queues: Sequence[str], worker: str) -> list[Swept]:
         """Look at the queues of one span in one call: what is there to run, and when is the next tick due?
 
-        The worker of this name has looked, for whoever asks which workers there are.
+        ``worker`` is the name of the caller, which ``look(LookWorkers())`` tells.
         """
 
     @abstractmethod

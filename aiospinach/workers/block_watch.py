@@ -33,8 +33,8 @@ class BlockWatch:
         self._pool = pool
         self._loop_thread = threading.get_ident()
         self._ended = threading.Event()
-        self._asked_at: float | None = None
-        self._is_told = False
+        self._is_heard = True
+        """The event loop has answered the last question; only this passes between the two threads."""
         self._thread = threading.Thread(target=self._work, name=f"aiospinach watch {pool.name}", daemon=True)
         self._thread.start()
 
@@ -45,30 +45,32 @@ class BlockWatch:
 
     def _work(self) -> None:
         period = BLOCKED_AFTER / LOOKS
-        looked_at = time.monotonic()
+        looked_at = asked_at = time.monotonic()
+        is_told = False
         while not self._ended.wait(period):
             now = time.monotonic()
             stood_still, looked_at = now - looked_at > 2 * period, now  # as the whole process may have
-            if self._asked_at is None:
+            if self._is_heard:
                 if self._pool.runs:
-                    self._ask(now)
+                    asked_at, is_told = now, False
+                    self._ask()
             elif stood_still:
-                self._asked_at = now
-            elif now - self._asked_at >= BLOCKED_AFTER and not self._is_told:
-                self._is_told = self._tell(now - self._asked_at)
+                asked_at = now
+            elif now - asked_at >= BLOCKED_AFTER and not is_told:
+                is_told = self._tell(now - asked_at)
 
-    def _ask(self, now: float) -> None:
-        self._asked_at, self._is_told = now, False
+    def _ask(self) -> None:
+        self._is_heard = False
         try:
             self._pool.loop.call_soon_threadsafe(self._hear)
         except RuntimeError:  # the event loop has ended
             self._ended.set()
 
     def _hear(self) -> None:
-        self._asked_at = None
+        self._is_heard = True
 
     def _tell(self, seconds: float) -> bool:
-        """Say who blocks the event loop; False if nobody does at this moment."""
+        """Log which task blocks the event loop; returns False if none does at this moment."""
         task = asyncio.current_task(self._pool.loop)
         frame = sys._current_frames().get(self._loop_thread)
         if task is None or frame is None:

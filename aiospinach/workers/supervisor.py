@@ -204,6 +204,8 @@ class Supervisor:
         while True:
             await asyncio.sleep(TELL_EVERY)
             running = [run for run in self._pool.runs if run.holds_slot]
+            if not running:
+                continue  # outcomes are still to be stored
             named = ", ".join(run.told for run in running[:NAMED_AT_MOST])
             others = len(running) - NAMED_AT_MOST
             logger.warning(

@@ -21,7 +21,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def block() -> None:
-    time.sleep(0.5)
+    time.sleep(2.0)
 
 
 @pytest.mark.parametrize("is_deep", [False, True])
@@ -32,14 +32,14 @@ async def test_it_is_named_once_with_its_line(
     monkeypatch: pytest.MonkeyPatch,
     is_deep: bool,
 ) -> None:
-    monkeypatch.setattr(block_watch, "BLOCKED_AFTER", 0.1)
+    monkeypatch.setattr(block_watch, "BLOCKED_AFTER", 0.2)
 
     @engine.task(name="greedy")
     async def greedy() -> None:
         if is_deep:
             block()
         else:
-            time.sleep(0.5)
+            time.sleep(2.0)
 
     job = await greedy.schedule()
     await engine.start_workers(stop_when_queue_empty=True)

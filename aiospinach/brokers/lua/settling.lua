@@ -67,7 +67,7 @@ local function settle(sent, tasks, settled, mark)
           park_job(id, envelope)
         else
           local _, _, _, retries = header(envelope)
-          -- Whoever asks for a retry knows the task.
+          -- A worker that asks for a retry knows the task.
           local new = {at = math.min(now + what.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
           call('HSET', jobs, id, rewritten(envelope, new))
           if what.delay > 0 then

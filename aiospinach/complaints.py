@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from typing import Any, Final
 
 from .discretion import TELL_ALL, Discretion
 from .job import Job
-from .logs import Log
+from .logs import Log, Seldom
 from .receivers import Receiver, ReceiverRun, identity_of, name_of, traceable
 
 logger: Log = Log("aiospinach.signals")
@@ -36,7 +35,7 @@ class Complaints:
     def __init__(self, signal: str) -> None:
         self._signal = signal
         self._left_behind: defaultdict[object, set[asyncio.Task[None]]] = defaultdict(set)
-        self._made: dict[object, float] = {}
+        self._told = Seldom()
 
     @property
     def has_any(self) -> bool:
@@ -114,13 +113,7 @@ class Complaints:
         run.task.add_done_callback(forget)
 
     def _may_complain(self, about: str, receiver: Receiver) -> bool:
-        now = time.monotonic()
-        key = about, identity_of(receiver)
-        if now < self._made.get(key, now):
-            return False
-        recent = {k: until for k, until in self._made.items() if until > now}
-        self._made = {**recent, key: now + COMPLAIN_EVERY}
-        return True
+        return self._told.may_tell((about, identity_of(receiver)), COMPLAIN_EVERY)
 
 
 def _subject_of(kwargs: dict[str, Any]) -> str:

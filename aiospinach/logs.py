@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import time
+from collections.abc import Hashable
 from types import TracebackType
 from typing import Final
 
@@ -43,3 +45,19 @@ class Log:
         except Exception as error:
             with contextlib.suppress(Exception):
                 print(f"aiospinach: a log record was lost: {type(error).__name__}", file=sys.stderr)
+
+
+class Seldom:
+    """What was told lately, so that the log repeats nothing too often."""
+
+    def __init__(self) -> None:
+        self._until: dict[Hashable, float] = {}
+
+    def may_tell(self, what: Hashable, every: float) -> bool:
+        """It was not told within the last ``every`` seconds; it counts as told from now on."""
+        now = time.monotonic()
+        if now < self._until.get(what, now):
+            return False
+        self._until = {key: until for key, until in self._until.items() if until > now}
+        self._until[what] = now + every
+        return True

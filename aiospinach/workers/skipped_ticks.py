@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
-from ..logs import Log
+from ..logs import Log, Seldom
 
 logger: Log = Log("aiospinach")
 
@@ -18,13 +17,11 @@ class SkippedTicks:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._told_at: dict[str, float] = {}
+        self._told = Seldom()
 
     def note(self, task: str) -> None:
         self.counts[task] += 1
-        now = time.monotonic()
-        if now - self._told_at.get(task, -TELL_EVERY) >= TELL_EVERY:
-            self._told_at[task] = now
+        if self._told.may_tell(task, TELL_EVERY):
             logger.warning(
                 "task %s: a tick is skipped, since the job of the one before still waits or runs (%d skipped"
                 " so far): give it a longer period, or overlap=True",

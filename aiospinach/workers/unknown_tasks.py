@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import signals
 from ..brokers.records import Parked
-from ..logs import Log
+from ..logs import Log, Seldom
 from ..timing import from_milliseconds
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class UnknownTasks:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._of_queue: dict[str, Mapping[str, Parked]] = {}
-        self._told_at: dict[tuple[str, str], float] = {}
+        self._told = Seldom()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -40,11 +39,8 @@ class UnknownTasks:
         if not parked and not self._of_queue.get(queue):
             return
         self._of_queue[queue] = parked
-        now = time.monotonic()
-        self._told_at = {key: at for key, at in self._told_at.items() if now - at < TELL_EVERY}
         for task, jobs in parked.items():
-            if task not in self._pool.tasks and (queue, task) not in self._told_at:
-                self._told_at[queue, task] = now
+            if task not in self._pool.tasks and self._told.may_tell((queue, task), TELL_EVERY):
                 self._tell(queue, task, jobs)
 
     def _tell(self, queue: str, task: str, jobs: Parked) -> None:

@@ -39,7 +39,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     fake = SimpleNamespace(monotonic=clock.monotonic, perf_counter=clock.perf_counter)
-    for module in ("signals", "complaints"):
+    for module in ("signals", "logs"):
         monkeypatch.setattr(f"aiospinach.{module}.time", fake)
     return clock
 

@@ -82,7 +82,7 @@ def parameters_of(signature: inspect.Signature) -> str:
 
 
 def mark_as_async(thing: object, function: Callable[..., Any]) -> None:
-    """Have a callable thing count as an async function, as this one does, with whoever asks."""
+    """Make a callable thing count as an async function, as this function does, for other libraries."""
     vars(thing)["__call__"] = function  # Starlette, FastAPI and tenacity look at it
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(thing)

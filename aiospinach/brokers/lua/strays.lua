@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Finds jobs that live and lie nowhere: other hands have deleted a key, or a part of one. Those that are not due wait
--- again, and parked ones are parked again. Others may have run: they are leased to nobody, and so they are lost when that
--- lease ends. A worker that ran one has heard by then that its own lease is gone. Slots of leases that are gone are freed, and
--- gates of what is held back are opened.
+-- again, and parked ones are parked again. Others may have run: they are leased to nobody, and so they are lost when
+-- that lease ends. A worker that ran one has heard by then that its own lease is gone. Slots of leases that are gone
+-- are freed, and gates of what is held back are opened.
 -- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open
 -- needs  lists envelopes gates parking graves aside
 -- ARGV   session, number of this call, lease (ms), cursor of the page of jobs

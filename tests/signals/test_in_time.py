@@ -36,7 +36,7 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch, receivers_are_slow: None) -> Clock:
     clock = Clock()
     fake = SimpleNamespace(monotonic=clock.monotonic, perf_counter=clock.perf_counter)
     for module in ("signals", "logs"):
@@ -104,7 +104,7 @@ async def test_every_receiver_that_blocks_has_a_warning_of_its_own(
 
 
 async def test_a_receiver_that_really_blocks_is_noticed(
-    signal: SafeNamedSignal, caplog: pytest.LogCaptureFixture
+    signal: SafeNamedSignal, receivers_are_slow: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.connect(lambda sender, **kwargs: time.sleep(0.11))
     await signal.send_async("shop")

@@ -226,7 +226,7 @@ async def test_a_receiver_that_ignores_its_cancellation_is_left_behind_and_the_j
 
 
 async def test_a_receiver_that_blocks_is_named_and_the_job_goes_on(
-    engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture
+    engine: Engine, heard: Heard, receivers_are_slow: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     @signals.job_started.connect_via(engine.namespace)
     def blocks(namespace: str, **kwargs: Any) -> None:

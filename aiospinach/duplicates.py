@@ -1,4 +1,4 @@
-"""What is said of a job that was not stored, since its id is in use."""
+"""What becomes of a job whose id is in use: it follows the job that schedules it, or it is not stored."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import asyncio
 import msgspec
 
 from .brokers.base import Broker
-from .brokers.records import LookJob
+from .brokers.records import Envelope, LookJob
 from .exceptions import BrokerError
 from .job import Job, running_job
 from .logs import Log
 from .timing import from_milliseconds, to_milliseconds
+from .workers import pool_around
 
 logger: Log = Log("aiospinach")
 
@@ -19,14 +20,19 @@ LOOK_WITHIN = 1.0
 """Seconds that it may take to see which moment the stored job has."""
 
 
-def own_step(job: Job) -> str | None:
-    """Why this duplicate can never be stored, if it is of the job that runs here."""
-    if running_job.get() != job:
-        return None
-    return (
-        f"job {job.id!r} of task {job.task_name!r} scheduled a job of its own id, and would be its own"
-        f" duplicate: leave the id out, or give each step one of its own, such as {job.id + '/2'!r}"
+def follows_itself(broker: Broker, job: Job, envelope: Envelope) -> bool:
+    """The duplicate has the id of the job that schedules it, and takes its place when that ends."""
+    pool = pool_around()
+    if running_job.get() != job or pool is None or pool.broker is not broker:
+        return False
+    if (run := pool.run_of(job)) is not None:
+        return run.follow_with(msgspec.structs.replace(envelope, named=False))
+    logger.warning(
+        "%r is not stored: the job of its id, which scheduled it, had ended, and the id is in use for ten"
+        " minutes; schedule it in the body, or leave the id out",
+        job,
     )
+    return False
 
 
 async def with_its_moment(broker: Broker, job: Job) -> Job:

@@ -180,9 +180,10 @@ class Engine:
         """Have a job of the task run as soon as a worker is free.
 
         ``task`` is a Task, or the name of one. Returns the job once the broker has stored it; its status
-        is QUEUED, or NOT_SET if ``options(id=)`` named a job that is stored already. Raises UnknownTask,
-        InvalidArguments or a BrokerError, and InvalidValue if a job schedules its own id. If it is cancelled,
-        the job is stored or not.
+        is QUEUED, or NOT_SET if ``options(id=)`` named a job that is stored already. A job that schedules its
+        own id is followed by the new one: that is stored when the first ends, and not if it is cancelled or
+        tried again. Raises UnknownTask, InvalidArguments or a BrokerError. If it is cancelled, the job is
+        stored or not.
         """
         return await self._producer.schedule(task, None, args, kwargs)
 

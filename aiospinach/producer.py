@@ -16,8 +16,8 @@ from . import signals
 from .batch import Batch, check_bytes
 from .brokers.base import Broker
 from .brokers.records import Cancel, Envelope
-from .duplicates import own_step, with_its_moment
-from .exceptions import AiospinachError, BatchPartlyStored, EnqueueUncertain, InvalidValue
+from .duplicates import follows_itself, with_its_moment
+from .exceptions import AiospinachError, BatchPartlyStored, EnqueueUncertain
 from .job import Job, JobStatus
 from .logs import Log
 from .registry import KnownTasks
@@ -131,14 +131,19 @@ class Producer:
 
     async def _conclude(self, request: Request, answer: Sequence[bool]) -> Job:
         """What follows the broker's answer to one job."""
-        job = request.as_job(self._namespace, answer[0])
-        if answer[0]:
+        job = self._job(request, answer[0])
+        if job.status is not JobStatus.NOT_SET:
             await self._tell_soon(signals.job_scheduled, {"job": job})
-        elif mistake := own_step(job):
-            raise InvalidValue(mistake)
         elif not request.envelope.at_once:
             return await with_its_moment(self._broker, job)
         return job
+
+    def _job(self, request: Request, is_new: bool) -> Job:
+        """The job, as the broker has answered."""
+        job = request.as_job(self._namespace, is_new)
+        if is_new or not follows_itself(self._broker, job, request.envelope):
+            return job
+        return request.as_job(self._namespace, True)
 
     async def _tell_scheduled(self, jobs: Sequence[Job]) -> None:
         """Send job_scheduled for the new ones of many jobs, for some at a time.
@@ -182,9 +187,7 @@ class Producer:
                 failure = error
                 break
             for place, is_new in zip(places, answer, strict=True):
-                stored[place] = requests[place].as_job(self._namespace, is_new)
-                if not is_new and (mistake := own_step(stored[place])):
-                    logger.error("%s", mistake)
+                stored[place] = self._job(requests[place], is_new)
             new += places
             answer = None
         if signals.job_scheduled.receivers:

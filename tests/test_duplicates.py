@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,10 @@ from aiospinach import (
     Broker,
     BrokerUnavailable,
     Engine,
-    InvalidValue,
-    Job,
     JobStatus,
     MemoryBroker,
     current_job,
+    signals,
 )
 from aiospinach.brokers.records import Question
 
@@ -40,50 +40,114 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("delay", [None, timedelta(seconds=5)])
-async def test_a_job_that_schedules_its_own_id_is_told_how_to_go_on(
-    engine: Engine, heard: Heard, delay: timedelta | None
+@pytest.mark.parametrize("delay", [None, timedelta(seconds=0.05)])
+async def test_a_chain_of_one_id_goes_on(
+    engine: Engine, heard: Heard, delay: timedelta | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ran: list[str] = []
+    ran: list[tuple[str, int]] = []
+    workers_end = asyncio.Event()
 
-    @engine.task
+    @engine.task(queue="chains")
     async def refresh(step: int) -> None:
         job = current_job()
         assert job is not None
-        ran.append(job.id)
-        if step == 1:
-            await refresh.options(id="object-7/2").schedule(2)
+        ran.append((job.id, step))
+        chained = refresh.options(id="object-7")
+        if step == 5:
+            workers_end.set()
         elif delay is None:
-            await refresh.options(id=job.id).schedule(3)
+            assert (await chained.schedule(step + 1)).status is JobStatus.QUEUED
+            assert (await chained.schedule(step + 10)).status is JobStatus.NOT_SET
         else:
-            await refresh.options(id=job.id).schedule_at(datetime.now(UTC) + delay, 3)
+            job = await chained.schedule_at(datetime.now(UTC) + delay, step + 1)
+            assert job.status is JobStatus.WAITING
 
     await refresh.options(id="object-7").schedule(1)
-    await engine.start_workers(stop_when_queue_empty=True)
-    assert ran == ["object-7", "object-7/2"]
-    error = heard.last("job_failed")["err"]
-    assert isinstance(error, InvalidValue)
-    assert "'object-7/2' of task" in str(error)
-    assert "such as 'object-7/2/2'" in str(error)
+    async with asyncio.timeout(10):
+        await engine.start_workers(block=False)
+        await workers_end.wait()
+        await until(lambda: heard.count("job_finished") == 5, "the last step has ended")
+    assert ran == [("object-7", step) for step in range(1, 6)]
+    assert heard.count("job_scheduled") == 5
+    assert not warnings(caplog)
 
 
-async def test_so_is_one_that_does_it_in_a_batch_and_the_rest_is_stored(
-    engine: Engine, caplog: pytest.LogCaptureFixture
+async def test_a_chain_survives_its_failures_and_ends_when_it_is_cancelled(
+    engine: Engine, heard: Heard
 ) -> None:
-    batches: list[list[Job]] = []
+    ran: list[int] = []
+    begun, never = asyncio.Event(), asyncio.Event()
 
     @engine.task
-    async def refresh() -> None:
-        if not batches:
-            batches.append([])
-            batch = Batch().schedule(refresh.options(id="object-7")).schedule(refresh.options(id="other"))
-            batches.append(await engine.schedule_batch(batch))
+    async def refresh(step: int) -> None:
+        ran.append(step)
+        await refresh.options(id="object-7").schedule(step + 1)
+        if step == 2:
+            raise ValueError("a step that fails")
+        if step == 3:
+            begun.set()
+            await never.wait()
+
+    first = await refresh.options(id="object-7").schedule(1)
+    async with asyncio.timeout(10):
+        await engine.start_workers(block=False)
+        await begun.wait()
+        assert await engine.cancel(first) is JobStatus.RUNNING
+        await until(lambda: heard.count("job_finished") == 3, "the last step has ended")
+        assert await engine.cancel(first) is JobStatus.NOT_SET
+    assert ran == [1, 2, 3]
+    assert heard.names().count("job_failed") == 1
+
+
+async def test_a_job_that_is_tried_again_schedules_its_successor_again(engine: Engine) -> None:
+    ran: list[str] = []
+
+    @engine.task(max_retries=1, backoff=lambda retry: 0.0)
+    async def refresh(step: str) -> None:
+        ran.append(step)
+        if step == "first":
+            await refresh.options(id="object-7").schedule(f"follows try {len(ran)}")
+            if len(ran) == 1:
+                raise ValueError("tried again")
+
+    await refresh.options(id="object-7").schedule("first")
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert ran == ["first", "first", "follows try 2"]
+
+
+async def test_a_successor_may_come_in_a_batch(engine: Engine) -> None:
+    ran: list[str] = []
+    statuses: list[JobStatus] = []
+
+    @engine.task
+    async def refresh(step: str) -> None:
+        ran.append(step)
+        if step == "first":
+            batch = Batch().schedule(refresh.options(id="object-7"), "second")
+            batch.schedule(refresh.options(id="other"), "other")
+            statuses.extend(job.status for job in await engine.schedule_batch(batch))
+
+    await refresh.options(id="object-7").schedule("first")
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert statuses == [JobStatus.QUEUED, JobStatus.QUEUED]
+    assert sorted(ran) == ["first", "other", "second"]
+
+
+async def test_a_successor_that_comes_too_late_is_told(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    @engine.task
+    async def refresh() -> None: ...
+
+    @signals.job_finished.connect_via(engine.namespace)
+    async def once_more(namespace: str, **kwargs: Any) -> None:
+        assert (await refresh.options(id="object-7").schedule()).status is JobStatus.NOT_SET
 
     await refresh.options(id="object-7").schedule()
     await engine.start_workers(stop_when_queue_empty=True)
-    assert [job.status for job in batches[1]] == [JobStatus.NOT_SET, JobStatus.QUEUED]
     [said] = warnings(caplog)
-    assert "scheduled a job of its own id" in said
+    assert "id=object-7" in said
+    assert "had ended, and the id is in use for ten minutes" in said
 
 
 async def test_who_is_no_job_schedules_an_id_as_often_as_it_likes(

@@ -71,6 +71,9 @@ TESTS: dict[str, str] = {
     "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_gone_with_who_caught_it",
     "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
     "field of others": "redis/test_repeats.py::test_a_field_that_others_have_written_to_is_left",
+    "successor in memory": (
+        "brokers/test_contract_exchange.py::test_a_job_that_was_cancelled_has_no_successor"
+    ),
     "place of a cancelled job in memory": (
         "brokers/test_contract_enqueue.py::test_the_id_of_a_job_that_was_cancelled_in_line_is_free"
     ),

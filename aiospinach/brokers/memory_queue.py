@@ -137,17 +137,19 @@ class QueueState:
         cancelled: list[str] = []
         released: list[Envelope] = []
         for settlement in settled:
-            is_unwanted = settlement.lease.id in self.leases.cancels and settlement.action.puts_back
+            is_unwanted = settlement.lease.id in self.leases.cancels
             job = self.leases.end(settlement.lease.id)
             if job is None:  # guard: fence in memory
                 fenced.append(settlement.lease.id)
-            elif is_unwanted:  # guard: cancelled while it ran
+            elif is_unwanted and settlement.action.puts_back:  # guard: cancelled while it ran
                 del self.jobs[job.id]
                 cancelled.append(settlement.lease.id)
             elif settlement.action is Action.RELEASE:
                 released.append(job)
             else:
                 self._settle(job, settlement, now)
+                if settlement.successor is not None and not is_unwanted:  # guard: successor in memory
+                    self.add(settlement.successor, now)
         for job in reversed(released):  # the first stands first again
             self.lanes.get(job.task, self.ready).appendleft(job.id)
         return fenced, cancelled

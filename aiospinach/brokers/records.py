@@ -86,6 +86,8 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """A DeadJob's ``detail``, for FAIL."""
     is_bare: bool = False
     """The dead job is kept without its arguments, for FAIL."""
+    successor: Envelope | None = None
+    """A job of the same id, which is stored in its place if the action ends it, unless it was cancelled."""
 
     @property
     def buries_bare(self) -> bool:

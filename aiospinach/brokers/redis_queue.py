@@ -134,15 +134,16 @@ class KnownQueue:
             " ".join(parking.unknown),
             " ".join([*parking.wanted, wire.OWN_PARKED] if self.has_own else parking.wanted),
         ]
-        for (task, action), alike in groupby(settled, lambda s: (s.lease.job.task, s.action)):
-            if action is Action.DONE:
+        for (task, is_only_done), alike in groupby(settled, _in_common):
+            if is_only_done:
                 leases = [settlement.lease.id for settlement in alike]
                 arguments += (task, len(leases), *leases)
                 continue
             for settlement in alike:
-                word = "fail bare" if settlement.buries_bare else action.value
+                word = "fail bare" if settlement.buries_bare else settlement.action.value
                 arguments += (task, 0, settlement.lease.id, word)
                 arguments += (wire.milliseconds(settlement.delay), settlement.detail)
+                arguments += wire.successor(settlement.successor)
         return arguments
 
     def swept(
@@ -160,6 +161,11 @@ class KnownQueue:
         if is_lost or self.is_forgotten or self.has_strays:
             return Swept(is_something, 0.0, parked)
         return Swept(is_something, None if due < 0 else due / 1000, parked)
+
+
+def _in_common(settlement: Settlement) -> tuple[str, bool]:
+    """The task of a settled job, and whether there is nothing else to tell."""
+    return settlement.lease.job.task, settlement.action is Action.DONE and settlement.successor is None
 
 
 def _moment_of(epoch: bytes) -> int:

@@ -104,6 +104,13 @@ def firings(firings: Iterable[Firing]) -> list[Any]:
     return arguments
 
 
+def successor(job: Envelope | None) -> tuple[int, bytes]:
+    """When a successor is due, and its envelope; empty if there is none."""
+    if job is None:
+        return 0, b""
+    return 0 if job.at_once else job.at, write(job)
+
+
 def read(job_id: bytes, envelope: bytes) -> Envelope:
     """The job in an envelope whose header a script has found readable."""
     static, variable, body = envelope.split(b"\n", 2)

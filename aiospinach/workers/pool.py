@@ -16,6 +16,7 @@ from typing import Any
 from ..brokers.base import Broker
 from ..discretion import Discretion
 from ..exceptions import JobCancelled
+from ..job import Job
 from ..logs import Log
 from ..patience import shielded_if
 from ..signals import SafeNamedSignal
@@ -208,6 +209,13 @@ class Pool:
         for run in self.runs:
             if run.lease.job.id == job_id and run.feed.queue == queue:
                 run.cancel(JobCancelled("the job was cancelled"))
+
+    def run_of(self, job: Job) -> Run | None:
+        """The run of a job whose body has not ended."""
+        for run in self.runs:
+            if run.lease.job.id == job.id and run.feed.queue == job.queue and run.holds_slot:
+                return run
+        return None
 
     # What the services and the runs tell it.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .. import signals
-from ..brokers.records import Lease, Settlement
+from ..brokers.records import Envelope, Lease, Settlement
 from ..exceptions import (
     Interrupted,
     InvalidValue,
@@ -72,6 +72,7 @@ class Run:
         "is_suspected",
         "lease",
         "pool",
+        "successor",
         "task",
     )
 
@@ -90,6 +91,8 @@ class Run:
         """Its lease could once not be renewed in time."""
         self.is_settled: bool = False
         """Its task has ended, and the broker's answer is all that is to come."""
+        self.successor: Envelope | None = None
+        """A job of its own id, which takes its place when it ends."""
         self._task: Task[..., Any] | None = pool.tasks.get(lease.job.task)
         self._waiter: asyncio.Future[None] | None = None
         self.context: Context = pool.context.copy()
@@ -135,6 +138,13 @@ class Run:
         """Have the body end because the pool does, unless it runs in a thread."""
         if self.body.is_async or not self.body.has_begun:
             self.cancel(Interrupted("the workers stopped while the job ran"))
+
+    def follow_with(self, job: Envelope) -> bool:
+        """Have a job of the same id take the place of this one when it ends; False if it has one already."""
+        if self.successor is not None:
+            return False
+        self.successor = job
+        return True
 
     def release(self) -> None:
         """Give a job back that has not begun; a lost one is found again when its new lease runs out."""
@@ -234,7 +244,8 @@ class Run:
     def _give_back(self, outcome: Outcome, detail: bytes = b"") -> None:
         """Send the outcome to the broker, and leave the slot to another job."""
         is_bare = self.pool.discretion.arguments
-        self.feed.settle(Settlement(self.lease, outcome.action, outcome.delay, detail, is_bare), self)
+        settlement = Settlement(self.lease, outcome.action, outcome.delay, detail, is_bare, self.successor)
+        self.feed.settle(settlement, self)
         self.pool.body_ended(self)
 
     async def _settle(self, job: Job, error: BaseException) -> tuple[Job, BaseException | None]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from aiospinach.brokers.base import Broker
-from aiospinach.brokers.records import Counts, Lease, Settlement
+from aiospinach.brokers.records import Counts, Envelope, Lease, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
 from .. import asking
-from .conftest import ids, put, put_and_take, settle, take, take_parked, take_when_due, take_when_expired
+from .conftest import ids, job, put, put_and_take, settle, take, take_parked, take_when_due, take_when_expired
 
 NOTHING = Counts(0, 0, 0, 0)
 SETTLEMENTS = [
@@ -211,6 +212,71 @@ async def test_of_two_settlements_of_one_lease_in_one_exchange_the_first_counts(
     assert list(exchanged.fenced) == [lease.id]
     assert list(exchanged.leases) == []
     assert await asking.counts(broker, queue) == Counts(ready=0, running=0, waiting=0, dead=1)
+
+
+def successor(job_id: str, **fields: Any) -> Envelope:
+    """A job that follows another of its id."""
+    return job(job_id, body=b"next", **fields)
+
+
+@pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.CANCELLED])
+async def test_a_successor_takes_the_place_of_a_job_that_ends(
+    broker: Broker, queue: str, action: Action
+) -> None:
+    lease = await put_and_take(broker, queue, "a", named=True)
+    await put(broker, queue, "b")
+    exchanged = await broker.exchange(queue, [Settlement(lease, action, successor=successor("a"))], 2)
+    assert [(each.job.id, each.job.body) for each in exchanged.leases] == [
+        ("b", b"body of b"),
+        ("a", b"next"),
+    ]
+    assert len(await asking.dead(broker, queue)) == (action is Action.FAIL)
+    assert await broker.enqueue(queue, [job("a")]) == [False]
+
+
+async def test_a_successor_waits_for_its_moment(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    later = successor("a", at=broker.now() + 300)
+    exchanged = await broker.exchange(queue, [Settlement(lease, Action.DONE, successor=later)], 1)
+    assert list(exchanged.leases) == []
+    assert await asking.counts(broker, queue) == Counts(ready=0, running=0, waiting=1, dead=0)
+    [lease] = await take_when_due(broker, queue)
+    assert (lease.job.body, broker.now() >= later.at) == (b"next", True)
+
+
+async def test_a_successor_that_is_due_by_its_word_is_due_whatever_the_clock_says(
+    broker: Broker, queue: str
+) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    at_once = successor("a", at=broker.now() + 60_000, at_once=True)
+    exchanged = await broker.exchange(queue, [Settlement(lease, Action.DONE, successor=at_once)], 1)
+    assert [each.job.body for each in exchanged.leases] == [b"next"]
+
+
+@pytest.mark.parametrize("action", [Action.RETRY, Action.RELEASE, Action.PARK])
+async def test_a_job_that_is_put_back_has_no_successor(broker: Broker, queue: str, action: Action) -> None:
+    lease = await put_and_take(broker, queue, "a", max_retries=1)
+    exchanged = await broker.exchange(queue, [Settlement(lease, action, successor=successor("a"))], 0)
+    assert not exchanged.fenced
+    leases = await take(broker, queue) + await take_parked(broker, queue, "send")
+    assert [each.job.body for each in leases] == [b"body of a"]
+
+
+@pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.RETRY])
+async def test_a_job_that_was_cancelled_has_no_successor(broker: Broker, queue: str, action: Action) -> None:
+    lease = await put_and_take(broker, queue, "a", max_retries=1)
+    assert (await asking.cancel(broker, queue, "a")).status is JobStatus.RUNNING
+    await broker.exchange(queue, [Settlement(lease, action, successor=successor("a"))], 0)
+    after = await asking.counts(broker, queue)
+    assert after == Counts(ready=0, running=0, waiting=0, dead=int(action is Action.FAIL))
+
+
+async def test_a_lease_that_is_gone_stores_no_successor(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    assert await settle(broker, queue, lease, Action.DONE)
+    late = Settlement(lease, Action.DONE, successor=successor("a"))
+    assert list((await broker.exchange(queue, [late], 0)).fenced) == [lease.id]
+    assert await asking.counts(broker, queue) == NOTHING
 
 
 async def test_only_the_lost_ones_of_a_batch_are_fenced(broker: Broker, queue: str) -> None:

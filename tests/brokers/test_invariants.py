@@ -448,8 +448,20 @@ class Promises(RuleBasedStateMachine):
         back: list[tuple[Held, Action, float]],
         want: int,
         parking: Parking = NO_PARKING,
+        *,
+        has_successors: bool = False,
     ) -> None:
-        settled = [Settlement(held.lease, action, delay, b"why") for held, action, delay in back]
+        successors = {
+            held.lease.job.id: Envelope(
+                held.lease.job.id, held.told.task, b"[[2],{}]", self.now() + int(delay * 1000), 1
+            )
+            for held, _, delay in back
+            if has_successors
+        }
+        settled = [
+            Settlement(held.lease, action, delay, b"why", successor=successors.get(held.lease.job.id))
+            for held, action, delay in back
+        ]
         exchanged = self.under_test.run(worker.broker.exchange(QUEUE, settled, want, parking))
         fenced = []
         cancelled = []
@@ -464,6 +476,9 @@ class Promises(RuleBasedStateMachine):
                 self.settle(known, Action.CANCELLED, 0)
             else:
                 self.settle(known, action, delay)
+                successor = successors.get(known.job.id)
+                if successor is not None and known.job.id not in self.live and not known.cancel_wanted:
+                    self.store(successor)
         assert list(exchanged.fenced) == fenced, "I5: a lease that is gone changes nothing"
         assert list(exchanged.cancelled) == cancelled, "what was cancelled as it ran is not put back"
         for held, _, _ in back:
@@ -696,11 +711,13 @@ class Promises(RuleBasedStateMachine):
         if self.now() - at < REMEMBERED_FOR * 1000:
             assert self.under_test.run(self.broker.enqueue(QUEUE, jobs, token=token)) == answer, "I6"
 
-    @rule(number=WORKERS, data=st.data(), want=WANT, again=st.booleans())
-    def exchange_some(self, number: int, data: st.DataObject, want: int, again: bool) -> None:
+    @rule(number=WORKERS, data=st.data(), want=WANT, again=st.booleans(), has_successors=st.booleans())
+    def exchange_some(
+        self, number: int, data: st.DataObject, want: int, again: bool, has_successors: bool
+    ) -> None:
         worker = self.worker(number)
         back = self.draw_back(data, worker)
-        self.exchange(worker, back, want)
+        self.exchange(worker, back, want, has_successors=has_successors)
         if again:  # I6: a repeat is fenced
             settled = [Settlement(held.lease, action, delay) for held, action, delay in back]
             exchanged = self.under_test.run(worker.broker.exchange(QUEUE, settled, 0))

@@ -21,7 +21,7 @@ import pytest
 
 from aiospinach import RedisBroker
 from aiospinach.brokers import scripts
-from aiospinach.brokers.records import Counts, Fired, Firing, Lease, Parking, Requeue, Settlement
+from aiospinach.brokers.records import Counts, Envelope, Fired, Firing, Lease, Parking, Requeue, Settlement
 from aiospinach.brokers.redis import EXPIRED_AT_ONCE
 from aiospinach.brokers.scripts import Script, Send
 from aiospinach.exceptions import BrokerError, BrokerUnavailable
@@ -487,6 +487,20 @@ async def a_job_that_was_spoilt_as_it_ran_stops_no_worker(stage: Stage) -> None:
     lease = await put_and_take(stage.broker, QUEUE, "good")
     assert await settle(stage.broker, QUEUE, lease, Action.FAIL)
     assert await unreadable(stage) == {"fail": True, "retry": True, "good": False}
+
+
+@scenario("successor")
+async def a_successor_follows_what_ends_and_not_what_was_cancelled(stage: Stage) -> None:
+    for name in ("goes on", "is over"):
+        lease = await put_and_take(stage.broker, QUEUE, name)
+        if name == "is over":
+            assert (await asking.cancel(stage.broker, QUEUE, name)).status is JobStatus.RUNNING
+        follows = Envelope(name, "send", b"next")
+        exchanged = await stage.broker.exchange(QUEUE, [Settlement(lease, Action.FAIL, successor=follows)], 5)
+        assert [each.job.body for each in exchanged.leases] == [b"next"] * (name == "goes on")
+    lease = await put_and_take(stage.broker, QUEUE, "has none")
+    assert await settle(stage.broker, QUEUE, lease, Action.FAIL)
+    stage.raw.check()
 
 
 @scenario("cancelled in line")

@@ -4,7 +4,8 @@
 -- needs  lists envelopes gates parking graves aside wake settling taking
 -- ARGV   session, seq, want, lease (ms), epoch that the caller knows, tasks that it does not know (their jobs are parked),
 --        tasks of whose parked jobs it wants some; then what is settled, in order: task, count of its leases that are done
---        in a row, these leases; or, where the count is 0: task, 0, lease, action, delay (ms), detail
+--        in a row, these leases; or, where the count is 0: task, 0, lease, action, delay (ms), detail, and due (ms) and
+--        envelope of its successor, a job of the same id that takes its place when it ends; empty if it has none
 -- answer {now, fenced leases, leases whose job was cancelled instead of put back, id and envelope of each
 --        leased job in turn, epoch (if it is earlier than the caller's, nothing was leased), 1 if something is left to
 --        run}. The lease of a job is called <id>:<session>.<seq>
@@ -89,7 +90,7 @@ while position < #ARGV do
     sent[#sent + 1], tasks[#tasks + 1] = arg(), task
   end
   if done == 0 then
-    settled[#sent] = {action = arg(), delay = tonumber(arg()), detail = arg()}
+    settled[#sent] = {action = arg(), delay = tonumber(arg()), detail = arg(), due = tonumber(arg()), successor = arg()}
   end
 end
 local head = call('LRANGE', ready, 0, math.min(want, CHUNK - 1)) -- one more than is taken tells whether more are left

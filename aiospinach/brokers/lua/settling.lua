@@ -1,7 +1,14 @@
 -- Settling leases.
 local is_failure = {['fail'] = true, ['fail bare'] = true} -- the latter keeps no arguments
 
-local function put_off(id, due)
+-- Stores a job for a moment, or for the end of the line: its id is added to again then. Returns whether it is due sooner
+-- than all others that are due later.
+local function put_back(id, envelope, due, again)
+  call('HSET', jobs, id, envelope)
+  if due <= now then
+    again[#again + 1] = id
+    return false
+  end
   call('ZADD', future, due, id)
   return call('ZRANGE', future, 0, 0)[1] == id
 end
@@ -46,11 +53,12 @@ local function settle(sent, tasks, settled, mark)
         freed[#freed + 1] = task .. '\n' .. lease
         is_freed[task] = true
       end
-      if not what or what.action == 'cancelled' then
-        ended[#ended + 1] = id
+      local has_ended = false
+      if not what or what.action == 'done' or what.action == 'cancelled' then
+        has_ended = true
       elseif is_unwanted[lease] and not is_failure[what.action] then -- guard: unwanted
         cancelled[#cancelled + 1] = lease
-        ended[#ended + 1] = id
+        has_ended = true
       elseif what.action == 'release' then
         local gate = has_lanes and held_back(task, 1)[1] and task or ''
         released[gate] = released[gate] or {}
@@ -61,21 +69,20 @@ local function settle(sent, tasks, settled, mark)
           put_aside(id, envelope)
         elseif is_failure[what.action] then
           bury(id, what.action == 'fail' and envelope or bare(envelope), what.detail)
-          is_dead = true
-          ended[#ended + 1] = id
+          is_dead, has_ended = true, true
         elseif what.action == 'park' then
           park_job(id, envelope)
         else
           local _, _, _, retries = header(envelope)
           -- A worker that asks for a retry knows the task.
           local new = {at = math.min(now + what.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
-          call('HSET', jobs, id, rewritten(envelope, new))
-          if what.delay > 0 then
-            sooner = put_off(id, new.at) or sooner
-          else
-            again[#again + 1] = id
-          end
+          sooner = put_back(id, rewritten(envelope, new), new.at, again) or sooner
         end
+      end
+      if has_ended and what and what.successor ~= '' and not is_unwanted[lease] then -- guard: successor
+        sooner = put_back(id, what.successor, what.due, again) or sooner
+      elseif has_ended then
+        ended[#ended + 1] = id
       end
     end
   end

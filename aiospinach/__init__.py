@@ -4,7 +4,7 @@ from . import signals
 from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
-from .engine import Engine
+from .engine import DeadJob, Engine
 from .exceptions import (
     AbortException,
     AiospinachError,
@@ -29,7 +29,6 @@ from .exceptions import (
     UnsupportedType,
     WorkerLost,
 )
-from .graveyard import DeadJob
 from .job import Job, JobStatus, current_job
 from .task import Task, Tasks
 from .workers import Health

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from .discretion import TELL_ALL, Discretion
 from .exceptions import (
     AbortException,
     Interrupted,
@@ -20,15 +19,16 @@ from .exceptions import (
     WorkerLost,
 )
 from .job import Job, JobStatus
-from .timing import LAST_MOMENT, exponential_backoff, spread, to_milliseconds
+from .redaction import REDACT_NOTHING, Redaction
+from .timing import LAST_MOMENT, exponential_backoff, jitter, to_milliseconds
 
 PARK_AT_MOST = timedelta(hours=24)
 """How long a job waits for a worker that knows its task."""
 CRASHES_AT_MOST = 3
 """A job during which so many workers disappeared is not given to another."""
 
-APART = 5.0
-"""Seconds over which jobs are spread that lost their worker together, but for the first time: one of them
+RESCUE_JITTER = 5.0
+"""Seconds over which jobs are jitter that lost their worker together, but for the first time: one of them
 may be to blame, and must not take the same others along until they all count as poison."""
 
 MESSAGE_LIMIT = 1024
@@ -121,7 +121,7 @@ def _judge_unknown(job: Job, now: int) -> Outcome:
 def _delay(job: Job, error: BaseException, now: int, backoff: Backoff | None) -> float:
     if isinstance(error, WorkerLost):
         # It has waited for its lease to run out already.
-        return spread(APART, job.id) if job.crashes > 1 else 0.0
+        return jitter(RESCUE_JITTER, job.id) if job.crashes > 1 else 0.0
     chosen = [_until(retry.at, now) for retry in _retries_in(error) if retry.at is not None]
     if chosen:
         return max(chosen)
@@ -168,7 +168,7 @@ def _failed(reason: str) -> Outcome:
     return Outcome(Action.FAIL, JobStatus.FAILED, reason)
 
 
-def tamed(error: BaseException) -> BaseException:
+def safe_exception(error: BaseException) -> BaseException:
     """The error that a user's code raised; or, if it raises when it is merely looked at, as logging and
     ``isinstance`` do, another in its place."""
     try:
@@ -180,18 +180,18 @@ def tamed(error: BaseException) -> BaseException:
     return error
 
 
-def describe(error: BaseException, reason: str, discretion: Discretion = TELL_ALL) -> bytes:
+def describe(error: BaseException, reason: str, redaction: Redaction = REDACT_NOTHING) -> bytes:
     """JSON of why a job died: ``reason``, the ``error``'s class, its ``message`` and ``traceback``.
 
     The last two are cut to 1 KB and 8 KB, or empty if they are left out. An exception that cannot be printed
     is survived.
     """
     try:
-        message = "" if discretion.messages else _printable(str(error))
+        message = "" if redaction.messages else _printable(str(error))
     except BaseException:
         message = "<its __str__ raises>"
     try:
-        text = "" if discretion.tracebacks else "".join(traceback.format_exception(discretion.shown(error)))
+        text = "" if redaction.tracebacks else "".join(traceback.format_exception(redaction.shown(error)))
     except BaseException:
         text = "<it cannot be printed>"
     return msgspec.json.encode(

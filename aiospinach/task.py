@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
 from weakref import WeakSet
 
-from .codec import Arguments
+from .arguments.codec import Arguments
 from .cron import Cron, Every, calendar_of
 from .exceptions import DuplicateTask, InvalidArguments, InvalidValue, NotAttached
 from .functions import check_function, is_async, is_async_within, mark_as_async, name_of
-from .names import check_id, check_label, check_space
 from .outcome import Backoff
 from .timing import to_limit, to_seconds
+from .validation import check_id, check_identifier, check_scope
 
 if TYPE_CHECKING:
     from .job import Job
@@ -74,9 +74,9 @@ class Task(Generic[P, R_co]):
             raise InvalidValue(f"{function!r} is a task already: attach its registry instead")
         check_function(function)
         self.function: Callable[P, R_co] = function
-        self.name: str = check_label(name_of(function) if name is None else name, what="task name")
+        self.name: str = check_identifier(name_of(function) if name is None else name, what="task name")
         what = f"task {self.name!r}:"
-        self.queue: str = check_space(queue, what=f"{what} queue")
+        self.queue: str = check_scope(queue, what=f"{what} queue")
         self.max_retries: int = check_retries(max_retries, what=f"{what} max_retries")
         self.max_concurrency: int | None = (
             None
@@ -205,7 +205,7 @@ class Tasks:
         max_concurrency: int | None = None,
     ) -> None:
         self._defaults: dict[str, Any] = {
-            "queue": check_space(queue, what="Tasks(queue=)"),
+            "queue": check_scope(queue, what="Tasks(queue=)"),
             "max_retries": check_retries(max_retries, what="Tasks(max_retries=)"),
             "periodicity": periodicity,
             "max_concurrency": max_concurrency,

@@ -73,13 +73,13 @@ def to_limit(duration: object, *, what: str) -> float | None:
 
 def exponential_backoff(attempt: int, key: str = "") -> float:
     """Seconds before retry number ``attempt`` (1 for the first): ``3 * 2**attempt``, at most 20
-    minutes, of which the second half is spread by ``key`` so that jobs which failed together do not
+    minutes, of which the second half is jitter by ``key`` so that jobs which failed together do not
     come back together. The same attempt of the same key always gets the same delay.
     """
     longest = min(BACKOFF_BASE * 2.0 ** min(attempt, _LARGEST_EXPONENT), BACKOFF_CAP)
-    return longest / 2 + spread(longest / 2, f"{key}/{attempt}")
+    return longest / 2 + jitter(longest / 2, f"{key}/{attempt}")
 
 
-def spread(longest: float, key: str) -> float:
-    """Some of ``longest`` seconds, always the same for the same key, and evenly spread over many keys."""
+def jitter(longest: float, key: str) -> float:
+    """Some of ``longest`` seconds, always the same for the same key, and evenly jitter over many keys."""
     return longest * zlib.crc32(key.encode()) / 2**32

@@ -26,11 +26,11 @@ from aiospinach import (
     UnknownTask,
     signals,
 )
+from aiospinach.arguments.codec import BODY_LIMIT
 from aiospinach.batch import BYTES_LIMIT, JOBS_LIMIT
 from aiospinach.brokers.records import Counts, Envelope
-from aiospinach.codec import BODY_LIMIT
-from aiospinach.producer import TOLD_AT_ONCE
-from aiospinach.receivers import Gathering, ReceiverRun, share_context
+from aiospinach.engine.producer import TOLD_AT_ONCE
+from aiospinach.signals.receivers import Gathering, ReceiverRun, share_context
 
 from .asking import counts
 from .conftest import Heard

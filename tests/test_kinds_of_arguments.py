@@ -15,7 +15,7 @@ import pytest
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, SecretStr
 
 from aiospinach import Engine, InvalidArguments, MemoryBroker, Tasks, UnsupportedType
-from aiospinach.codec import Arguments
+from aiospinach.arguments.codec import Arguments
 
 from .brokers_under_test import BROKERS, MakeBroker
 from .conftest import Heard

@@ -44,7 +44,7 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_leases.py::test_a_wish_to_cancel_outlives_the_worker"
     ),
     "cancelled on the way": (
-        "redis/test_trips.py::test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived"
+        "redis/test_batching.py::test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived"
     ),
     "cancelled while it ran": (
         "brokers/test_contract_leases.py::test_a_job_that_was_cancelled_as_it_ran_is_not_put_back"
@@ -134,7 +134,7 @@ TESTS: dict[str, str] = {
         "workers/test_periodic.py::test_a_tick_of_the_calendar_that_a_task_had_before_is_not_fired"
     ),
     "time for an answer": (
-        "redis/test_channel.py::test_the_time_for_an_answer_begins_when_the_connection_is_up"
+        "redis/test_connection.py::test_the_time_for_an_answer_begins_when_the_connection_is_up"
     ),
     "time of a caller": (
         "redis/test_deadlines.py::test_a_caller_whose_time_is_over_waits_no_longer_behind_others"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
 from ..functions import is_to_be_awaited
 from ..job import Job
-from ..outcome import tamed
-from ..receivers import discard
+from ..outcome import safe_exception
+from ..signals.receivers import discard
 from ..task import Task
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ class Body:
     """Runs within an asyncio task, which it alone is cancelled in. Whatever it raises becomes a value."""
 
     __slots__ = (
+        "_cancelled_for",
         "_pool",
-        "_struck_for",
         "_task",
         "_within",
         "began",
@@ -51,7 +51,7 @@ class Body:
         self._pool = pool
         self._task = task
         self._within = within
-        self._struck_for: tuple[type[JobError], ...] = ()
+        self._cancelled_for: tuple[type[JobError], ...] = ()
 
     @property
     def is_lost(self) -> bool:
@@ -85,38 +85,38 @@ class Body:
         except BaseException as raised:
             if type(raised) is GeneratorExit and asyncio._get_running_loop() is None:
                 raise  # not the body's: its loop ended before it did
-            error = tamed(raised)
+            error = safe_exception(raised)
         finally:
             self.is_running = False
             if timer is not None:
                 timer.cancel()
         if self._within.cancelling():
-            await absorb(self._within)
+            await drop_pending_cancellations(self._within)
         if error is None and self.reason is None:
             return result, None
         if error is not None or self.is_lost or not self.has_begun:
             return None, self._error_of(error)
         return result, None
 
-    def end(self, reason: JobError, *, strikes_as: type[JobError] | None = None) -> bool:
+    def end(self, reason: JobError, *, cancels_as: type[JobError] | None = None) -> bool:
         """Have it end for this reason, which becomes its error; the first one counts. Tells whether this
         one does.
 
         A body in a thread goes on, and what it raises in the end is replaced by the reason. A body that
         returns all the same has succeeded. For each class of reason it is cancelled once;
-        ``strikes_as`` is that class, if it is another than the reason's own.
+        ``cancels_as`` is that class, if it is another than the reason's own.
         """
-        kind = strikes_as or type(reason)
+        kind = cancels_as or type(reason)
         # That somebody wants it never to run again counts more than why it would have ended this time.
         is_wish = isinstance(reason, JobCancelled) and isinstance(self.reason, (Interrupted, JobTimeout))
         counts = self.reason is None or is_wish
         if counts:
             self.reason = reason
-        if self.is_async and kind not in self._struck_for:
+        if self.is_async and kind not in self._cancelled_for:
             # Once for each: a second blow would hit what the body does to end in order.
-            self._struck_for = (*self._struck_for, kind)
+            self._cancelled_for = (*self._cancelled_for, kind)
             # Later, for the task may be the one that runs now, and would be struck after its body.
-            self._pool.loop.call_soon(self._strike)
+            self._pool.loop.call_soon(self._cancel_body)
         return counts
 
     def _may_begin(self) -> bool:
@@ -141,7 +141,7 @@ class Body:
         self.is_async = True
         return await awaitable
 
-    def _strike(self) -> None:
+    def _cancel_body(self) -> None:
         if self.is_running:
             self._within.cancel()
 
@@ -156,7 +156,7 @@ class Body:
         return self.reason
 
 
-async def absorb(task: asyncio.Task[None]) -> None:
+async def drop_pending_cancellations(task: asyncio.Task[None]) -> None:
     """Forget cancellations of this task, the current one, that are left from what it ran."""
     while task.cancelling():
         task.uncancel()

@@ -11,7 +11,7 @@ import anyio
 from ..exceptions import BrokerError, JobCancelled, LeaseLost
 
 if TYPE_CHECKING:
-    from .feed import Feed
+    from .consumer import Consumer
     from .pool import Pool
     from .run import Run
 
@@ -32,16 +32,16 @@ class Heartbeat:
         self._beat_at = 0.0
         self.next_answer: float = 0.0
         """Until when the next renewal is answered at the latest: a lease that ends before needs another."""
-        self._again: set[Feed] = set()
+        self._again: set[Consumer] = set()
         """Queues that got a job while their leases were being renewed."""
-        self._renewals: dict[Feed, asyncio.Task[None]] = {}
+        self._renewals: dict[Consumer, asyncio.Task[None]] = {}
         self.answered_at: float | None = None
         """When no lease was left to renew, by time.monotonic()."""
 
     @property
     def is_failing(self) -> bool:
         """The leases of a queue could not be renewed."""
-        return any(feed.outage.is_of(RENEWING) for feed in self._pool.feeds)
+        return any(consumer.outage.is_of(RENEWING) for consumer in self._pool.consumers)
 
     async def work(self) -> None:
         """Renew until cancelled."""
@@ -54,55 +54,55 @@ class Heartbeat:
                 await self._end()
             raise
 
-    def renew(self, feed: Feed) -> None:
+    def renew(self, consumer: Consumer) -> None:
         """Renew the leases of a queue now, and once more if that is under way: it does not know new ones."""
-        if feed in self._renewals:
-            self._again.add(feed)
+        if consumer in self._renewals:
+            self._again.add(consumer)
         else:
             # Constructed, since an eager task would end before it stands in the table.
-            self._renewals[feed] = asyncio.Task(self._renew(feed), loop=self._pool.loop)
+            self._renewals[consumer] = asyncio.Task(self._renew(consumer), loop=self._pool.loop)
 
-    async def catch_up(self, feed: Feed) -> None:
+    async def catch_up(self, consumer: Consumer) -> None:
         """Renew the leases of a queue before something else is done, if that is overdue.
 
         A worker that was held up would find its own jobs lost otherwise.
         """
         if time.monotonic() >= self._beat_at:
             self._beat()
-        if (renewal := self._renewals.get(feed)) is not None:
+        if (renewal := self._renewals.get(consumer)) is not None:
             await asyncio.wait([renewal])
 
     def _beat(self) -> None:
         self._beat_at = time.monotonic() + self._broker.lease / 4
         self.next_answer = self._beat_at + self._broker.lease / 4
-        for feed in {run.feed for run in self._pool.runs}:
-            if feed not in self._renewals:
-                self.renew(feed)
+        for consumer in {run.consumer for run in self._pool.runs}:
+            if consumer not in self._renewals:
+                self.renew(consumer)
         self._note_answers()
 
-    async def _renew(self, feed: Feed) -> None:
+    async def _renew(self, consumer: Consumer) -> None:
         """Renew the leases of one queue; try on while the broker is away."""
         try:
-            while runs := {run.lease.id: run for run in self._pool.runs if run.feed is feed}:
+            while runs := {run.lease.id: run for run in self._pool.runs if run.consumer is consumer}:
                 try:
-                    self._again.discard(feed)
-                    await self._renew_once(feed, runs)
-                    feed.outage.end(RENEWING)
-                    if feed in self._again:  # guard: renewal under way
+                    self._again.discard(consumer)
+                    await self._renew_once(consumer, runs)
+                    consumer.outage.end(RENEWING)
+                    if consumer in self._again:  # guard: renewal under way
                         continue
                     break
                 except BrokerError as error:
-                    feed.outage.begin(RENEWING, error)
+                    consumer.outage.begin(RENEWING, error)
                     await asyncio.sleep(min(LONGEST_PAUSE, self._broker.tick_period))
         except Exception as error:
             self._pool.crash(error)
         finally:
-            feed.outage.leave(RENEWING)
-            del self._renewals[feed]
+            consumer.outage.leave(RENEWING)
+            del self._renewals[consumer]
             self._note_answers()
 
-    async def _renew_once(self, feed: Feed, runs: dict[str, Run]) -> None:
-        renewed = await self._broker.renew(feed.queue, runs.keys())
+    async def _renew_once(self, consumer: Consumer, runs: dict[str, Run]) -> None:
+        renewed = await self._broker.renew(consumer.queue, runs.keys())
         for run in runs.values():
             run.body.trusted_until = renewed.trusted_until
         for lease in renewed.lost:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..exceptions import BrokerError
 
 if TYPE_CHECKING:
-    from .feed import Feed
+    from .consumer import Consumer
     from .pool import Pool
     from .sweeper import Sweeper
 
@@ -18,7 +18,7 @@ WAITING = "waiting for jobs"
 LISTEN_FOR = 5.0
 """Seconds that an idle worker waits for the broker to wake it, before it waits anew."""
 PAUSE = 1.0
-"""Seconds before it listens again to a broker that is away; the feeds say what is wrong."""
+"""Seconds before it listens again to a broker that is away; the consumers say what is wrong."""
 
 
 class Listener:
@@ -28,11 +28,11 @@ class Listener:
     when more queues are to be waited for, and to end when the pool stops.
     """
 
-    def __init__(self, pool: Pool, feeds: Sequence[Feed], sweeper: Sweeper) -> None:
+    def __init__(self, pool: Pool, consumers: Sequence[Consumer], sweeper: Sweeper) -> None:
         self._pool = pool
-        self._feeds = feeds
+        self._consumers = consumers
         self._sweeper = sweeper
-        self._queues = tuple(feed.queue for feed in feeds)
+        self._queues = tuple(consumer.queue for consumer in consumers)
         self._waits_for: tuple[str, ...] = ()
         self._bell = asyncio.Event()
         self._is_nudged = False
@@ -41,8 +41,8 @@ class Listener:
         self.asking: int = 0
         """Queues that were woken and not yet asked for jobs: which are worth waiting for shows after that."""
         self.has_ended: bool = False
-        for feed in feeds:
-            feed.listener = self
+        for consumer in consumers:
+            consumer.listener = self
 
     def ring(self) -> None:
         """A slot is free, a queue is empty, or the pool stops."""
@@ -75,7 +75,7 @@ class Listener:
             if not queues:
                 await self._bell.wait()
             elif (woken := await self._wait(queues)) is not None:
-                self._feeds[self._queues.index(woken)].wake()
+                self._consumers[self._queues.index(woken)].wake()
 
     async def _wait(self, queues: tuple[str, ...]) -> str | None:
         self._waits_for, self._is_nudged = queues, False
@@ -110,10 +110,12 @@ class Listener:
         if self._pool.slots.free:
             if turns.last is None:
                 return self._queues
-            end = len(self._pool.feeds)
+            end = len(self._pool.consumers)
         else:
             end = turns.last or 0
-        return tuple(feed.queue for feed in self._feeds if feed.dry and feed.place < end)
+        return tuple(
+            consumer.queue for consumer in self._consumers if consumer.is_empty and consumer.place < end
+        )
 
     async def _end_wait(self, queues: tuple[str, ...]) -> None:
         try:

@@ -14,22 +14,22 @@ from contextvars import Context
 from typing import Any
 
 from ..brokers.base import Broker
-from ..discretion import Discretion
+from ..cancellation import shielded_if
 from ..exceptions import JobCancelled
 from ..job import Job
 from ..logs import Log
-from ..patience import shielded_if
+from ..redaction import Redaction
 from ..signals import SafeNamedSignal
 from ..task import Task
-from .empty_watch import EmptyWatch
-from .feed import Feed
+from .consumer import Consumer
 from .health import STOPPED, Health
 from .heartbeat import Heartbeat
-from .lease_watch import LeaseWatchdog
+from .lease_watchdog import LeaseWatchdog
 from .listener import Listener
 from .run import Run
 from .skipped_ticks import SkippedTicks
 from .slots import Slots
+from .stop_when_empty import StopWhenEmpty
 from .supervisor import Supervisor
 from .sweeper import Sweeper
 from .threads import Threads
@@ -54,7 +54,7 @@ class Pool:
         stop_when_queue_empty: bool,
         shutdown_timeout: float,
         signal_timeout: float,
-        discretion: Discretion,
+        redaction: Redaction,
         context: Context,
     ) -> None:
         self.name: str = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -62,14 +62,14 @@ class Pool:
         self.namespace = namespace
         self.tasks = tasks
         self.signal_timeout = signal_timeout
-        self.discretion = discretion
+        self.redaction = redaction
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.context: Context = context
         """The context of the supervisor, which jobs get copies of."""
         self.slots: Slots = Slots(number)
         self.threads: Threads = Threads(number, f"aiospinach {self.name}")
         self.turns: Turns = Turns()
-        self.feeds: list[Feed] = [Feed(self, queue, place) for place, queue in enumerate(queues)]
+        self.consumers: list[Consumer] = [Consumer(self, queue, place) for place, queue in enumerate(queues)]
         self.heartbeat: Heartbeat = Heartbeat(self)
         self.watchdog: LeaseWatchdog = LeaseWatchdog(self)
         self.runs: dict[Run, None] = {}  # a set that keeps its order
@@ -82,14 +82,14 @@ class Pool:
         self.listeners: list[Listener] = []
         self.attentive: set[Listener] = set()
         """Listeners that do not wait for all of their queues, and may have to."""
-        by_queue = {feed.queue: feed for feed in self.feeds}
+        by_queue = {consumer.queue: consumer for consumer in self.consumers}
         for span in broker.spans(queues):
-            feeds = [by_queue[queue] for queue in span]
-            self.sweepers.append(Sweeper(self, feeds))
-            self.listeners.append(Listener(self, feeds, self.sweepers[-1]))
+            consumers = [by_queue[queue] for queue in span]
+            self.sweepers.append(Sweeper(self, consumers))
+            self.listeners.append(Listener(self, consumers, self.sweepers[-1]))
         self._tasks_of: defaultdict[str, list[Task[..., Any]]] = defaultdict(list)
         self._grouped = 0
-        self.empty_watch: EmptyWatch | None = EmptyWatch(self) if stop_when_queue_empty else None
+        self.stop_when_empty: StopWhenEmpty | None = StopWhenEmpty(self) if stop_when_queue_empty else None
         self.skipped_ticks: SkippedTicks = SkippedTicks()
         self.known_errors: KnownErrors = KnownErrors()
         self.unknown_tasks: UnknownTasks = UnknownTasks(self)
@@ -129,8 +129,8 @@ class Pool:
 
     def register_again(self) -> None:
         """Tell the broker of tasks that were attached meanwhile, and ask for jobs that wait for them."""
-        for feed in self.feeds:
-            feed.keeper.register_again()
+        for consumer in self.consumers:
+            consumer.maintenance.register_again()
         self.look_again()
 
     def look_again(self) -> None:
@@ -175,10 +175,10 @@ class Pool:
                 listener.ring()
             for sweeper in self.sweepers:
                 sweeper.ring()
-            for feed in self.feeds:
-                feed.keeper.ring()
-                if not feed.dry:
-                    feed.pass_on()
+            for consumer in self.consumers:
+                consumer.maintenance.ring()
+                if not consumer.is_empty:
+                    consumer.pass_on()
 
     def interrupt(self) -> None:
         """Stop, and cancel the running bodies now."""
@@ -204,33 +204,33 @@ class Pool:
                 self.loop.call_soon_threadsafe(self._cancel, queue, job_id)
 
     def _cancel(self, queue: str, job_id: str) -> None:
-        if self.empty_watch is not None:
-            self.empty_watch.forget_retry(queue, job_id)
+        if self.stop_when_empty is not None:
+            self.stop_when_empty.forget_retry(queue, job_id)
         for run in self.runs:
-            if run.lease.job.id == job_id and run.feed.queue == queue:
+            if run.lease.job.id == job_id and run.consumer.queue == queue:
                 run.cancel(JobCancelled("the job was cancelled"))
 
     def run_of(self, job: Job) -> Run | None:
         """The run of a job whose body has not ended."""
         for run in self.runs:
-            if run.lease.job.id == job.id and run.feed.queue == job.queue and run.holds_slot:
+            if run.lease.job.id == job.id and run.consumer.queue == job.queue and run.holds_slot:
                 return run
         return None
 
     # What the services and the runs tell it.
 
-    def claim(self, feed: Feed, given_back: int) -> int:
-        """How many jobs this feed may ask for now, if no earlier queue may have jobs: all free slots; or, if
+    def claim(self, consumer: Consumer, given_back: int) -> int:
+        """How many jobs this consumer may ask for now, if no earlier queue may have jobs: all free slots; or, if
         its queue is empty as far as is known, as many as it gives back."""
         first = self.turns.first
-        if self.is_stopping or (first is not None and first < feed.place):
+        if self.is_stopping or (first is not None and first < consumer.place):
             return 0
-        return self.slots.claim(given_back) if feed.dry else self.slots.claim()
+        return self.slots.claim(given_back) if consumer.is_empty else self.slots.claim()
 
     def start(self, run: Run) -> None:
         """A run begins."""
-        if self.empty_watch is not None:
-            self.empty_watch.forget_retry(run.feed.queue, run.lease.job.id)
+        if self.stop_when_empty is not None:
+            self.stop_when_empty.forget_retry(run.consumer.queue, run.lease.job.id)
         self.runs[run] = None
         if run.holds_slot:
             self.slots.start()
@@ -254,21 +254,21 @@ class Pool:
         if not run.is_recovery and self.slots.finish():
             self.use_free_slots()
         if not self.runs:
-            if self.empty_watch is not None:
-                self.empty_watch.ring()
+            if self.stop_when_empty is not None:
+                self.stop_when_empty.ring()
             self.supervisor.look()
 
-    def note_dry(self) -> None:
+    def note_empty(self) -> None:
         """A queue has nothing to run: later ones may ask for the free slots, and somebody listens."""
         self.use_free_slots()
         self.note_turns()
-        if self.empty_watch is not None:
-            self.empty_watch.ring()
+        if self.stop_when_empty is not None:
+            self.stop_when_empty.ring()
 
     def use_free_slots(self) -> None:
         """Have the first queue that may have jobs ask for some, or else have the listeners wait for some."""
         if (first := self.turns.first) is not None:
-            self.feeds[first].ring()
+            self.consumers[first].ring()
         else:
             self.note_turns()
 
@@ -279,9 +279,9 @@ class Pool:
 
     def note_retry(self, run: Run, delay: float) -> None:
         """The job of a run was put back, to be tried again in ``delay`` seconds."""
-        if self.empty_watch is not None:
-            self.empty_watch.note_retry(run, delay)
-        run.feed.keeper.note_due(delay)
+        if self.stop_when_empty is not None:
+            self.stop_when_empty.note_retry(run, delay)
+        run.consumer.maintenance.note_due(delay)
 
     def note_change(self) -> None:
         """Something happened that the end of the pool may wait for."""
@@ -323,14 +323,14 @@ class Pool:
         return (
             self.heartbeat.is_failing
             or any(sweeper.is_failing for sweeper in self.sweepers)
-            or any(feed.is_failing or feed.keeper.is_failing for feed in self.feeds)
+            or any(consumer.is_failing or consumer.maintenance.is_failing for consumer in self.consumers)
         )
 
     def _answers(self) -> Iterator[float]:
         """When the broker last answered for each queue: gave or took jobs, or said what there is."""
         for sweeper in self.sweepers:
-            for feed in sweeper.feeds:
-                answers = [at for at in (sweeper.answered_at, feed.answered_at) if at is not None]
+            for consumer in sweeper.consumers:
+                answers = [at for at in (sweeper.answered_at, consumer.answered_at) if at is not None]
                 if answers:
                     yield max(answers)
 

@@ -15,33 +15,26 @@ import msgspec
 
 from .. import signals
 from ..brokers.records import Envelope, Lease, Settlement
-from ..exceptions import (
-    Interrupted,
-    InvalidValue,
-    JobCancelled,
-    JobError,
-    LeaseLost,
-    UnknownTask,
-    WorkerLost,
-)
+from ..exceptions import Interrupted, InvalidValue, JobCancelled, JobError, LeaseLost, UnknownTask, WorkerLost
 from ..job import Job, JobStatus, running_job
 from ..logs import Log
 from ..outcome import CANCELLED, RELEASED, SUCCESS, Action, Outcome, describe
-from ..receivers import ReceiverRun, share_context, while_handling
-from ..signals import Results, SafeNamedSignal
+from ..signals import SafeNamedSignal
+from ..signals.receivers import ReceiverRun, share_context, while_handling
+from ..signals.signal import Results
 from ..task import Task
 from ..timing import from_milliseconds
-from .body import Body, absorb
+from .body import Body, drop_pending_cancellations
 from .verdict import log_outcome, verdict
 
 if TYPE_CHECKING:
-    from .feed import Feed
+    from .consumer import Consumer
     from .pool import Pool
 
 logger: Log = Log("aiospinach")
 
 
-class Answer(enum.Enum):
+class SettleResult(enum.Enum):
     """What the broker made of a settlement."""
 
     APPLIED = enum.auto()
@@ -64,8 +57,8 @@ class Run:
         "abandoned",
         "answer",
         "body",
+        "consumer",
         "context",
-        "feed",
         "holds_slot",
         "is_recovery",
         "is_settled",
@@ -76,15 +69,15 @@ class Run:
         "task",
     )
 
-    def __init__(self, pool: Pool, feed: Feed, lease: Lease, *, is_recovery: bool = False) -> None:
+    def __init__(self, pool: Pool, consumer: Consumer, lease: Lease, *, is_recovery: bool = False) -> None:
         self.pool: Pool = pool
-        self.feed: Feed = feed
+        self.consumer: Consumer = consumer
         self.lease: Lease = lease
         self.is_recovery: bool = is_recovery
         """The job's worker was lost: it is judged and settled here, and its body does not run."""
         self.holds_slot: bool = not is_recovery
         """The body has not ended yet."""
-        self.answer: Answer | None = None
+        self.answer: SettleResult | None = None
         """What the broker made of what became of the job, once it has answered."""
         self.abandoned: bool = False
         self.is_suspected: bool = False
@@ -129,7 +122,7 @@ class Run:
         job = self._job(JobStatus.RUNNING)
         if self.body.is_async:
             reason = Interrupted("the lease could not be renewed in time")
-            self.body.end(reason, strikes_as=LeaseLost)
+            self.body.end(reason, cancels_as=LeaseLost)
             logger.warning("%r may lose its lease, and is cancelled: it could not be renewed in time", job)
         else:
             logger.warning("%r may lose its lease, and goes on: it could not be renewed in time", job)
@@ -149,14 +142,14 @@ class Run:
     def release(self) -> None:
         """Give a job back that has not begun; a lost one is found again when its new lease runs out."""
         if not self.is_recovery:
-            self.feed.settle(Settlement(self.lease, RELEASED.action), None)
+            self.consumer.settle(Settlement(self.lease, RELEASED.action), None)
 
-    def hear(self, answer: Answer) -> None:
+    def hear(self, answer: SettleResult) -> None:
         """Take the broker's answer to the settlement."""
         self.answer = answer
         if self.is_settled:
             try:
-                if answer is Answer.FENCED:
+                if answer is SettleResult.FENCED:
                     self._fenced(self._job(JobStatus.NOT_SET))
             finally:
                 self.pool.ended(self)
@@ -243,9 +236,9 @@ class Run:
 
     def _give_back(self, outcome: Outcome, detail: bytes = b"") -> None:
         """Send the outcome to the broker, and leave the slot to another job."""
-        is_bare = self.pool.discretion.arguments
+        is_bare = self.pool.redaction.arguments
         settlement = Settlement(self.lease, outcome.action, outcome.delay, detail, is_bare, self.successor)
-        self.feed.settle(settlement, self)
+        self.consumer.settle(settlement, self)
         self.pool.body_ended(self)
 
     async def _settle(self, job: Job, error: BaseException) -> tuple[Job, BaseException | None]:
@@ -256,12 +249,12 @@ class Run:
             return msgspec.structs.replace(job, status=JobStatus.NOT_SET), self.body.reason
         now = self.pool.broker.now()
         backoff = self._task.backoff if self._task is not None else None
-        discretion = self.pool.discretion
-        outcome = verdict(job, error, now, backoff, has_begun=self.body.has_begun, discretion=discretion)
+        redaction = self.pool.redaction
+        outcome = verdict(job, error, now, backoff, has_begun=self.body.has_begun, redaction=redaction)
         if outcome.action is Action.PARK:  # before the next exchange
-            self.feed.note_unknown(job.task_name)
+            self.consumer.note_unknown(job.task_name)
         is_dead = outcome.action is Action.FAIL
-        self._give_back(outcome, describe(error, outcome.reason, discretion) if is_dead else b"")
+        self._give_back(outcome, describe(error, outcome.reason, redaction) if is_dead else b"")
         return await self._conclude(job, error, outcome, now)
 
     async def _conclude(
@@ -274,16 +267,16 @@ class Run:
                 await self._waiter
             except asyncio.CancelledError:
                 self.pool.notice_cancellation()
-        if self.answer is Answer.FENCED:
+        if self.answer is SettleResult.FENCED:
             return self._fenced(job)
-        if self.answer is Answer.CANCELLED:
+        if self.answer is SettleResult.CANCELLED:
             cancelled = JobCancelled("the job was cancelled")
             cancelled.__cause__ = error
             error, outcome = cancelled, CANCELLED
         if error is None:
             return msgspec.structs.replace(job, status=outcome.status), None
         job = self._after(job, outcome, now)
-        log_outcome(job, outcome, error, self.pool.known_errors, self.pool.discretion)
+        log_outcome(job, outcome, error, self.pool.known_errors, self.pool.redaction)
         return job, error
 
     def _fenced(self, job: Job) -> tuple[Job, LeaseLost]:
@@ -319,10 +312,10 @@ class Run:
         try:
             await signal.gather(results, runs, timeout=self.pool.signal_timeout, context=self.context)
         except asyncio.CancelledError:
-            await absorb(self.task)
+            await drop_pending_cancellations(self.task)
             self.pool.notice_cancellation()
 
     def _job(
         self, status: JobStatus, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Job:
-        return self.lease.job.as_job(self.pool.namespace, self.feed.queue, status, args, kwargs)
+        return self.lease.job.as_job(self.pool.namespace, self.consumer.queue, status, args, kwargs)

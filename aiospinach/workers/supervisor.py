@@ -28,12 +28,12 @@ INTERRUPT_GRACE = 2.0
 
 logger: Log = Log("aiospinach")
 
-_pool_around: ContextVar[Pool | None] = ContextVar("aiospinach_pool", default=None)
+_current_pool: ContextVar[Pool | None] = ContextVar("aiospinach_pool", default=None)
 
 
-def pool_around() -> Pool | None:
+def current_pool() -> Pool | None:
     """The pool that this code runs in: in a job, or in a receiver of one of the pool's signals."""
-    return _pool_around.get()
+    return _current_pool.get()
 
 
 class Supervisor:
@@ -67,7 +67,7 @@ class Supervisor:
         """From start to stop. What goes wrong before the start is raised through ``started``; a defect
         after it is logged at once, and kept in ``error``."""
         pool = self._pool
-        _pool_around.set(pool)
+        _current_pool.set(pool)
         try:
             may_work = await self._before_stop(self._prepare()) and await self._tell_of_start()
         except BaseException as error:
@@ -79,8 +79,8 @@ class Supervisor:
         logger.info(
             "worker %s runs jobs of the %s %s, %d at a time",
             pool.name,
-            "queue" if len(pool.feeds) == 1 else "queues",
-            ", ".join(feed.queue for feed in pool.feeds),
+            "queue" if len(pool.consumers) == 1 else "queues",
+            ", ".join(consumer.queue for consumer in pool.consumers),
             pool.slots.number,
         )
         try:
@@ -92,8 +92,8 @@ class Supervisor:
                     await self._drain()
                 except Exception as error:
                     pool.crash(error)
-                    for feed in pool.feeds:
-                        feed.give_up()  # nobody drains what they owe
+                    for consumer in pool.consumers:
+                        consumer.give_up()  # nobody drains what they owe
                 pool.is_closing = True
                 services.cancel_scope.cancel()
         except asyncio.CancelledError:
@@ -147,18 +147,18 @@ class Supervisor:
 
     async def _register(self) -> None:
         await self._pool.broker.open(self._pool.namespace)
-        for feed in self._pool.feeds:
-            await feed.keeper.register()
+        for consumer in self._pool.consumers:
+            await consumer.maintenance.register()
 
     def _start_services(self, services: TaskGroup) -> None:
         pool = self._pool
         works = [pool.heartbeat.work, pool.watchdog.work]
-        if pool.empty_watch is not None:
-            works.append(pool.empty_watch.work)
+        if pool.stop_when_empty is not None:
+            works.append(pool.stop_when_empty.work)
         works += [listener.work for listener in pool.listeners]
         works += [sweeper.work for sweeper in pool.sweepers]
-        for feed in pool.feeds:
-            works += [feed.work, feed.keeper.work]
+        for consumer in pool.consumers:
+            works += [consumer.work, consumer.maintenance.work]
         for work in works:
             services.start_soon(self._serve, work)
 
@@ -229,17 +229,19 @@ class Supervisor:
     def _give_up_what_is_away(self, since: float) -> None:
         if any(run.holds_slot for run in self._pool.runs):  # guard: bodies that still settle
             return
-        for feed in self._pool.feeds:
-            feed.give_up_if_away(since)
+        for consumer in self._pool.consumers:
+            consumer.give_up_if_away(since)
 
     def _is_idle(self) -> bool:
         """Nothing runs, and nothing has to be settled."""
         pool = self._pool
-        return not pool.runs and not pool.announcements and not any(feed.owes for feed in pool.feeds)
+        return (
+            not pool.runs and not pool.announcements and not any(consumer.owes for consumer in pool.consumers)
+        )
 
     def _is_drained(self) -> bool:
         """And no call is under way that may bring jobs, or has to be made."""
-        return self._is_idle() and not any(feed.is_busy for feed in self._pool.feeds)
+        return self._is_idle() and not any(consumer.is_busy for consumer in self._pool.consumers)
 
     def _is_silent(self) -> bool:
         """And no service talks with the broker."""
@@ -247,7 +249,7 @@ class Supervisor:
         return (
             self._is_drained()
             and all(listener.has_ended for listener in pool.listeners)
-            and not any(feed.keeper.is_busy for feed in pool.feeds)
+            and not any(consumer.maintenance.is_busy for consumer in pool.consumers)
         )
 
     async def _until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:

@@ -11,7 +11,7 @@ from ..exceptions import BrokerError
 from .outage import Outage
 
 if TYPE_CHECKING:
-    from .feed import Feed
+    from .consumer import Consumer
     from .pool import Pool
 
 SWEEPING = "looking for jobs"
@@ -26,10 +26,10 @@ class Sweeper:
     that time even if a wake-up was lost.
     """
 
-    def __init__(self, pool: Pool, feeds: Sequence[Feed]) -> None:
+    def __init__(self, pool: Pool, consumers: Sequence[Consumer]) -> None:
         self._pool = pool
-        self.feeds: Sequence[Feed] = feeds
-        self._queues = tuple(feed.queue for feed in feeds)
+        self.consumers: Sequence[Consumer] = consumers
+        self._queues = tuple(consumer.queue for consumer in consumers)
         self._bell = asyncio.Event()
         self.outage: Outage = Outage(f"queues {', '.join(self._queues)}")
         self.answered_at: float | None = None
@@ -62,15 +62,15 @@ class Sweeper:
             return min(LONGEST_PAUSE, period)
         self.outage.end(SWEEPING)
         self.answered_at = time.monotonic()
-        for feed, seen in zip(self.feeds, swept, strict=True):
-            feed.note_parked(seen.parked)
-            if seen.is_something_to_run and feed.dry:  # guard: work without a wake-up
-                feed.wake()
+        for consumer, seen in zip(self.consumers, swept, strict=True):
+            consumer.note_parked(seen.parked)
+            if seen.is_something_to_run and consumer.is_empty:  # guard: work without a wake-up
+                consumer.wake()
             if seen.next_due is not None:  # guard: due without a wake-up
-                feed.keeper.note_due(seen.next_due)
+                consumer.maintenance.note_due(seen.next_due)
         self._pool.use_free_slots()
-        if self._pool.empty_watch is not None:
-            self._pool.empty_watch.ring()
+        if self._pool.stop_when_empty is not None:
+            self._pool.stop_when_empty.ring()
         return period
 
     async def _rest(self, seconds: float) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import signals
-from ..brokers.records import Parked
-from ..logs import Log, Seldom
+from ..brokers.records import ParkedTask
+from ..logs import Log, LogThrottle
 from ..timing import from_milliseconds
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class UnknownTasks:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._of_queue: dict[str, Mapping[str, Parked]] = {}
-        self._told = Seldom()
+        self._of_queue: dict[str, Mapping[str, ParkedTask]] = {}
+        self._told = LogThrottle()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -34,16 +34,16 @@ class UnknownTasks:
         waiting = {task for parked in self._of_queue.values() for task in parked}
         return tuple(sorted(waiting - self._pool.tasks.keys()))
 
-    def note(self, queue: str, parked: Mapping[str, Parked]) -> None:
+    def note(self, queue: str, parked: Mapping[str, ParkedTask]) -> None:
         """Jobs of these tasks are parked in a queue."""
         if not parked and not self._of_queue.get(queue):
             return
         self._of_queue[queue] = parked
         for task, jobs in parked.items():
-            if task not in self._pool.tasks and self._told.may_tell((queue, task), TELL_EVERY):
+            if task not in self._pool.tasks and self._told.allows((queue, task), TELL_EVERY):
                 self._tell(queue, task, jobs)
 
-    def _tell(self, queue: str, task: str, jobs: Parked) -> None:
+    def _tell(self, queue: str, task: str, jobs: ParkedTask) -> None:
         module = task.rpartition(".")[0]
         logger.warning(
             "queue %s: %d %s of the task %r %s since %s: no such task is attached to this engine. Import the"

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from aiospinach import RedisBroker
-from aiospinach.brokers import scripts
 from aiospinach.brokers.records import Counts, Envelope, Fired, Firing, Lease, Parking, Requeue, Settlement
-from aiospinach.brokers.redis import EXPIRED_AT_ONCE
-from aiospinach.brokers.scripts import Script, Send
+from aiospinach.brokers.redis import scripts
+from aiospinach.brokers.redis.broker import EXPIRED_AT_ONCE
+from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.exceptions import BrokerError, BrokerUnavailable
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
@@ -38,12 +38,12 @@ QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may send its caller round and round."""
-UNGUARDED = {"nudge", "ring", "sweep"}
+UNGUARDED = {"nudge", "wake_another", "sweep"}
 """Scripts that refuse nothing."""
-UNGUARDED_PARTS = {"start", "lists", "envelopes", "graves", "parking", "records"}
+UNGUARDED_PARTS = {"prelude", "chunks", "headers", "prune_dead", "parking", "dead_records"}
 """What stands before scripts that need it, and refuses nothing."""
 
-_LUA = files("aiospinach.brokers") / "lua"
+_LUA = files("aiospinach.brokers.redis") / "lua"
 _SOURCES = {
     path.name.removesuffix(".lua"): path.read_text("utf-8")
     for path in _LUA.iterdir()
@@ -273,7 +273,7 @@ async def a_job_that_ends_while_it_is_looked_for_was_not_cancelled(stage: Stage)
     async def nothing() -> None:
         pass
 
-    keys, send = stage.broker._queue(QUEUE).keys, stage.broker._calls.here().link.produce
+    keys, send = stage.broker._queue(QUEUE).keys, stage.broker._calls.here().transport.producer_call
     await put(stage.broker, QUEUE, "a")
     (_, where, _) = await scripts.STEER.run(send, keys.of(scripts.STEER), ["cancel again", "a"])
     assert where == b"not_set"
@@ -829,7 +829,7 @@ async def a_dead_job_that_cannot_be_read_is_not_queued_again(stage: Stage) -> No
 
 async def find_strays(stage: Stage) -> dict[str, list[str]]:
     """Have those found that lie nowhere; where all jobs lie then."""
-    await stage.broker._find_strays(stage.broker._queue(QUEUE))
+    await stage.broker._find_orphans(stage.broker._queue(QUEUE))
     stage.raw.check()
     return {place: sorted(ids) for place, ids in stage.raw.places().items() if ids}
 

@@ -1,4 +1,4 @@
-"""Calls whose replies are dropped are repeated, and no job is lost or run twice by that."""
+"""ScriptCalls whose replies are dropped are repeated, and no job is lost or run twice by that."""
 
 from __future__ import annotations
 

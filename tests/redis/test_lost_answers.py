@@ -19,8 +19,8 @@ from aiospinach import (
     JobStatus,
     RedisBroker,
 )
-from aiospinach.brokers.links import DirectLink
 from aiospinach.brokers.records import Envelope, Settlement
+from aiospinach.brokers.redis.transports import DirectTransport
 from aiospinach.outcome import Action
 
 from ..asking import cancel
@@ -275,8 +275,8 @@ async def test_a_broker_that_is_closed_meanwhile_repeats_what_was_not_answered(
     done = [Settlement(lease, Action.DONE)]
     own_server.pause()
     call = asyncio.create_task(broker.exchange("default", done, 1))
-    link = broker._calls.here().link
-    assert isinstance(link, DirectLink)
+    link = broker._calls.here().transport
+    assert isinstance(link, DirectTransport)
     await until(lambda: link._work._wire is not None and not link._work._wire.is_idle)
     await broker.aclose()
     own_server.go_on()

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from aiospinach import Engine
-from aiospinach.receivers import while_handling
 from aiospinach.signals import SafeNamedSignal, job_failed, job_finished, job_schedule_retry
+from aiospinach.signals.receivers import while_handling
 
 from ..asking import counts
 
-Seen = list[tuple[str, BaseException | None]]
+WorkerSeen = list[tuple[str, BaseException | None]]
 
 
-def listen(signal: SafeNamedSignal, engine: Engine) -> Seen:
+def listen(signal: SafeNamedSignal, engine: Engine) -> WorkerSeen:
     """What receivers of both kinds find in ``sys.exc_info()``."""
-    seen: Seen = []
+    seen: WorkerSeen = []
 
     def plain(namespace: str, **kwargs: Any) -> None:
         seen.append(("plain", sys.exc_info()[1]))

@@ -12,16 +12,15 @@ from typing import Any
 
 import pytest
 
-from aiospinach import (
-    Broker,
-    BrokerUnavailable,
-    Engine,
-    Interrupted,
-    JobStatus,
-    LeaseLost,
-    signals,
+from aiospinach import Broker, BrokerUnavailable, Engine, Interrupted, JobStatus, LeaseLost, signals
+from aiospinach.brokers.records import (
+    NO_PARKING,
+    ExchangeResult,
+    Parking,
+    RenewResult,
+    Settlement,
+    TickResult,
 )
-from aiospinach.brokers.records import NO_PARKING, Exchanged, Parking, Renewed, Settlement, Ticked
 
 from .. import asking
 from ..brokers_under_test import BROKERS, MakeBroker
@@ -60,7 +59,7 @@ class Link:
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
-    ) -> Exchanged:
+    ) -> ExchangeResult:
         self._check("exchange")
         sent_at = time.monotonic()
         answer = await self._exchange(queue, settled, want)
@@ -69,11 +68,11 @@ class Link:
             await self.let_go.wait()
         return answer
 
-    async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+    async def renew(self, queue: str, leases: Collection[str]) -> RenewResult:
         self._check("renew")
         return await self._renew(queue, leases)
 
-    async def _tick(self, queue: str) -> Ticked:
+    async def _tick(self, queue: str) -> TickResult:
         self._check("tick")
         return await self.tick(queue)
 

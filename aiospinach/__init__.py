@@ -30,7 +30,8 @@ from .exceptions import (
     WorkerLost,
 )
 from .job import Job, JobStatus, current_job
-from .task import Task, Tasks
+from .registry import Tasks
+from .task import Task
 from .workers import Health
 
 __version__ = "0.1.0"
@@ -74,3 +75,8 @@ __all__ = [
     "current_job",
     "signals",
 ]
+
+for _name in __all__:
+    _value = globals()[_name]
+    if isinstance(_value, type):  # what users see is where they import it from
+        _value.__module__ = __name__

@@ -75,7 +75,7 @@ class Batch:
         if len(self._calls) >= JOBS_LIMIT:
             raise BatchTooLarge(f"a batch holds at most {JOBS_LIMIT:,} jobs; start another")
         if isinstance(task, Task):
-            body = task.arguments.encode(args, kwargs)
+            body = task._arguments.encode(args, kwargs)
             self._bytes = check_bytes(self._bytes + len(body))
         elif isinstance(task, str):
             body = None

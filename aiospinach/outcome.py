@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import msgspec
 
+from .backoff import exponential_backoff, jitter
 from .exceptions import (
     AbortException,
     Interrupted,
@@ -19,20 +19,16 @@ from .exceptions import (
     WorkerLost,
 )
 from .job import Job, JobStatus
-from .redaction import REDACT_NOTHING, Redaction
-from .timing import LAST_MOMENT, exponential_backoff, jitter, to_milliseconds
+from .timing import LAST_MOMENT, to_milliseconds
 
 PARK_AT_MOST = timedelta(hours=24)
 """How long a job waits for a worker that knows its task."""
 CRASHES_AT_MOST = 3
-"""A job during which so many workers disappeared is not given to another."""
+"""After so many lost workers a job counts as poison."""
 
 RESCUE_JITTER = 5.0
-"""Seconds over which jobs are jitter that lost their worker together, but for the first time: one of them
-may be to blame, and must not take the same others along until they all count as poison."""
-
-MESSAGE_LIMIT = 1024
-TRACEBACK_LIMIT = 8 * 1024
+"""Seconds of jitter for jobs that are rescued for the second time. One of them may kill its workers, and must
+not take the same other jobs along until all of them count as poison."""
 
 
 class Action(enum.Enum):
@@ -166,44 +162,3 @@ def _until(at: datetime | timedelta | float, now: int) -> float:
 
 def _failed(reason: str) -> Outcome:
     return Outcome(Action.FAIL, JobStatus.FAILED, reason)
-
-
-def safe_exception(error: BaseException) -> BaseException:
-    """The error that a user's code raised; or, if it raises when it is merely looked at, as logging and
-    ``isinstance`` do, another in its place."""
-    try:
-        bool(error)
-        isinstance(error, Outcome)
-    except BaseException:
-        stand_in = RuntimeError(f"a {type(error).__name__} was raised, which cannot be looked at")
-        return stand_in.with_traceback(error.__traceback__)
-    return error
-
-
-def describe(error: BaseException, reason: str, redaction: Redaction = REDACT_NOTHING) -> bytes:
-    """JSON of why a job died: ``reason``, the ``error``'s class, its ``message`` and ``traceback``.
-
-    The last two are cut to 1 KB and 8 KB, or empty if they are left out. An exception that cannot be printed
-    is survived.
-    """
-    try:
-        message = "" if redaction.messages else _printable(str(error))
-    except BaseException:
-        message = "<its __str__ raises>"
-    try:
-        text = "" if redaction.tracebacks else "".join(traceback.format_exception(redaction.shown(error)))
-    except BaseException:
-        text = "<it cannot be printed>"
-    return msgspec.json.encode(
-        {
-            "reason": reason,
-            "error": _printable(f"{type(error).__module__}.{type(error).__qualname__}"),
-            "message": message[:MESSAGE_LIMIT],
-            "traceback": _printable(text[-TRACEBACK_LIMIT:]),
-        }
-    )
-
-
-def _printable(text: str) -> str:
-    # The method of str itself: an exception's __str__ may return a subclass with one of its own.
-    return str.encode(text, "utf-8", "backslashreplace").decode()

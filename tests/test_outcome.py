@@ -25,8 +25,10 @@ from aiospinach import (
     UnknownTask,
     WorkerLost,
 )
-from aiospinach.outcome import MESSAGE_LIMIT, TRACEBACK_LIMIT, Action, Outcome, describe, judge
-from aiospinach.timing import LAST_MOMENT, exponential_backoff, from_milliseconds, jitter
+from aiospinach.backoff import exponential_backoff, jitter
+from aiospinach.failures import MESSAGE_LIMIT, TRACEBACK_LIMIT, describe
+from aiospinach.outcome import Action, Outcome, judge
+from aiospinach.timing import LAST_MOMENT, from_milliseconds
 
 NOW = 1_700_000_000_000
 

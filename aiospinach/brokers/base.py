@@ -57,7 +57,7 @@ class Broker(ABC):
 
     _owner: Callable[[], object | None] | None = None
 
-    def belong_to(self, owner: object) -> None:
+    def _belong_to(self, owner: object) -> None:
         """Be the broker of one engine; InvalidValue if it is that of another, which has not ended."""
         other = None if self._owner is None else self._owner()
         if other not in (None, owner) and not getattr(other, "has_ended", False):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
+from weakref import WeakMethod, ref
 
 from ..exceptions import DuplicateTask, InvalidValue, UnknownQueue, UnknownTask
-from ..task import DEFAULT_QUEUE, Task
+from ..task import DEFAULT_QUEUE, Scheduler, Task
 from ..validation import check_identifier, check_scope
 
 
 class AttachedTasks:
     """Tasks by name, and the queues that they use."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(
+        self, namespace: str, scheduler: Scheduler, on_added: Callable[[Sequence[Task[..., Any]]], None]
+    ) -> None:
         self._namespace = namespace
+        self._scheduler = ref(scheduler)  # weak, as the callback is: an engine ends with its last reference
+        self._on_added = WeakMethod(on_added)
         self._tasks: dict[str, Task[..., Any]] = {}
         self._queues: set[str] = set()
 
@@ -30,7 +35,7 @@ class AttachedTasks:
         return self._queues
 
     def check(self, tasks: Sequence[Task[..., Any]]) -> None:
-        """DuplicateTask if another task has the name of one of these."""
+        """Raise DuplicateTask if another task has the name of one of these."""
         for task in tasks:
             if self._tasks.get(task.name, task) is not task:
                 raise DuplicateTask(
@@ -42,6 +47,11 @@ class AttachedTasks:
         """Add tasks that have been checked."""
         self._tasks.update({task.name: task for task in tasks})
         self._queues.update(task.queue for task in tasks)
+        scheduler, on_added = self._scheduler(), self._on_added()
+        if scheduler is not None and on_added is not None:
+            for task in tasks:
+                task._schedulers.add(scheduler)
+            on_added(tasks)
 
     def find(self, task: object) -> Task[..., Any]:
         """The task that was given itself, perhaps with options, or by its name; or UnknownTask."""
@@ -70,7 +80,7 @@ class AttachedTasks:
         task = self._tasks.get(name)
         if task is not None:
             with contextlib.suppress(InvalidValue):
-                return task.arguments.decode(body)
+                return task._arguments.decode(body)
         return (), {}
 
     def check_queue(self, queue: object) -> str:

@@ -23,9 +23,9 @@ LOOK_WITHIN = 1.0
 def follows_itself(broker: Broker, job: Job, envelope: Envelope) -> bool:
     """The duplicate has the id of the job that schedules it, and takes its place when that ends."""
     pool = current_pool()
-    if running_job.get() != job or pool is None or pool.broker is not broker:
+    if running_job.get() != job or pool is None or pool.state.broker is not broker:
         return False
-    if (run := pool.run_of(job)) is not None:
+    if (run := pool.runs.find(job)) is not None:
         return run.follow_with(msgspec.structs.replace(envelope, named=False))
     logger.warning(
         "%r is not stored: the job of its id, which scheduled it, had ended, and the id is in use for ten"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextvars import copy_context
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -13,44 +10,41 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 from .. import forks
 from ..batch import Batch
 from ..brokers.base import Broker
-from ..cron import Cron
-from ..exceptions import AlreadyRunning, InvalidValue
+from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
-from ..logs import Log
-from ..outcome import Backoff
 from ..redaction import redaction_of
+from ..registry import TaskDecorator, Tasks
 from ..signals.faults import set_redaction
+from ..signals.sender import Sender
 from ..signals.signal import DEFAULT_TIMEOUT
-from ..task import Task, Tasks, check_flag, check_number
+from ..task import Task
 from ..timing import to_limit, to_milliseconds, to_seconds
 from ..validation import check_id, check_scope
-from ..workers import STOPPED, Health, OSSignals, Pool, current_pool
+from ..workers import Health
 from .attached_tasks import AttachedTasks
 from .dead_jobs import DeadJob, DeadJobs
 from .entries import Entries
 from .inline import run_inline
 from .producer import Producer
+from .worker_control import WorkerControl
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-logger: Log = Log("aiospinach")
-
 DEFAULT_NAMESPACE = "aiospinach"
 DEFAULT_NUMBER = 5
-LARGEST_NUMBER = 10_000
 DEFAULT_SHUTDOWN_TIMEOUT = 25.0
 
 
-class Engine:
+class Engine(TaskDecorator):
     """Schedules jobs, and runs them.
 
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that
     share a store. ``signal_timeout`` is how many seconds the receivers of one signal have together.
     ``leave_out`` names what neither the log nor the dead jobs are to hold, since it may be somebody's data:
     some of "arguments", "messages" and "tracebacks", the last two of errors. Making an engine connects to
-    nothing and starts nothing.
+    nothing.
 
     Leaving ``async with engine`` stops the workers that were started within it; workers that were started
     elsewhere go on. It may be entered many times, in any task, thread and event loop: the last one to be
@@ -72,18 +66,19 @@ class Engine:
                 + (": call it" if isinstance(broker, type) else "")
             )
         self.namespace: str = check_scope(namespace, what="namespace")
-        self._signal_timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
-        self._redaction = redaction_of(leave_out)
-        broker.belong_to(self)
-        set_redaction(self.namespace, self._redaction)
+        timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
+        redaction = redaction_of(leave_out)
+        broker._belong_to(self)
+        set_redaction(self.namespace, redaction)
         self._broker = broker
-        self._tasks = AttachedTasks(self.namespace)
-        self._producer = Producer(broker, self.namespace, self._tasks, self._signal_timeout)
-        self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
-        self._own_tasks = Tasks()
-        self._own_tasks.attach_to(self)
-        self._pool: Pool | None = None
+        self._sender = Sender(self.namespace, timeout)
         self._entries = Entries()
+        self._tasks = AttachedTasks(self.namespace, self, self._note_tasks)
+        self._producer = Producer(broker, self._sender, self._tasks)
+        self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
+        self._workers = WorkerControl(broker, self._sender, self._tasks, redaction, self._entries)
+        self._own_tasks = Tasks()
+        self._own_tasks._attach_to(self._tasks)
         forks.forget_in_child(self)
 
     def __repr__(self) -> str:
@@ -94,13 +89,13 @@ class Engine:
         """It was used, and nobody uses it any more: every ``async with`` of it was left and its workers have
         stopped, or the event loop in which it was made, or first scheduled a job, is closed. It may be used
         again all the same; but a task that another engine has, too, schedules itself through that one."""
-        if self._is_running() or self._entries.is_open:
+        if self._workers.is_running or self._entries.is_open:
             return False
-        was_used = self._entries.was_entered or self._pool is not None
+        was_used = self._entries.was_entered or self._workers.pool is not None
         return was_used or self._producer.is_homeless
 
     async def __aenter__(self) -> Self:
-        self._broker.belong_to(self)  # it may have been given to another engine, when this one had ended
+        self._broker._belong_to(self)  # it may have been given to another engine, when this one had ended
         await self._broker.open(self.namespace)
         self._entries.enter()
         return self
@@ -112,8 +107,8 @@ class Engine:
         traceback: TracebackType | None,
     ) -> None:
         pool, is_last = self._entries.leave()
-        is_own = pool is self._pool
-        if not is_own and self._works_here():  # guard: connections of others
+        is_own = pool is self._workers.pool
+        if not is_own and self._workers.is_running_here:  # guard: connections of others
             is_last = False
         try:
             if is_own:
@@ -124,30 +119,6 @@ class Engine:
 
     # Tasks.
 
-    @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    @overload
-    def task(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        queue: str | None = None,
-        max_retries: int = ...,
-        periodicity: timedelta | Cron | None = None,
-        overlap: bool = False,
-        catch_up: float | timedelta | None = None,
-        max_concurrency: int | None = None,
-        timeout: float | timedelta | None = None,
-        backoff: Backoff | None = None,
-    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
-    def task(self, function: Any = None, /, **options: Any) -> Any:
-        """Make a task of a function, and attach it: ``@engine.task``, or ``@engine.task(max_retries=3)``.
-
-        The options, and what is raised, are those of ``Tasks.task``.
-        """
-        return self._own_tasks.task(*(() if function is None else (function,)), **options)
-
     def attach_tasks(self, tasks: Tasks) -> None:
         """Make the tasks of a registry known: those that it has, and those that it gets later.
 
@@ -155,20 +126,7 @@ class Engine:
         """
         if not isinstance(tasks, Tasks):
             raise InvalidValue(f"attach_tasks() takes a Tasks registry, not {type(tasks).__name__}")
-        tasks.attach_to(self)
-
-    def check_adoption(self, tasks: Sequence[Task[..., Any]]) -> None:
-        """DuplicateTask if the tasks of a registry cannot all be adopted; the registry calls it."""
-        self._tasks.check(tasks)
-
-    def adopt(self, tasks: Sequence[Task[..., Any]]) -> None:
-        """Take tasks of a registry, which has checked them; the registry calls it."""
-        self._tasks.add(tasks)
-        for task in tasks:
-            task.schedulers.add(self)
-        if tasks and self._pool is not None and self._is_running():
-            self._tell_what_is_left_out([consumer.queue for consumer in self._pool.consumers], tasks)
-            self._pool.loop.call_soon_threadsafe(self._pool.register_again)
+        tasks._attach_to(self._tasks)
 
     # Jobs.
 
@@ -230,7 +188,7 @@ class Engine:
         raises; JobTimeout after the task's ``timeout``. Being cancelled cancels an asynchronous body,
         and waits for one in a thread.
         """
-        return await run_inline(self._tasks.find(task), args, kwargs, self.namespace, self._producer)
+        return await run_inline(self._tasks.find(task), args, kwargs, self._sender)
 
     async def cancel(self, job: Job | str, *, queue: str | None = None) -> JobStatus:
         """Cancel a job, wherever it is; a job is given itself, or by its id.
@@ -241,8 +199,8 @@ class Engine:
         """
         queues, job_id = self._whereabouts(job, queue)
         status, found_in = await self._producer.cancel(queues, job_id)
-        if status is not JobStatus.NOT_SET and self._pool is not None:
-            self._pool.cancel(found_in, job_id)
+        if status is not JobStatus.NOT_SET:
+            self._workers.cancel(found_in, job_id)
         return status
 
     def dead_jobs(self, *, queue: str | None = None) -> AsyncIterator[DeadJob]:
@@ -293,34 +251,14 @@ class Engine:
         Raises AlreadyRunning, UnknownQueue, InvalidValue or a BrokerError before anything runs. Being
         cancelled, it cancels the bodies, waits until the workers have stopped, and goes on being cancelled.
         """
-        check_flag(block, what="block")
-        if self._is_running():
-            raise AlreadyRunning(
-                f"the workers of engine {self.namespace!r} run already: await engine.stop_workers() first"
-            )
-        queues = self._tasks.check_queues(queue)
-        self._broker.belong_to(self)
-        pool = Pool(
-            broker=self._broker,
-            namespace=self.namespace,
-            tasks=self._tasks.by_name,
-            queues=queues,
-            number=check_number(number, what="number", least=1, most=LARGEST_NUMBER),
-            stop_when_queue_empty=check_flag(stop_when_queue_empty, what="stop_when_queue_empty"),
-            shutdown_timeout=to_seconds(shutdown_timeout, what="shutdown_timeout"),
-            signal_timeout=self._signal_timeout,
-            redaction=self._redaction,
-            context=copy_context(),
+        self._broker._belong_to(self)
+        await self._workers.start(
+            number,
+            queue,
+            block=block,
+            stop_when_queue_empty=stop_when_queue_empty,
+            shutdown_timeout=shutdown_timeout,
         )
-        self._tell_what_is_left_out(queues, self._tasks.by_name.values())
-        self._pool = pool
-        self._entries.start(pool, block=block)
-        if block:
-            with OSSignals(pool.stop, pool.interrupt):
-                await pool.join(until_started=True)
-                await pool.join()
-        else:
-            await pool.join(until_started=True)
 
     async def stop_workers(self) -> None:
         """Have the workers fetch no more, and return when they have stopped, as ``start_workers`` tells.
@@ -329,35 +267,18 @@ class Engine:
         signal, it only asks, since waiting would be waiting for itself. Raises what crashed the workers,
         if something did. Being cancelled, it waits no longer; the workers stop all the same.
         """
-        pool = self._pool
-        if pool is None or not pool.loop.is_running():
-            return
-        if pool.loop is not asyncio.get_running_loop():
-            call = asyncio.run_coroutine_threadsafe(self.stop_workers(), pool.loop)
-            await asyncio.wrap_future(call)
-            return
-        pool.stop()
-        if current_pool() is not pool:
-            await pool.wait_closed()
+        await self._workers.stop()
 
     def health(self) -> Health:
         """How the workers are, for a readiness probe; it asks nobody, and does not wait."""
-        return STOPPED if self._pool is None else self._pool.health()
+        return self._workers.health()
 
-    @staticmethod
-    def _tell_what_is_left_out(queues: Sequence[str], tasks: Iterable[Task[..., Any]]) -> None:
-        """Name the queues of tasks that workers of these queues do not look at."""
-        left_out: defaultdict[str, list[str]] = defaultdict(list)
-        for task in tasks:
-            if task.queue not in queues:
-                left_out[task.queue].append(task.name)
-        for queue, names in left_out.items():
-            logger.warning(
-                "queue %s: these workers run none of its jobs, of the tasks %s: other workers must, or leave"
-                " queue= out to run every queue",
-                queue,
-                ", ".join(sorted(names)),
-            )
+    def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
+        return self._own_tasks._declare(options, function)
+
+    def _note_tasks(self, tasks: Sequence[Task[..., Any]]) -> None:
+        """Tasks were attached."""
+        self._workers.note_tasks(tasks)
 
     def _whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
         """The queues in which to look for a job that was given itself or by its id, and the id."""
@@ -370,17 +291,7 @@ class Engine:
     def _queues_to_search(self, queue: object) -> list[str]:
         return sorted(self._tasks.queues) if queue is None else [self._tasks.check_queue(queue)]
 
-    def forget_parent(self) -> object:
+    def _forget_parent(self) -> object:
         """Be an engine without workers, in a forked child: those of the parent go on there."""
-        pool, self._pool = self._pool, None
         self._entries.clear()
-        return pool
-
-    def _works_here(self) -> bool:
-        """Its workers run in this event loop."""
-        pool = self._pool
-        return pool is not None and self._is_running() and pool.loop is asyncio.get_running_loop()
-
-    def _is_running(self) -> bool:
-        pool = self._pool
-        return pool is not None and not pool.supervisor.task.done() and not pool.loop.is_closed()
+        return self._workers.forget()

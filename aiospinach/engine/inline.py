@@ -15,25 +15,24 @@ from ..exceptions import JobTimeout
 from ..functions import is_to_be_awaited
 from ..job import Job, JobStatus, running_job
 from ..signals.receivers import discard
+from ..signals.sender import Sender
 from ..task import Task
 from ..workers import Threads
-from .producer import Producer
 
 
 async def run_inline(
     task: Task[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    namespace: str,
-    producer: Producer,
+    sender: Sender,
 ) -> Any:
     """What the task returns, or raises; with job_started and job_finished around it."""
-    task.arguments.fit(args, kwargs)
+    task._arguments.fit(args, kwargs)
     job = Job(
-        id=task.job_id or secrets.token_hex(16),
+        id=task._job_id or secrets.token_hex(16),
         task_name=task.name,
         queue=task.queue,
-        namespace=namespace,
+        namespace=sender.namespace,
         at=datetime.now(UTC),
         status=JobStatus.RUNNING,
         args=args,
@@ -41,28 +40,28 @@ async def run_inline(
     )
     before = running_job.set(job)
     try:
-        return await _run(task, job, producer)
+        return await _run(task, job, sender)
     finally:
         running_job.reset(before)
 
 
-async def _run(task: Task[..., Any], job: Job, producer: Producer) -> Any:
+async def _run(task: Task[..., Any], job: Job, sender: Sender) -> Any:
     began = time.perf_counter()
 
-    async def tell_end(status: JobStatus, error: BaseException | None, result: Any) -> None:
+    async def send_finished(status: JobStatus, error: BaseException | None, result: Any) -> None:
         ended = msgspec.structs.replace(job, status=status)
         duration = time.perf_counter() - began
-        told = {"job": ended, "err": error, "duration": duration, "result": result}
-        await producer.tell(signals.job_finished, told)
+        finished = {"job": ended, "err": error, "duration": duration, "result": result}
+        await sender.send(signals.job_finished, finished)
 
     try:
-        await producer.tell(signals.job_started, {"job": job})
+        await sender.send(signals.job_started, {"job": job})
         began = time.perf_counter()
         result = await _call(task, job)
     except BaseException as error:
-        await tell_end(JobStatus.FAILED, error, None)
+        await send_finished(JobStatus.FAILED, error, None)
         raise
-    await tell_end(JobStatus.SUCCEEDED, None, result)
+    await send_finished(JobStatus.SUCCEEDED, None, result)
     return result
 
 
@@ -83,7 +82,7 @@ async def _in_thread(task: Task[..., Any], job: Job) -> Any:
     caller = asyncio.current_task()
     assert caller is not None
     cancellations = caller.cancelling()
-    threads = Threads(1, "aiospinach run_inline")
+    threads = Threads(1, "aiospinach execute")
     try:
         result = await threads.run(task.function, job.args, job.kwargs)
     finally:

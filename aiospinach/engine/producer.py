@@ -19,7 +19,7 @@ from ..brokers.records import Cancel, Envelope
 from ..exceptions import AiospinachError, BatchPartlyStored, EnqueueUncertain
 from ..job import Job, JobStatus
 from ..logs import Log
-from ..signals import SafeNamedSignal
+from ..signals.sender import Sender
 from ..task import Task
 from .attached_tasks import AttachedTasks
 from .duplicates import follows_itself, with_its_moment
@@ -52,12 +52,11 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 class Producer:
     """Makes jobs and has the broker store or cancel them; says so with job_scheduled and job_cancelled."""
 
-    def __init__(self, broker: Broker, namespace: str, tasks: AttachedTasks, signal_timeout: float) -> None:
+    def __init__(self, broker: Broker, sender: Sender, tasks: AttachedTasks) -> None:
         self._broker = broker
-        self._namespace = namespace
+        self._namespace = sender.namespace
         self._tasks = tasks
-        self._signal_timeout = signal_timeout
-        self._told_within = min(signal_timeout, TOLD_WITHIN)
+        self._sender = Sender(sender.namespace, min(sender.timeout, TOLD_WITHIN))
         self._home: asyncio.AbstractEventLoop | None = None
         """The event loop in which it was made, or else scheduled its first job."""
         with contextlib.suppress(RuntimeError):
@@ -75,7 +74,7 @@ class Producer:
         if self._home is None:
             self._home = asyncio.get_running_loop()
         found = self._tasks.find(task)
-        body = found.arguments.encode(args, kwargs)
+        body = found._arguments.encode(args, kwargs)
         within = self._broker.enqueue_timeout if found.enqueue_timeout is None else found.enqueue_timeout
         until = time.monotonic() + within
         await self._broker.open(self._namespace, until=until)  # its clock says what is due
@@ -93,7 +92,7 @@ class Producer:
             self._home = asyncio.get_running_loop()
         found = [self._tasks.find(call.task) for call in batch]
         bodies = [
-            task.arguments.encode(call.args, call.kwargs) if call.body is None else call.body
+            task._arguments.encode(call.args, call.kwargs) if call.body is None else call.body
             for task, call in zip(found, batch, strict=True)
         ]
         check_bytes(sum(map(len, bodies)))
@@ -115,25 +114,15 @@ class Producer:
             if cancelled.status is JobStatus.NOT_SET:
                 continue
             if cancelled.job is not None and cancelled.status is not JobStatus.RUNNING:
-                await self._tell_soon(signals.job_cancelled, {"job": self._read(cancelled.job, queue)})
+                await self._sender.send(signals.job_cancelled, {"job": self._read(cancelled.job, queue)})
             return cancelled.status, queue
         return JobStatus.NOT_SET, ""
-
-    async def tell(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
-        """Send a signal of the engine from wherever its user called it."""
-        if signal.receivers and not signal.is_muted:
-            await signal.dispatch(self._namespace, kwargs, timeout=self._signal_timeout, context=None)
-
-    async def _tell_soon(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
-        """Send a signal to receivers that hold up who called."""
-        if signal.receivers and not signal.is_muted:
-            await signal.dispatch(self._namespace, kwargs, timeout=self._told_within, context=None)
 
     async def _conclude(self, request: Request, answer: Sequence[bool]) -> Job:
         """What follows the broker's answer to one job."""
         job = self._job(request, answer[0])
         if job.status is not JobStatus.NOT_SET:
-            await self._tell_soon(signals.job_scheduled, {"job": job})
+            await self._sender.send(signals.job_scheduled, {"job": job})
         elif not request.envelope.at_once:
             return await with_its_moment(self._broker, job)
         return job
@@ -157,7 +146,9 @@ class Producer:
         while first < len(sendings) and signal.receivers and not signal.is_muted:
             some = sendings[first : first + at_once]
             first += at_once
-            if not await signal.dispatch_all(self._namespace, some, timeout=self._told_within, context=None):
+            if not await signal._dispatch_all(
+                self._namespace, some, timeout=self._sender.timeout, context=None
+            ):
                 at_once *= 10
 
     async def _store(
@@ -225,7 +216,7 @@ def _request(
     body: bytes,
 ) -> Request:
     due = now if at is None else at
-    own_id = task.job_id
+    own_id = task._job_id
     envelope = Envelope(
         own_id or new_id,
         task.name,

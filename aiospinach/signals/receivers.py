@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from ..cancellation import shielded_if
+from ..failures import safe_exception
 from ..logs import Log
-from ..outcome import safe_exception
 from ..redaction import REDACT_NOTHING, Redaction
 
 logger: Log = Log("aiospinach.signals")

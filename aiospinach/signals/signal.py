@@ -96,7 +96,7 @@ class SafeNamedSignal(NamedSignal):
         if not self.receivers or self.is_muted:
             return []
         wrap = _only_of(_sync_wrapper, are_async=False)
-        return await self.dispatch(sender, kwargs, timeout=None, context=None, wrap=wrap)
+        return await self._dispatch(sender, kwargs, timeout=None, context=None, wrap=wrap)
 
     def send(self, sender: Any = None, /, *, _async_wrapper: Wrapper | None = None, **kwargs: Any) -> Results:
         """Call every receiver without awaiting anything; for senders that are not async.
@@ -107,7 +107,7 @@ class SafeNamedSignal(NamedSignal):
         """
         if not self.receivers or self.is_muted:
             return []
-        results, runs = self.call(sender, kwargs, _only_of(_async_wrapper, are_async=True))
+        results, runs = self._call(sender, kwargs, _only_of(_async_wrapper, are_async=True))
         for run in runs:
             run.discard()
         if runs:
@@ -117,7 +117,7 @@ class SafeNamedSignal(NamedSignal):
             )
         return results
 
-    async def dispatch(
+    async def _dispatch(
         self,
         sender: Any,
         kwargs: dict[str, Any],
@@ -127,12 +127,12 @@ class SafeNamedSignal(NamedSignal):
         wrap: Wrapper | None = None,
     ) -> Results:
         """``send_async`` for senders that know a default ``timeout`` and the context they run in."""
-        results, runs = self.call(sender, kwargs, wrap)
+        results, runs = self._call(sender, kwargs, wrap)
         if not runs:
             return results
-        return await self.gather(results, runs, timeout=timeout, context=context)
+        return await self._gather(results, runs, timeout=timeout, context=context)
 
-    async def dispatch_all(
+    async def _dispatch_all(
         self,
         sender: Any,
         sendings: Iterable[dict[str, Any]],
@@ -145,12 +145,12 @@ class SafeNamedSignal(NamedSignal):
         Plain receivers are called for one sending after the other; what they return is awaited together,
         under the time limit of one sending. Returns False if that was not enough.
         """
-        runs = [run for kwargs in sendings for run in self.call(sender, kwargs)[1]]
+        runs = [run for kwargs in sendings for run in self._call(sender, kwargs)[1]]
         if runs:
-            await self.gather([], runs, timeout=timeout, context=context)
+            await self._gather([], runs, timeout=timeout, context=context)
         return not any(run.abandoned for run in runs)
 
-    async def require(
+    async def _require(
         self, sender: Any, kwargs: dict[str, Any], *, timeout: float, context: Context | None
     ) -> None:
         """Send, wait for every receiver as long as it takes, and raise what the first one raised that did.
@@ -159,7 +159,7 @@ class SafeNamedSignal(NamedSignal):
         ``timeout`` seconds left before the cancellation goes on.
         """
         errors: list[BaseException] = []
-        _, runs = self.call(sender, kwargs, errors=errors)
+        _, runs = self._call(sender, kwargs, errors=errors)
         gathering = Gathering(runs, context or own_context())
         cancellation = None
         try:
@@ -177,7 +177,7 @@ class SafeNamedSignal(NamedSignal):
             if raised is not None:
                 raise RuntimeError(f"a receiver of {self.name} raised {type(raised).__name__}") from raised
 
-    def call(
+    def _call(
         self,
         sender: Any,
         kwargs: dict[str, Any],
@@ -231,7 +231,7 @@ class SafeNamedSignal(NamedSignal):
             known[sender] = found
         return found
 
-    async def gather(
+    async def _gather(
         self,
         results: Results,
         runs: list[ReceiverRun],

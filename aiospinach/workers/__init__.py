@@ -6,8 +6,7 @@ Each job is a ``Run``: a value that flows down one function, in one asyncio task
 
 from .health import STOPPED, Health
 from .os_signals import OSSignals
-from .pool import Pool
-from .supervisor import current_pool
+from .pool import Pool, current_pool
 from .threads import Threads
 
 __all__ = ["STOPPED", "Health", "OSSignals", "Pool", "Threads", "current_pool"]

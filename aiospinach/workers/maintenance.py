@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 import time
-from typing import TYPE_CHECKING
 
 from .. import signals
 from ..brokers.records import Envelope, Fired, Firing, TickResult
@@ -15,11 +12,12 @@ from ..exceptions import BrokerError
 from ..job import JobStatus
 from ..logs import Log
 from ..timing import from_milliseconds
-from .run import Run
-
-if TYPE_CHECKING:
-    from .consumer import Consumer
-    from .pool import Pool
+from .bell import Bell
+from .heartbeat import Heartbeat
+from .outbox import Outbox
+from .runs import Runs
+from .skipped_ticks import SkippedTicks
+from .state import PoolState
 
 logger: Log = Log("aiospinach")
 
@@ -39,11 +37,22 @@ class Maintenance:
     Leases are renewed before, so that a worker which was held up does not find its own jobs lost.
     """
 
-    def __init__(self, pool: Pool, consumer: Consumer) -> None:
-        self._pool = pool
-        self._consumer = consumer
-        self._broker = pool.broker
-        self._bell = asyncio.Event()
+    def __init__(
+        self,
+        state: PoolState,
+        runs: Runs,
+        outbox: Outbox,
+        heartbeat: Heartbeat,
+        skipped_ticks: SkippedTicks,
+    ) -> None:
+        self._state = state
+        self._runs = runs
+        self._outbox = outbox
+        self._queue = outbox.queue
+        self._heartbeat = heartbeat
+        self._skipped_ticks = skipped_ticks
+        self._broker = state.broker
+        self._bell = Bell()
         self._due_at = math.inf
         """When the next tick has something to do, by time.monotonic()."""
         self._must_register = False
@@ -54,7 +63,7 @@ class Maintenance:
     @property
     def is_failing(self) -> bool:
         """The broker has not answered the last tick."""
-        return self._consumer.outage.is_of(TICKING)
+        return self._outbox.outage.is_of(TICKING)
 
     @property
     def is_busy(self) -> bool:
@@ -70,7 +79,7 @@ class Maintenance:
         moment = time.monotonic() + seconds
         if moment < self._due_at:
             self._due_at = moment
-            self._bell.set()
+            self._bell.ring()
 
     def register_again(self) -> None:
         """Tasks were attached meanwhile, or the store was emptied."""
@@ -80,13 +89,13 @@ class Maintenance:
     async def register(self) -> None:
         """Tell the broker the limits and periods of the tasks of the queue."""
         self._must_register = True  # until it has been told of all that are known now
-        known = len(self._pool.tasks)
+        known = len(self._state.tasks)
         now = self._broker.now()
-        tasks = self._pool.tasks_of(self._consumer.queue)
+        tasks = self._state.tasks_of(self._queue)
         limits = {task.name: task.max_concurrency or 0 for task in tasks}
-        periodic = {task.name: task.calendar.next_after(now) for task in tasks if task.calendar is not None}
-        await self._broker.register(self._consumer.queue, limits, periodic, self._pool.name)
-        self._must_register = len(self._pool.tasks) > known
+        periodic = {task.name: task._calendar.next_after(now) for task in tasks if task._calendar is not None}
+        await self._broker.register(self._queue, limits, periodic, self._state.name)
+        self._must_register = len(self._state.tasks) > known
         self._register_at = time.monotonic() + REGISTER_EVERY
 
     async def work(self) -> None:
@@ -94,37 +103,35 @@ class Maintenance:
 
         It leaves what is due to others then, since it might not hear the answer to its last tick.
         """
-        while not self._pool.is_stopping:
+        while self._state.is_working:
             left = min(self._due_at, self._register_at) - time.monotonic()
             if left <= 0:
                 await self._tick()
                 continue
             self._bell.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if left == math.inf else max(left, SHORTEST_SLEEP)):
-                    await self._bell.wait()
+            await self._bell.wait(None if left == math.inf else max(left, SHORTEST_SLEEP))
 
     async def _tick(self) -> None:
         self._due_at = math.inf
         self._is_talking = True
         try:
             next_due = await self._round()
-            self._consumer.outage.end(TICKING)
+            self._outbox.outage.end(TICKING)
             if next_due is not None:
                 self.note_due(max(next_due, SHORTEST_SLEEP))
         except BrokerError as error:
-            self._consumer.outage.begin(TICKING, error)
+            self._outbox.outage.begin(TICKING, error)
             self._due_at = time.monotonic() + min(LONGEST_PAUSE, self._broker.tick_period)
         finally:
             self._is_talking = False
-            self._pool.note_change()
+            self._state.note_change()
 
     async def _round(self) -> float | None:
         """Returns the seconds until something is due, as far as this tick could tell."""
         if self._must_register or time.monotonic() >= self._register_at:
             await self.register()
-        await self._pool.heartbeat.catch_up(self._consumer)
-        ticked = await self._broker.tick(self._consumer.queue)
+        await self._heartbeat.catch_up(self._outbox)
+        ticked = await self._broker.tick(self._queue)
         await self._serve(ticked)
         if ticked.is_forgetful:
             self.register_again()
@@ -132,7 +139,7 @@ class Maintenance:
 
     async def _serve(self, ticked: TickResult) -> None:
         for lease in ticked.expired:
-            self._pool.start(Run(self._pool, self._consumer, lease, is_recovery=True))
+            self._runs.start(self._outbox, lease, is_recovery=True)
         firings = [
             firing
             for name, due in ticked.periodic
@@ -141,7 +148,7 @@ class Maintenance:
         if not firings:
             return
         began = time.monotonic()
-        fired = await self._broker.fire(self._consumer.queue, firings)
+        fired = await self._broker.fire(self._queue, firings)
         # The tick's answer does not know of the new dues yet.
         next_due = min(firing.next_due for firing in firings)
         self.note_due((next_due - ticked.now) / 1000 - (time.monotonic() - began))
@@ -153,18 +160,18 @@ class Maintenance:
                     from_milliseconds(firing.due),
                 )
             elif how is Fired.OVERLAPPING:
-                self._pool.skipped_ticks.note(firing.task)
+                self._skipped_ticks.note(firing.task)
             elif how is Fired.MOVED and firing.job is not None:
-                queued = firing.job.as_job(self._pool.namespace, self._consumer.queue, JobStatus.QUEUED)
-                self._pool.announce(signals.job_scheduled, {"job": queued})
+                queued = firing.job.as_job(self._state.namespace, self._queue, JobStatus.QUEUED)
+                self._state.announce(signals.job_scheduled, {"job": queued})
 
     def _firing(self, name: str, due: int, now: int) -> Firing | None:
         """The tick of a periodic task, without a job if it is too late for that, or is none of the task's."""
-        task = self._pool.tasks.get(name)
-        if task is None or task.calendar is None:
+        task = self._state.tasks.get(name)
+        if task is None or task._calendar is None:
             return None
-        next_due = task.calendar.next_after(max(now, due))
-        if not is_tick_of(task.calendar, due):  # guard: tick of another calendar
+        next_due = task._calendar.next_after(max(now, due))
+        if not is_tick_of(task._calendar, due):  # guard: tick of another calendar
             return Firing(name, due, next_due)  # an earlier release of the program had set it
         limit = MISSED_AFTER if task.catch_up is None else task.catch_up
         if now - due > limit * 1000:

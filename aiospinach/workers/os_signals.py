@@ -52,7 +52,7 @@ class OSSignals:
                 _restore(self._before)
 
     @classmethod
-    def forget_parent(cls) -> object:
+    def _forget_parent(cls) -> object:
         inherited = list(cls._entered)
         cls._entered.clear()
         _restore(cls._before)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from .. import signals
 from ..brokers.records import ParkedTask
 from ..logs import Log, LogThrottle
 from ..timing import from_milliseconds
-
-if TYPE_CHECKING:
-    from .pool import Pool
+from .state import PoolState
 
 logger: Log = Log("aiospinach")
 
@@ -23,8 +20,8 @@ NAMED_AT_MOST = 10
 class UnknownTasks:
     """What a pool says of them: in the log, by a signal, and in its health."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, state: PoolState) -> None:
+        self._state = state
         self._of_queue: dict[str, Mapping[str, ParkedTask]] = {}
         self._told = LogThrottle()
 
@@ -32,7 +29,7 @@ class UnknownTasks:
     def names(self) -> tuple[str, ...]:
         """The tasks, as the last look at each queue told."""
         waiting = {task for parked in self._of_queue.values() for task in parked}
-        return tuple(sorted(waiting - self._pool.tasks.keys()))
+        return tuple(sorted(waiting - self._state.tasks.keys()))
 
     def note(self, queue: str, parked: Mapping[str, ParkedTask]) -> None:
         """Jobs of these tasks are parked in a queue."""
@@ -40,7 +37,7 @@ class UnknownTasks:
             return
         self._of_queue[queue] = parked
         for task, jobs in parked.items():
-            if task not in self._pool.tasks and self._told.allows((queue, task), TELL_EVERY):
+            if task not in self._state.tasks and self._told.allows((queue, task), TELL_EVERY):
                 self._tell(queue, task, jobs)
 
     def _tell(self, queue: str, task: str, jobs: ParkedTask) -> None:
@@ -59,9 +56,9 @@ class UnknownTasks:
             self._attached(),
         )
         told = {"task_name": task, "queue": queue, "count": jobs.count}
-        self._pool.announce(signals.task_unknown, told)
+        self._state.announce(signals.task_unknown, told)
 
     def _attached(self) -> str:
-        names = sorted(self._pool.tasks)
+        names = sorted(self._state.tasks)
         others = len(names) - NAMED_AT_MOST
         return ", ".join(names[:NAMED_AT_MOST]) + (f" and {others} more" if others > 0 else "") or "none"

@@ -22,13 +22,13 @@ import redis.asyncio
 
 from aiospinach import Batch, Broker, Engine, Job, MemoryBroker, RedisBroker, Task, signals
 from aiospinach.brokers.records import NO_PARKING, Envelope, ExchangeResult, Lease, Settlement
-from aiospinach.brokers.redis import schema as wire
-from aiospinach.brokers.redis import scripts
+from aiospinach.brokers.redis import schema, scripts
 from aiospinach.engine import producer
 from aiospinach.engine.producer import new_ids
 from aiospinach.job import JobStatus, running_job
 from aiospinach.outcome import SUCCESS
 from aiospinach.signals.receivers import share_context
+from aiospinach.workers.outbox import Settler
 from aiospinach.workers.run import Run
 from benchmarks.ledger import say
 from benchmarks.program import BATCH, run
@@ -132,7 +132,7 @@ async def exchanges(broker: RedisBroker) -> list[Part]:
     """What a worker does to give back 32 jobs and take 32."""
     memory, state, reader = MemoryBroker(), broker._queue("default"), hiredis.Reader()
     await memory.enqueue("default", envelopes(CALLS * REPEATS))
-    stored = [part for job in envelopes(NUMBER) for part in (job.id.encode(), wire.write(job))]
+    stored = [part for job in envelopes(NUMBER) for part in (job.id.encode(), schema.encode(job))]
     answer = b"*6\r\n:1\r\n*0\r\n*0\r\n" + hiredis.pack_command(tuple[Any](stored)) + b":0\r\n:1\r\n"
 
     def parse() -> None:
@@ -140,7 +140,7 @@ async def exchanges(broker: RedisBroker) -> list[Part]:
         reader.gets()
 
     def read() -> list[Lease]:
-        jobs = [wire.read(job_id, envelope) for job_id, envelope in wire.pairs(stored)]
+        jobs = [schema.decode(job_id, envelope) for job_id, envelope in schema.pairs(stored)]
         return [Lease(job.id + SUFFIX, job, 0.0) for job in jobs]
 
     def arguments() -> list[Any]:
@@ -164,9 +164,10 @@ async def runs() -> list[Part]:
     """What a worker does for each job, from its lease to the broker's answer."""
     engine, task = engine_on(MemoryBroker())
     await engine.start_workers(NUMBER, block=False)
-    pool = engine._pool
+    pool = engine._workers.pool
     assert pool is not None
-    consumer, lease = pool.consumers[0], Lease("5" * 32 + SUFFIX, envelopes(1)[0], math.inf)
+    state, consumer = pool.state, pool.consumers[0]
+    outbox, lease = consumer._outbox, Lease("5" * 32 + SUFFIX, envelopes(1)[0], math.inf)
 
     async def nothing() -> None:
         pass
@@ -176,7 +177,7 @@ async def runs() -> list[Part]:
         await asyncio.sleep(0)
 
     def bare() -> object:
-        return asyncio.Task(nothing(), loop=pool.loop, context=pool.context.copy())
+        return asyncio.Task(nothing(), loop=pool.loop, context=state.context.copy())
 
     def send() -> bool:
         return one._send(signals.job_started, {"job": job}) is None and not signals.job_finished.receivers
@@ -188,34 +189,36 @@ async def runs() -> list[Part]:
     def conclude() -> None:
         for ended in some:
             ended.holds_slot = True
-            pool.start(ended)
-            pool.body_ended(ended)
-        consumer._tell(nothing_new)
+            pool.runs._add(ended)
+            pool.runs.body_ended(ended)
+        outbox._sent = sent
+        outbox.answered(nothing_new)
 
     floor = await best_awaited(lambda: stepped(bare), jobs=NUMBER)
-    made = await best_awaited(lambda: stepped(lambda: Empty(pool, consumer, lease)), jobs=NUMBER)
-    other, *some = (Empty(pool, consumer, lease) for _ in range(NUMBER + 1))
+    made = await best_awaited(lambda: stepped(lambda: Empty(pool.runs, state, outbox, lease)), jobs=NUMBER)
+    other, *some = (Empty(pool.runs, state, outbox, lease) for _ in range(NUMBER + 1))
     for each in some:
         each.is_settled = True
     one, nothing_new = some[0], ExchangeResult([], [])
-    job = one._job(JobStatus.RUNNING, (1,), {})
+    job = one._seen(JobStatus.RUNNING, (1,), {})
     costs = {
         "a task in a copy of the context, and its step": floor,
         "records of the run and its body": made - floor,
         "share the context with receivers": best(share),
-        "decode the arguments": best(lambda: task.arguments.decode(BODY)),
-        "the Job that people see": best(lambda: running_job.set(one._job(JobStatus.RUNNING, (1,), {}))),
+        "decode the arguments": best(lambda: task._arguments.decode(BODY)),
+        "the Job that people see": best(lambda: running_job.set(one._seen(JobStatus.RUNNING, (1,), {}))),
         "two signals without a receiver": best(send),
         "call the body": await best_awaited(lambda: one.body.run(job)),
-        "record of the settlement": best(lambda: consumer.settle(Settlement(lease, SUCCESS.action), one)),
+        "record of the settlement": best(lambda: outbox.settle(Settlement(lease, SUCCESS.action), one)),
     }
-    consumer._outbox.clear()
-    consumer._sent = [(Settlement(lease, SUCCESS.action), each) for each in some]
-    pool.runs[other] = None  # as while others run, and more may be there
+    outbox._waiting.clear()
+    sent: list[tuple[Settlement, Settler | None]] = [
+        (Settlement(lease, SUCCESS.action), each) for each in some
+    ]
+    pool.runs._add(other)  # as while others run, and more may be there
     consumer._take_turns()
     costs["count slots, hear the broker's answer"] = best(conclude, jobs=NUMBER)
-    del pool.runs[other]
-    consumer._sent = []
+    pool.runs.ended(other)
     await engine.stop_workers()
     return [Part(title, cost, cost) for title, cost in costs.items()]
 
@@ -229,8 +232,8 @@ async def batches() -> list[Part]:
         request = producer._request("5" * 32, 1, task, None, (12345,), {}, BODY)
         return request.as_job("bench", is_new=True)
 
-    written = tuple(wire.in_rows(jobs))
-    encode = best(lambda: task.arguments.encode((12345,), {}))
+    written = tuple(schema.encode_rows(jobs))
+    encode = best(lambda: task._arguments.encode((12345,), {}))
     add = best(lambda: batch_of(task), jobs=BATCH) - encode
     ids = best(lambda: new_ids(BATCH), jobs=BATCH)
     made = best(make)
@@ -241,7 +244,9 @@ async def batches() -> list[Part]:
         Part("ids", ids, ids),
         Part("Envelope and Job", made, made),
         Part("the MemoryBroker's enqueue", store, 0),
-        Part("write envelopes, arguments of the script", 0, best(lambda: wire.in_rows(jobs), jobs=BATCH)),
+        Part(
+            "write envelopes, arguments of the script", 0, best(lambda: schema.encode_rows(jobs), jobs=BATCH)
+        ),
         Part("pack them", 0, best(lambda: hiredis.pack_command(written), jobs=BATCH)),
     ]
 

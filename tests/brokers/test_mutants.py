@@ -115,7 +115,7 @@ class Stage:
     @property
     def answers(self) -> str:
         """The key of what the first broker's calls were answered."""
-        return f"{self.raw.prefix}answers:{self.broker._calls.desk.session}"
+        return f"{self.raw.prefix}answers:{self.broker._calls.producer_session.session}"
 
     def spoil(self, job_id: str) -> None:
         self.client.hset(self.raw.prefix + "jobs", job_id, b"2 garbage")
@@ -491,14 +491,14 @@ async def a_job_that_was_spoilt_as_it_ran_stops_no_worker(stage: Stage) -> None:
 
 @scenario("successor")
 async def a_successor_follows_what_ends_and_not_what_was_cancelled(stage: Stage) -> None:
-    for name in ("goes on", "is over"):
+    for name in ("goes-on", "is-over"):
         lease = await put_and_take(stage.broker, QUEUE, name)
-        if name == "is over":
+        if name == "is-over":
             assert (await asking.cancel(stage.broker, QUEUE, name)).status is JobStatus.RUNNING
         follows = Envelope(name, "send", b"next")
         exchanged = await stage.broker.exchange(QUEUE, [Settlement(lease, Action.FAIL, successor=follows)], 5)
-        assert [each.job.body for each in exchanged.leases] == [b"next"] * (name == "goes on")
-    lease = await put_and_take(stage.broker, QUEUE, "has none")
+        assert [each.job.body for each in exchanged.leases] == [b"next"] * (name == "goes-on")
+    lease = await put_and_take(stage.broker, QUEUE, "has-none")
     assert await settle(stage.broker, QUEUE, lease, Action.FAIL)
     stage.raw.check()
 
@@ -1045,7 +1045,7 @@ def test_every_script_that_can_refuse_something_has_guards() -> None:
 @pytest.mark.parametrize("script", sorted(name for name in _SOURCES if not is_part(name)))
 def test_a_script_names_the_keys_and_the_parts_that_it_uses_and_no_other(script: str) -> None:
     """Lua would tell of a key that is missing when it is used, and of one too many never."""
-    parts = {name: text for name, text in _SOURCES.items() if is_part(name) and name != "start"}
+    parts = {name: text for name, text in _SOURCES.items() if is_part(name) and name != "prelude"}
     text = _SOURCES[script]
     needed = [name for name in parts if needs(Script(script), name)]
     code = re.sub(r"--.*", "", "".join([*(parts[name] for name in needed), text]))

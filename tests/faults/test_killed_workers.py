@@ -7,8 +7,8 @@ import random
 import time
 
 from aiospinach import Engine
+from aiospinach.backoff import jitter
 from aiospinach.outcome import RESCUE_JITTER
-from aiospinach.timing import jitter
 
 from ..waiting import until
 from .conftest import Report, ScheduleAll, Size

@@ -11,7 +11,7 @@ import pytest
 
 from aiospinach import Engine, RedisBroker
 
-from ..topologies.conftest import Cluster, jitter, slot_of, wait_for
+from ..topologies.conftest import Cluster, slot_of, spread, wait_for
 from ..waiting import until
 from .conftest import Report, Size
 
@@ -33,7 +33,7 @@ class Queues:
     """Workers of one queue whose master is to be harmed, which comes first, and of those of other masters."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
-        names = jitter(cluster, namespace)
+        names = spread(cluster, namespace)
         self.victim = cluster.owner(slot_of(cluster, namespace, names[0]))
         owners = {name: cluster.owner(slot_of(cluster, namespace, name)) for name in names}
         self.sick = [name for name in names if owners[name] is self.victim]

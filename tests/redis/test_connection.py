@@ -252,7 +252,10 @@ async def test_workers_connect_however_little_patience_they_have(
     monkeypatch.setattr("aiospinach.brokers.redis.transports.WATCHDOG", 0.5)
     own_server.pause()
     transport = endpoint_of(f"redis://127.0.0.1:{own_server.port}/1").transport(patience=0.5)
-    calls = [asyncio.create_task(transport.worker_call("ECHO", "a")), asyncio.create_task(transport.blocking_pop(["nothing"], 0.01))]
+    calls = [
+        asyncio.create_task(transport.worker_call("ECHO", "a")),
+        asyncio.create_task(transport.blocking_pop(["nothing"], 0.01)),
+    ]
     await asyncio.sleep(0.6)
     own_server.go_on()
     assert await asyncio.gather(*calls) == [b"a", None]

@@ -239,7 +239,7 @@ async def test_nothing_is_leased_before_lost_limits_are_registered_again(
     plain.delete(key(namespace, "control"), key(namespace, "periodic"))
     await broker.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(3)])
     link = broker._calls.here().transport
-    work = link.work
+    work = link.worker_call
 
     async def failing(*command: Any) -> Any:
         if command[1] == scripts.REGISTER.sha:
@@ -247,12 +247,12 @@ async def test_nothing_is_leased_before_lost_limits_are_registered_again(
         return await work(*command)
 
     asked: list[Settlement] = []
-    monkeypatch.setattr(link, "work", failing)
+    monkeypatch.setattr(link, "worker_call", failing)
     for _ in range(3):
         with pytest.raises((BrokerUnavailable, asyncio.CancelledError)):
             await broker.exchange("default", asked, 3)
         assert (await broker.tick("default")).is_forgetful
-    monkeypatch.setattr(link, "work", work)
+    monkeypatch.setattr(link, "worker_call", work)
     assert len((await broker.exchange("default", asked, 3)).leases) == 1
     assert limits(plain, key(namespace, "control")) == {b"job": b"1"}
     assert (await broker.tick("default")).is_forgetful, "periodic tasks are lost still"

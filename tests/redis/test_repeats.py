@@ -35,8 +35,8 @@ class Road:
 
     def __init__(self, broker: RedisBroker) -> None:
         link = broker._calls.here().transport
-        self._produce = link.produce
-        link.produce = self._travel  # type: ignore[method-assign]
+        self._produce = link.producer_call
+        link.producer_call = self._travel  # type: ignore[method-assign]
         self.sent: list[tuple[Any, ...]] = []
         """Every copy of a call that stores jobs, byte for byte."""
         self.fate: Callable[[], str] = lambda: ANSWERED

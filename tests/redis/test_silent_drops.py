@@ -114,7 +114,7 @@ async def order_over_dropped_connections(engine: Engine, proxy: Proxy) -> None:
 @pytest.fixture
 def idle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every connection counts as idle."""
-    monkeypatch.setattr("aiospinach.brokers.redis.broker.endpoints.IDLE_AFTER", -1.0)
+    monkeypatch.setattr("aiospinach.brokers.redis.endpoints.IDLE_AFTER", -1.0)
 
 
 @pytest.mark.usefixtures("idle_at_once")
@@ -157,7 +157,7 @@ async def test_a_connection_in_use_costs_no_look(
     proxy: Proxy, setting: str, pings: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if setting == "idle":
-        monkeypatch.setattr("aiospinach.brokers.redis.broker.endpoints.IDLE_AFTER", -1.0)
+        monkeypatch.setattr("aiospinach.brokers.redis.endpoints.IDLE_AFTER", -1.0)
     channel = channel_to(proxy.url + setting.removeprefix("idle"))
     await channel.call("ECHO", "a", timeout=5)
     before = proxy.calls[b"PING"]

@@ -21,10 +21,14 @@ class Waking:
     """Stands before a transport, and answers each wait with one element of a list."""
 
     def __init__(self, transport: Transport, *popped: tuple[str, bytes] | None) -> None:
-        self.work, self.produce, self.aclose = transport.worker_call, transport.producer_call, transport.aclose
+        self.worker_call, self.producer_call, self.aclose = (
+            transport.worker_call,
+            transport.producer_call,
+            transport.aclose,
+        )
         self.popped = list(popped)
 
-    async def pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+    async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
         return self.popped.pop(0)
 
 
@@ -86,7 +90,7 @@ class Holding(Waking):
 def test_event_loops_that_ended_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where nobody closed what holds them: an open connection does."""
     broker = RedisBroker()
-    monkeypatch.setattr(broker._calls.place, "transport", lambda patience: Holding())
+    monkeypatch.setattr(broker._calls.endpoint, "transport", lambda patience: Holding())
 
     async def use() -> Any:
         return broker._calls.here().transport
@@ -104,7 +108,7 @@ def test_an_event_loop_that_ends_in_good_order_closes_its_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broker = RedisBroker()
-    monkeypatch.setattr(broker._calls.place, "transport", lambda patience: Holding())
+    monkeypatch.setattr(broker._calls.endpoint, "transport", lambda patience: Holding())
 
     async def use() -> Any:
         assert broker._calls.here() is broker._calls.here()

@@ -109,7 +109,7 @@ async def test_slow_receivers_slow_the_jobs_down_and_no_more_than_twice_the_numb
 
     def job_tasks() -> int:
         coroutines = [task.get_coro() for task in asyncio.all_tasks()]
-        return sum(getattr(coroutine, "__qualname__", "") == "Run._main" for coroutine in coroutines)
+        return sum(getattr(coroutine, "__qualname__", "") == "Execution._main" for coroutine in coroutines)
 
     @engine.task
     async def body(index: int) -> None:

@@ -109,8 +109,8 @@ async def test_an_error_that_was_told_is_kept_alive_by_nothing() -> None:
 
     async def send() -> weakref.ref[Broken]:
         error = Broken()
-        results, runs = while_handling(error, signal.call, "shop", {})
-        await signal.gather(results, runs, timeout=None, context=None)
+        results, runs = while_handling(error, signal._call, "shop", {})
+        await signal._gather(results, runs, timeout=None, context=None)
         return weakref.ref(error)
 
     gc.disable()

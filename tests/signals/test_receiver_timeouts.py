@@ -39,7 +39,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch, receivers_are_slow: None) -> Clock:
     clock = Clock()
     fake = SimpleNamespace(monotonic=clock.monotonic, perf_counter=clock.perf_counter)
-    for module in ("signals", "logs"):
+    for module in ("signals.signal", "logs"):
         monkeypatch.setattr(f"aiospinach.{module}.time", fake)
     return clock
 

@@ -231,7 +231,7 @@ def cluster(_cluster: Cluster) -> Iterator[Cluster]:
     assert _cluster.cross_slot_errors() == 0
 
 
-def jitter(cluster: Cluster, namespace: str, count: int = 6) -> Sequence[str]:
+def spread(cluster: Cluster, namespace: str, count: int = 6) -> Sequence[str]:
     """Names of queues that lie on all three masters in turn."""
     found: list[list[str]] = [[] for _ in cluster.servers]
     for number in range(1000):

@@ -20,7 +20,7 @@ from ..asking import cancel
 from ..redis.test_forks import USED_LOOP
 from ..servers import Server
 from ..waiting import until
-from .conftest import Cluster, jitter, slot_of
+from .conftest import Cluster, slot_of, spread
 from .working import Work
 
 pytestmark = pytest.mark.large
@@ -66,7 +66,7 @@ async def move(cluster: Cluster, slot: int, *, halfway: Callable[[], object] = l
 async def test_jobs_of_queues_on_all_masters_run_end_to_end(
     cluster: Cluster, namespace: str, make: Callable[[Cluster], RedisBroker]
 ) -> None:
-    work = Work(make(cluster), namespace, jitter(cluster, namespace))
+    work = Work(make(cluster), namespace, spread(cluster, namespace))
     assert {cluster.owner(slot_of(cluster, namespace, queue)) for queue in work.queues} == {*cluster.servers}
     async with work.engine:
         await work.schedule_all(range(20))
@@ -90,7 +90,7 @@ async def test_a_job_is_cancelled_while_many_run(cluster: Cluster, namespace: st
 
 
 async def test_a_worker_that_waits_is_woken_for_each_queue(cluster: Cluster, namespace: str) -> None:
-    queues = jitter(cluster, namespace)
+    queues = spread(cluster, namespace)
     broker, producer = by_url(cluster), by_url(cluster)
     await broker.open(namespace)
     await producer.open(namespace)
@@ -107,7 +107,7 @@ async def test_a_worker_that_waits_is_woken_for_each_queue(cluster: Cluster, nam
 
 
 async def test_no_wake_up_is_lost_when_two_queues_get_jobs_at_once(cluster: Cluster, namespace: str) -> None:
-    queues = jitter(cluster, namespace)
+    queues = spread(cluster, namespace)
     broker, producer = by_url(cluster), by_url(cluster)
     await broker.open(namespace)
     await producer.open(namespace)
@@ -165,7 +165,7 @@ async def test_a_worker_makes_no_connection_however_jobs_come(
 async def test_a_slot_that_moves_under_load_loses_and_doubles_nothing(
     cluster: Cluster, namespace: str
 ) -> None:
-    work = Work(by_url(cluster), namespace, jitter(cluster, namespace))
+    work = Work(by_url(cluster), namespace, spread(cluster, namespace))
     moved = work.queues[0]
     slot = slot_of(cluster, namespace, moved)
     before = cluster.owner(slot)
@@ -184,7 +184,7 @@ async def test_a_slot_that_moves_under_load_loses_and_doubles_nothing(
 async def test_a_worker_that_waits_is_woken_after_its_slot_has_moved(
     cluster: Cluster, namespace: str
 ) -> None:
-    [queue, *_] = jitter(cluster, namespace)
+    [queue, *_] = spread(cluster, namespace)
     work = Work(by_url(cluster), namespace, [queue])
     async with work.engine:
         await work.engine.start_workers(2, queue, block=False)
@@ -199,7 +199,7 @@ async def test_a_worker_that_waits_is_woken_after_its_slot_has_moved(
 async def test_a_master_that_crashes_stops_its_own_queues_only_and_loses_nothing(
     cluster: Cluster, namespace: str
 ) -> None:
-    work = Work(by_url(cluster), namespace, jitter(cluster, namespace))
+    work = Work(by_url(cluster), namespace, spread(cluster, namespace))
     lost, *_ = work.queues
     victim = cluster.owner(slot_of(cluster, namespace, lost))
     others = [q for q in work.queues if cluster.owner(slot_of(cluster, namespace, q)) is not victim]
@@ -223,7 +223,7 @@ async def test_a_master_that_crashes_stops_its_own_queues_only_and_loses_nothing
 async def test_workers_resume_when_a_master_crashes_and_comes_back_under_load(
     cluster: Cluster, namespace: str
 ) -> None:
-    work = Work(by_url(cluster), namespace, jitter(cluster, namespace))
+    work = Work(by_url(cluster), namespace, spread(cluster, namespace))
     victim = cluster.owner(slot_of(cluster, namespace, work.queues[0]))
     async with work.engine:
         await work.engine.start_workers(10, work.queues, block=False)
@@ -239,7 +239,7 @@ async def test_workers_resume_when_a_master_crashes_and_comes_back_under_load(
 async def test_workers_outlive_a_cluster_that_cannot_be_reached(
     cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    work = Work(by_url(cluster), namespace, jitter(cluster, namespace, 3))
+    work = Work(by_url(cluster), namespace, spread(cluster, namespace, 3))
     stranger = by_url(cluster)
     async with work.engine:
         await work.engine.start_workers(5, work.queues, block=False)

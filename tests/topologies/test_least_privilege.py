@@ -12,7 +12,7 @@ from aiospinach import BrokerError, RedisBroker
 
 from ..asking import counts
 from ..servers import Server
-from .conftest import Cluster, jitter, raw
+from .conftest import Cluster, raw, spread
 from .working import Work
 
 PAGE = (Path(__file__).parents[2] / "docs" / "production.md").read_text()
@@ -42,7 +42,7 @@ async def test_a_cluster_serves_the_user_of_the_docs(
         raw(server.port, "ACL", "SETUSER", namespace, *rules_for(namespace), *ON_A_CLUSTER)
         users.append((server, namespace))
     url = cluster.url.replace("//", f"//{namespace}:secret@")
-    work = Work(RedisBroker(url, lease=12), namespace, jitter(cluster, namespace))
+    work = Work(RedisBroker(url, lease=12), namespace, spread(cluster, namespace))
     async with work.engine:
         await work.schedule_all(range(10))
         await work.engine.start_workers(10, work.queues, block=False)

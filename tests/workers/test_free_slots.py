@@ -19,8 +19,8 @@ from .failing import FailingBroker
 
 
 def pool_of(engine: Engine) -> Pool:
-    assert engine._pool is not None
-    return engine._pool
+    assert engine._workers.pool is not None
+    return engine._workers.pool
 
 
 class Held(MemoryBroker):
@@ -93,7 +93,7 @@ async def test_all_free_slots_are_used_although_nobody_could_wait_for_the_jobs(
     let_end.set()
     await until(lambda: began == [0, 1, 2, 3], "they start when the first has ended", timeout=3)
     broker.come_back()
-    await engine._pool.broker.nudge(["default"])  # type: ignore[union-attr]
+    await engine._workers.pool.state.broker.nudge(["default"])  # type: ignore[union-attr]
     pool_of(engine).interrupt()
     await engine.stop_workers()
 
@@ -131,8 +131,8 @@ async def test_a_queue_that_is_away_takes_no_turn_however_often_it_is_woken(name
         await until(lambda: pool.consumers[0].is_failing)
         for number in range(20):
             pool.consumers[0].wake()
-            assert pool.turns.first != 0, "it would go before the others"
-            assert pool.listeners[0].asking == 0, "nobody would listen"
+            assert pool.slots.turns.first != 0, "it would go before the others"
+            assert pool.listeners[0]._span.asking == 0, "nobody would listen"
             await job.schedule(number)
             await until(lambda: ran[-1:] == [number], timeout=3)  # noqa: B023
         await engine.stop_workers()
@@ -203,11 +203,11 @@ async def test_a_lease_that_came_during_a_renewal_is_renewed_after_it(namespace:
         await engine.start_workers(5, block=False)
         pool = pool_of(engine)
         await until(lambda: len(pool.runs) == 1)
-        pool.heartbeat.renew(pool.consumers[0])
+        pool.heartbeat.renew(pool.consumers[0]._outbox)
         await until(lambda: broker.renewed == [1])
         await job.schedule()
         await until(lambda: len(pool.runs) == 2)
-        pool.heartbeat.renew(pool.consumers[0])  # as for a lease of which little is left
+        pool.heartbeat.renew(pool.consumers[0]._outbox)  # as for a lease of which little is left
         broker.answers.release()
         await until(lambda: broker.renewed == [1, 2], "the new one is renewed as well", timeout=3)
         broker.answers.release()
@@ -237,7 +237,7 @@ async def test_a_defect_at_the_worst_moment_ends_the_pool(
     if where == "drain":
         monkeypatch.setattr(pool.supervisor, "_is_idle", break_down)
     else:
-        monkeypatch.setattr(pool.consumers[0], "_tell", break_down)
+        monkeypatch.setattr(pool.consumers[0]._outbox, "answered", break_down)
     end.set()
     with pytest.raises(RuntimeError, match="a defect"):
         await asyncio.wait_for(engine.stop_workers(), 8)

@@ -89,7 +89,7 @@ async def engine(broker: PartlyAway, namespace: str) -> AsyncIterator[Engine]:
 
 
 def consumers_of(engine: Engine) -> Any:
-    pool: Any = engine._pool
+    pool: Any = engine._workers.pool
     return pool.consumers
 
 

@@ -19,7 +19,7 @@ async def test_workers_go_on_after_a_job_has_cancelled_their_services(engine: En
 
     @engine.task
     async def cancels() -> str:
-        pool: Any = engine._pool
+        pool: Any = engine._workers.pool
         spared = {tests_own, asyncio.current_task(), pool.supervisor.task}
         for task in asyncio.all_tasks() - spared:
             task.cancel()

@@ -67,16 +67,16 @@ class MemoryBroker(Broker):
         self._lock = RLock()
         forks.forget_in_child(self)
 
-    def forget_parent(self) -> object:
+    def _forget_parent(self) -> object:
         """Be empty, in a forked child; a thread that exists no more may hold the lock."""
         inherited = self._queues, self._waiters
         self._queues, self._waiters, self._armed = defaultdict(QueueState), [], {}
         self._lock = RLock()
         return inherited
 
-    def belong_to(self, owner: object) -> None:
+    def _belong_to(self, owner: object) -> None:
         is_new = self._owner is None or self._owner() is not owner
-        super().belong_to(owner)
+        super()._belong_to(owner)
         if is_new:
             with self._lock:
                 for state in self._queues.values():

@@ -193,7 +193,7 @@ class QueueState:
         self, now: float, grace: float, length: float, margin: float
     ) -> tuple[list[Lease], bool]:
         """Jobs whose worker was lost, leased anew, and whether there are more of them."""
-        if now < self.rescue_pause.until(now, length):  # guard: rescue_pause in memory
+        if now < self.rescue_pause.until(now, length):  # guard: rescue pause in memory
             return [], False
         # A renewed lease keeps its place in the dict, so all are looked at: as many as there are slots.
         gone = [lease for lease, expiry in self.leases.expiry.items() if expiry + grace <= now]

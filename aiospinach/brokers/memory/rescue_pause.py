@@ -17,7 +17,7 @@ class RescuePause:
     def until(self, now: float, length: float) -> float:
         """Look at the queue, whose leases are so long, and tell until when it is rescue_pause."""
         passed = max(0.0, now - self._looked_at)
-        if self._left:  # guard: end of the rescue_pause in memory
+        if self._left:  # guard: end of the rescue pause in memory
             self._left = max(0.0, self._left - min(passed, length / 12))
         elif passed > length / 4:
             self._left = length / 4

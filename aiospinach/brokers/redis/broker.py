@@ -291,6 +291,6 @@ class RedisBroker(Broker):
     async def flush(self, queue: str) -> None:
         state = self._queue(queue)
         state.limits.clear()
-        if (batcher := self._calls.here().batcher.get(queue)) is not None:
+        if (batcher := self._calls.here().batchers.get(queue)) is not None:
             batcher.forget_tokens()
         await self._calls.here().transport.producer_call("UNLINK", *state.keys.all())

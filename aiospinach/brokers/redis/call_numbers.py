@@ -81,7 +81,7 @@ class ProducerSession:
         self._begin()
         forks.forget_in_child(self)
 
-    def forget_parent(self) -> object:
+    def _forget_parent(self) -> object:
         inherited = self._by_queue
         self._begin()
         return inherited

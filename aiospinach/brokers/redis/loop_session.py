@@ -60,9 +60,9 @@ class LoopSession:
 
     async def aclose(self) -> None:
         """Wait for the round trips under way, and close the connections."""
-        for batcher in list(self.batcher.values()):
+        for batcher in list(self.batchers.values()):
             await batcher.aclose()
-        self.batcher.clear()  # each knows this session, and nothing is to be left to the garbage collection
+        self.batchers.clear()  # each knows this session, and nothing is to be left to the garbage collection
         await self.transport.aclose()
 
     def let_go(self) -> None:

@@ -50,7 +50,7 @@ class PerLoop(Generic[T]):
                 life.asend(None).send(None)
         return here
 
-    def forget_parent(self) -> object:
+    def _forget_parent(self) -> object:
         inherited = self._by_loop, self._lives
         self._by_loop, self._lives = {}, {}
         for one in inherited[0].values():

@@ -1,16 +1,21 @@
 -- Settling leases.
 local is_failure = {['fail'] = true, ['fail bare'] = true} -- the latter keeps no arguments
 
--- Stores a job for a moment, or for the end of the line: its id is added to again then. Returns whether it is due sooner
--- than all others that are due later.
-local function put_back(id, envelope, due, again)
-  call('HSET', jobs, id, envelope)
-  if due <= now then
-    again[#again + 1] = id
-    return false
-  end
+-- Returns whether the job is due earlier than all others that are due later.
+local function put_off(id, due)
   call('ZADD', future, due, id)
   return call('ZRANGE', future, 0, 0)[1] == id
+end
+
+-- Stores a job in the place of one that is settled. If it is due, its id is added to again. Otherwise it is put off:
+-- returns whether it is due earlier than all others.
+local function store_again(id, envelope, due, again)
+  call('HSET', jobs, id, envelope)
+  if due > now then
+    return put_off(id, due)
+  end
+  again[#again + 1] = id
+  return false
 end
 
 local function park_job(id, envelope)
@@ -76,11 +81,11 @@ local function settle(sent, tasks, settled, mark)
           local _, _, _, retries = header(envelope)
           -- A worker that asks for a retry knows the task.
           local new = {at = math.min(now + what.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
-          sooner = put_back(id, rewritten(envelope, new), new.at, again) or sooner
+          sooner = store_again(id, rewritten(envelope, new), new.at, again) or sooner
         end
       end
       if has_ended and what and what.successor ~= '' and not is_unwanted[lease] then -- guard: successor
-        sooner = put_back(id, what.successor, what.due, again) or sooner
+        sooner = store_again(id, what.successor, what.due, again) or sooner
       elseif has_ended then
         ended[#ended + 1] = id
       end

@@ -1,0 +1,142 @@
+"""A registry of tasks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from weakref import WeakSet
+
+from .cron import Cron, calendar_of
+from .exceptions import DuplicateTask, InvalidValue
+from .outcome import Backoff
+from .task import DEFAULT_QUEUE, Task
+from .validation import check_number, check_retries, check_scope
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SCHEDULE = ("periodicity", "overlap", "catch_up")
+_OPTIONS = ("name", "queue", "max_retries", *_SCHEDULE, "max_concurrency", "timeout", "backoff")
+
+
+class Follower(Protocol):
+    """What takes the tasks of a registry: those that it has, and those that it gets later."""
+
+    def check(self, tasks: Sequence[Task[..., Any]]) -> None:
+        """Raise DuplicateTask if the tasks cannot all be taken."""
+
+    def add(self, tasks: Sequence[Task[..., Any]]) -> None:
+        """Take tasks that have been checked."""
+
+
+class TaskDecorator:
+    """What an engine and a registry have in common: ``task``, which declares one."""
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        max_retries: int = ...,
+        periodicity: timedelta | Cron | None = None,
+        overlap: bool = False,
+        catch_up: float | timedelta | None = None,
+        max_concurrency: int | None = None,
+        timeout: float | timedelta | None = None,
+        backoff: Backoff | None = None,
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, function: Any = None, /, **options: Any) -> Any:
+        """Make a task of a function: ``@tasks.task``, or ``@engine.task(name=..., max_retries=...)``.
+
+        An ``async def`` function runs in the event loop, a plain one in a thread. ``name`` defaults to
+        the function's ``__qualname__`` (without ``<locals>``), ``queue`` to the registry's. With
+        ``max_retries=0`` a job starts at most once; with more it is tried again after errors, ``backoff``
+        (a function of the attempt, 1 for the first, that returns seconds or a timedelta) later.
+        ``timeout`` (seconds or a timedelta; async functions only) cancels the body and counts as an
+        error. ``max_concurrency`` bounds how many of its jobs run at once on all workers together.
+        ``periodicity`` (a timedelta or a Cron) has the workers schedule it by themselves. None for one of
+        these two means none, whatever the registry's default is. A tick is skipped while the job of the one
+        before waits or runs, unless ``overlap`` is true. A tick that no worker fired within a minute, or
+        within ``catch_up`` (seconds or a timedelta), is skipped; of several missed ones the first is fired.
+
+        Raises InvalidValue, DuplicateTask or UnsupportedType.
+        """
+        if function is None:
+            return functools.partial(self._declare, options)
+        return self._declare(options, function)
+
+    def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
+        raise NotImplementedError
+
+
+class Tasks(TaskDecorator):
+    """A registry of tasks for a module of its own, to be attached to an engine with ``attach_tasks``.
+
+    Its arguments are the defaults of its tasks. Tasks may be added after it was attached.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        max_retries: int = 0,
+        periodicity: timedelta | Cron | None = None,
+        max_concurrency: int | None = None,
+    ) -> None:
+        self._defaults: dict[str, Any] = {
+            "queue": check_scope(queue, what="Tasks(queue=)"),
+            "max_retries": check_retries(max_retries, what="Tasks(max_retries=)"),
+            "periodicity": periodicity,
+            "max_concurrency": max_concurrency,
+        }
+        calendar_of(periodicity)
+        if max_concurrency is not None:
+            check_number(max_concurrency, what="Tasks(max_concurrency=)", least=1)
+        self._tasks: dict[str, Task[..., Any]] = {}
+        self._followers: WeakSet[Follower] = WeakSet()
+
+    def add(self, task: Task[..., Any]) -> None:
+        """Add a task; DuplicateTask if another of its name is here, or in an engine that has these."""
+        known = self._tasks.get(task.name)
+        if known is task:
+            return
+        if known is not None:
+            raise DuplicateTask(f"there is a task {task.name!r} already: give this one another name=")
+        task._arguments.resolve_if_possible()
+        followers = list(self._followers)
+        for follower in followers:  # all of them take it, or none
+            follower.check([task])
+        for follower in followers:
+            follower.add([task])
+        self._tasks[task.name] = task
+
+    def __iter__(self) -> Iterator[Task[..., Any]]:
+        return iter(list(self._tasks.values()))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __repr__(self) -> str:
+        return f"<Tasks {', '.join(self._tasks) or 'none'}>"
+
+    def _attach_to(self, follower: Follower) -> None:
+        """Have an engine take every task of this registry, all or none, and later ones as well."""
+        follower.check(list(self))
+        follower.add(list(self))
+        self._followers.add(follower)
+
+    def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
+        if unknown := options.keys() - _OPTIONS:
+            raise InvalidValue(
+                f"a task has no option {', '.join(sorted(unknown))}; it has {', '.join(_OPTIONS)}"
+            )
+        given = {name: value for name, value in options.items() if name != "queue" or value is not None}
+        task = Task(function, **{**self._defaults, **given})
+        self.add(task)
+        return task

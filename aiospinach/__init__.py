@@ -4,7 +4,7 @@ from . import signals
 from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
-from .engine import Engine
+from .engine import DeadJob, Engine
 from .exceptions import (
     AbortException,
     AiospinachError,
@@ -29,9 +29,9 @@ from .exceptions import (
     UnsupportedType,
     WorkerLost,
 )
-from .graveyard import DeadJob
 from .job import Job, JobStatus, current_job
-from .task import Task, Tasks
+from .registry import Tasks
+from .task import Task
 from .workers import Health
 
 __version__ = "0.1.0"
@@ -75,3 +75,8 @@ __all__ = [
     "current_job",
     "signals",
 ]
+
+for _name in __all__:
+    _value = globals()[_name]
+    if isinstance(_value, type):  # what users see is where they import it from
+        _value.__module__ = __name__

@@ -18,7 +18,7 @@ JOBS_LIMIT = 10_000
 BYTES_LIMIT = 8 * 1024 * 1024
 
 
-class Call(msgspec.Struct, frozen=True):
+class BatchEntry(msgspec.Struct, frozen=True):
     """One call of a task that is to become a job."""
 
     task: Task[..., Any] | str
@@ -38,7 +38,7 @@ class Batch:
     """
 
     def __init__(self) -> None:
-        self._calls: list[Call] = []
+        self._calls: list[BatchEntry] = []
         self._bytes = 0
 
     @overload
@@ -62,7 +62,7 @@ class Batch:
         """Add a job that may run from ``at`` on; a naive datetime means UTC. Otherwise like ``schedule``."""
         return self._add(task, to_milliseconds(at, what="schedule_at()"), args, kwargs)
 
-    def __iter__(self) -> Iterator[Call]:
+    def __iter__(self) -> Iterator[BatchEntry]:
         return iter(self._calls)
 
     def __len__(self) -> int:
@@ -75,13 +75,13 @@ class Batch:
         if len(self._calls) >= JOBS_LIMIT:
             raise BatchTooLarge(f"a batch holds at most {JOBS_LIMIT:,} jobs; start another")
         if isinstance(task, Task):
-            body = task.arguments.encode(args, kwargs)
+            body = task._arguments.encode(args, kwargs)
             self._bytes = check_bytes(self._bytes + len(body))
         elif isinstance(task, str):
             body = None
         else:
             raise InvalidValue(f"schedule() takes a task or its name, not {type(task).__name__}")
-        self._calls.append(Call(task, at, args, kwargs, body))
+        self._calls.append(BatchEntry(task, at, args, kwargs, body))
         return self
 
 

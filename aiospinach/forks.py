@@ -11,7 +11,7 @@ from weakref import WeakSet
 class Forgetful(Protocol):
     """Something that must not be used on both sides of a fork."""
 
-    def forget_parent(self) -> object:
+    def _forget_parent(self) -> object:
         """Start anew, within the child; returns what belongs to the parent."""
 
 
@@ -21,7 +21,7 @@ _inherited: list[object] = []
 
 
 def forget_in_child(thing: Forgetful) -> None:
-    """Have every process that is forked from this one call ``thing.forget_parent()`` first."""
+    """Have every process that is forked from this one call ``thing._forget_parent()`` first."""
     _watch_forks()  # guard: watch forks
     _forgetful.add(thing)
 
@@ -33,4 +33,4 @@ def _watch_forks() -> None:
 
 
 def _forget_all() -> None:
-    _inherited.extend([thing.forget_parent() for thing in list(_forgetful)])
+    _inherited.extend([thing._forget_parent() for thing in list(_forgetful)])

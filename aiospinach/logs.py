@@ -47,13 +47,13 @@ class Log:
                 print(f"aiospinach: a log record was lost: {type(error).__name__}", file=sys.stderr)
 
 
-class Seldom:
+class LogThrottle:
     """What was told lately, so that the log repeats nothing too often."""
 
     def __init__(self) -> None:
         self._until: dict[Hashable, float] = {}
 
-    def may_tell(self, what: Hashable, every: float) -> bool:
+    def allows(self, what: Hashable, every: float) -> bool:
         """It was not told within the last ``every`` seconds; it counts as told from now on."""
         now = time.monotonic()
         if now < self._until.get(what, now):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import enum
-import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import msgspec
 
-from .discretion import TELL_ALL, Discretion
+from .backoff import exponential_backoff, jitter
 from .exceptions import (
     AbortException,
     Interrupted,
@@ -20,19 +19,16 @@ from .exceptions import (
     WorkerLost,
 )
 from .job import Job, JobStatus
-from .timing import LAST_MOMENT, exponential_backoff, spread, to_milliseconds
+from .timing import LAST_MOMENT, to_milliseconds
 
 PARK_AT_MOST = timedelta(hours=24)
 """How long a job waits for a worker that knows its task."""
 CRASHES_AT_MOST = 3
-"""A job during which so many workers disappeared is not given to another."""
+"""After so many lost workers a job counts as poison."""
 
-APART = 5.0
-"""Seconds over which jobs are spread that lost their worker together, but for the first time: one of them
-may be to blame, and must not take the same others along until they all count as poison."""
-
-MESSAGE_LIMIT = 1024
-TRACEBACK_LIMIT = 8 * 1024
+RESCUE_JITTER = 5.0
+"""Seconds of jitter for jobs that are rescued for the second time. One of them may kill its workers, and must
+not take the same other jobs along until all of them count as poison."""
 
 
 class Action(enum.Enum):
@@ -121,7 +117,7 @@ def _judge_unknown(job: Job, now: int) -> Outcome:
 def _delay(job: Job, error: BaseException, now: int, backoff: Backoff | None) -> float:
     if isinstance(error, WorkerLost):
         # It has waited for its lease to run out already.
-        return spread(APART, job.id) if job.crashes > 1 else 0.0
+        return jitter(RESCUE_JITTER, job.id) if job.crashes > 1 else 0.0
     chosen = [_until(retry.at, now) for retry in _retries_in(error) if retry.at is not None]
     if chosen:
         return max(chosen)
@@ -166,44 +162,3 @@ def _until(at: datetime | timedelta | float, now: int) -> float:
 
 def _failed(reason: str) -> Outcome:
     return Outcome(Action.FAIL, JobStatus.FAILED, reason)
-
-
-def tamed(error: BaseException) -> BaseException:
-    """The error that a user's code raised; or, if it raises when it is merely looked at, as logging and
-    ``isinstance`` do, another in its place."""
-    try:
-        bool(error)
-        isinstance(error, Outcome)
-    except BaseException:
-        stand_in = RuntimeError(f"a {type(error).__name__} was raised, which cannot be looked at")
-        return stand_in.with_traceback(error.__traceback__)
-    return error
-
-
-def describe(error: BaseException, reason: str, discretion: Discretion = TELL_ALL) -> bytes:
-    """JSON of why a job died: ``reason``, the ``error``'s class, its ``message`` and ``traceback``.
-
-    The last two are cut to 1 KB and 8 KB, or empty if they are left out. An exception that cannot be printed
-    is survived.
-    """
-    try:
-        message = "" if discretion.messages else _printable(str(error))
-    except BaseException:
-        message = "<its __str__ raises>"
-    try:
-        text = "" if discretion.tracebacks else "".join(traceback.format_exception(discretion.shown(error)))
-    except BaseException:
-        text = "<it cannot be printed>"
-    return msgspec.json.encode(
-        {
-            "reason": reason,
-            "error": _printable(f"{type(error).__module__}.{type(error).__qualname__}"),
-            "message": message[:MESSAGE_LIMIT],
-            "traceback": _printable(text[-TRACEBACK_LIMIT:]),
-        }
-    )
-
-
-def _printable(text: str) -> str:
-    # The method of str itself: an exception's __str__ may return a subclass with one of its own.
-    return str.encode(text, "utf-8", "backslashreplace").decode()

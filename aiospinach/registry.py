@@ -1,99 +1,142 @@
-"""The tasks that an engine knows, from all the registries attached to it."""
+"""A registry of tasks."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence, Set
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from weakref import WeakSet
 
-from .exceptions import DuplicateTask, InvalidValue, UnknownQueue, UnknownTask
-from .names import check_label, check_space
+from .cron import Cron, calendar_of
+from .exceptions import DuplicateTask, InvalidValue
+from .outcome import Backoff
 from .task import DEFAULT_QUEUE, Task
+from .validation import check_number, check_retries, check_scope
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SCHEDULE = ("periodicity", "overlap", "catch_up")
+_OPTIONS = ("name", "queue", "max_retries", *_SCHEDULE, "max_concurrency", "timeout", "backoff")
 
 
-class KnownTasks:
-    """Tasks by name, and the queues that they use."""
-
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
-        self._tasks: dict[str, Task[..., Any]] = {}
-        self._queues: set[str] = set()
-
-    @property
-    def by_name(self) -> Mapping[str, Task[..., Any]]:
-        """The tasks, as they are now and will be."""
-        return self._tasks
-
-    @property
-    def queues(self) -> Set[str]:
-        """The queues that the tasks use."""
-        return self._queues
+class Follower(Protocol):
+    """What takes the tasks of a registry: those that it has, and those that it gets later."""
 
     def check(self, tasks: Sequence[Task[..., Any]]) -> None:
-        """DuplicateTask if another task has the name of one of these."""
-        for task in tasks:
-            if self._tasks.get(task.name, task) is not task:
-                raise DuplicateTask(
-                    f"engine {self._namespace!r} has a task {task.name!r} already: give this one another"
-                    " name="
-                )
+        """Raise DuplicateTask if the tasks cannot all be taken."""
 
     def add(self, tasks: Sequence[Task[..., Any]]) -> None:
-        """Add tasks that have been checked."""
-        self._tasks.update({task.name: task for task in tasks})
-        self._queues.update(task.queue for task in tasks)
+        """Take tasks that have been checked."""
 
-    def find(self, task: object) -> Task[..., Any]:
-        """The task that was given itself, perhaps with options, or by its name; or UnknownTask."""
-        if isinstance(task, Task):
-            found = self._tasks.get(task.name)
-            if found is task or (found is not None and found.function is task.function):
-                return task
-            name = task.name
-        elif isinstance(task, str):
-            found = self._tasks.get(task)
-            if found is not None:
-                return found
-            name = check_label(task, what="task name")
-        else:
+
+class TaskDecorator:
+    """What an engine and a registry have in common: ``task``, which declares one."""
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        max_retries: int = ...,
+        periodicity: timedelta | Cron | None = None,
+        overlap: bool = False,
+        catch_up: float | timedelta | None = None,
+        max_concurrency: int | None = None,
+        timeout: float | timedelta | None = None,
+        backoff: Backoff | None = None,
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, function: Any = None, /, **options: Any) -> Any:
+        """Make a task of a function: ``@tasks.task``, or ``@engine.task(name=..., max_retries=...)``.
+
+        An ``async def`` function runs in the event loop, a plain one in a thread. ``name`` defaults to
+        the function's ``__qualname__`` (without ``<locals>``), ``queue`` to the registry's. With
+        ``max_retries=0`` a job starts at most once; with more it is tried again after errors, ``backoff``
+        (a function of the attempt, 1 for the first, that returns seconds or a timedelta) later.
+        ``timeout`` (seconds or a timedelta; async functions only) cancels the body and counts as an
+        error. ``max_concurrency`` bounds how many of its jobs run at once on all workers together.
+        ``periodicity`` (a timedelta or a Cron) has the workers schedule it by themselves. None for one of
+        these two means none, whatever the registry's default is. A tick is skipped while the job of the one
+        before waits or runs, unless ``overlap`` is true. A tick that no worker fired within a minute, or
+        within ``catch_up`` (seconds or a timedelta), is skipped; of several missed ones the first is fired.
+
+        Raises InvalidValue, DuplicateTask or UnsupportedType.
+        """
+        if function is None:
+            return functools.partial(self._declare, options)
+        return self._declare(options, function)
+
+    def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
+        raise NotImplementedError
+
+
+class Tasks(TaskDecorator):
+    """A registry of tasks for a module of its own, to be attached to an engine with ``attach_tasks``.
+
+    Its arguments are the defaults of its tasks. Tasks may be added after it was attached.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        max_retries: int = 0,
+        periodicity: timedelta | Cron | None = None,
+        max_concurrency: int | None = None,
+    ) -> None:
+        self._defaults: dict[str, Any] = {
+            "queue": check_scope(queue, what="Tasks(queue=)"),
+            "max_retries": check_retries(max_retries, what="Tasks(max_retries=)"),
+            "periodicity": periodicity,
+            "max_concurrency": max_concurrency,
+        }
+        calendar_of(periodicity)
+        if max_concurrency is not None:
+            check_number(max_concurrency, what="Tasks(max_concurrency=)", least=1)
+        self._tasks: dict[str, Task[..., Any]] = {}
+        self._followers: WeakSet[Follower] = WeakSet()
+
+    def add(self, task: Task[..., Any]) -> None:
+        """Add a task; DuplicateTask if another of its name is here, or in an engine that has these."""
+        known = self._tasks.get(task.name)
+        if known is task:
+            return
+        if known is not None:
+            raise DuplicateTask(f"there is a task {task.name!r} already: give this one another name=")
+        task._arguments.resolve_if_possible()
+        followers = list(self._followers)
+        for follower in followers:  # all of them take it, or none
+            follower.check([task])
+        for follower in followers:
+            follower.add([task])
+        self._tasks[task.name] = task
+
+    def __iter__(self) -> Iterator[Task[..., Any]]:
+        return iter(list(self._tasks.values()))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __repr__(self) -> str:
+        return f"<Tasks {', '.join(self._tasks) or 'none'}>"
+
+    def _attach_to(self, follower: Follower) -> None:
+        """Have an engine take every task of this registry, all or none, and later ones as well."""
+        follower.check(list(self))
+        follower.add(list(self))
+        self._followers.add(follower)
+
+    def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
+        if unknown := options.keys() - _OPTIONS:
             raise InvalidValue(
-                f"a task or its name is needed here, not {type(task).__name__}: decorate the function with"
-                " @engine.task"
+                f"a task has no option {', '.join(sorted(unknown))}; it has {', '.join(_OPTIONS)}"
             )
-        raise UnknownTask(
-            f"task {name!r} is not attached to engine {self._namespace!r}, which has"
-            f" {', '.join(sorted(self._tasks)) or 'none'}: use @engine.task or engine.attach_tasks(tasks)"
-        )
-
-    def read(self, name: str, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments in the body of a task's job, as far as they can be read here: for snapshots."""
-        task = self._tasks.get(name)
-        if task is not None:
-            with contextlib.suppress(InvalidValue):
-                return task.arguments.decode(body)
-        return (), {}
-
-    def check_queue(self, queue: object) -> str:
-        """The name of a queue that a task uses; UnknownQueue for another, if there are tasks at all."""
-        name = check_space(queue, what="queue")
-        queues = self.queues
-        if queues and name not in queues:
-            raise UnknownQueue(
-                f"no task of engine {self._namespace!r} uses queue {name!r}; its tasks use"
-                f" {', '.join(sorted(queues))}"
-            )
-        return name
-
-    def check_queues(self, queue: object) -> list[str]:
-        """One queue, or a list of different ones; None: every queue of the tasks, the default one first."""
-        if queue is None:
-            others = sorted(self._queues - {DEFAULT_QUEUE})
-            return [DEFAULT_QUEUE, *others] if DEFAULT_QUEUE in self._queues else others or [DEFAULT_QUEUE]
-        if isinstance(queue, str):
-            return [self.check_queue(queue)]
-        if not isinstance(queue, Sequence) or not queue:
-            raise InvalidValue("queue takes a name, or a list of at least one name")
-        queues = [self.check_queue(name) for name in queue]
-        if len(set(queues)) < len(queues):
-            raise InvalidValue("queue names the same queue twice")
-        return queues
+        given = {name: value for name, value in options.items() if name != "queue" or value is not None}
+        task = Task(function, **{**self._defaults, **given})
+        self.add(task)
+        return task

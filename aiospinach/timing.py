@@ -1,10 +1,9 @@
-"""Moments, delays and backoff. Within the package a moment is a whole number of milliseconds since
+"""Moments and spans of time. Within the package a moment is a whole number of milliseconds since
 1970, as Redis' ``TIME`` gives it; people give and get aware datetimes."""
 
 from __future__ import annotations
 
 import math
-import zlib
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -15,12 +14,6 @@ LAST_MOMENT = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) * 1000
 
 # A float of seconds below this is closer than half a microsecond to what it stands for.
 _EXACT_BELOW = 2**32 * 1000
-
-BACKOFF_BASE = 3.0
-BACKOFF_CAP = 20 * 60.0
-
-# 2**64 s is far beyond the cap; a larger exponent would only overflow the float.
-_LARGEST_EXPONENT = 64
 
 
 def to_milliseconds(moment: datetime, *, what: str) -> int:
@@ -69,17 +62,3 @@ def to_seconds(duration: object, *, what: str, least: float = 0.0) -> float:
 def to_limit(duration: object, *, what: str) -> float | None:
     """Seconds of a time limit, as ``to_seconds`` reads them; None if there is none."""
     return None if duration is None else to_seconds(duration, what=what, least=0.001)
-
-
-def exponential_backoff(attempt: int, key: str = "") -> float:
-    """Seconds before retry number ``attempt`` (1 for the first): ``3 * 2**attempt``, at most 20
-    minutes, of which the second half is spread by ``key`` so that jobs which failed together do not
-    come back together. The same attempt of the same key always gets the same delay.
-    """
-    longest = min(BACKOFF_BASE * 2.0 ** min(attempt, _LARGEST_EXPONENT), BACKOFF_CAP)
-    return longest / 2 + spread(longest / 2, f"{key}/{attempt}")
-
-
-def spread(longest: float, key: str) -> float:
-    """Some of ``longest`` seconds, always the same for the same key, and evenly spread over many keys."""
-    return longest * zlib.crc32(key.encode()) / 2**32

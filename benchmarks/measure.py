@@ -195,9 +195,9 @@ def saturated(subject: Subject, *, blocked: int, jobs: int) -> Values:
     }
 
 
-def alone(module: str, *options: str, binary: str | None = None) -> Values:
-    """What a program of ``benchmarks.alone`` says; on a server, if a binary is given."""
-    call = [sys.executable, "-m", f"benchmarks.alone.{module}", *options]
+def profile(module: str, *options: str, binary: str | None = None) -> Values:
+    """What a program of ``benchmarks.profiles`` says; on a server, if a binary is given."""
+    call = [sys.executable, "-m", f"benchmarks.profiles.{module}", *options]
     if binary is None:
         with Process(call) as program:
             return program.hear()

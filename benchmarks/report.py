@@ -142,8 +142,8 @@ def value(results: Results, column: Column, library: str) -> Figure | None:
 def cell(figure: Figure | None) -> str:
     if figure is None:
         return "-"
-    spread = f" ({figure.spread:.0%})" if len(figure.values) > 1 else ""
-    return number(figure.median) + spread
+    jitter = f" ({figure.jitter:.0%})" if len(figure.values) > 1 else ""
+    return number(figure.median) + jitter
 
 
 def compared(results: Results, library: str) -> list[str]:

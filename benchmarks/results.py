@@ -39,7 +39,7 @@ class Figure:
         return statistics.median(self.values)
 
     @property
-    def spread(self) -> float:
+    def jitter(self) -> float:
         """From the least to the greatest, as a part of the median."""
         return (max(self.values) - min(self.values)) / self.median if self.median else 0.0
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from . import measure
-from .alone.pairs import KINDS as PAIRS
-from .alone.queues import KINDS as QUEUES
 from .measure import Subject, Values
+from .profiles.pairs import KINDS as PAIRS
+from .profiles.queues import KINDS as QUEUES
 
 SLOW = ("arq", "saq", "taskiq", "streaq", "docket", "dramatiq", "bullmq")
 """A third of the jobs does for those that need long for each."""
@@ -182,7 +182,7 @@ class Suite:
 
     def wakeups(self) -> list[Case]:
         """How many of 100 idle workers wake for one job."""
-        run = partial(measure.alone, "wakeups", binary=self._binary)
+        run = partial(measure.profile, "wakeups", binary=self._binary)
         return [Case("wakeups", "", name, run) for name, _ in self._own()]
 
     def punctuality(self) -> list[Case]:
@@ -193,7 +193,7 @@ class Suite:
                 "punctuality",
                 variant,
                 name,
-                partial(measure.alone, "punctuality", *count, *options, binary=self._binary),
+                partial(measure.profile, "punctuality", *count, *options, binary=self._binary),
             )
             for variant, options in (("idle", ()), ("asleep", ("--later",)))
             for name, _ in self._own()
@@ -201,7 +201,7 @@ class Suite:
 
     def memory(self) -> list[Case]:
         """Draining the MemoryBroker, and dispatching one signal."""
-        run = partial(measure.alone, "memory", "--jobs", str(self._size(20_000)))
+        run = partial(measure.profile, "memory", "--jobs", str(self._size(20_000)))
         return [Case("memory", "", name, run) for name, _ in self._own()]
 
     def queues(self) -> list[Case]:
@@ -213,7 +213,7 @@ class Suite:
                 f"{what}, {count}",
                 name,
                 partial(
-                    measure.alone,
+                    measure.profile,
                     "queues",
                     *("--what", what, "--queues", str(count), "--jobs", jobs, "--server", self._binary),
                 ),
@@ -238,7 +238,7 @@ class Suite:
 
     def _pair(self, benchmark: str, variant: str, what: str, name: str) -> Case:
         options = ("--what", what, "--turns", str(self._size(PAIRS[what].turns)), "--server", self._binary)
-        return Case(benchmark, variant, name, partial(measure.alone, "pairs", *options))
+        return Case(benchmark, variant, name, partial(measure.profile, "pairs", *options))
 
     def _own(self) -> list[tuple[str, Subject]]:
         return [(name, subject) for name, subject in self._subjects.items() if name == "aiospinach"]

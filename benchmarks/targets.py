@@ -106,7 +106,7 @@ TWO_TRIPS = (
     " another the job with its lease."
 )
 SAME_COMMANDS = (
-    "a fetch runs the same commands whatever is queued, and a test counts them. See the spread of the single"
+    "a fetch runs the same commands whatever is queued, and a test counts them. See the jitter of the single"
     " runs, also of the floor: it is larger than the difference."
 )
 MANY_QUEUES = "each queue has exchanges, ticks and wake-ups of its own, and each exchange is less full."

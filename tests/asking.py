@@ -9,12 +9,12 @@ from aiospinach.brokers.base import Broker
 from aiospinach.brokers.records import (
     Cancel,
     Counts,
-    DeadJob,
+    DeadRecord,
     Discard,
     LookCounts,
     LookDead,
     Requeue,
-    Steered,
+    SteerResult,
 )
 
 
@@ -22,11 +22,11 @@ async def counts(broker: Broker, queue: str) -> Counts:
     return await broker.look(queue, LookCounts())
 
 
-async def dead(broker: Broker, queue: str, *, offset: int = 0, limit: int = 100) -> Sequence[DeadJob]:
+async def dead(broker: Broker, queue: str, *, offset: int = 0, limit: int = 100) -> Sequence[DeadRecord]:
     return await broker.look(queue, LookDead(offset, limit))
 
 
-async def cancel(broker: Broker, queue: str, job_id: str) -> Steered:
+async def cancel(broker: Broker, queue: str, job_id: str) -> SteerResult:
     return await broker.steer(queue, Cancel(job_id))
 
 

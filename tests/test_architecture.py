@@ -13,37 +13,35 @@ from typing import Any
 import pytest
 
 import aiospinach
-from aiospinach import signals
+from aiospinach import brokers, signals
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "aiospinach"
 
-# Each module may import what stands in the layers before its own, and in its own.
+# Each file may import what stands in the layers before its own, and in its own; a folder is one word.
 LAYERS: list[tuple[str, set[str]]] = [
     (
         "foundation",
         {
+            "job",
             "exceptions",
+            "backoff",
             "timing",
-            "names",
+            "validation",
             "functions",
-            "hints",
-            "codec",
+            "arguments",
             "forks",
             "logs",
-            "patience",
-            "losses",
-            "models",
-            "rewriting",
-            "shapes",
-            "zones",
+            "cancellation",
+            "redaction",
+            "failures",
         },
     ),
-    ("nouns", {"task", "cron", "job", "batch", "outcome", "discretion"}),
-    ("signals", {"signals", "receivers", "complaints"}),
+    ("nouns", {"cron", "outcome", "task", "registry", "batch"}),
+    ("signals", {"signals"}),
     ("brokers", {"brokers"}),
     ("workers", {"workers"}),
-    ("engine", {"engine", "entries", "registry", "producer", "execution", "graveyard", "duplicates"}),
+    ("engine", {"engine"}),
     ("face", {"__init__", "testing"}),
     ("contrib", {"contrib"}),
 ]
@@ -51,8 +49,17 @@ RANKS = {module: rank for rank, (_, modules) in enumerate(LAYERS) for module in 
 # Brokers stand beside the signals, not above them: a store sends none.
 FORBIDDEN = {("brokers", "signals")}
 FRAMEWORKS = {"starlette", "fastapi", "pydantic", "uvloop", "attr", "attrs"}
+LINES_AT_MOST = 300
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(["aiospinach", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__"): path
+    for path in FILES
+}
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
 
 
 def module_of(path: Path) -> str:
@@ -60,16 +67,10 @@ def module_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def is_for_type_checkers(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-
-
 def imports_of(node: ast.AST, path: Path) -> Iterator[str]:
-    """Every module that this one imports when it runs, wherever the import stands, as an absolute name."""
+    """Every module or name that a file imports, wherever the import stands, as an absolute name."""
     package = ["aiospinach", *path.relative_to(PACKAGE).parts[:-1]]
     for child in ast.iter_child_nodes(node):
-        if is_for_type_checkers(child):
-            continue
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
@@ -80,23 +81,25 @@ def imports_of(node: ast.AST, path: Path) -> Iterator[str]:
             yield from imports_of(child, path)
 
 
-def ours(path: Path) -> set[str]:
-    """The first parts of the modules of the package that a file imports."""
+def files_imported_by(path: Path) -> set[str]:
+    """The modules of the package that a file imports itself, what only type checkers read included."""
     found = set()
-    for name in imports_of(ast.parse(path.read_text()), path):
-        parts = name.split(".")
-        if parts[0] == "aiospinach":
-            target = parts[1] if len(parts) > 1 else "__init__"
-            is_module = (PACKAGE / target).is_dir() or (PACKAGE / f"{target}.py").is_file()
-            found.add(target if is_module else "__init__")
+    for name in imports_of(ast.parse(path.read_text("utf-8")), path):
+        if name.split(".")[0] == "aiospinach":
+            found.add(name if name in MODULES else name.rpartition(".")[0])
     return found
 
 
+def ours(path: Path) -> set[str]:
+    """The first parts of the modules of the package that a file imports."""
+    return {[*name.split("."), "__init__"][1] for name in files_imported_by(path)}
+
+
 def test_every_module_has_its_place() -> None:
-    assert {module_of(path) for path in FILES} <= set(RANKS)
+    assert {module_of(path) for path in FILES} == set(RANKS) - {"testing"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES, ids=shown)
 def test_imports_go_one_way(path: Path) -> None:
     module = module_of(path)
     if module == "contrib":
@@ -107,29 +110,53 @@ def test_imports_go_one_way(path: Path) -> None:
         assert (module, target) not in FORBIDDEN, f"{module} imports {target}"
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports for type checkers count as well: a file can be read before those that import it."""
+    graph = {name: files_imported_by(path) - {name} for name, path in MODULES.items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"a circle: {' -> '.join([*trail[trail.index(name) :], name])}"
+        if name not in done:
+            for target in sorted(graph[name]):
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted(PACKAGE.rglob("*.lua"))], ids=shown)
+def test_no_file_is_long(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= LINES_AT_MOST
+
+
 def test_the_test_of_imports_sees_them() -> None:
-    assert {"codec", "cron", "names", "timing"} <= ours(PACKAGE / "task.py")
-    assert "job" not in ours(PACKAGE / "exceptions.py")  # for type checkers only
-    assert {"signals", "brokers", "task"} <= ours(PACKAGE / "workers" / "pool.py")
-    memory = {"brokers", "exceptions", "timing", "job", "outcome", "forks"}
-    assert ours(PACKAGE / "brokers" / "memory.py") <= memory
+    assert {"arguments", "cron", "validation", "timing", "job"} <= ours(PACKAGE / "task.py")
+    pool = files_imported_by(PACKAGE / "workers" / "pool.py")
+    assert {"aiospinach.signals.sender", "aiospinach.brokers.base", "aiospinach.workers.runs"} <= pool
+    broker = PACKAGE / "brokers" / "memory" / "broker.py"
+    assert ours(broker) <= {"brokers", "exceptions", "timing", "job", "outcome", "forks"}
     assert ours(PACKAGE / "contrib" / "starlette.py") == {"__init__"}
 
 
 @pytest.mark.parametrize("module", sorted(LAYERS[0][1] - {"forks"}))
 def test_the_foundation_knows_nothing_above_it(module: str) -> None:
-    assert ours(PACKAGE / f"{module}.py") <= LAYERS[0][1] - {"forks"}
+    for path in FILES:
+        if module_of(path) == module:
+            assert ours(path) <= LAYERS[0][1] - {"forks"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES, ids=shown)
 def test_no_framework_is_imported(path: Path) -> None:
-    foreign = FRAMEWORKS if module_of(path) == "brokers" else FRAMEWORKS | {"redis"}
-    first_parts = {name.split(".")[0] for name in imports_of(ast.parse(path.read_text()), path)}
+    first_parts = {name.split(".")[0] for name in imports_of(ast.parse(path.read_text("utf-8")), path)}
     if module_of(path) != "contrib":
-        assert not first_parts & foreign
+        assert not first_parts & FRAMEWORKS
+    if path.relative_to(PACKAGE).parts[:2] != ("brokers", "redis"):
+        assert "redis" not in first_parts
 
 
-@pytest.mark.parametrize("module", [aiospinach, signals], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [aiospinach, signals, brokers], ids=lambda module: module.__name__)
 def test_the_public_names_are_sorted_and_exist(module: Any) -> None:
     assert module.__all__ == sorted(module.__all__)
     assert len(module.__all__) == len(set(module.__all__))
@@ -192,7 +219,7 @@ def test_everything_public_is_documented(name: str, value: Any) -> None:
     assert len(text.strip()) > 10
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES, ids=shown)
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 

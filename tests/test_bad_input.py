@@ -508,7 +508,7 @@ async def test_a_second_start_is_refused_and_the_first_goes_on(engine: Engine) -
 TAKEN: list[tuple[str, Attempt]] = [
     ("a namespace of 100 characters", lambda g: Engine(MemoryBroker(), "aZ0_.-" + "x" * 94).namespace),
     ("a task name of 200 characters", lambda g: g.engine.task(name="a:@_.-" + "x" * 194)(function).name),
-    ("an id of 200 characters", lambda g: g.work.options(id="x" * 200).job_id),
+    ("an id of 200 characters", lambda g: g.work.options(id="x" * 200)._job_id),
     ("a naive datetime", lambda g: g.work.schedule_at(datetime(2100, 1, 1), 1)),
     ("a past datetime", lambda g: g.work.schedule_at(datetime(1970, 1, 1), 1)),
     ("the last moment", lambda g: g.work.schedule_at(datetime(9998, 12, 31, 23, 59, 59), 1)),

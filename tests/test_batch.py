@@ -26,11 +26,12 @@ from aiospinach import (
     UnknownTask,
     signals,
 )
+from aiospinach.arguments.codec import BODY_LIMIT
 from aiospinach.batch import BYTES_LIMIT, JOBS_LIMIT
 from aiospinach.brokers.records import Counts, Envelope
-from aiospinach.codec import BODY_LIMIT
-from aiospinach.producer import TOLD_AT_ONCE
-from aiospinach.receivers import Gathering, ReceiverRun, share_context
+from aiospinach.engine.producer import TOLD_AT_ONCE
+from aiospinach.signals import signal as signal_module
+from aiospinach.signals.receivers import Gathering, ReceiverRun, share_context
 
 from .asking import counts
 from .conftest import Heard
@@ -151,7 +152,7 @@ async def test_a_receiver_that_hangs_holds_up_a_batch_for_a_few_time_limits(
     for number in range(2000):
         batch.schedule(job, number)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signals, "Gathering", Counted)
+        patch.setattr(signal_module, "Gathering", Counted)
         await engine.schedule_batch(batch)
     assert gatherings == [200, 2000, 1800], "more go together once the time was not enough"
     assert heard == Counter(range(2000))

@@ -31,9 +31,9 @@ from aiospinach import (
     Tasks,
     UnsupportedType,
 )
+from aiospinach.arguments.codec import BODY_LIMIT, DEPTH_LIMIT, Arguments
+from aiospinach.arguments.hints import reader_of
 from aiospinach.brokers.records import Envelope
-from aiospinach.codec import BODY_LIMIT, DEPTH_LIMIT, Arguments
-from aiospinach.hints import reader_of
 
 from .asking import counts
 from .conftest import Heard
@@ -1022,7 +1022,7 @@ def test_a_reader_is_made_once_for_each_way_to_call(monkeypatch: pytest.MonkeyPa
 
     arguments = Arguments(function, "function")
     arguments.resolve()
-    monkeypatch.setattr("aiospinach.codec.reader_of", counting)
+    monkeypatch.setattr("aiospinach.arguments.codec.reader_of", counting)
     for _ in range(10):
         assert arguments.decode(b"[[1],{}]") == ((1,), {})
         assert arguments.decode(b"[[1,2],{}]") == ((1, 2), {})

@@ -10,16 +10,7 @@ from typing import Any
 
 import pytest
 
-from aiospinach import (
-    Batch,
-    Broker,
-    BrokerUnavailable,
-    Engine,
-    JobStatus,
-    MemoryBroker,
-    current_job,
-    signals,
-)
+from aiospinach import Batch, Broker, BrokerUnavailable, Engine, JobStatus, MemoryBroker, current_job, signals
 from aiospinach.brokers.records import Question
 
 from .brokers_under_test import BROKERS, MakeBroker

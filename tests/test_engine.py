@@ -357,7 +357,7 @@ async def test_options_are_of_one_call(engine: Engine) -> None:
 
     await job.options(id="mine").schedule()
     assert (await job.schedule()).id != "mine"
-    assert job.options(id=None).job_id is None
+    assert job.options(id=None)._job_id is None
 
 
 @pytest.mark.parametrize("job_id", ["", "a b", "x" * 201, 5, b"x"])

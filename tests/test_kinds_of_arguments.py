@@ -15,7 +15,7 @@ import pytest
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, SecretStr
 
 from aiospinach import Engine, InvalidArguments, MemoryBroker, Tasks, UnsupportedType
-from aiospinach.codec import Arguments
+from aiospinach.arguments.codec import Arguments
 
 from .brokers_under_test import BROKERS, MakeBroker
 from .conftest import Heard
@@ -472,8 +472,8 @@ async def test_a_secret_that_says_how_it_is_written_arrives(engine: Engine, hear
 async def test_a_job_of_another_zone_database_fails_and_not_the_workers(namespace: str, heard: Heard) -> None:
     async with Engine(MemoryBroker(), namespace) as engine:
         task = engine.task(name="work")(taking(datetime))
-        encode = task.arguments.encode
-        task.arguments.encode = lambda *call: encode(*call).replace(b"Paris", b"Atlantis")  # type: ignore[method-assign]
+        encode = task._arguments.encode
+        task._arguments.encode = lambda *call: encode(*call).replace(b"Paris", b"Atlantis")  # type: ignore[method-assign]
         await task.schedule(MOMENTS[0])
         await engine.start_workers(stop_when_queue_empty=True)
         assert isinstance(heard.last("job_failed")["err"], InvalidArguments)

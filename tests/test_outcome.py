@@ -25,8 +25,10 @@ from aiospinach import (
     UnknownTask,
     WorkerLost,
 )
-from aiospinach.outcome import MESSAGE_LIMIT, TRACEBACK_LIMIT, Action, Outcome, describe, judge
-from aiospinach.timing import LAST_MOMENT, exponential_backoff, from_milliseconds, spread
+from aiospinach.backoff import exponential_backoff, jitter
+from aiospinach.failures import MESSAGE_LIMIT, TRACEBACK_LIMIT, describe
+from aiospinach.outcome import Action, Outcome, judge
+from aiospinach.timing import LAST_MOMENT, from_milliseconds
 
 NOW = 1_700_000_000_000
 
@@ -74,7 +76,7 @@ TABLE: list[tuple[str, dict[str, Any], BaseException | None, Outcome]] = [
     ("lost, at most once", {}, LOST, failed("lost")),
     ("lost, at most once, third crash", {"crashes": 3}, LOST, failed("lost")),
     ("lost, first crash", {"max_retries": 1, "crashes": 1}, LOST, retry(0.0)),
-    ("lost, second crash", {"max_retries": 9, "crashes": 2}, LOST, retry(spread(5.0, "a1"))),
+    ("lost, second crash", {"max_retries": 9, "crashes": 2}, LOST, retry(jitter(5.0, "a1"))),
     ("lost, third crash", {"max_retries": 9, "crashes": 3}, LOST, failed("poison")),
     ("lost, fourth crash", {"max_retries": 9, "crashes": 4}, LOST, failed("poison")),
     (

@@ -36,7 +36,7 @@ TESTS: dict[str, str] = {
     "call that has not begun": (
         "workers/test_thread_pool.py::test_a_call_that_is_cancelled_before_it_begins_never_does"
     ),
-    "calm in memory": (
+    "rescue pause in memory": (
         "brokers/test_contract_leases.py::"
         "test_nothing_counts_as_lost_at_once_after_a_time_in_which_nobody_looked"
     ),
@@ -44,7 +44,7 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_leases.py::test_a_wish_to_cancel_outlives_the_worker"
     ),
     "cancelled on the way": (
-        "redis/test_trips.py::test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived"
+        "redis/test_batching.py::test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived"
     ),
     "cancelled while it ran": (
         "brokers/test_contract_leases.py::test_a_job_that_was_cancelled_as_it_ran_is_not_put_back"
@@ -61,7 +61,7 @@ TESTS: dict[str, str] = {
         "test_a_lease_that_came_late_and_is_not_renewed_is_left_before_another_worker_gets_it"
     ),
     "early renewal": "workers/test_leases.py::test_a_lease_that_came_late_is_renewed_at_once",
-    "end of the calm in memory": (
+    "end of the rescue pause in memory": (
         "brokers/test_contract_leases.py::test_lost_jobs_are_found_however_often_everybody_is_silent"
     ),
     "ended before it is awaited": (
@@ -72,7 +72,7 @@ TESTS: dict[str, str] = {
     "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
     "field of others": "redis/test_repeats.py::test_a_field_that_others_have_written_to_is_left",
     "successor in memory": (
-        "brokers/test_contract_exchange.py::test_a_job_that_was_cancelled_has_no_successor"
+        "brokers/test_contract_exchange.py::test_a_successor_takes_the_place_of_a_job_that_ends"
     ),
     "place of a cancelled job in memory": (
         "brokers/test_contract_enqueue.py::test_the_id_of_a_job_that_was_cancelled_in_line_is_free"
@@ -134,7 +134,7 @@ TESTS: dict[str, str] = {
         "workers/test_periodic.py::test_a_tick_of_the_calendar_that_a_task_had_before_is_not_fired"
     ),
     "time for an answer": (
-        "redis/test_channel.py::test_the_time_for_an_answer_begins_when_the_connection_is_up"
+        "redis/test_connection.py::test_the_time_for_an_answer_begins_when_the_connection_is_up"
     ),
     "time of a caller": (
         "redis/test_deadlines.py::test_a_caller_whose_time_is_over_waits_no_longer_behind_others"

@@ -125,9 +125,9 @@ async def test_a_task_is_still_the_function() -> None:
 def test_options_name_the_next_job_and_leave_the_task_as_it_is() -> None:
     task = Tasks().task(double)
     named = task.options(id="order-17@a:b")
-    assert named.job_id == "order-17@a:b"
-    assert task.job_id is None
-    assert named.options().job_id is None
+    assert named._job_id == "order-17@a:b"
+    assert task._job_id is None
+    assert named.options()._job_id is None
     assert (named.name, named.function, named.queue) == (task.name, task.function, task.queue)
 
 
@@ -239,7 +239,7 @@ def test_a_periodic_task_is_called_without_arguments() -> None:
 
     def nothing(a: int = 1, *rest: int, b: int = 2) -> None: ...
 
-    assert Tasks().task(periodicity=Cron("* * * * *"))(nothing).calendar is not None
+    assert Tasks().task(periodicity=Cron("* * * * *"))(nothing)._calendar is not None
 
 
 def test_the_longest_name_of_a_periodic_task_leaves_room_for_its_ticks() -> None:

@@ -1,7 +1,59 @@
-"""Where jobs are stored: the contract of a broker, and the brokers."""
+"""Where jobs are stored: the contract of a broker, what goes in and out of it, and the brokers."""
 
 from .base import Broker
 from .memory import MemoryBroker
+from .records import (
+    Cancel,
+    Counts,
+    DeadRecord,
+    Discard,
+    Envelope,
+    ExchangeResult,
+    Fired,
+    Firing,
+    Lease,
+    LookCounts,
+    LookDead,
+    LookJob,
+    LookWorkers,
+    ParkedTask,
+    Parking,
+    Question,
+    RenewResult,
+    Requeue,
+    Settlement,
+    SteerResult,
+    SweepResult,
+    TickResult,
+    WorkerSeen,
+)
 from .redis import RedisBroker
 
-__all__ = ["Broker", "MemoryBroker", "RedisBroker"]
+__all__ = [
+    "Broker",
+    "Cancel",
+    "Counts",
+    "DeadRecord",
+    "Discard",
+    "Envelope",
+    "ExchangeResult",
+    "Fired",
+    "Firing",
+    "Lease",
+    "LookCounts",
+    "LookDead",
+    "LookJob",
+    "LookWorkers",
+    "MemoryBroker",
+    "ParkedTask",
+    "Parking",
+    "Question",
+    "RedisBroker",
+    "RenewResult",
+    "Requeue",
+    "Settlement",
+    "SteerResult",
+    "SweepResult",
+    "TickResult",
+    "WorkerSeen",
+]

@@ -17,16 +17,16 @@ from .records import (
     NO_PARKING,
     Act,
     Envelope,
-    Exchanged,
+    ExchangeResult,
     Fired,
     Firing,
     Parking,
     Question,
-    Renewed,
+    RenewResult,
     Settlement,
-    Steered,
-    Swept,
-    Ticked,
+    SteerResult,
+    SweepResult,
+    TickResult,
 )
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Broker(ABC):
 
     _owner: Callable[[], object | None] | None = None
 
-    def belong_to(self, owner: object) -> None:
+    def _belong_to(self, owner: object) -> None:
         """Be the broker of one engine; InvalidValue if it is that of another, which has not ended."""
         other = None if self._owner is None else self._owner()
         if other not in (None, owner) and not getattr(other, "has_ended", False):
@@ -127,7 +127,7 @@ class Broker(ABC):
     @abstractmethod
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
-    ) -> Exchanged:
+    ) -> ExchangeResult:
         """Give back and take in one trip: settle leased jobs, and lease up to ``want`` others.
 
         First in, first out, but for tasks that run as often as they may, and for parked jobs. With
@@ -136,11 +136,11 @@ class Broker(ABC):
         """
 
     @abstractmethod
-    async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+    async def renew(self, queue: str, leases: Collection[str]) -> RenewResult:
         """Keep these leases for another while."""
 
     @abstractmethod
-    async def tick(self, queue: str) -> Ticked:
+    async def tick(self, queue: str) -> TickResult:
         """Queue what is due, and find what was lost; some of it, if it is much."""
 
     @abstractmethod
@@ -155,7 +155,7 @@ class Broker(ABC):
         return [tuple(queues)]
 
     @abstractmethod
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[Swept]:
+    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
         """Look at the queues of one span in one call: what is there to run, and when is the next tick due?
 
         ``worker`` is the name of the caller, which ``look(LookWorkers())`` tells.
@@ -176,10 +176,10 @@ class Broker(ABC):
 
     @abstractmethod
     async def look(self, queue: str, question: Question[T]) -> T:
-        """Answer what people ask about a queue."""
+        """SettleResult what people ask about a queue."""
 
     @abstractmethod
-    async def steer(self, queue: str, act: Act) -> Steered:
+    async def steer(self, queue: str, act: Act) -> SteerResult:
         """Do what people order."""
 
     @abstractmethod

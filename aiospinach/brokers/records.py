@@ -83,7 +83,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     delay: float = 0.0
     """Seconds until it is due again, for RETRY."""
     detail: bytes = b""
-    """A DeadJob's ``detail``, for FAIL."""
+    """A DeadRecord's ``detail``, for FAIL."""
     is_bare: bool = False
     """The dead job is kept without its arguments, for FAIL."""
     successor: Envelope | None = None
@@ -107,7 +107,7 @@ class Parking(msgspec.Struct, frozen=True):
 NO_PARKING = Parking()
 
 
-class Exchanged(msgspec.Struct, frozen=True):
+class ExchangeResult(msgspec.Struct, frozen=True):
     """The answer to an exchange."""
 
     leases: Sequence[Lease]
@@ -118,11 +118,11 @@ class Exchanged(msgspec.Struct, frozen=True):
     is_something_left: bool = False
     """The caller could lease more at once: an exchange looks at so many jobs, and may bring fewer than it was
     asked for."""
-    is_due_sooner: bool = False
+    has_earlier_due: bool = False
     """The wake-up before this exchange said that something is due earlier than the last tick told."""
 
 
-class Renewed(msgspec.Struct, frozen=True):
+class RenewResult(msgspec.Struct, frozen=True):
     """The answer to a renewal."""
 
     lost: Collection[str]
@@ -131,7 +131,7 @@ class Renewed(msgspec.Struct, frozen=True):
     trusted_until: float
 
 
-class Ticked(msgspec.Struct, frozen=True):
+class TickResult(msgspec.Struct, frozen=True):
     """The answer to a tick."""
 
     next_due: float | None
@@ -147,7 +147,7 @@ class Ticked(msgspec.Struct, frozen=True):
     """The store was emptied, and must be told again what is due when."""
 
 
-class Parked(msgspec.Struct, frozen=True):
+class ParkedTask(msgspec.Struct, frozen=True):
     """The parked jobs of one task."""
 
     since: int
@@ -157,14 +157,14 @@ class Parked(msgspec.Struct, frozen=True):
     """The worker that had the task last, if one had it within two weeks."""
 
 
-class Swept(msgspec.Struct, frozen=True):
+class SweepResult(msgspec.Struct, frozen=True):
     """What a sweep saw of one queue."""
 
     is_something_to_run: bool
     """An exchange may bring something, or has to be made for another reason."""
     next_due: float | None
     """Seconds until the next tick has something to do, 0 if it has now; None if nothing is scheduled."""
-    parked: Mapping[str, Parked] = {}
+    parked: Mapping[str, ParkedTask] = {}
     """Some tasks that have parked jobs, and these jobs."""
 
 
@@ -193,7 +193,7 @@ class Fired(enum.Enum):
     """Somebody else had moved the due, so nothing was done."""
 
 
-class DeadJob(msgspec.Struct, frozen=True, gc=False):
+class DeadRecord(msgspec.Struct, frozen=True, gc=False):
     """A job that failed for ever."""
 
     job: Envelope
@@ -218,7 +218,7 @@ class Counts(msgspec.Struct, frozen=True):
     """Wait for a worker that knows their task, or for the release of the program that wrote them."""
 
 
-class Seen(msgspec.Struct, frozen=True):
+class WorkerSeen(msgspec.Struct, frozen=True):
     """A worker that looked at the queue within the last three leases."""
 
     name: str
@@ -235,7 +235,7 @@ class LookCounts(Question[Counts], frozen=True):
     """How many jobs are where?"""
 
 
-class LookDead(Question[Sequence[DeadJob]], frozen=True):
+class LookDead(Question[Sequence[DeadRecord]], frozen=True):
     """Which jobs are dead? The latest come first."""
 
     offset: int = 0
@@ -248,7 +248,7 @@ class LookJob(Question["Envelope | None"], frozen=True):
     job_id: str
 
 
-class LookWorkers(Question[Sequence[Seen]], frozen=True):
+class LookWorkers(Question[Sequence[WorkerSeen]], frozen=True):
     """Which workers are there?"""
 
 
@@ -273,7 +273,7 @@ class Discard(msgspec.Struct, frozen=True):
 Act = Cancel | Requeue | Discard
 
 
-class Steered(msgspec.Struct, frozen=True):
+class SteerResult(msgspec.Struct, frozen=True):
     """What came of an act."""
 
     status: JobStatus

@@ -7,13 +7,11 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from ..logs import Log
-
-if TYPE_CHECKING:
-    from .pool import Pool
-    from .run import Run
+from .run import Run
+from .runs import Runs
+from .state import PoolState
 
 logger: Log = Log("aiospinach")
 
@@ -29,13 +27,14 @@ class BlockWatch:
     A loop that gives none is within a task that does not await. What that task does is read from its frames.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, state: PoolState, runs: Runs) -> None:
+        self._loop = state.loop
+        self._runs = runs
         self._loop_thread = threading.get_ident()
         self._ended = threading.Event()
         self._is_heard = True
         """The event loop has answered the last question; only this passes between the two threads."""
-        self._thread = threading.Thread(target=self._work, name=f"aiospinach watch {pool.name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"aiospinach watch {state.name}", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
@@ -51,7 +50,7 @@ class BlockWatch:
             now = time.monotonic()
             stood_still, looked_at = now - looked_at > 2 * period, now  # as the whole process may have
             if self._is_heard:
-                if self._pool.runs:
+                if self._runs:
                     asked_at, is_told = now, False
                     self._ask()
             elif stood_still:
@@ -62,7 +61,7 @@ class BlockWatch:
     def _ask(self) -> None:
         self._is_heard = False
         try:
-            self._pool.loop.call_soon_threadsafe(self._hear)
+            self._loop.call_soon_threadsafe(self._hear)
         except RuntimeError:  # the event loop has ended
             self._ended.set()
 
@@ -71,14 +70,14 @@ class BlockWatch:
 
     def _tell(self, seconds: float) -> bool:
         """Log which task blocks the event loop; returns False if none does at this moment."""
-        task = asyncio.current_task(self._pool.loop)
+        task = asyncio.current_task(self._loop)
         frame = sys._current_frames().get(self._loop_thread)
         if task is None or frame is None:
             return False
-        run = next((run for run in list(self._pool.runs) if run.task is task), None)
+        run = next((run for run in list(self._runs) if run.task is task), None)
         logger.warning(
             "%s has blocked the event loop for %.1f s, %s: it should await, or be a plain function",
-            f"job {run.told}" if run is not None else f"task {task.get_name()}",
+            f"job {run.summary}" if run is not None else f"task {task.get_name()}",
             seconds,
             _place_of(frame, run),
         )

@@ -6,25 +6,27 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
+from ..failures import safe_exception
 from ..functions import is_to_be_awaited
 from ..job import Job
-from ..outcome import tamed
-from ..receivers import discard
+from ..signals.receivers import discard
 from ..task import Task
-
-if TYPE_CHECKING:
-    from .pool import Pool
+from .state import PoolState
 
 
 class Body:
-    """Runs within an asyncio task, which it alone is cancelled in. Whatever it raises becomes a value."""
+    """Runs the user's function in the asyncio task of its run.
+
+    Only the function is ever cancelled, not what the run does before and after it. What the function raises
+    is returned as a value.
+    """
 
     __slots__ = (
-        "_pool",
-        "_struck_for",
+        "_cancelled_for",
+        "_state",
         "_task",
         "_within",
         "began",
@@ -36,7 +38,7 @@ class Body:
     )
 
     def __init__(
-        self, pool: Pool, task: Task[..., Any] | None, within: asyncio.Task[None], trusted_until: float
+        self, state: PoolState, task: Task[..., Any] | None, within: asyncio.Task[None], trusted_until: float
     ) -> None:
         self.trusted_until: float = trusted_until
         """Until when its lease may be relied on, by ``time.monotonic()``, unless that is renewed."""
@@ -48,10 +50,10 @@ class Body:
         self.is_async: bool = task is not None and task.is_async
         self.reason: JobError | None = None
         """Why it is made to end."""
-        self._pool = pool
+        self._state = state
         self._task = task
         self._within = within
-        self._struck_for: tuple[type[JobError], ...] = ()
+        self._cancelled_for: tuple[type[JobError], ...] = ()
 
     @property
     def is_lost(self) -> bool:
@@ -72,12 +74,12 @@ class Body:
         timer = None
         if task.timeout is not None:
             late = JobTimeout(f"task {task.name!r} took longer than {task.timeout:g} s")
-            timer = self._pool.loop.call_later(task.timeout, self.end, late)
+            timer = self._state.loop.call_later(task.timeout, self.end, late)
         result, error = None, None
         self.is_running = True
         try:
             if not task.is_async:
-                result = await self._pool.threads.run(self._call, (task, job), {})
+                result = await self._state.threads.run(self._call, (task, job), {})
             elif self._may_begin():
                 result = await task.function(*job.args, **job.kwargs)
             if result is not None and is_to_be_awaited(result):
@@ -85,38 +87,38 @@ class Body:
         except BaseException as raised:
             if type(raised) is GeneratorExit and asyncio._get_running_loop() is None:
                 raise  # not the body's: its loop ended before it did
-            error = tamed(raised)
+            error = safe_exception(raised)
         finally:
             self.is_running = False
             if timer is not None:
                 timer.cancel()
         if self._within.cancelling():
-            await absorb(self._within)
+            await drop_pending_cancellations(self._within)
         if error is None and self.reason is None:
             return result, None
         if error is not None or self.is_lost or not self.has_begun:
             return None, self._error_of(error)
         return result, None
 
-    def end(self, reason: JobError, *, strikes_as: type[JobError] | None = None) -> bool:
+    def end(self, reason: JobError, *, cancels_as: type[JobError] | None = None) -> bool:
         """Have it end for this reason, which becomes its error; the first one counts. Tells whether this
         one does.
 
         A body in a thread goes on, and what it raises in the end is replaced by the reason. A body that
         returns all the same has succeeded. For each class of reason it is cancelled once;
-        ``strikes_as`` is that class, if it is another than the reason's own.
+        ``cancels_as`` is that class, if it is another than the reason's own.
         """
-        kind = strikes_as or type(reason)
-        # That somebody wants it never to run again counts more than why it would have ended this time.
+        kind = cancels_as or type(reason)
+        # A cancelled job never runs again: that counts more than an earlier time-out or interruption.
         is_wish = isinstance(reason, JobCancelled) and isinstance(self.reason, (Interrupted, JobTimeout))
         counts = self.reason is None or is_wish
         if counts:
             self.reason = reason
-        if self.is_async and kind not in self._struck_for:
-            # Once for each: a second blow would hit what the body does to end in order.
-            self._struck_for = (*self._struck_for, kind)
-            # Later, for the task may be the one that runs now, and would be struck after its body.
-            self._pool.loop.call_soon(self._strike)
+        if self.is_async and kind not in self._cancelled_for:
+            # Once for each class: a second cancellation would interrupt the cleanup of the body.
+            self._cancelled_for = (*self._cancelled_for, kind)
+            # In the next step of the loop: a task that cancelled itself would be cancelled after its body.
+            self._state.loop.call_soon(self._cancel_body)
         return counts
 
     def _may_begin(self) -> bool:
@@ -141,14 +143,14 @@ class Body:
         self.is_async = True
         return await awaitable
 
-    def _strike(self) -> None:
+    def _cancel_body(self) -> None:
         if self.is_running:
             self._within.cancel()
 
     def _error_of(self, error: BaseException | None) -> BaseException | None:
         """Why it ended: what it raised, unless it was made to."""
         if self.reason is None:
-            if isinstance(error, asyncio.CancelledError) and self._pool.is_ending_now:
+            if isinstance(error, asyncio.CancelledError) and self._state.is_ending_now:
                 return Interrupted("the event loop ended while the job ran")
             return error
         if error is not None and not isinstance(error, asyncio.CancelledError):
@@ -156,7 +158,7 @@ class Body:
         return self.reason
 
 
-async def absorb(task: asyncio.Task[None]) -> None:
+async def drop_pending_cancellations(task: asyncio.Task[None]) -> None:
     """Forget cancellations of this task, the current one, that are left from what it ran."""
     while task.cancelling():
         task.uncancel()

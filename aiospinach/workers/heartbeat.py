@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import anyio
 
 from ..exceptions import BrokerError, JobCancelled, LeaseLost
-
-if TYPE_CHECKING:
-    from .feed import Feed
-    from .pool import Pool
-    from .run import Run
+from .outbox import Outbox
+from .run import Run
+from .runs import Runs
+from .state import PoolState
 
 RENEWING = "renewing leases"
 LONGEST_PAUSE = 1.0
@@ -26,22 +25,22 @@ class Heartbeat:
     A renewal waits for nothing else, and the renewal of one queue does not wait for that of another.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._broker = pool.broker
+    def __init__(self, state: PoolState, runs: Runs, outboxes: Sequence[Outbox]) -> None:
+        self._state = state
+        self._runs = runs
+        self._outboxes = outboxes
+        self._broker = state.broker
         self._beat_at = 0.0
-        self.next_answer: float = 0.0
-        """Until when the next renewal is answered at the latest: a lease that ends before needs another."""
-        self._again: set[Feed] = set()
+        self._again: set[Outbox] = set()
         """Queues that got a job while their leases were being renewed."""
-        self._renewals: dict[Feed, asyncio.Task[None]] = {}
+        self._renewals: dict[Outbox, asyncio.Task[None]] = {}
         self.answered_at: float | None = None
         """When no lease was left to renew, by time.monotonic()."""
 
     @property
     def is_failing(self) -> bool:
         """The leases of a queue could not be renewed."""
-        return any(feed.outage.is_of(RENEWING) for feed in self._pool.feeds)
+        return any(outbox.outage.is_of(RENEWING) for outbox in self._outboxes)
 
     async def work(self) -> None:
         """Renew until cancelled."""
@@ -54,55 +53,55 @@ class Heartbeat:
                 await self._end()
             raise
 
-    def renew(self, feed: Feed) -> None:
+    def renew(self, outbox: Outbox) -> None:
         """Renew the leases of a queue now, and once more if that is under way: it does not know new ones."""
-        if feed in self._renewals:
-            self._again.add(feed)
+        if outbox in self._renewals:
+            self._again.add(outbox)
         else:
             # Constructed, since an eager task would end before it stands in the table.
-            self._renewals[feed] = asyncio.Task(self._renew(feed), loop=self._pool.loop)
+            self._renewals[outbox] = asyncio.Task(self._renew(outbox), loop=self._state.loop)
 
-    async def catch_up(self, feed: Feed) -> None:
+    async def catch_up(self, outbox: Outbox) -> None:
         """Renew the leases of a queue before something else is done, if that is overdue.
 
         A worker that was held up would find its own jobs lost otherwise.
         """
         if time.monotonic() >= self._beat_at:
             self._beat()
-        if (renewal := self._renewals.get(feed)) is not None:
+        if (renewal := self._renewals.get(outbox)) is not None:
             await asyncio.wait([renewal])
 
     def _beat(self) -> None:
         self._beat_at = time.monotonic() + self._broker.lease / 4
-        self.next_answer = self._beat_at + self._broker.lease / 4
-        for feed in {run.feed for run in self._pool.runs}:
-            if feed not in self._renewals:
-                self.renew(feed)
+        self._runs.renewed_at = self._beat_at + self._broker.lease / 4
+        for outbox in {run.outbox for run in self._runs}:
+            if outbox not in self._renewals:
+                self.renew(outbox)
         self._note_answers()
 
-    async def _renew(self, feed: Feed) -> None:
+    async def _renew(self, outbox: Outbox) -> None:
         """Renew the leases of one queue; try on while the broker is away."""
         try:
-            while runs := {run.lease.id: run for run in self._pool.runs if run.feed is feed}:
+            while runs := {run.lease.id: run for run in self._runs if run.outbox is outbox}:
                 try:
-                    self._again.discard(feed)
-                    await self._renew_once(feed, runs)
-                    feed.outage.end(RENEWING)
-                    if feed in self._again:  # guard: renewal under way
+                    self._again.discard(outbox)
+                    await self._renew_once(outbox, runs)
+                    outbox.outage.end(RENEWING)
+                    if outbox in self._again:  # guard: renewal under way
                         continue
                     break
                 except BrokerError as error:
-                    feed.outage.begin(RENEWING, error)
+                    outbox.outage.begin(RENEWING, error)
                     await asyncio.sleep(min(LONGEST_PAUSE, self._broker.tick_period))
         except Exception as error:
-            self._pool.crash(error)
+            self._state.crash(error)
         finally:
-            feed.outage.leave(RENEWING)
-            del self._renewals[feed]
+            outbox.outage.leave(RENEWING)
+            del self._renewals[outbox]
             self._note_answers()
 
-    async def _renew_once(self, feed: Feed, runs: dict[str, Run]) -> None:
-        renewed = await self._broker.renew(feed.queue, runs.keys())
+    async def _renew_once(self, outbox: Outbox, runs: dict[str, Run]) -> None:
+        renewed = await self._broker.renew(outbox.queue, runs.keys())
         for run in runs.values():
             run.body.trusted_until = renewed.trusted_until
         for lease in renewed.lost:

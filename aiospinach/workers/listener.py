@@ -1,24 +1,22 @@
-"""Sleeping while there is nothing to run."""
+"""Waiting for the broker while there is nothing to run."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from ..exceptions import BrokerError
-
-if TYPE_CHECKING:
-    from .feed import Feed
-    from .pool import Pool
-    from .sweeper import Sweeper
+from .bell import Bell
+from .consumer import Consumer
+from .slots import Slots
+from .span import Span
+from .state import PoolState
 
 WAITING = "waiting for jobs"
 LISTEN_FOR = 5.0
 """Seconds that an idle worker waits for the broker to wake it, before it waits anew."""
 PAUSE = 1.0
-"""Seconds before it listens again to a broker that is away; the feeds say what is wrong."""
+"""Seconds before it listens again to a broker that is away; the consumers log what is wrong."""
 
 
 class Listener:
@@ -28,28 +26,35 @@ class Listener:
     when more queues are to be waited for, and to end when the pool stops.
     """
 
-    def __init__(self, pool: Pool, feeds: Sequence[Feed], sweeper: Sweeper) -> None:
-        self._pool = pool
-        self._feeds = feeds
-        self._sweeper = sweeper
-        self._queues = tuple(feed.queue for feed in feeds)
+    def __init__(
+        self,
+        state: PoolState,
+        slots: Slots,
+        span: Span,
+        consumers: Sequence[Consumer],
+        attentive: set[Listener],
+    ) -> None:
+        self._state = state
+        self._slots = slots
+        self._span = span
+        self._consumers = consumers
+        self._attentive = attentive
+        """Listeners that do not wait for all of their queues, and may have to."""
         self._waits_for: tuple[str, ...] = ()
-        self._bell = asyncio.Event()
+        self._bell = Bell()
         self._is_nudged = False
         """The wait that is under way was nudged, once for all that it may have to end for."""
         self._nudges: set[asyncio.Task[None]] = set()
-        self.asking: int = 0
-        """Queues that were woken and not yet asked for jobs: which are worth waiting for shows after that."""
         self.has_ended: bool = False
-        for feed in feeds:
-            feed.listener = self
+        self.on_return: Callable[[], None]
+        """Called when it has paused after a failure: the queues are to be looked at."""
 
     def ring(self) -> None:
         """A slot is free, a queue is empty, or the pool stops."""
-        self._bell.set()
+        self._bell.ring()
         if self._waits_for and not self._is_nudged and self._is_worth_a_nudge():  # guard: nudge
             self._is_nudged = True
-            nudge = self._pool.loop.create_task(self._end_wait(self._waits_for))
+            nudge = self._state.loop.create_task(self._end_wait(self._waits_for))
             self._nudges.add(nudge)
             nudge.add_done_callback(self._nudges.discard)
 
@@ -62,64 +67,63 @@ class Listener:
             self.has_ended = True
             for nudge in self._nudges:
                 nudge.cancel()
-            self._pool.note_change()
+            self._state.note_change()
 
     async def _listen(self) -> None:
-        while not self._pool.is_stopping:
+        all_queues = self._span.queues
+        while self._state.is_working:
             self._bell.clear()
             queues = self._worth_waiting_for()
-            if queues is self._queues:
-                self._pool.attentive.discard(self)
+            if queues is all_queues:
+                self._attentive.discard(self)
             else:
-                self._pool.attentive.add(self)
+                self._attentive.add(self)
             if not queues:
                 await self._bell.wait()
             elif (woken := await self._wait(queues)) is not None:
-                self._feeds[self._queues.index(woken)].wake()
+                self._consumers[all_queues.index(woken)].wake()
 
     async def _wait(self, queues: tuple[str, ...]) -> str | None:
         self._waits_for, self._is_nudged = queues, False
-        outage = self._sweeper.outage
+        outage = self._span.outage
         try:
-            # A short wait after a failure tells soon that the broker is back.
+            # A short wait after a failure shows soon that the broker is back.
             seconds = PAUSE if outage.is_of(WAITING) else LISTEN_FOR
-            woken = await self._pool.broker.wait(queues, seconds)
+            woken = await self._state.broker.wait(queues, seconds)
             outage.end(WAITING)
             return woken
         except BrokerError as error:
             outage.begin(WAITING, error)
         finally:
             self._waits_for = ()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PAUSE):
-                await self._bell.wait()
-        self._sweeper.ring()
+        await self._bell.wait(PAUSE)
+        self.on_return()
         return None
 
     def _is_worth_a_nudge(self) -> bool:
-        if self._pool.is_stopping:
-            return not self._pool.loop.is_closed()
+        if not self._state.is_working:
+            return not self._state.loop.is_closed()
         return not set(self._worth_waiting_for()) <= set(self._waits_for)
 
     def _worth_waiting_for(self) -> tuple[str, ...]:
-        """The empty queues: all while a slot is free, and else those that come before one that may have jobs,
-        since their jobs would have the next slot. None before it is known whether a slot stays free."""
-        if self.asking:
+        """The empty queues that are worth waiting for. None is while it is not known yet whether a slot stays
+        free."""
+        if self._span.asking:
             return ()
-        turns = self._pool.turns
-        if self._pool.slots.free:
-            if turns.last is None:
-                return self._queues
-            end = len(self._pool.feeds)
-        else:
-            end = turns.last or 0
-        return tuple(feed.queue for feed in self._feeds if feed.dry and feed.place < end)
+        end = self._slots.worth_waiting_for()
+        if end is None and self._slots.turns.last is None:
+            return self._span.queues
+        return tuple(
+            consumer.queue
+            for consumer in self._consumers
+            if consumer.is_empty and (end is None or consumer.place < end)
+        )
 
     async def _end_wait(self, queues: tuple[str, ...]) -> None:
         try:
-            await self._pool.broker.nudge(queues)
+            await self._state.broker.nudge(queues)
         except BrokerError:
             if self._waits_for is queues:
                 self._is_nudged = False  # the next ring tries again
         except Exception as error:
-            self._pool.crash(error)
+            self._state.crash(error)

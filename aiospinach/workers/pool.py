@@ -7,130 +7,179 @@ import contextlib
 import os
 import secrets
 import socket
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import Any
 
 from ..brokers.base import Broker
-from ..discretion import Discretion
+from ..cancellation import shielded_if
 from ..exceptions import JobCancelled
-from ..job import Job
-from ..logs import Log
-from ..patience import shielded_if
-from ..signals import SafeNamedSignal
+from ..redaction import Redaction
+from ..signals.sender import Sender
 from ..task import Task
-from .empty_watch import EmptyWatch
-from .feed import Feed
+from .consumer import Consumer
+from .execution import Execution
 from .health import STOPPED, Health
+from .health_check import check_health
 from .heartbeat import Heartbeat
-from .lease_watch import LeaseWatchdog
+from .lease_watchdog import LeaseWatchdog
 from .listener import Listener
-from .run import Run
+from .maintenance import Maintenance
+from .outbox import Outbox
+from .runs import Runs
 from .skipped_ticks import SkippedTicks
 from .slots import Slots
-from .supervisor import Supervisor
+from .span import Span
+from .state import Phase, PoolState
+from .stop_when_empty import StopWhenEmpty
+from .supervisor import Service, Supervisor
 from .sweeper import Sweeper
-from .threads import Threads
-from .turns import Turns
 from .unknown_tasks import UnknownTasks
-from .verdict import KnownErrors
 
-logger: Log = Log("aiospinach")
+_current_pool: ContextVar[Pool | None] = ContextVar("aiospinach_pool", default=None)
+
+
+def current_pool() -> Pool | None:
+    """The pool that this code runs in: in a job, or in a receiver of one of the pool's signals."""
+    return _current_pool.get()
 
 
 class Pool:
-    """``number`` slots for jobs of some queues, in one event loop, from start to stop; not started again."""
+    """Runs up to ``number`` jobs of some queues in one event loop, from one start to one stop."""
 
     def __init__(
         self,
         *,
         broker: Broker,
-        namespace: str,
+        sender: Sender,
         tasks: Mapping[str, Task[..., Any]],
         queues: Sequence[str],
         number: int,
         stop_when_queue_empty: bool,
         shutdown_timeout: float,
-        signal_timeout: float,
-        discretion: Discretion,
+        redaction: Redaction,
         context: Context,
     ) -> None:
-        self.name: str = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.broker = broker
-        self.namespace = namespace
-        self.tasks = tasks
-        self.signal_timeout = signal_timeout
-        self.discretion = discretion
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.context: Context = context
-        """The context of the supervisor, which jobs get copies of."""
+        context.run(_current_pool.set, self)
+        self.state: PoolState = PoolState(
+            name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            broker=broker,
+            sender=sender,
+            tasks=tasks,
+            redaction=redaction,
+            context=context,
+            number=number,
+        )
         self.slots: Slots = Slots(number)
-        self.threads: Threads = Threads(number, f"aiospinach {self.name}")
-        self.turns: Turns = Turns()
-        self.feeds: list[Feed] = [Feed(self, queue, place) for place, queue in enumerate(queues)]
-        self.heartbeat: Heartbeat = Heartbeat(self)
-        self.watchdog: LeaseWatchdog = LeaseWatchdog(self)
-        self.runs: dict[Run, None] = {}  # a set that keeps its order
-        self.error: BaseException | None = None
-        """The defect that ended the pool, if one did."""
-        self.is_stopping: bool = False
-        self.is_interrupted: bool = False
-        self.is_closing: bool = False
-        self.sweepers: list[Sweeper] = []
-        self.listeners: list[Listener] = []
-        self.attentive: set[Listener] = set()
-        """Listeners that do not wait for all of their queues, and may have to."""
-        by_queue = {feed.queue: feed for feed in self.feeds}
-        for span in broker.spans(queues):
-            feeds = [by_queue[queue] for queue in span]
-            self.sweepers.append(Sweeper(self, feeds))
-            self.listeners.append(Listener(self, feeds, self.sweepers[-1]))
-        self._tasks_of: defaultdict[str, list[Task[..., Any]]] = defaultdict(list)
-        self._grouped = 0
-        self.empty_watch: EmptyWatch | None = EmptyWatch(self) if stop_when_queue_empty else None
+        self.runs: Runs = Runs(self.state, self.slots)
         self.skipped_ticks: SkippedTicks = SkippedTicks()
-        self.known_errors: KnownErrors = KnownErrors()
-        self.unknown_tasks: UnknownTasks = UnknownTasks(self)
-        self.announcements: set[asyncio.Task[None]] = set()
-        """Signals under way that belong to no run."""
-        self.supervisor: Supervisor = Supervisor(self, shutdown_timeout)
+        self.unknown_tasks: UnknownTasks = UnknownTasks(self.state)
+        outboxes = [Outbox(queue) for queue in queues]
+        self.heartbeat: Heartbeat = Heartbeat(self.state, self.runs, outboxes)
+        self.watchdog: LeaseWatchdog = LeaseWatchdog(self.state, self.runs, self.heartbeat)
+        self.consumers: list[Consumer] = []
+        self.maintenances: list[Maintenance] = []
+        self.listeners: list[Listener] = []
+        self.sweepers: list[Sweeper] = []
+        self._attentive: set[Listener] = set()
+        self._place_of = {queue: place for place, queue in enumerate(queues)}
+        spans = [Span(span) for span in broker.spans(queues)]
+        span_of = {queue: span for span in spans for queue in span.queues}
+        for place, outbox in enumerate(outboxes):
+            self._add_queue(outbox, span_of[outbox.queue], place)
+        for span in spans:
+            self._add_span(span)
+        self.stop_when_empty: StopWhenEmpty | None = None
+        if stop_when_queue_empty:
+            self.stop_when_empty = StopWhenEmpty(self.state, self.runs, self.sweepers, self.stop)
+        self._connect()
+        self.supervisor: Supervisor = Supervisor(
+            self.state,
+            self.runs,
+            self.consumers,
+            self.maintenances,
+            self.listeners,
+            list(self._services()),
+            number=number,
+            shutdown_timeout=shutdown_timeout,
+        )
 
-    @property
-    def is_ending_now(self) -> bool:
-        """Bodies are being cancelled, by the pool or by the end of the event loop."""
-        return self.is_interrupted or self.supervisor.task.cancelling() > 0
+    # Putting it together.
+
+    def _add_queue(self, outbox: Outbox, span: Span, place: int) -> None:
+        consumer = Consumer(self.state, self.runs, self.slots, outbox, span, self.unknown_tasks, place)
+        maintenance = Maintenance(self.state, self.runs, outbox, self.heartbeat, self.skipped_ticks)
+        consumer.on_earlier_due = maintenance.ring
+        consumer.on_empty = self._note_empty
+        self.consumers.append(consumer)
+        self.maintenances.append(maintenance)
+
+    def _add_span(self, span: Span) -> None:
+        consumers = [self.consumers[self._place_of[queue]] for queue in span.queues]
+        maintenances = [self.maintenances[self._place_of[queue]] for queue in span.queues]
+        sweeper = Sweeper(self.state, span, consumers, maintenances)
+        listener = Listener(self.state, self.slots, span, consumers, self._attentive)
+        sweeper.on_swept = self._note_swept
+        listener.on_return = sweeper.ring
+        self.sweepers.append(sweeper)
+        self.listeners.append(listener)
+
+    def _connect(self) -> None:
+        """Give the parts their ways to call upward."""
+        self.state.on_interrupt = self.interrupt
+        self.slots.on_free = self._use_free_slots
+        self.slots.on_turn = self._note_turns
+        self.runs.on_early_end = self.watchdog.note_early_end
+        self.runs.on_retry = self._note_retry
+        self.runs.on_parked = self.look_again
+        if self.stop_when_empty is not None:
+            self.runs.on_start = self.stop_when_empty.note_start
+            self.runs.on_last_end = self.stop_when_empty.ring
+
+    def _services(self) -> Iterator[Service]:
+        yield self.heartbeat.work
+        yield self.watchdog.work
+        if self.stop_when_empty is not None:
+            yield self.stop_when_empty.work
+        yield from (listener.work for listener in self.listeners)
+        yield from (sweeper.work for sweeper in self.sweepers)
+        yield from (consumer.work for consumer in self.consumers)
+        yield from (maintenance.work for maintenance in self.maintenances)
 
     # What the engine asks for.
 
+    @property
+    def name(self) -> str:
+        """The name of the worker."""
+        return self.state.name
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the pool runs in."""
+        return self.state.loop
+
+    @property
+    def has_ended(self) -> bool:
+        """It has stopped, or its event loop is closed."""
+        return self.supervisor.task.done() or self.loop.is_closed()
+
     def health(self) -> Health:
         """How the workers are."""
-        if self.supervisor.task.done() or self.loop.is_closed():
+        if self.has_ended:
             return STOPPED
-        now = time.monotonic()
-        sweeps = [sweeper.answered_at for sweeper in self.sweepers]
-        return Health(
-            is_running=True,
-            is_connected=None not in sweeps and not self._is_failing(),
-            exchange_age=max((now - at for at in self._answers()), default=None),
-            renewal_age=None if self.heartbeat.answered_at is None else now - self.heartbeat.answered_at,
-            loop_lag=max(sweeper.loop_lag for sweeper in self.sweepers),
+        return check_health(
+            self.heartbeat,
+            self.sweepers,
+            self.consumers,
+            self.maintenances,
             unknown_tasks=self.unknown_tasks.names,
             skipped_ticks=self.skipped_ticks.counts.total(),
         )
 
-    def tasks_of(self, queue: str) -> Sequence[Task[..., Any]]:
-        """The tasks of a queue that are attached by now."""
-        for task in list(self.tasks.values())[self._grouped :]:
-            self._tasks_of[task.queue].append(task)
-            self._grouped += 1
-        return self._tasks_of[queue]
-
     def register_again(self) -> None:
         """Tell the broker of tasks that were attached meanwhile, and ask for jobs that wait for them."""
-        for feed in self.feeds:
-            feed.keeper.register_again()
+        for maintenance in self.maintenances:
+            maintenance.register_again()
         self.look_again()
 
     def look_again(self) -> None:
@@ -157,46 +206,41 @@ class Pool:
             raise cancellation
         if until_started:
             supervisor.started.result()
-        elif self.error is not None:
-            raise self.error
+        elif self.state.error is not None:
+            raise self.state.error
 
     async def wait_closed(self) -> None:
         """Wait until the pool has stopped; raises what crashed it."""
         await asyncio.wait([self.supervisor.task])
-        if self.error is not None:
-            raise self.error
+        if self.state.error is not None:
+            raise self.state.error
 
     def stop(self) -> None:
         """Fetch no more, and end when the running jobs have, or the time for that is over."""
-        if not self.is_stopping:
-            self.is_stopping = True
-            self.supervisor.look()
-            for listener in self.listeners:
-                listener.ring()
-            for sweeper in self.sweepers:
-                sweeper.ring()
-            for feed in self.feeds:
-                feed.keeper.ring()
-                if not feed.dry:
-                    feed.pass_on()
+        if not self.state.advance(Phase.DRAINING):
+            return
+        rings = [listener.ring for listener in self.listeners]
+        rings += [sweeper.ring for sweeper in self.sweepers]
+        rings += [maintenance.ring for maintenance in self.maintenances]
+        rings += [consumer.wake_another for consumer in self.consumers if not consumer.is_empty]
+        for ring in rings:
+            ring()
 
     def interrupt(self) -> None:
         """Stop, and cancel the running bodies now."""
         self.stop()
-        if not self.is_interrupted:
-            self.is_interrupted = True
-            self.supervisor.look()
+        self.state.advance(Phase.INTERRUPTED)
         for run in list(self.runs):
             if run.task.done() and not run.is_settled:
                 # The end of the event loop cancelled it before its first step.
                 run.release()
-                self.ended(run)
+                self.runs.ended(run)
             else:
                 run.interrupt()
 
     def cancel(self, queue: str, job_id: str) -> None:
-        """Cancel the body of a job if it runs here, without waiting for the next renewal; if it waits
-        for another try, that is not waited for any longer. May be called in any event loop."""
+        """Cancel the body of a job if it runs here, without waiting for the next renewal. If it waits for
+        another try, nobody waits for that any longer. May be called in any event loop."""
         if self.loop is asyncio.get_running_loop():
             self._cancel(queue, job_id)
         else:
@@ -204,136 +248,42 @@ class Pool:
                 self.loop.call_soon_threadsafe(self._cancel, queue, job_id)
 
     def _cancel(self, queue: str, job_id: str) -> None:
-        if self.empty_watch is not None:
-            self.empty_watch.forget_retry(queue, job_id)
+        if self.stop_when_empty is not None:
+            self.stop_when_empty.forget_retry(queue, job_id)
         for run in self.runs:
-            if run.lease.job.id == job_id and run.feed.queue == queue:
+            if run.lease.job.id == job_id and run.outbox.queue == queue:
                 run.cancel(JobCancelled("the job was cancelled"))
 
-    def run_of(self, job: Job) -> Run | None:
-        """The run of a job whose body has not ended."""
-        for run in self.runs:
-            if run.lease.job.id == job.id and run.feed.queue == job.queue and run.holds_slot:
-                return run
-        return None
+    # What its parts report.
 
-    # What the services and the runs tell it.
-
-    def claim(self, feed: Feed, given_back: int) -> int:
-        """How many jobs this feed may ask for now, if no earlier queue may have jobs: all free slots; or, if
-        its queue is empty as far as is known, as many as it gives back."""
-        first = self.turns.first
-        if self.is_stopping or (first is not None and first < feed.place):
-            return 0
-        return self.slots.claim(given_back) if feed.dry else self.slots.claim()
-
-    def start(self, run: Run) -> None:
-        """A run begins."""
-        if self.empty_watch is not None:
-            self.empty_watch.forget_retry(run.feed.queue, run.lease.job.id)
-        self.runs[run] = None
-        if run.holds_slot:
-            self.slots.start()
-        until = run.lease.trusted_until
-        if until < self.watchdog.alarm or until < self.heartbeat.next_answer:  # guard: early end of a lease
-            self.watchdog.note_early_end(run)
-
-    def body_ended(self, run: Run) -> None:
-        """The run needs its slot no longer, and its outcome is on its way to the broker."""
-        if run.holds_slot:
-            run.holds_slot = False
-            self.slots.end_body()
-            self.use_free_slots()
-
-    def ended(self, run: Run) -> None:
-        """The run has sent its last signal."""
-        if run not in self.runs:
-            return
-        self.body_ended(run)
-        del self.runs[run]
-        if not run.is_recovery and self.slots.finish():
-            self.use_free_slots()
-        if not self.runs:
-            if self.empty_watch is not None:
-                self.empty_watch.ring()
-            self.supervisor.look()
-
-    def note_dry(self) -> None:
-        """A queue has nothing to run: later ones may ask for the free slots, and somebody listens."""
-        self.use_free_slots()
-        self.note_turns()
-        if self.empty_watch is not None:
-            self.empty_watch.ring()
-
-    def use_free_slots(self) -> None:
+    def _use_free_slots(self) -> None:
         """Have the first queue that may have jobs ask for some, or else have the listeners wait for some."""
-        if (first := self.turns.first) is not None:
-            self.feeds[first].ring()
+        if (first := self.slots.turns.first) is not None:
+            self.consumers[first].ring()
         else:
-            self.note_turns()
+            self._note_turns()
 
-    def note_turns(self) -> None:
+    def _note_turns(self) -> None:
         """Another queue may have the next turn, so that others may be worth waiting for."""
-        for listener in list(self.attentive):
+        for listener in list(self._attentive):
             listener.ring()
 
-    def note_retry(self, run: Run, delay: float) -> None:
-        """The job of a run was put back, to be tried again in ``delay`` seconds."""
-        if self.empty_watch is not None:
-            self.empty_watch.note_retry(run, delay)
-        run.feed.keeper.note_due(delay)
+    def _note_empty(self) -> None:
+        """A queue has nothing to run: later ones may ask for the free slots, and others are waited for."""
+        if (first := self.slots.turns.first) is not None:
+            self.consumers[first].ring()
+        self._note_turns()
+        if self.stop_when_empty is not None:
+            self.stop_when_empty.ring()
 
-    def note_change(self) -> None:
-        """Something happened that the end of the pool may wait for."""
-        self.supervisor.look()
+    def _note_swept(self) -> None:
+        """All queues of a span were looked at."""
+        self._use_free_slots()
+        if self.stop_when_empty is not None:
+            self.stop_when_empty.ring()
 
-    def notice_cancellation(self) -> None:
-        """Somebody cancelled a task of the pool: a stray one is ignored, the end of the loop is not."""
-        if self.is_ending_now:
-            self.interrupt()
-
-    def crash(self, error: BaseException) -> None:
-        """A defect of ours: the pool ends, and says so."""
-        logger.critical("worker %s crashed and stops", self.name, exc_info=error)
-        if self.error is None:
-            self.error = error
-        self.interrupt()
-
-    def announce(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
-        """Send a signal that belongs to no run, without waiting for its receivers."""
-        if signal.receivers:
-            task = self.loop.create_task(self.tell(signal, kwargs))
-            self.announcements.add(task)
-            task.add_done_callback(self._announced)
-
-    async def tell(
-        self, signal: SafeNamedSignal, kwargs: dict[str, Any], context: Context | None = None
-    ) -> None:
-        """Send a signal of the pool, and wait for its receivers."""
-        if not signal.receivers or signal.is_muted:
-            return
-        try:
-            await signal.dispatch(self.namespace, kwargs, timeout=self.signal_timeout, context=context)
-        except asyncio.CancelledError:
-            self.notice_cancellation()
-
-    # Within.
-
-    def _is_failing(self) -> bool:
-        return (
-            self.heartbeat.is_failing
-            or any(sweeper.is_failing for sweeper in self.sweepers)
-            or any(feed.is_failing or feed.keeper.is_failing for feed in self.feeds)
-        )
-
-    def _answers(self) -> Iterator[float]:
-        """When the broker last answered for each queue: gave or took jobs, or said what there is."""
-        for sweeper in self.sweepers:
-            for feed in sweeper.feeds:
-                answers = [at for at in (sweeper.answered_at, feed.answered_at) if at is not None]
-                if answers:
-                    yield max(answers)
-
-    def _announced(self, task: asyncio.Task[None]) -> None:
-        self.announcements.discard(task)
-        self.supervisor.look()
+    def _note_retry(self, run: Execution, delay: float) -> None:
+        """A job was put back, to be tried again in ``delay`` seconds."""
+        if self.stop_when_empty is not None:
+            self.stop_when_empty.note_retry(run, delay)
+        self.maintenances[self._place_of[run.outbox.queue]].note_due(delay)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ..logs import Log, Seldom
+from ..logs import Log, LogThrottle
 
 logger: Log = Log("aiospinach")
 
@@ -17,11 +17,11 @@ class SkippedTicks:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._told = Seldom()
+        self._told = LogThrottle()
 
     def note(self, task: str) -> None:
         self.counts[task] += 1
-        if self._told.may_tell(task, TELL_EVERY):
+        if self._told.allows(task, TELL_EVERY):
             logger.warning(
                 "task %s: a tick is skipped, since the job of the one before still waits or runs (%d skipped"
                 " so far): give it a longer period, or overlap=True",

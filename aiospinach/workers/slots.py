@@ -1,14 +1,26 @@
-"""How many jobs a pool runs, and how many more it may ask for."""
+"""How many more jobs a pool may ask for, and from which of its queues."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from .turns import Turns
+
 
 class Slots:
-    """Counts, and nothing else. A job is *running* from its lease to the end of its body, and
-    *finishing* from there to its last signal; *claimed* slots are asked for in an exchange under way."""
+    """The slots of a pool, and the turns of its queues.
+
+    A job is *running* from its lease to the end of its body, and *finishing* from there to its last signal.
+    *Claimed* slots are asked for in an exchange under way. The pool sets the callbacks.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.turns: Turns = Turns()
+        self.on_free: Callable[[], None]
+        """Called when a slot is free, for the queue that has the next turn."""
+        self.on_turn: Callable[[], None]
+        """Called when the next turn may be another queue's, so that others may be worth waiting for."""
         self.running: int = 0
         self.finishing: int = 0
         self.claimed: int = 0
@@ -20,11 +32,29 @@ class Slots:
         used = self.running + self.claimed
         return max(0, min(self.number - used, 2 * self.number - used - self.finishing))
 
-    def claim(self, most: int | None = None) -> int:
-        """Claim all free slots for an exchange, or ``most`` of them; ``unclaim`` them when it has ended."""
+    def claim(self, place: int, most: int | None = None) -> int:
+        """Claim free slots for an exchange with the queue at this place: all of them, or ``most``.
+
+        There are none for it while an earlier queue may have jobs. ``unclaim`` them when the exchange has
+        ended.
+        """
+        first = self.turns.first
+        if first is not None and first < place:
+            return 0
         free = self.free if most is None else min(self.free, most)
         self.claimed += free
         return free
+
+    def worth_waiting_for(self) -> int | None:
+        """Waiting is worth while for the empty queues before this place, and for all if it is None.
+
+        That is all while a slot is free. Else it is those before a queue that may have jobs, since their jobs
+        would have the next slot.
+        """
+        last = self.turns.last
+        if self.free:
+            return None
+        return 0 if last is None else last
 
     def unclaim(self, count: int) -> None:
         """An exchange that claimed so many has ended."""
@@ -40,7 +70,7 @@ class Slots:
         self.finishing += 1
 
     def finish(self) -> bool:
-        """A job has sent its last signal. Tells whether that made a slot free: whether so many were
-        finishing that they held slots."""
+        """A job has sent its last signal. True if that made a slot free: so many were finishing that they
+        held slots."""
         self.finishing -= 1
         return self.finishing >= self.number

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import anyio
-from anyio.abc import TaskGroup
 
 from .. import signals
 from ..exceptions import BrokerUnavailable
 from ..logs import Log
 from .block_watch import BlockWatch
-
-if TYPE_CHECKING:
-    from .pool import Pool
+from .consumer import Consumer
+from .listener import Listener
+from .maintenance import Maintenance
+from .runs import Runs
+from .state import Phase, PoolState
 
 TELL_EVERY = 5.0
 """Seconds between two lines of the log about jobs that a stop waits for."""
@@ -28,48 +27,56 @@ INTERRUPT_GRACE = 2.0
 
 logger: Log = Log("aiospinach")
 
-_pool_around: ContextVar[Pool | None] = ContextVar("aiospinach_pool", default=None)
-
-
-def pool_around() -> Pool | None:
-    """The pool that this code runs in: in a job, or in a receiver of one of the pool's signals."""
-    return _pool_around.get()
+Service = Callable[[], Awaitable[None]]
+"""Works until the pool closes. A cancellation before that is a stray one, after which it is called again."""
 
 
 class Supervisor:
     """One named task, in the context that jobs get copies of. Its services outlive the jobs."""
 
-    def __init__(self, pool: Pool, shutdown_timeout: float) -> None:
-        self._pool = pool
+    def __init__(
+        self,
+        state: PoolState,
+        runs: Runs,
+        consumers: Sequence[Consumer],
+        maintenances: Sequence[Maintenance],
+        listeners: Sequence[Listener],
+        services: Sequence[Service],
+        *,
+        number: int,
+        shutdown_timeout: float,
+    ) -> None:
+        self._state = state
+        self._runs = runs
+        self._consumers = consumers
+        self._maintenances = maintenances
+        self._listeners = listeners
+        self._services = services
+        self._number = number
         self._shutdown_timeout = shutdown_timeout
-        self._changed = asyncio.Event()
-        self.started: asyncio.Future[None] = pool.loop.create_future()
+        self.started: asyncio.Future[None] = state.loop.create_future()
         """Done when the pool has begun to fetch, or failed to."""
         self.task: asyncio.Task[None] = asyncio.Task(
-            self._live(), loop=pool.loop, context=pool.context, name=f"aiospinach {pool.name}"
+            self._live(), loop=state.loop, context=state.context, name=f"aiospinach {state.name}"
         )
-
-    def look(self) -> None:
-        """Something happened that the end of the pool may wait for."""
-        self._changed.set()
+        state.main = self.task
 
     async def _live(self) -> None:
         """Work, and leave no thread behind, however that ends."""
-        watch = BlockWatch(self._pool)
+        watch = BlockWatch(self._state, self._runs)
         try:
             await self._work()
         finally:
             watch.end()
-            self._pool.threads.end()
-        self._pool.threads.join()
+            self._state.threads.end()
+        self._state.threads.join()
 
     async def _work(self) -> None:
-        """From start to stop. What goes wrong before the start is raised through ``started``; a defect
-        after it is logged at once, and kept in ``error``."""
-        pool = self._pool
-        _pool_around.set(pool)
+        """From start to stop. An error before the start is raised through ``started``. A defect after it is
+        logged at once, and kept in ``PoolState.error``."""
+        state = self._state
         try:
-            may_work = await self._before_stop(self._prepare()) and await self._tell_of_start()
+            may_work = await self._before_stop(self._prepare()) and await self._send_worker_started()
         except BaseException as error:
             self.started.set_exception(error)
             return
@@ -78,39 +85,43 @@ class Supervisor:
             return
         logger.info(
             "worker %s runs jobs of the %s %s, %d at a time",
-            pool.name,
-            "queue" if len(pool.feeds) == 1 else "queues",
-            ", ".join(feed.queue for feed in pool.feeds),
-            pool.slots.number,
+            state.name,
+            "queue" if len(self._consumers) == 1 else "queues",
+            ", ".join(consumer.queue for consumer in self._consumers),
+            self._number,
         )
         try:
             async with anyio.create_task_group() as services:
-                self._start_services(services)
+                for service in self._services:
+                    services.start_soon(self._serve, service)
                 self.started.set_result(None)
                 try:
-                    await self._until(lambda: pool.is_stopping)
+                    await self._until(lambda: not state.is_working)
                     await self._drain()
                 except Exception as error:
-                    pool.crash(error)
-                    for feed in pool.feeds:
-                        feed.give_up()  # nobody drains what they owe
-                pool.is_closing = True
+                    state.crash(error)
+                    for consumer in self._consumers:
+                        consumer.give_up()  # nobody drains what they owe
+                state.advance(Phase.CLOSING)
                 services.cancel_scope.cancel()
         except asyncio.CancelledError:
             pass  # the supervisor was cancelled, and has drained all the same
         except Exception as error:
-            pool.crash(error)
-        await pool.tell(signals.worker_terminated, {"worker_name": pool.name}, pool.context)
-        logger.info("worker %s has stopped", pool.name)
+            state.crash(error)
+        await state.send(signals.worker_terminated, {"worker_name": state.name}, state.context)
+        logger.info("worker %s has stopped", state.name)
         if self.task.cancelling():  # the loop ends, and nobody will close what belongs to it
-            await pool.broker.aclose()
+            await state.broker.aclose()
 
-    async def _before_stop(self, starting: Coroutine[Any, Any, None]) -> bool:
+    # Starting.
+
+    async def _before_stop(self, starting: Coroutine[object, object, None]) -> bool:
         """Do a part of the start. If the pool is told to stop meanwhile, leave it and return False: a store
         that takes connections and never answers must not hold up a stop."""
-        part = asyncio.Task(starting, loop=self._pool.loop, context=self._pool.context)
-        part.add_done_callback(lambda _: self.look())
-        await self._until(lambda: part.done() or self._pool.is_stopping)
+        state = self._state
+        part = asyncio.Task(starting, loop=state.loop, context=state.context)
+        part.add_done_callback(lambda _: state.changed.ring())
+        await self._until(lambda: part.done() or not state.is_working)
         if not part.done():
             part.cancel()
         while not part.done():
@@ -121,22 +132,24 @@ class Supervisor:
         part.result()
         return True
 
-    async def _tell_of_start(self) -> bool:
+    async def _send_worker_started(self) -> bool:
         """Call the receivers of worker_started, and wait for them: they open what jobs need. The first that
         raises ends the start. Returns whether the pool may work."""
-        pool, signal = self._pool, signals.worker_started
+        state, signal = self._state, signals.worker_started
         if not signal.receivers or signal.is_muted:
             return True
-        is_over = False
+        has_started = False
+        arguments = {"worker_name": state.name}
         try:
-            told = {"worker_name": pool.name}
-            is_over = await self._before_stop(
-                signal.require(pool.namespace, told, timeout=pool.signal_timeout, context=pool.context)
+            has_started = await self._before_stop(
+                signal._require(
+                    state.namespace, arguments, timeout=state.sender.timeout, context=state.context
+                )
             )
         finally:
-            if not is_over:
-                await pool.tell(signals.worker_terminated, {"worker_name": pool.name}, pool.context)
-        return is_over
+            if not has_started:
+                await state.send(signals.worker_terminated, arguments, state.context)
+        return has_started
 
     async def _prepare(self) -> None:
         """Open the broker and register; once more if a connection that was left idle turns out dead."""
@@ -146,122 +159,110 @@ class Supervisor:
             await self._register()
 
     async def _register(self) -> None:
-        await self._pool.broker.open(self._pool.namespace)
-        for feed in self._pool.feeds:
-            await feed.keeper.register()
+        await self._state.broker.open(self._state.namespace)
+        for maintenance in self._maintenances:
+            await maintenance.register()
 
-    def _start_services(self, services: TaskGroup) -> None:
-        pool = self._pool
-        works = [pool.heartbeat.work, pool.watchdog.work]
-        if pool.empty_watch is not None:
-            works.append(pool.empty_watch.work)
-        works += [listener.work for listener in pool.listeners]
-        works += [sweeper.work for sweeper in pool.sweepers]
-        for feed in pool.feeds:
-            works += [feed.work, feed.keeper.work]
-        for work in works:
-            services.start_soon(self._serve, work)
-
-    async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Have a service work until the pool closes. Ending earlier with a cancellation, it would have
-        anyio cancel all the others, again and again."""
-        while not self._pool.is_closing:
+    async def _serve(self, service: Service) -> None:
+        """Have a service work until the pool closes. If it ended earlier with a cancellation, anyio would
+        cancel all the others, again and again."""
+        while not self._state.is_closing:
             try:
-                await work()
+                await service()
                 return
             except asyncio.CancelledError:
-                if self._pool.is_closing:
+                if self._state.is_closing:
                     raise
-                self._pool.notice_cancellation()
+                self._state.notice_cancellation()
             except Exception as error:
-                self._pool.crash(error)
+                self._state.crash(error)
                 return
 
+    # Draining.
+
     async def _drain(self) -> None:
-        """Wait for what runs, and for the settlements, as long as ``shutdown_timeout`` allows; and for a
-        broker that does not answer and is owed none, or still is after that, ``INTERRUPT_GRACE``."""
-        pool = self._pool
-        telling = pool.loop.create_task(self._tell_what_runs())
+        """Wait for what runs, and for the settlements, as long as ``shutdown_timeout`` allows. Then wait
+        ``INTERRUPT_GRACE`` for a broker that does not answer."""
+        state = self._state
+        naming = state.loop.create_task(self._log_what_runs())
         try:
-            await self._until(lambda: self._is_idle() or pool.is_interrupted, timeout=self._shutdown_timeout)
+            await self._until(
+                lambda: self._is_idle() or state.phase >= Phase.INTERRUPTED, timeout=self._shutdown_timeout
+            )
         finally:
-            telling.cancel()
-            await asyncio.wait([telling])
+            naming.cancel()
+            await asyncio.wait([naming])
         if not self._is_idle():
-            pool.interrupt()
+            state.on_interrupt()
         since = time.monotonic()
         await self._until(self._is_silent, timeout=INTERRUPT_GRACE)
         while not self._is_drained():
-            pool.interrupt()
+            state.on_interrupt()
             await self._leave_stubborn_bodies()
             self._give_up_what_is_away(since)
             since = time.monotonic()
             await self._until(self._is_drained, timeout=INTERRUPT_GRACE)
 
-    async def _tell_what_runs(self) -> None:
-        """Say every few seconds which jobs the stop waits for."""
-        until = self._pool.loop.time() + self._shutdown_timeout
+    async def _log_what_runs(self) -> None:
+        """Name every few seconds the jobs that the stop waits for."""
+        until = self._state.loop.time() + self._shutdown_timeout
         while True:
             await asyncio.sleep(TELL_EVERY)
-            running = [run for run in self._pool.runs if run.holds_slot]
+            running = [run for run in self._runs if run.holds_slot]
             if not running:
                 continue  # outcomes are still to be stored
-            named = ", ".join(run.told for run in running[:NAMED_AT_MOST])
+            named = ", ".join(run.summary for run in running[:NAMED_AT_MOST])
             others = len(running) - NAMED_AT_MOST
             logger.warning(
                 "worker %s stops when %d running jobs have ended: %s%s; in %.0f s they are cancelled",
-                self._pool.name,
+                self._state.name,
                 len(running),
                 named,
                 f" and {others} more" if others > 0 else "",
-                until - self._pool.loop.time(),
+                until - self._state.loop.time(),
             )
 
     async def _leave_stubborn_bodies(self) -> None:
-        pool = self._pool
-        stubborn = [run for run in pool.runs if run.body.is_stubborn]
-        for run in stubborn:  # all at once: others may end while one of them is told of
-            run.abandoned = True
-            pool.ended(run)
+        stubborn = [run for run in self._runs if run.body.is_stubborn]
+        for run in stubborn:  # all at once: others may end while the signal of one is sent
+            run.is_abandoned = True
+            self._runs.ended(run)
         for run in stubborn:
             await run.abandon()
 
     def _give_up_what_is_away(self, since: float) -> None:
-        if any(run.holds_slot for run in self._pool.runs):  # guard: bodies that still settle
+        if any(run.holds_slot for run in self._runs):  # guard: bodies that still settle
             return
-        for feed in self._pool.feeds:
-            feed.give_up_if_away(since)
+        for consumer in self._consumers:
+            consumer.give_up_if_away(since)
 
     def _is_idle(self) -> bool:
         """Nothing runs, and nothing has to be settled."""
-        pool = self._pool
-        return not pool.runs and not pool.announcements and not any(feed.owes for feed in pool.feeds)
+        is_owed = any(consumer.owes for consumer in self._consumers)
+        return not self._runs and not self._state.announcements and not is_owed
 
     def _is_drained(self) -> bool:
-        """And no call is under way that may bring jobs, or has to be made."""
-        return self._is_idle() and not any(feed.is_busy for feed in self._pool.feeds)
+        """Nothing runs, and no call is under way that may bring jobs, or has to be made."""
+        return self._is_idle() and not any(consumer.is_busy for consumer in self._consumers)
 
     def _is_silent(self) -> bool:
-        """And no service talks with the broker."""
-        pool = self._pool
+        """Nothing runs, and no service talks with the broker."""
         return (
             self._is_drained()
-            and all(listener.has_ended for listener in pool.listeners)
-            and not any(feed.keeper.is_busy for feed in pool.feeds)
+            and all(listener.has_ended for listener in self._listeners)
+            and not any(maintenance.is_busy for maintenance in self._maintenances)
         )
 
     async def _until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
-        """Wait for a condition that ``_changed`` is set for; being cancelled interrupts the pool."""
-        deadline = None if timeout is None else self._pool.loop.time() + timeout
+        """Wait for a condition; ``PoolState.changed`` is rung for it. Being cancelled interrupts the pool."""
+        loop, changed = self._state.loop, self._state.changed
+        deadline = None if timeout is None else loop.time() + timeout
         while not condition():
-            left = None if deadline is None else deadline - self._pool.loop.time()
+            left = None if deadline is None else deadline - loop.time()
             if left is not None and left <= 0:
                 return
-            self._changed.clear()
+            changed.clear()
             try:
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+                await changed.wait(left)
             except asyncio.CancelledError:
-                self._pool.interrupt()
+                self._state.on_interrupt()

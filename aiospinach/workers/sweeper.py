@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from ..exceptions import BrokerError
-from .outage import Outage
-
-if TYPE_CHECKING:
-    from .feed import Feed
-    from .pool import Pool
+from .bell import Bell
+from .consumer import Consumer
+from .maintenance import Maintenance
+from .span import Span
+from .state import PoolState
 
 SWEEPING = "looking for jobs"
 LONGEST_PAUSE = 1.0
@@ -26,12 +24,20 @@ class Sweeper:
     that time even if a wake-up was lost.
     """
 
-    def __init__(self, pool: Pool, feeds: Sequence[Feed]) -> None:
-        self._pool = pool
-        self.feeds: Sequence[Feed] = feeds
-        self._queues = tuple(feed.queue for feed in feeds)
-        self._bell = asyncio.Event()
-        self.outage: Outage = Outage(f"queues {', '.join(self._queues)}")
+    def __init__(
+        self,
+        state: PoolState,
+        span: Span,
+        consumers: Sequence[Consumer],
+        maintenances: Sequence[Maintenance],
+    ) -> None:
+        self._state = state
+        self._span = span
+        self.consumers: Sequence[Consumer] = consumers
+        self._maintenances = maintenances
+        self._bell = Bell()
+        self.on_swept: Callable[[], None]
+        """Called after each look that the broker has answered."""
         self.answered_at: float | None = None
         """When the broker answered last, by time.monotonic()."""
         self.loop_lag: float = 0.0
@@ -40,43 +46,38 @@ class Sweeper:
     @property
     def is_failing(self) -> bool:
         """The broker has not answered the last look."""
-        return self.outage.is_of(SWEEPING)
+        return self._span.outage.is_of(SWEEPING)
 
     def ring(self) -> None:
         """Look now: something may have been missed."""
-        self._bell.set()
+        self._bell.ring()
 
     async def work(self) -> None:
         """Sweep until cancelled, or until the pool stops: it leaves what it would find to others."""
-        while not self._pool.is_stopping:
+        while self._state.is_working:
             self._bell.clear()
             await self._rest(await self._sweep())
 
     async def _sweep(self) -> float:
         """Look once. Returns the seconds to the next look."""
-        period = self._pool.broker.tick_period
+        period = self._state.broker.tick_period
         try:
-            swept = await self._pool.broker.sweep(self._queues, self._pool.name)
+            swept = await self._state.broker.sweep(self._span.queues, self._state.name)
         except BrokerError as error:
-            self.outage.begin(SWEEPING, error)
+            self._span.outage.begin(SWEEPING, error)
             return min(LONGEST_PAUSE, period)
-        self.outage.end(SWEEPING)
+        self._span.outage.end(SWEEPING)
         self.answered_at = time.monotonic()
-        for feed, seen in zip(self.feeds, swept, strict=True):
-            feed.note_parked(seen.parked)
-            if seen.is_something_to_run and feed.dry:  # guard: work without a wake-up
-                feed.wake()
+        for consumer, maintenance, seen in zip(self.consumers, self._maintenances, swept, strict=True):
+            consumer.note_parked(seen.parked)
+            if seen.is_something_to_run and consumer.is_empty:  # guard: work without a wake-up
+                consumer.wake()
             if seen.next_due is not None:  # guard: due without a wake-up
-                feed.keeper.note_due(seen.next_due)
-        self._pool.use_free_slots()
-        if self._pool.empty_watch is not None:
-            self._pool.empty_watch.ring()
+                maintenance.note_due(seen.next_due)
+        self.on_swept()
         return period
 
     async def _rest(self, seconds: float) -> None:
         alarm = time.monotonic() + seconds
-        try:
-            async with asyncio.timeout(seconds):
-                await self._bell.wait()
-        except TimeoutError:
+        if not await self._bell.wait(seconds):
             self.loop_lag = max(0.0, time.monotonic() - alarm)

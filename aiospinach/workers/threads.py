@@ -12,7 +12,7 @@ from contextvars import copy_context
 from threading import Lock, Thread
 from typing import Any
 
-from ..patience import shielded_if
+from ..cancellation import shielded_if
 
 
 class Threads:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from .. import signals
-from ..brokers.records import Parked
-from ..logs import Log, Seldom
+from ..brokers.records import ParkedTask
+from ..logs import Log, LogThrottle
 from ..timing import from_milliseconds
-
-if TYPE_CHECKING:
-    from .pool import Pool
+from .state import PoolState
 
 logger: Log = Log("aiospinach")
 
@@ -23,27 +20,27 @@ NAMED_AT_MOST = 10
 class UnknownTasks:
     """What a pool says of them: in the log, by a signal, and in its health."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._of_queue: dict[str, Mapping[str, Parked]] = {}
-        self._told = Seldom()
+    def __init__(self, state: PoolState) -> None:
+        self._state = state
+        self._of_queue: dict[str, Mapping[str, ParkedTask]] = {}
+        self._told = LogThrottle()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The tasks, as the last look at each queue told."""
         waiting = {task for parked in self._of_queue.values() for task in parked}
-        return tuple(sorted(waiting - self._pool.tasks.keys()))
+        return tuple(sorted(waiting - self._state.tasks.keys()))
 
-    def note(self, queue: str, parked: Mapping[str, Parked]) -> None:
+    def note(self, queue: str, parked: Mapping[str, ParkedTask]) -> None:
         """Jobs of these tasks are parked in a queue."""
         if not parked and not self._of_queue.get(queue):
             return
         self._of_queue[queue] = parked
         for task, jobs in parked.items():
-            if task not in self._pool.tasks and self._told.may_tell((queue, task), TELL_EVERY):
+            if task not in self._state.tasks and self._told.allows((queue, task), TELL_EVERY):
                 self._tell(queue, task, jobs)
 
-    def _tell(self, queue: str, task: str, jobs: Parked) -> None:
+    def _tell(self, queue: str, task: str, jobs: ParkedTask) -> None:
         module = task.rpartition(".")[0]
         logger.warning(
             "queue %s: %d %s of the task %r %s since %s: no such task is attached to this engine. Import the"
@@ -59,9 +56,9 @@ class UnknownTasks:
             self._attached(),
         )
         told = {"task_name": task, "queue": queue, "count": jobs.count}
-        self._pool.announce(signals.task_unknown, told)
+        self._state.announce(signals.task_unknown, told)
 
     def _attached(self) -> str:
-        names = sorted(self._pool.tasks)
+        names = sorted(self._state.tasks)
         others = len(names) - NAMED_AT_MOST
         return ", ".join(names[:NAMED_AT_MOST]) + (f" and {others} more" if others > 0 else "") or "none"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from ..discretion import TELL_ALL, Discretion
 from ..job import Job
 from ..logs import Log
 from ..outcome import Action, Backoff, Outcome, is_planned, judge
-from ..receivers import traceable
+from ..redaction import REDACT_NOTHING, Redaction
+from ..signals.receivers import safe_exc_info
 
 logger: Log = Log("aiospinach")
 
 KINDS_AT_MOST = 1000
 """Kinds of errors that are remembered."""
-WITHOUT_TRACEBACK = Discretion(tracebacks=True)
+WITHOUT_TRACEBACK = Redaction(tracebacks=True)
 
 
 def verdict(
@@ -22,7 +22,7 @@ def verdict(
     backoff: Backoff | None,
     *,
     has_begun: bool,
-    discretion: Discretion = TELL_ALL,
+    redaction: Redaction = REDACT_NOTHING,
 ) -> Outcome:
     """What ``judge`` returns; if the task's backoff raises, what it returns with the default backoff."""
     try:
@@ -31,8 +31,8 @@ def verdict(
         logger.error(
             "%r: its backoff or the moment of its retry is wrong, the default is used instead%s",
             job,
-            discretion.ending(wrong),
-            exc_info=traceable(wrong, discretion),
+            redaction.ending(wrong),
+            exc_info=safe_exc_info(wrong, redaction),
         )
         return judge(job, RuntimeError(), now)
 
@@ -65,19 +65,23 @@ def _line_of(error: BaseException) -> object:
 
 
 def log_outcome(
-    job: Job, outcome: Outcome, error: BaseException, known: KnownErrors, discretion: Discretion = TELL_ALL
+    job: Job,
+    outcome: Outcome,
+    error: BaseException,
+    known: KnownErrors,
+    redaction: Redaction = REDACT_NOTHING,
 ) -> None:
     """Log what became of a job: an error if it failed, a warning if it is tried again. What is planned, or
     known already, is told without a traceback."""
     if outcome.action in (Action.FAIL, Action.RETRY) and not known.is_new(job, error):
-        discretion = discretion | WITHOUT_TRACEBACK
+        redaction = redaction | WITHOUT_TRACEBACK
     if outcome.action is Action.FAIL:
         logger.error(
             "%r failed (%s)%s",
             job,
             outcome.reason,
-            discretion.ending(error),
-            exc_info=traceable(error, discretion),
+            redaction.ending(error),
+            exc_info=safe_exc_info(error, redaction),
         )
     elif outcome.action is Action.RETRY:
         logger.warning(
@@ -85,8 +89,8 @@ def log_outcome(
             job,
             type(error).__name__,
             outcome.delay,
-            discretion.ending(error),
-            exc_info=traceable(error, discretion),
+            redaction.ending(error),
+            exc_info=safe_exc_info(error, redaction),
         )
     else:
         logger.info("%r: %s (%s)", job, outcome.reason, error)

@@ -87,6 +87,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--receivers", default="none", choices=["none", "sync", "async"])
     parser.add_argument("--blocked", action="store_true", help="have a task of which one job may run, too")
-    parser.add_argument("--queues", type=int, default=1, help="over how many queues to spread the jobs")
+    parser.add_argument("--queues", type=int, default=1, help="over how many queues to jitter the jobs")
     parser.add_argument("--at", type=float, help="when the jobs are due, in seconds since 1970")
     main(Aiospinach, parser)

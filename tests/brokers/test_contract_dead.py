@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from aiospinach.brokers.base import DEAD_AT_MOST, Broker
-from aiospinach.brokers.records import Counts, LookJob, Requeue, Settlement, Steered
+from aiospinach.brokers.records import Counts, LookJob, Requeue, Settlement, SteerResult
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -33,8 +33,8 @@ async def test_a_dead_job_may_be_kept_without_its_arguments(broker: Broker, queu
         await broker.exchange(queue, [Settlement(lease, Action.FAIL, detail=b"{}", is_bare=True)], 0)
     dead = {dead.job.id: bytes(dead.job.body) for dead in await asking.dead(broker, queue)}
     assert dead == {"a": b"", "b": b"[[],{}]"}, "who had none has lost none"
-    assert await broker.steer(queue, Requeue("a")) == Steered(JobStatus.NOT_SET, is_bare=True)
-    assert await broker.steer(queue, Requeue("b")) == Steered(JobStatus.FAILED)
+    assert await broker.steer(queue, Requeue("a")) == SteerResult(JobStatus.NOT_SET, is_bare=True)
+    assert await broker.steer(queue, Requeue("b")) == SteerResult(JobStatus.FAILED)
     assert ids(await take(broker, queue)) == ["b"]
     assert await asking.discard(broker, queue, "a")
 

@@ -45,13 +45,13 @@ class Owner:
 
 async def test_a_broker_belongs_to_one_owner(broker: Broker) -> None:
     first, second = Owner(), Owner()
-    broker.belong_to(first)
-    broker.belong_to(first)
+    broker._belong_to(first)
+    broker._belong_to(first)
     with pytest.raises(InvalidValue, match="belongs to another engine"):
-        broker.belong_to(second)
+        broker._belong_to(second)
     del first
     gc.collect()
-    broker.belong_to(second)
+    broker._belong_to(second)
 
 
 @pytest.mark.parametrize("lease", [0.05, 0, -1, float("nan"), float("inf"), "long"])

@@ -8,14 +8,14 @@ import pytest
 
 from aiospinach import JobStatus
 from aiospinach.brokers.base import LEVEL, Broker
-from aiospinach.brokers.records import Counts, Exchanged, LookWorkers, Parking, Settlement
+from aiospinach.brokers.records import Counts, ExchangeResult, LookWorkers, Parking, Settlement
 from aiospinach.outcome import Action
 
 from .. import asking
 from .conftest import ids, put, put_and_take, settle, swallow_wakes, take, take_parked
 
 
-async def take_but(broker: Broker, queue: str, *unknown: str, want: int = 10) -> Exchanged:
+async def take_but(broker: Broker, queue: str, *unknown: str, want: int = 10) -> ExchangeResult:
     """Lease as a worker does that does not know these tasks."""
     return await broker.exchange(queue, [], want, Parking(unknown=unknown))
 

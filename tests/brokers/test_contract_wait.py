@@ -301,8 +301,8 @@ async def test_an_exchange_tells_once_that_something_is_due_sooner(broker: Broke
     waiting = await start_waiting(broker, queue)
     await put(broker, queue, "later", at=broker.now() + MINUTE)
     assert await waiting == queue
-    assert (await broker.exchange(queue, [], 1)).is_due_sooner
-    assert not (await broker.exchange(queue, [], 1)).is_due_sooner
+    assert (await broker.exchange(queue, [], 1)).has_earlier_due
+    assert not (await broker.exchange(queue, [], 1)).has_earlier_due
 
 
 async def test_what_is_due_at_once_or_last_makes_nothing_due_sooner(broker: Broker, queue: str) -> None:
@@ -314,11 +314,11 @@ async def test_what_is_due_at_once_or_last_makes_nothing_due_sooner(broker: Brok
     assert await broker.wait([queue], 5) == queue
     exchanged = await broker.exchange(queue, [], 5)
     assert ids(exchanged.leases) == ["now", "latest"]
-    assert not exchanged.is_due_sooner
+    assert not exchanged.has_earlier_due
 
 
 async def test_a_wake_up_that_nobody_took_yet_tells_it_as_well(broker: Broker, queue: str) -> None:
     await put(broker, queue, "now")
     await put(broker, queue, "later", at=broker.now() + MINUTE)
     assert await broker.wait([queue], 5) == queue
-    assert (await broker.exchange(queue, [], 1)).is_due_sooner
+    assert (await broker.exchange(queue, [], 1)).has_earlier_due

@@ -28,11 +28,11 @@ from hypothesis.stateful import (
 )
 
 from aiospinach import MemoryBroker, RedisBroker
-from aiospinach.brokers import calls, scripts
-from aiospinach.brokers import redis as redis_broker
 from aiospinach.brokers.base import REMEMBERED_FOR, Broker
 from aiospinach.brokers.records import NO_PARKING, Counts, Envelope, Fired, Firing, Lease, Parking, Settlement
-from aiospinach.brokers.scripts import Script, Send
+from aiospinach.brokers.redis import broker as redis_broker
+from aiospinach.brokers.redis import calls, scripts
+from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -94,7 +94,7 @@ class BrokerUnderTest(ABC):
         """Whether this job waits for a worker that knows its task."""
 
     @abstractmethod
-    def look_for_strays(self, number: int) -> None:
+    def look_for_orphans(self, number: int) -> None:
         """Have a worker look for jobs that lie nowhere, of which there are none."""
 
     @abstractmethod
@@ -147,7 +147,7 @@ class MemoryUnderTest(BrokerUnderTest):
     def is_parked(self, job_id: str) -> bool:
         return any(job_id in parked.dues for parked in self.broker._queues[QUEUE].parked.values())
 
-    def look_for_strays(self, number: int) -> None:
+    def look_for_orphans(self, number: int) -> None:
         pass
 
     def check_drained(self) -> None:
@@ -265,9 +265,9 @@ class RedisUnderTest(BrokerUnderTest):
     def is_parked(self, job_id: str) -> bool:
         return job_id in self._keys.places()["parked"]
 
-    def look_for_strays(self, number: int) -> None:
+    def look_for_orphans(self, number: int) -> None:
         async def look() -> None:
-            await broker._find_strays(broker._queue(QUEUE))
+            await broker._find_orphans(broker._queue(QUEUE))
 
         broker, before = self.brokers[number], self._keys.read()
         self.run(look())
@@ -776,8 +776,8 @@ class Promises(RuleBasedStateMachine):
         self.renew(self.worker(number))
 
     @rule(number=WORKERS)
-    def look_for_strays(self, number: int) -> None:
-        self.under_test.look_for_strays(number)
+    def look_for_orphans(self, number: int) -> None:
+        self.under_test.look_for_orphans(number)
 
     @rule(number=WORKERS)
     def tick_some(self, number: int) -> None:

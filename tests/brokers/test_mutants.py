@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from aiospinach import RedisBroker
-from aiospinach.brokers import scripts
 from aiospinach.brokers.records import Counts, Envelope, Fired, Firing, Lease, Parking, Requeue, Settlement
-from aiospinach.brokers.redis import EXPIRED_AT_ONCE
-from aiospinach.brokers.scripts import Script, Send
+from aiospinach.brokers.redis import scripts
+from aiospinach.brokers.redis.broker import EXPIRED_AT_ONCE
+from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.exceptions import BrokerError, BrokerUnavailable
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
@@ -38,12 +38,12 @@ QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may send its caller round and round."""
-UNGUARDED = {"nudge", "ring", "sweep"}
+UNGUARDED = {"nudge", "wake_another", "sweep"}
 """Scripts that refuse nothing."""
-UNGUARDED_PARTS = {"start", "lists", "envelopes", "graves", "parking", "records"}
+UNGUARDED_PARTS = {"prelude", "chunks", "headers", "prune_dead", "parking", "dead_records"}
 """What stands before scripts that need it, and refuses nothing."""
 
-_LUA = files("aiospinach.brokers") / "lua"
+_LUA = files("aiospinach.brokers.redis") / "lua"
 _SOURCES = {
     path.name.removesuffix(".lua"): path.read_text("utf-8")
     for path in _LUA.iterdir()
@@ -115,7 +115,7 @@ class Stage:
     @property
     def answers(self) -> str:
         """The key of what the first broker's calls were answered."""
-        return f"{self.raw.prefix}answers:{self.broker._calls.desk.session}"
+        return f"{self.raw.prefix}answers:{self.broker._calls.producer_session.session}"
 
     def spoil(self, job_id: str) -> None:
         self.client.hset(self.raw.prefix + "jobs", job_id, b"2 garbage")
@@ -273,7 +273,7 @@ async def a_job_that_ends_while_it_is_looked_for_was_not_cancelled(stage: Stage)
     async def nothing() -> None:
         pass
 
-    keys, send = stage.broker._queue(QUEUE).keys, stage.broker._calls.here().link.produce
+    keys, send = stage.broker._queue(QUEUE).keys, stage.broker._calls.here().transport.producer_call
     await put(stage.broker, QUEUE, "a")
     (_, where, _) = await scripts.STEER.run(send, keys.of(scripts.STEER), ["cancel again", "a"])
     assert where == b"not_set"
@@ -491,14 +491,14 @@ async def a_job_that_was_spoilt_as_it_ran_stops_no_worker(stage: Stage) -> None:
 
 @scenario("successor")
 async def a_successor_follows_what_ends_and_not_what_was_cancelled(stage: Stage) -> None:
-    for name in ("goes on", "is over"):
+    for name in ("goes-on", "is-over"):
         lease = await put_and_take(stage.broker, QUEUE, name)
-        if name == "is over":
+        if name == "is-over":
             assert (await asking.cancel(stage.broker, QUEUE, name)).status is JobStatus.RUNNING
         follows = Envelope(name, "send", b"next")
         exchanged = await stage.broker.exchange(QUEUE, [Settlement(lease, Action.FAIL, successor=follows)], 5)
-        assert [each.job.body for each in exchanged.leases] == [b"next"] * (name == "goes on")
-    lease = await put_and_take(stage.broker, QUEUE, "has none")
+        assert [each.job.body for each in exchanged.leases] == [b"next"] * (name == "goes-on")
+    lease = await put_and_take(stage.broker, QUEUE, "has-none")
     assert await settle(stage.broker, QUEUE, lease, Action.FAIL)
     stage.raw.check()
 
@@ -829,7 +829,7 @@ async def a_dead_job_that_cannot_be_read_is_not_queued_again(stage: Stage) -> No
 
 async def find_strays(stage: Stage) -> dict[str, list[str]]:
     """Have those found that lie nowhere; where all jobs lie then."""
-    await stage.broker._find_strays(stage.broker._queue(QUEUE))
+    await stage.broker._find_orphans(stage.broker._queue(QUEUE))
     stage.raw.check()
     return {place: sorted(ids) for place, ids in stage.raw.places().items() if ids}
 
@@ -1045,7 +1045,7 @@ def test_every_script_that_can_refuse_something_has_guards() -> None:
 @pytest.mark.parametrize("script", sorted(name for name in _SOURCES if not is_part(name)))
 def test_a_script_names_the_keys_and_the_parts_that_it_uses_and_no_other(script: str) -> None:
     """Lua would tell of a key that is missing when it is used, and of one too many never."""
-    parts = {name: text for name, text in _SOURCES.items() if is_part(name) and name != "start"}
+    parts = {name: text for name, text in _SOURCES.items() if is_part(name) and name != "prelude"}
     text = _SOURCES[script]
     needed = [name for name in parts if needs(Script(script), name)]
     code = re.sub(r"--.*", "", "".join([*(parts[name] for name in needed), text]))

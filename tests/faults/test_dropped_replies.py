@@ -1,4 +1,4 @@
-"""Calls whose replies are dropped are repeated, and no job is lost or run twice by that."""
+"""ScriptCalls whose replies are dropped are repeated, and no job is lost or run twice by that."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_the_replies_of_every_so_many_calls_of_each_kind_are_dropped(
             return proxy.lost[kind.encode()] >= 1
 
         def lost_a_registration() -> bool:
-            engine._pool.register_again()  # type: ignore[union-attr]
+            engine._workers.pool.register_again()  # type: ignore[union-attr]
             return has_lost("register")
 
         async def scheduled(number: int) -> Job:

@@ -81,8 +81,8 @@ async def test_forks_of_a_used_loop_lose_and_double_nothing_while_connections_ar
         while not (await asyncio.wait([ended], timeout=0.15))[0]:
             proxy.cut()
             cuts += 1
-        _, complaints = await ended
-    assert process.returncode == 0, complaints.decode()
+        _, faults = await ended
+    assert process.returncode == 0, faults.decode()
     stored = [name for path in tmp_path.glob("stored-*") for name in json.loads(path.read_text())]
     ran = Counter((tmp_path / "ran").read_text().split())
     expected = (2 + 2 * forks) * jobs

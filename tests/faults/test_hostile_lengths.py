@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from aiospinach import RedisBroker
-from aiospinach.brokers import scripts
 from aiospinach.brokers.records import Envelope, Parking, Settlement
+from aiospinach.brokers.redis import scripts
 from aiospinach.outcome import Action
 
 from .. import asking
@@ -323,7 +323,7 @@ def finding_strays(queue: Queue, *, times: int = 3) -> Callable[[], Awaitable[bo
         await queue.broker.sweep(["default"], "worker")
         state.ticks += 1
         arguments = [state.session, state.ticks, HOUR, cursors.pop()]
-        _, cursor = await queue.broker._work(scripts.STRAYS, state, arguments)
+        _, cursor = await queue.broker._work(scripts.ORPHANS, state, arguments)
         cursors.append(cursor)
         return next(calls, None) is not None
 

@@ -7,8 +7,8 @@ import random
 import time
 
 from aiospinach import Engine
-from aiospinach.outcome import APART
-from aiospinach.timing import spread
+from aiospinach.backoff import jitter
+from aiospinach.outcome import RESCUE_JITTER
 
 from ..waiting import until
 from .conftest import Report, ScheduleAll, Size
@@ -114,8 +114,8 @@ async def test_a_body_that_exits_is_dead_as_poison_after_three_workers(
     await engine.schedule(engine._tasks.find("exits").options(id="killer"), "poison")
     again = engine._tasks.find("again")
     companions = [f"again-{number}" for number in range(8)]
-    apart = spread(APART, "killer")
-    assert min(abs(spread(APART, key) - apart) for key in companions) > 0.4
+    apart = jitter(RESCUE_JITTER, "killer")
+    assert min(abs(jitter(RESCUE_JITTER, key) - apart) for key in companions) > 0.4
     for key in companions:
         await engine.schedule(again.options(id=key), key, 0.05)
     good = [*companions, *await schedule_all("again", size(40, 400), 0.05, name="more")]

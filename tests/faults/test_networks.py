@@ -184,8 +184,8 @@ async def test_the_peer_vanishes_without_a_word(
     fleet: Fleet,
 ) -> None:
     if not CHAOS:  # with the patience that users get it takes half a minute
-        monkeypatch.setattr("aiospinach.brokers.links.ANSWER_WITHIN", 1.0)
-        monkeypatch.setattr("aiospinach.brokers.links.WATCHDOG", 0.2)
+        monkeypatch.setattr("aiospinach.brokers.redis.transports.ANSWER_WITHIN", 1.0)
+        monkeypatch.setattr("aiospinach.brokers.redis.transports.WATCHDOG", 0.2)
         monkeypatch.setattr("aiospinach.workers.listener.LISTEN_FOR", 0.5)
     rounds, number = 2, 10
     hear(ledger)

@@ -174,11 +174,11 @@ async def test_workers_are_refused_for_a_while(
     )
     assert started_meanwhile == 0
     assert all(said)
-    for lines in said:  # each of feed, sweeper, listener and the like says it once
+    for lines in said:  # each of consumer, sweeper, listener and the like says it once
         tellers = [line.split(" ", 3)[3].partition(": Redis at")[0] for line in lines]
         assert len(tellers) == len({*tellers}), lines
     assert not any("pw" in line for lines in said for line in lines)
-    # Feed, keeper and listener of each try about once a second at most, in up to four calls for a connection.
+    # Consumer, maintenance and listener each try about once a second at most, in up to four calls each.
     assert tries <= WORKERS * (3 * OUTAGE + 10) * 5
     assert alive == WORKERS
     assert starts == ends == dict.fromkeys(keys, 1)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import redis
 
-from aiospinach.brokers import scripts
-from aiospinach.brokers.places import ServerPlace
-from aiospinach.brokers.scripts import Script
+from aiospinach.brokers.redis import scripts
+from aiospinach.brokers.redis.endpoints import ServerEndpoint
+from aiospinach.brokers.redis.scripts import Script
 
 from ..brokers_under_test import shared_server
 from ..servers import Server
@@ -75,7 +75,7 @@ def every(number: int, *kinds: str) -> Loses:
 
 def settings_of(place: object) -> tuple[type[Any], dict[str, Any]]:
     """The class of the connections to one server, and what they are made with."""
-    assert isinstance(place, ServerPlace)
+    assert isinstance(place, ServerEndpoint)
     return place._kind, dict(place._settings)
 
 

@@ -10,7 +10,7 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from redis.asyncio.sentinel import Sentinel
 
 from aiospinach import Engine, RedisBroker
-from aiospinach.brokers.places import ClusterPlace, SentinelPlace, place_of
+from aiospinach.brokers.redis.endpoints import ClusterEndpoint, SentinelEndpoint, endpoint_of
 
 from ..servers import Server
 from .conftest import settings_of
@@ -30,7 +30,7 @@ async def test_a_client_is_read_for_its_settings_only() -> None:
         max_connections=1,
     )
     expected = {"host": "a", "port": 7, "db": 3, "username": "user", "password": "pw"}
-    assert settings_of(place_of(client)) == (Connection, expected)
+    assert settings_of(endpoint_of(client)) == (Connection, expected)
 
 
 async def test_a_client_with_tls_is_read() -> None:
@@ -38,7 +38,7 @@ async def test_a_client_with_tls_is_read() -> None:
     client = redis.Redis(
         host="a", ssl=True, ssl_ca_certs="/ca.pem", ssl_cert_reqs="none", ssl_min_version=version
     )
-    kind, settings = settings_of(place_of(client))
+    kind, settings = settings_of(endpoint_of(client))
     assert kind is SSLConnection
     assert settings["ssl_ca_certs"] == "/ca.pem"
     assert settings["ssl_cert_reqs"] == "none"
@@ -48,7 +48,7 @@ async def test_a_client_with_tls_is_read() -> None:
 
 async def test_a_client_of_a_socket_is_read() -> None:
     client = redis.Redis(unix_socket_path="/run/s", db=2)
-    kind, settings = settings_of(place_of(client))
+    kind, settings = settings_of(endpoint_of(client))
     assert kind is UnixDomainSocketConnection
     assert (settings["path"], settings["db"]) == ("/run/s", 2)
 
@@ -58,8 +58,8 @@ async def test_a_client_from_sentinels_is_read(tls: bool) -> None:
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         [("a", 1), ("b", 2)], sentinel_kwargs={"password": "theirs"}, password="pw"
     )
-    place = place_of(sentinel.master_for("mymaster", db=3, ssl=tls))
-    assert isinstance(place, SentinelPlace)
+    place = endpoint_of(sentinel.master_for("mymaster", db=3, ssl=tls))
+    assert isinstance(place, SentinelEndpoint)
     assert place._sentinels == [("a", 1), ("b", 2)]
     assert place._service == "mymaster"
     assert (place._settings["password"], place._settings["db"]) == ("pw", 3)
@@ -71,8 +71,8 @@ async def test_a_client_from_sentinels_is_read(tls: bool) -> None:
 @pytest.mark.parametrize("tls", [False, True])
 async def test_a_client_of_a_cluster_is_read(tls: bool) -> None:
     client = redis.RedisCluster(host="a", port=7, username="user", password="pw", ssl=tls)
-    place = place_of(client)
-    assert isinstance(place, ClusterPlace)
+    place = endpoint_of(client)
+    assert isinstance(place, ClusterEndpoint)
     assert place._nodes == [("a", 7)]
     assert (place._settings["username"], place._settings["password"]) == ("user", "pw")
     assert place._tls is tls

@@ -18,8 +18,8 @@ from .proxy import Proxy
 async def test_workers_outlive_what_happens_to_their_connections(
     namespace: str, heard: Heard, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    monkeypatch.setattr("aiospinach.brokers.links.ANSWER_WITHIN", 0.3)
-    monkeypatch.setattr("aiospinach.brokers.links.WATCHDOG", 0.2)
+    monkeypatch.setattr("aiospinach.brokers.redis.transports.ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr("aiospinach.brokers.redis.transports.WATCHDOG", 0.2)
     monkeypatch.setattr("aiospinach.workers.listener.LISTEN_FOR", 0.2)
     ran: Counter[int] = Counter()
     async with Engine(RedisBroker(proxy.url, lease=10), namespace) as engine:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aiospinach import Batch, Engine, RedisBroker
-from aiospinach.brokers.records import NO_PARKING, Exchanged, Parking, Settlement, Ticked
+from aiospinach.brokers.records import NO_PARKING, ExchangeResult, Parking, Settlement, TickResult
 from aiospinach.outcome import Action
 from aiospinach.workers import listener
 
@@ -31,11 +31,11 @@ class CountingBroker(RedisBroker):
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
-    ) -> Exchanged:
+    ) -> ExchangeResult:
         self.calls["exchange"] += 1
         return await super().exchange(queue, settled, want, parking)
 
-    async def tick(self, queue: str) -> Ticked:
+    async def tick(self, queue: str) -> TickResult:
         self.calls["tick"] += 1
         return await super().tick(queue)
 
@@ -266,7 +266,7 @@ async def test_an_idle_worker_waits_looks_and_ticks_once_a_period(
         calls = Counter(broker.calls)
         await engine.stop_workers()
     assert calls["exchange"] <= 8 + 1
-    # A renewal, every third period, wakes the keeper once more.
+    # A renewal, every third period, wakes the maintenance once more.
     assert calls["tick"] <= 8 + 1 + 3, calls
 
 

@@ -21,10 +21,10 @@ from aiospinach import (
     JobStatus,
     RedisBroker,
 )
-from aiospinach.brokers.failures import Unanswered
 from aiospinach.brokers.records import Envelope
-from aiospinach.brokers.tickets import Tickets
-from aiospinach.brokers.trips import Trip, Trips
+from aiospinach.brokers.redis.batching import EnqueueBatcher, RoundTrip
+from aiospinach.brokers.redis.call_numbers import CallNumbers
+from aiospinach.brokers.redis.errors import Unanswered
 
 from ..servers import free_port
 from ..waiting import until
@@ -42,9 +42,9 @@ class Road:
         self.error: Exception | None = None
         self.answers = asyncio.Semaphore(0)
         self.carried: list[list[str]] = []
-        self.trips = Trips("mail", self.send, Tickets(), within=5)
+        self.trips = EnqueueBatcher("mail", self.send, CallNumbers(), within=5)
 
-    async def send(self, trip: Trip) -> list[Any]:
+    async def send(self, trip: RoundTrip) -> list[Any]:
         self.carried.append([part for part in trip.arguments if str(part).startswith("job")])
         if self.error is not None:
             raise self.error
@@ -164,7 +164,7 @@ async def test_batches_that_wait_for_each_other_all_give_up_in_time(
 async def test_the_first_schedule_of_a_process_waits_for_redis_as_later_ones_do(
     namespace: str, proxy: Proxy, plain: redis.Redis, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiospinach.brokers.links.ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr("aiospinach.brokers.redis.transports.ANSWER_WITHIN", 0.3)
     engine = Engine(RedisBroker(proxy.url), namespace)
     job = engine.task(name="job")(lambda: None)
     if harm == "refuses":
@@ -267,7 +267,7 @@ async def test_an_impossible_limit_of_a_call_is_refused(engine: Engine, limit: A
 async def test_what_people_ask_and_order_gives_up_in_time(
     namespace: str, proxy: Proxy, what: str, is_open: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiospinach.brokers.links.ANSWER_WITHIN", 600)
+    monkeypatch.setattr("aiospinach.brokers.redis.transports.ANSWER_WITHIN", 600)
     engine = Engine(RedisBroker(proxy.url, enqueue_timeout=0.2), namespace)
     engine.task(name="job")(lambda: None)
     if is_open:
@@ -294,7 +294,7 @@ def eager_before_there_was_one(
     loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any
 ) -> Any:
     """What an eager task factory does with trips that wait for nothing."""
-    if "Trips." not in repr(coro):
+    if "EnqueueBatcher." not in repr(coro):
         return asyncio.Task(coro, loop=loop, **kwargs)
     with pytest.raises(StopIteration):
         coro.send(None)

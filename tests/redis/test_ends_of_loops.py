@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aiospinach import Engine, RedisBroker
-from aiospinach.brokers.loop_session import LoopSession
+from aiospinach.brokers.redis.loop_session import LoopSession
 
 from ..brokers_under_test import shared_server
 from ..servers import Server, free_port

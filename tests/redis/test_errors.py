@@ -14,8 +14,8 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import DefaultParser
 
 from aiospinach import BrokerError, BrokerUnavailable, Engine, RedisBroker
-from aiospinach.brokers.channel import Wire
-from aiospinach.brokers.failures import translated
+from aiospinach.brokers.redis.errors import to_broker_error
+from aiospinach.brokers.redis.protocol import RespProtocol
 
 from .. import asking
 from ..brokers_under_test import shared_server
@@ -263,11 +263,11 @@ async def test_a_defect_is_not_taken_for_a_server_that_is_away(
         job = engine.task(name="job")(lambda: None)
         await job.schedule()
 
-        def ask(wire: Wire, command: bytes, until: float) -> None:
+        def ask(protocol: RespProtocol, command: bytes, until: float) -> None:
             raise RecursionError("a defect")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Wire, "ask", ask)
+            patch.setattr(RespProtocol, "ask", ask)
             with pytest.raises(RecursionError, match="a defect"):
                 await job.schedule()
 
@@ -285,16 +285,16 @@ async def test_a_defect_is_not_taken_for_a_server_that_is_away(
     ],
 )
 def test_only_runtime_errors_of_closed_connections_count_as_such(error: Exception, is_defect: bool) -> None:
-    found = translated(error, "redis://here")
+    found = to_broker_error(error, "redis://here")
     assert (found is error) is is_defect
     assert isinstance(found, BrokerUnavailable) is not is_defect
 
 
 async def test_redis_py_has_what_is_taken_from_it_beside_its_documented_face() -> None:
-    """`channel.py` goes on with its connections, and Cluster clients are let go of node by node.
+    """`protocol.py` goes on with its connections, and Cluster clients are let go of node by node.
 
-    If this fails, a new redis-py has come: see to `Wire`, `let_go_of` and `ClusterLink`, and then to
-    the upper bound in pyproject.toml.
+    If this fails, a new redis-py has come: change `RespProtocol`, `let_go_of` and `ClusterTransport`, and
+    then the upper bound in pyproject.toml.
     """
     connection = redis.asyncio.Connection(host="127.0.0.1", port=shared_server().port)
     await connection.connect()  # type: ignore[no-untyped-call]

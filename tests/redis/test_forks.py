@@ -130,8 +130,8 @@ async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, complaints = await process.communicate()
-    assert complaints.decode() == ""
+    out, faults = await process.communicate()
+    assert faults.decode() == ""
     assert int(out) == (forks + 3) * jobs
     ran = Counter(path.read_text().split())
     assert ran == Counter(f"{who}/{number}" for who in range(-2, 1 + forks) for number in range(jobs))
@@ -142,12 +142,12 @@ import os
 from aiospinach import RedisBroker
 
 broker = RedisBroker()
-parent = broker._calls.desk.session
+parent = broker._calls.producer_session.session
 child = os.fork()
 if child == 0:
-    os._exit(broker._calls.desk.session == parent)
+    os._exit(broker._calls.producer_session.session == parent)
 assert os.waitpid(child, 0)[1] == 0
-assert broker._calls.desk.session == parent
+assert broker._calls.producer_session.session == parent
 """
 
 
@@ -155,8 +155,8 @@ async def test_a_child_schedules_in_a_session_of_its_own() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SESSIONS, stderr=asyncio.subprocess.PIPE
     )
-    _, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
+    _, faults = await process.communicate()
+    assert process.returncode == 0, faults.decode()
 
 
 IDLE_CHILD = """
@@ -185,8 +185,8 @@ async def test_a_child_leaves_the_answers_of_its_parent_alone(namespace: str) ->
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", IDLE_CHILD, shared_server().url, namespace, stderr=asyncio.subprocess.PIPE
     )
-    _, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
+    _, faults = await process.communicate()
+    assert process.returncode == 0, faults.decode()
 
 
 IN_MEMORY = """
@@ -229,5 +229,5 @@ async def test_a_child_has_neither_the_workers_nor_the_jobs_in_memory_of_its_par
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", IN_MEMORY, stderr=asyncio.subprocess.PIPE
     )
-    _, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
+    _, faults = await process.communicate()
+    assert process.returncode == 0, faults.decode()

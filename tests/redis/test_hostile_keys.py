@@ -125,7 +125,7 @@ async def test_garbage_of_the_right_type_stops_nothing(
         await engine.start_workers(3, block=False)
         await until(lambda: heard.count("job_failed") and ran["tick"])
         caplog.clear()
-        sessions = {"sess": broker._calls.here().session, "answers": broker._calls.desk.session}
+        sessions = {"sess": broker._calls.here().session, "answers": broker._calls.producer_session.session}
         store = Store(shared_server(), namespace)
         for command, place, *arguments in GARBAGE[name]:
             store(command, f"{place}:{sessions[place]}" if place in sessions else place, *arguments)

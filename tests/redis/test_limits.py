@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from aiospinach import BrokerUnavailable, Engine, RedisBroker
-from aiospinach.brokers import scripts
-from aiospinach.brokers.records import Envelope, Settlement, Swept
+from aiospinach.brokers.records import Envelope, Settlement, SweepResult
+from aiospinach.brokers.redis import scripts
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
@@ -172,7 +172,7 @@ async def test_a_limit_that_a_new_master_never_heard_of_is_registered_again(
     assert len((await first.exchange("default", [], 3)).leases) == 1
     assert limits(plain, control) == {b"job": b"1", b"other": b"7"}, "nobody fights"
     assert (await first.tick("default")).is_forgetful, "periodic tasks may be lost as well"
-    await first.register("default", {"job": 1, "other": 2, "free": 0}, {})  # as its keeper does then
+    await first.register("default", {"job": 1, "other": 2, "free": 0}, {})  # as its maintenance does then
     assert limits(plain, control)[b"other"] == b"7"
     assert not (await first.tick("default")).is_forgetful
     epoch = plain.hget(control, " epoch")
@@ -219,7 +219,7 @@ async def test_a_new_master_that_never_heard_of_a_periodic_task_is_noticed(
     await broker.register("default", {"beat": 0}, {"beat": broker.now() + 60_000})
     plain.delete(control, key(namespace, "periodic"))
     plain.hset(control, mapping=before)
-    assert (await broker.sweep(["default"], "worker")) == [Swept(True, 0.0)]
+    assert (await broker.sweep(["default"], "worker")) == [SweepResult(True, 0.0)]
     await broker.exchange("default", [], 0)
     assert (await broker.tick("default")).is_forgetful
     await broker.register("default", {"beat": 0}, {"beat": broker.now() + 60_000})
@@ -238,8 +238,8 @@ async def test_nothing_is_leased_before_lost_limits_are_registered_again(
     await broker.register("default", {"job": 1}, {"beat": broker.now() + 60_000})
     plain.delete(key(namespace, "control"), key(namespace, "periodic"))
     await broker.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(3)])
-    link = broker._calls.here().link
-    work = link.work
+    link = broker._calls.here().transport
+    work = link.worker_call
 
     async def failing(*command: Any) -> Any:
         if command[1] == scripts.REGISTER.sha:
@@ -247,12 +247,12 @@ async def test_nothing_is_leased_before_lost_limits_are_registered_again(
         return await work(*command)
 
     asked: list[Settlement] = []
-    monkeypatch.setattr(link, "work", failing)
+    monkeypatch.setattr(link, "worker_call", failing)
     for _ in range(3):
         with pytest.raises((BrokerUnavailable, asyncio.CancelledError)):
             await broker.exchange("default", asked, 3)
         assert (await broker.tick("default")).is_forgetful
-    monkeypatch.setattr(link, "work", work)
+    monkeypatch.setattr(link, "worker_call", work)
     assert len((await broker.exchange("default", asked, 3)).leases) == 1
     assert limits(plain, key(namespace, "control")) == {b"job": b"1"}
     assert (await broker.tick("default")).is_forgetful, "periodic tasks are lost still"
@@ -279,9 +279,9 @@ async def test_a_queue_without_tasks_is_at_rest_after_its_store_was_emptied(
     await broker.open(namespace)
     await broker.register("default", {}, {})
     plain.delete(key(namespace, "control"))
-    assert await broker.sweep(["default"], "worker") == [Swept(True, 0.0)]
+    assert await broker.sweep(["default"], "worker") == [SweepResult(True, 0.0)]
     await broker.exchange("default", [], 1)
-    assert await broker.sweep(["default"], "worker") == [Swept(False, None)]
+    assert await broker.sweep(["default"], "worker") == [SweepResult(False, None)]
     await broker.aclose()
 
 

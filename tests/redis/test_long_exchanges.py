@@ -12,8 +12,8 @@ import redis
 
 from aiospinach import Batch, Engine, RedisBroker
 from aiospinach.brokers.base import Broker
-from aiospinach.brokers.records import Envelope, Exchanged, Fired, Firing, Settlement
-from aiospinach.brokers.scripts import Script, Send
+from aiospinach.brokers.records import Envelope, ExchangeResult, Fired, Firing, Settlement
+from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -26,7 +26,7 @@ LOOKS = 1000
 """An exchange looks at no fewer ids than that to find one that it can lease, and at twice as many at most."""
 
 
-async def exchange_until_dry(broker: Broker, want: int) -> list[Exchanged]:
+async def exchange_until_dry(broker: Broker, want: int) -> list[ExchangeResult]:
     """What a worker does: exchange as long as something is left."""
     exchanges = [await broker.exchange("default", [], want)]
     while exchanges[-1].is_something_left and not exchanges[-1].leases:

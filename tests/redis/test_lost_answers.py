@@ -19,8 +19,8 @@ from aiospinach import (
     JobStatus,
     RedisBroker,
 )
-from aiospinach.brokers.links import DirectLink
 from aiospinach.brokers.records import Envelope, Settlement
+from aiospinach.brokers.redis.transports import DirectTransport
 from aiospinach.outcome import Action
 
 from ..asking import cancel
@@ -60,7 +60,7 @@ async def test_no_job_is_lost_or_doubled_when_answers_are(
         proxy.lose_answers(every(3, *kinds))
         if "register" in kinds:
             proxy.lose_answers(every(1, "register"))
-            engine._pool.register_again()  # type: ignore[union-attr]
+            engine._workers.pool.register_again()  # type: ignore[union-attr]
             await until(lambda: proxy.lost[b"register"] >= 1)
             proxy.lose_answers(every(3, *kinds))
         jobs: list[Job] = []
@@ -245,7 +245,7 @@ async def test_a_refusal_after_a_lost_answer_leaves_it_uncertain(
             pass
 
         plain.acl_setuser(namespace, enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"])
-        place = engine._broker._calls.place  # type: ignore[attr-defined]
+        place = engine._broker._calls.endpoint  # type: ignore[attr-defined]
         place._settings |= {"username": namespace, "password": "pw"}
 
         def lose_and_deny(name: bytes, number: int) -> bool:
@@ -275,9 +275,9 @@ async def test_a_broker_that_is_closed_meanwhile_repeats_what_was_not_answered(
     done = [Settlement(lease, Action.DONE)]
     own_server.pause()
     call = asyncio.create_task(broker.exchange("default", done, 1))
-    link = broker._calls.here().link
-    assert isinstance(link, DirectLink)
-    await until(lambda: link._work._wire is not None and not link._work._wire.is_idle)
+    link = broker._calls.here().transport
+    assert isinstance(link, DirectTransport)
+    await until(lambda: link._work._protocol is not None and not link._work._protocol.is_idle)
     await broker.aclose()
     own_server.go_on()
     with pytest.raises(BrokerUnavailable):

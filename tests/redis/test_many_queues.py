@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aiospinach import Batch, Broker, Engine, RedisBroker
-from aiospinach.brokers.records import Envelope, Swept
+from aiospinach.brokers.records import Envelope, SweepResult
 from aiospinach.workers import listener
 
 from ..brokers_under_test import BROKERS, MakeBroker
@@ -145,7 +145,7 @@ class SweepingBroker(RedisBroker):
         super().__init__(url, lease=lease)
         self.calls: Counter[str] = Counter()
 
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[Swept]:
+    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
         self.calls["sweep"] += 1
         return await super().sweep(queues, worker)
 
@@ -227,7 +227,7 @@ async def test_a_half_open_connection_costs_no_lease(
     namespace: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The workers' calls are given up after a sixth of a lease, so that the next renewal is in time."""
-    monkeypatch.setattr("aiospinach.brokers.calls.SHORTEST_PATIENCE", 0.1)
+    monkeypatch.setattr("aiospinach.brokers.redis.calls.SHORTEST_PATIENCE", 0.1)
     queues = Queues(RedisBroker(proxy.url, lease=3), namespace, 1)
     ran: list[str] = []
 
@@ -259,8 +259,8 @@ async def test_a_queue_that_is_spoilt_hides_no_other_from_a_sweep(namespace: str
             client.delete(spoilt)
             client.hset(spoilt, "of", "another type") if name != "control" else client.set(spoilt, "text")
             spoilt_queue, well = await broker.sweep(["spoilt", "well"], "worker")
-            assert spoilt_queue == Swept(True, 0.0), "its own calls say what is wrong"
-            assert well == Swept(True, None)
+            assert spoilt_queue == SweepResult(True, 0.0), "its own calls say what is wrong"
+            assert well == SweepResult(True, None)
             client.delete(spoilt)
             await broker.register("spoilt", {}, {})
     await broker.aclose()

@@ -16,11 +16,12 @@ import pytest
 import redis
 
 from aiospinach import BrokerError, EnqueueUncertain, RedisBroker
-from aiospinach.brokers import scripts, tickets, trips
-from aiospinach.brokers.failures import Unanswered
 from aiospinach.brokers.records import Envelope, Settlement
-from aiospinach.brokers.tickets import KEPT_FOR, Ticket, Tickets
-from aiospinach.brokers.trips import Trip, Trips
+from aiospinach.brokers.redis import batching as trips
+from aiospinach.brokers.redis import call_numbers, scripts
+from aiospinach.brokers.redis.batching import EnqueueBatcher, RoundTrip
+from aiospinach.brokers.redis.call_numbers import KEPT_FOR, CallNumber, CallNumbers
+from aiospinach.brokers.redis.errors import Unanswered
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
@@ -33,9 +34,9 @@ class Road:
     """The way to the server: it loses answers, and holds calls up that come late."""
 
     def __init__(self, broker: RedisBroker) -> None:
-        link = broker._calls.here().link
-        self._produce = link.produce
-        link.produce = self._travel  # type: ignore[method-assign]
+        link = broker._calls.here().transport
+        self._produce = link.producer_call
+        link.producer_call = self._travel  # type: ignore[method-assign]
         self.sent: list[tuple[Any, ...]] = []
         """Every copy of a call that stores jobs, byte for byte."""
         self.fate: Callable[[], str] = lambda: ANSWERED
@@ -87,7 +88,7 @@ class Stage:
 
     @property
     def answers(self) -> str:
-        return key(self._namespace, f"answers:{self.broker._calls.desk.session}")
+        return key(self._namespace, f"answers:{self.broker._calls.producer_session.session}")
 
     @property
     def fields(self) -> int:
@@ -182,7 +183,9 @@ async def test_a_repeat_is_known_for_ten_minutes_however_many_calls_were_answere
     errors = [await stage.fail_to_store(LOST, f"job-{number}") for number in range(3)]
     await stage.run()
     passed = 0.0
-    monkeypatch.setattr(tickets, "time", type("Clock", (), {"monotonic": lambda: time.monotonic() + passed}))
+    monkeypatch.setattr(
+        call_numbers, "time", type("Clock", (), {"monotonic": lambda: time.monotonic() + passed})
+    )
     for number in range(30):
         assert await stage.store(f"other-{number}") == [True]
     assert stage.fields == 3 + 1
@@ -201,7 +204,9 @@ async def test_a_retry_after_the_call_was_forgotten_is_a_new_call(
 ) -> None:
     error = await stage.fail_to_store(HELD, "job")
     passed = KEPT_FOR
-    monkeypatch.setattr(tickets, "time", type("Clock", (), {"monotonic": lambda: time.monotonic() + passed}))
+    monkeypatch.setattr(
+        call_numbers, "time", type("Clock", (), {"monotonic": lambda: time.monotonic() + passed})
+    )
     for number in range(3):
         assert await stage.store(f"other-{number}") == [True]
     assert stage.fields == 1
@@ -234,11 +239,11 @@ async def test_a_field_that_others_have_written_to_is_left(stage: Stage, plain: 
 async def test_a_call_that_was_refused_keeps_no_field() -> None:
     fields: list[int] = []
 
-    async def refuse(trip: Trip) -> list[Any]:
-        fields.append(trip.ticket.field)
+    async def refuse(trip: RoundTrip) -> list[Any]:
+        fields.append(trip.number.field)
         raise BrokerError("the store is full")
 
-    shared = Trips("mail", refuse, Tickets(), within=5)
+    shared = EnqueueBatcher("mail", refuse, CallNumbers(), within=5)
     for _ in range(10):
         with pytest.raises(BrokerError, match="full"):
             await shared.store([Envelope("job", "send", b"")], None, until=time.monotonic() + 5)
@@ -248,26 +253,26 @@ async def test_a_call_that_was_refused_keeps_no_field() -> None:
 
 def test_a_field_has_one_owner_and_a_number_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(tickets, "time", type("Clock", (), {"monotonic": lambda: now}))
-    given = Tickets()
-    slow, quick = Ticket(), Ticket()
+    monkeypatch.setattr(call_numbers, "time", type("Clock", (), {"monotonic": lambda: now}))
+    given = CallNumbers()
+    slow, quick = CallNumber(), CallNumber()
     given.stamp(slow)
     given.stamp(quick)
     assert (slow.field, quick.field) == (0, 1)
     given.give_back(quick)
     given.give_back(quick)
-    later = [Ticket() for _ in range(2)]
-    for ticket in later:
-        given.stamp(ticket)
-    assert [ticket.field for ticket in later] == [1, 2]
+    later = [CallNumber() for _ in range(2)]
+    for number in later:
+        given.stamp(number)
+    assert [number.field for number in later] == [1, 2]
     now = KEPT_FOR - 1
     given.stamp(slow)
     assert (slow.field, slow.number) == (0, 1), "a repeat is the same"
     now = KEPT_FOR + 1
-    last = Ticket()
+    last = CallNumber()
     given.stamp(last)
     assert last.field in (1, 2), "those that were not repeated for long are forgotten"
-    numbers = [ticket.number for ticket in (slow, quick, *later, last)]
+    numbers = [number.number for number in (slow, quick, *later, last)]
     assert numbers == sorted(set(numbers))
 
 
@@ -283,7 +288,7 @@ async def test_ten_thousand_jobs_one_by_one_leave_one_field(stage: Stage, plain:
     await stage.run()
     left = keys_of(plain, stage._namespace) - {"wake"}
     assert left == {
-        f"answers:{stage.broker._calls.desk.session}",
+        f"answers:{stage.broker._calls.producer_session.session}",
         f"sess:{stage.broker._calls.here().session}",
     }
 

@@ -12,14 +12,7 @@ import pytest
 import redis as plain
 import redis.asyncio as redis
 
-from aiospinach import (
-    AbortException,
-    AiospinachError,
-    BrokerError,
-    Engine,
-    RedisBroker,
-    UnknownTask,
-)
+from aiospinach import AbortException, AiospinachError, BrokerError, Engine, RedisBroker, UnknownTask
 
 from ..conftest import Heard
 from ..servers import Server
@@ -49,7 +42,7 @@ def shown_by(error: BaseException) -> str:
 )
 async def test_no_repr_shows_a_password(make: Callable[[], object]) -> None:
     broker = RedisBroker(make())
-    for value in (broker, Engine(broker), broker._calls.place, broker._calls.place.link()):
+    for value in (broker, Engine(broker), broker._calls.endpoint, broker._calls.endpoint.transport()):
         assert PASSWORD not in f"{value!r} {value!s}"
 
 

@@ -20,11 +20,12 @@ from redis.exceptions import (
 )
 
 from aiospinach import BrokerError, BrokerUnavailable, Engine, JobStatus, RedisBroker
-from aiospinach.brokers.channel import Channel, Wire
-from aiospinach.brokers.cluster_link import ClusterLink
-from aiospinach.brokers.failures import translated
-from aiospinach.brokers.links import DirectLink, Link
-from aiospinach.brokers.places import place_of
+from aiospinach.brokers.redis.cluster_transport import ClusterTransport
+from aiospinach.brokers.redis.connection import ServerConnection
+from aiospinach.brokers.redis.endpoints import endpoint_of
+from aiospinach.brokers.redis.errors import to_broker_error
+from aiospinach.brokers.redis.protocol import RespProtocol
+from aiospinach.brokers.redis.transports import DirectTransport, Transport
 
 from ..servers import Server, free_port
 from ..waiting import until
@@ -113,7 +114,7 @@ async def order_over_dropped_connections(engine: Engine, proxy: Proxy) -> None:
 @pytest.fixture
 def idle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every connection counts as idle."""
-    monkeypatch.setattr("aiospinach.brokers.places.IDLE_AFTER", -1.0)
+    monkeypatch.setattr("aiospinach.brokers.redis.endpoints.IDLE_AFTER", -1.0)
 
 
 @pytest.mark.usefixtures("idle_at_once")
@@ -133,14 +134,14 @@ async def test_connections_to_a_cluster_that_were_idle_are_made_anew(namespace: 
 async def test_many_callers_who_find_a_connection_idle_look_once(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[Wire] = []
-    is_alive = Wire.is_alive
+    looks: list[RespProtocol] = []
+    is_alive = RespProtocol.is_alive
 
-    async def look(wire: Wire, within: float) -> bool:
-        looks.append(wire)
-        return await is_alive(wire, within)
+    async def look(protocol: RespProtocol, within: float) -> bool:
+        looks.append(protocol)
+        return await is_alive(protocol, within)
 
-    monkeypatch.setattr(Wire, "is_alive", look)
+    monkeypatch.setattr(RespProtocol, "is_alive", look)
     channel = channel_to(proxy.url)
     await channel.call("PING", timeout=5)
     channel._trusted_until = 0.0
@@ -156,7 +157,7 @@ async def test_a_connection_in_use_costs_no_look(
     proxy: Proxy, setting: str, pings: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if setting == "idle":
-        monkeypatch.setattr("aiospinach.brokers.places.IDLE_AFTER", -1.0)
+        monkeypatch.setattr("aiospinach.brokers.redis.endpoints.IDLE_AFTER", -1.0)
     channel = channel_to(proxy.url + setting.removeprefix("idle"))
     await channel.call("ECHO", "a", timeout=5)
     before = proxy.calls[b"PING"]
@@ -169,21 +170,21 @@ async def test_a_connection_in_use_costs_no_look(
 async def test_an_idle_server_that_refuses_the_look_lives(own_server: Server) -> None:
     channel = channel_to(own_server.url)
     await channel.call("ECHO", "a", timeout=5)
-    wire, channel._trusted_until = channel._wire, 0.0
+    protocol, channel._trusted_until = channel._protocol, 0.0
     with own_server.client() as client:
         client.execute_command("ACL SETUSER default -ping")
     assert await channel.call("ECHO", "a", timeout=5) == b"a"
-    assert channel._wire is wire
+    assert channel._protocol is protocol
     await channel.aclose()
 
 
 # Keepalive.
 
 
-def channel_to(url: str) -> Channel:
-    link = place_of(url).link()
-    assert isinstance(link, DirectLink)
-    return link._work
+def channel_to(url: str) -> ServerConnection:
+    transport = endpoint_of(url).transport()
+    assert isinstance(transport, DirectTransport)
+    return transport._work
 
 
 @pytest.mark.parametrize(("setting", "is_on"), [("", True), ("?socket_keepalive=false", False)])
@@ -192,8 +193,8 @@ async def test_the_system_watches_connections_that_nobody_uses(
 ) -> None:
     channel = channel_to(own_server.url + setting)
     await channel.call("PING", timeout=5)
-    assert channel._wire is not None
-    found = channel._wire._transport.get_extra_info("socket")
+    assert channel._protocol is not None
+    found = channel._protocol._transport.get_extra_info("socket")
     assert bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is is_on
     if is_on and hasattr(socket, "TCP_KEEPIDLE"):
         names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
@@ -203,19 +204,19 @@ async def test_the_system_watches_connections_that_nobody_uses(
 
 async def test_it_watches_those_to_a_cluster(namespace: str) -> None:
     async with cluster_behind_a_proxy() as (proxy, _):
-        link: Link = place_of(f"redis+cluster://127.0.0.1:{proxy.port}").link()
-        assert isinstance(link, ClusterLink)
-        await link.produce("TIME")
+        transport: Transport = endpoint_of(f"redis+cluster://127.0.0.1:{proxy.port}").transport()
+        assert isinstance(transport, ClusterTransport)
+        await transport.producer_call("TIME")
         sockets = [
             connection._writer.get_extra_info("socket")  # type: ignore[union-attr]
-            for connection in link._connections_of(link._client)
+            for connection in transport._connections_of(transport._client)
             if connection.is_connected
         ]
         assert sockets
         assert all(each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for each in sockets)
         if hasattr(socket, "TCP_KEEPINTVL"):
             assert {each.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) for each in sockets} == {10}
-        await link.aclose()
+        await transport.aclose()
 
 
 # A node of a Cluster is no server of its own.
@@ -251,15 +252,15 @@ async def test_the_url_of_a_node_of_a_cluster_is_refused_with_the_one_to_use(nam
     ],
 )
 def test_what_only_nodes_of_a_cluster_say_is_understood(error: Exception, place: str, to_use: str) -> None:
-    found = translated(error, place)
+    found = to_broker_error(error, place)
     assert isinstance(found, BrokerError)
     assert not isinstance(found, BrokerUnavailable)
     assert str(found).endswith(to_use)
     if not isinstance(error, ClusterCrossSlotError):
-        assert isinstance(translated(error, "redis+cluster://here:7"), BrokerUnavailable)
+        assert isinstance(to_broker_error(error, "redis+cluster://here:7"), BrokerUnavailable)
 
 
 def test_a_replica_without_a_master_is_no_node_of_a_cluster() -> None:
     assert isinstance(
-        translated(MasterDownError("Link with MASTER is down"), "redis://a:7/0"), BrokerUnavailable
+        to_broker_error(MasterDownError("Link with MASTER is down"), "redis://a:7/0"), BrokerUnavailable
     )

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from aiospinach import Engine, JobStatus, RedisBroker, current_job
-from aiospinach.brokers.records import NO_PARKING, Envelope, Exchanged, LookWorkers, Parking, Settlement
+from aiospinach.brokers.records import NO_PARKING, Envelope, ExchangeResult, LookWorkers, Parking, Settlement
 
 from .. import asking
 from ..brokers_under_test import shared_server
@@ -34,7 +34,7 @@ class CountingBroker(RedisBroker):
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
-    ) -> Exchanged:
+    ) -> ExchangeResult:
         exchanged = await super().exchange(queue, settled, want, parking)
         self.counted.update(exchanges=1, leases=len(exchanged.leases))
         return exchanged

@@ -11,7 +11,7 @@ import redis.asyncio as redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from aiospinach import Engine, InvalidValue, RedisBroker
-from aiospinach.brokers.places import ClusterPlace, SentinelPlace, place_of
+from aiospinach.brokers.redis.endpoints import ClusterEndpoint, SentinelEndpoint, endpoint_of
 
 from ..brokers_under_test import shared_server
 from ..servers import free_port
@@ -56,15 +56,15 @@ HERE = {"host": "localhost", "port": 6379, "db": 0}
     ],
 )
 def test_a_url_of_one_server_is_read(url: str, kind: type[Any], expected: dict[str, Any], shown: str) -> None:
-    place = place_of(url)
+    place = endpoint_of(url)
     assert settings_of(place) == (kind, expected)
     assert str(place) == shown
     assert repr(RedisBroker(url)) == f"RedisBroker({shown!r})"
 
 
 def test_a_url_of_sentinels_is_read() -> None:
-    place = place_of("redis+sentinel://user:pw@a,b:7/mymaster/3")
-    assert isinstance(place, SentinelPlace)
+    place = endpoint_of("redis+sentinel://user:pw@a,b:7/mymaster/3")
+    assert isinstance(place, SentinelEndpoint)
     assert place._sentinels == [("a", 26379), ("b", 7)]
     assert place._service == "mymaster"
     assert place._settings == {"username": "user", "password": "pw", "db": 3}
@@ -73,8 +73,8 @@ def test_a_url_of_sentinels_is_read() -> None:
 
 @pytest.mark.parametrize(("scheme", "tls"), [("redis+cluster", False), ("rediss+cluster", True)])
 def test_a_url_of_a_cluster_is_read(scheme: str, tls: bool) -> None:
-    place = place_of(f"{scheme}://user:pw@a,b:7")
-    assert isinstance(place, ClusterPlace)
+    place = endpoint_of(f"{scheme}://user:pw@a,b:7")
+    assert isinstance(place, ClusterEndpoint)
     assert place._nodes == [("a", 6379), ("b", 7)]
     verified = {"ssl_check_hostname": True} if tls else {}
     assert place._settings == {"username": "user", "password": "pw"} | verified
@@ -84,7 +84,7 @@ def test_a_url_of_a_cluster_is_read(scheme: str, tls: bool) -> None:
 
 @pytest.mark.parametrize("url", ["rediss://localhost", "rediss://localhost?ssl_ca_certs=/ca.pem"])
 def test_tls_verifies_certificate_and_name_by_default(url: str) -> None:
-    kind, settings = settings_of(place_of(url))
+    kind, settings = settings_of(endpoint_of(url))
     connection = kind(**settings)
     assert connection.ssl_context.cert_reqs is ssl.CERT_REQUIRED
     assert connection.ssl_context.check_hostname is True
@@ -93,7 +93,7 @@ def test_tls_verifies_certificate_and_name_by_default(url: str) -> None:
 @pytest.mark.parametrize("scheme", ["rediss://a", "rediss+sentinel://a/mymaster", "rediss+cluster://a"])
 @pytest.mark.parametrize("spelling", ["TLSv1_2", "TLSv1.2", "TLSv1_3", "TLSv1.3"])
 def test_the_least_version_of_tls_is_read(scheme: str, spelling: str) -> None:
-    place: Any = place_of(f"{scheme}?ssl_min_version={spelling}")
+    place: Any = endpoint_of(f"{scheme}?ssl_min_version={spelling}")
     version = ssl.TLSVersion.TLSv1_2 if spelling.endswith("2") else ssl.TLSVersion.TLSv1_3
     assert place._settings["ssl_min_version"] is version
     assert SSLConnection(**place._settings).ssl_context.get().minimum_version is version
@@ -180,7 +180,7 @@ def test_a_refusal_shows_no_password(url: str) -> None:
     "url", ["redis://a", "rediss://a", "redis+sentinel://a/mymaster", "redis+cluster://a"]
 )
 def test_a_setting_of_a_url_is_honoured(url: str, setting: str, expected: dict[str, Any]) -> None:
-    place: Any = place_of(f"{url}?{setting}")
+    place: Any = endpoint_of(f"{url}?{setting}")
     assert expected.items() <= place._settings.items()
 
 
@@ -221,7 +221,7 @@ def test_what_a_url_cannot_say_is_refused_with_what_to_do(url: str, said: str) -
 @pytest.mark.parametrize("spelling", ["{}", "CERT_{}", "ssl.CERT_{}"])
 def test_the_verification_is_spelled_as_celery_and_heroku_do(scheme: str, word: str, spelling: str) -> None:
     for spelled in (spelling.format(word.upper()), spelling.format(word), spelling.format(word.title())):
-        place: Any = place_of(f"{scheme}?ssl_cert_reqs={spelled}")
+        place: Any = endpoint_of(f"{scheme}?ssl_cert_reqs={spelled}")
         assert place._settings["ssl_cert_reqs"] == word
 
 

@@ -10,36 +10,40 @@ import pytest
 import redis
 
 from aiospinach import RedisBroker
-from aiospinach.brokers.links import Link
 from aiospinach.brokers.records import Envelope
+from aiospinach.brokers.redis.transports import Transport
 
 from ..brokers_under_test import shared_server
 from .conftest import key
 
 
 class Waking:
-    """Stands before a link, and answers each wait with one element of a list."""
+    """Stands before a transport, and answers each wait with one element of a list."""
 
-    def __init__(self, link: Link, *popped: tuple[str, bytes] | None) -> None:
-        self.work, self.produce, self.aclose = link.work, link.produce, link.aclose
+    def __init__(self, transport: Transport, *popped: tuple[str, bytes] | None) -> None:
+        self.worker_call, self.producer_call, self.aclose = (
+            transport.worker_call,
+            transport.producer_call,
+            transport.aclose,
+        )
         self.popped = list(popped)
 
-    async def pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+    async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
         return self.popped.pop(0)
 
 
-@pytest.mark.parametrize(("token", "is_due_sooner"), [(b"run", False), (b"due", True)])
+@pytest.mark.parametrize(("token", "has_earlier_due"), [(b"run", False), (b"due", True)])
 async def test_the_next_exchange_of_the_queue_says_that_something_is_due_sooner(
-    namespace: str, token: bytes, is_due_sooner: bool
+    namespace: str, token: bytes, has_earlier_due: bool
 ) -> None:
     broker = RedisBroker(shared_server().url)
     await broker.open(namespace)
     here = broker._calls.here()
-    here.link = Waking(here.link, (key(namespace, "wake", "mail"), token))  # type: ignore[assignment]
+    here.transport = Waking(here.transport, (key(namespace, "wake", "mail"), token))  # type: ignore[assignment]
     assert await broker.wait(["files", "mail"], 5) == "mail"
-    assert not (await broker.exchange("files", [], 1)).is_due_sooner
-    assert (await broker.exchange("mail", [], 1)).is_due_sooner is is_due_sooner
-    assert not (await broker.exchange("mail", [], 1)).is_due_sooner, "it is told once"
+    assert not (await broker.exchange("files", [], 1)).has_earlier_due
+    assert (await broker.exchange("mail", [], 1)).has_earlier_due is has_earlier_due
+    assert not (await broker.exchange("mail", [], 1)).has_earlier_due, "it is told once"
     await broker.aclose()
 
 
@@ -70,7 +74,7 @@ async def test_a_wait_that_is_cancelled_makes_no_new_connection(namespace: str, 
 
 
 class Holding(Waking):
-    """A link that holds its event loop, as an open connection does."""
+    """A transport that holds its event loop, as an open connection does."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -86,10 +90,10 @@ class Holding(Waking):
 def test_event_loops_that_ended_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where nobody closed what holds them: an open connection does."""
     broker = RedisBroker()
-    monkeypatch.setattr(broker._calls.place, "link", lambda patience: Holding())
+    monkeypatch.setattr(broker._calls.endpoint, "transport", lambda patience: Holding())
 
     async def use() -> Any:
-        return broker._calls.here().link
+        return broker._calls.here().transport
 
     links = []
     for _ in range(5):
@@ -97,19 +101,19 @@ def test_event_loops_that_ended_are_let_go(monkeypatch: pytest.MonkeyPatch) -> N
         links.append(loop.run_until_complete(use()))
         loop.close()
         assert len(broker._calls._loops) == 1
-    assert [link.end for link in links] == ["let go"] * 4 + [None]
+    assert [transport.end for transport in links] == ["let go"] * 4 + [None]
 
 
 def test_an_event_loop_that_ends_in_good_order_closes_its_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broker = RedisBroker()
-    monkeypatch.setattr(broker._calls.place, "link", lambda patience: Holding())
+    monkeypatch.setattr(broker._calls.endpoint, "transport", lambda patience: Holding())
 
     async def use() -> Any:
         assert broker._calls.here() is broker._calls.here()
-        return broker._calls.here().link
+        return broker._calls.here().transport
 
     links = [asyncio.run(use()) for _ in range(5)]
-    assert [link.end for link in links] == ["closed"] * 5
+    assert [transport.end for transport in links] == ["closed"] * 5
     assert len(broker._calls._loops) == 0

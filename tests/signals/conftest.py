@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from aiospinach import Broker, Engine, signals
+from aiospinach import Broker, Engine
+from aiospinach.signals import signal
 
 from ..brokers_under_test import BROKERS, MakeBroker
 
-SLOW_AFTER = signals.SLOW_AFTER
+SLOW_AFTER = signal.SLOW_AFTER
 
 
 @pytest.fixture(params=BROKERS)
@@ -48,10 +49,10 @@ async def hasty(hasty_broker: Broker, namespace: str) -> AsyncIterator[Engine]:
 @pytest.fixture(autouse=True)
 def no_receiver_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that pauses any receiver is slow, and would be logged."""
-    monkeypatch.setattr(signals, "SLOW_AFTER", 60.0)
+    monkeypatch.setattr(signal, "SLOW_AFTER", 60.0)
 
 
 @pytest.fixture
 def receivers_are_slow(monkeypatch: pytest.MonkeyPatch, no_receiver_is_slow: None) -> None:
     """Those that take longer than 100 ms are logged, as outside of tests."""
-    monkeypatch.setattr(signals, "SLOW_AFTER", SLOW_AFTER)
+    monkeypatch.setattr(signal, "SLOW_AFTER", SLOW_AFTER)

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from aiospinach import Engine
-from aiospinach.receivers import while_handling
 from aiospinach.signals import SafeNamedSignal, job_failed, job_finished, job_schedule_retry
+from aiospinach.signals.receivers import while_handling
 
 from ..asking import counts
 
-Seen = list[tuple[str, BaseException | None]]
+WorkerSeen = list[tuple[str, BaseException | None]]
 
 
-def listen(signal: SafeNamedSignal, engine: Engine) -> Seen:
+def listen(signal: SafeNamedSignal, engine: Engine) -> WorkerSeen:
     """What receivers of both kinds find in ``sys.exc_info()``."""
-    seen: Seen = []
+    seen: WorkerSeen = []
 
     def plain(namespace: str, **kwargs: Any) -> None:
         seen.append(("plain", sys.exc_info()[1]))
@@ -109,8 +109,8 @@ async def test_an_error_that_was_told_is_kept_alive_by_nothing() -> None:
 
     async def send() -> weakref.ref[Broken]:
         error = Broken()
-        results, runs = while_handling(error, signal.call, "shop", {})
-        await signal.gather(results, runs, timeout=None, context=None)
+        results, runs = while_handling(error, signal._call, "shop", {})
+        await signal._gather(results, runs, timeout=None, context=None)
         return weakref.ref(error)
 
     gc.disable()

@@ -8,15 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiospinach import (
-    Broker,
-    Engine,
-    Job,
-    JobStatus,
-    WorkerLost,
-    current_job,
-    signals,
-)
+from aiospinach import Broker, Engine, Job, JobStatus, WorkerLost, current_job, signals
 from aiospinach.brokers.records import Lease, Settlement
 from aiospinach.outcome import Action
 

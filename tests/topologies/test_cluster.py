@@ -272,8 +272,8 @@ async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, complaints = await process.communicate()
-    assert complaints.decode() == ""
+    out, faults = await process.communicate()
+    assert faults.decode() == ""
     assert int(out) == (forks + 3) * jobs
     ran = Counter(path.read_text().split())
     assert ran == Counter(f"{who}/{number}" for who in range(-2, 1 + forks) for number in range(jobs))

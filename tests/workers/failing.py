@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from aiospinach import BrokerUnavailable, MemoryBroker
 from aiospinach.brokers.records import (
     NO_PARKING,
-    Exchanged,
+    ExchangeResult,
     Parking,
     Question,
-    Renewed,
+    RenewResult,
     Settlement,
-    Swept,
-    Ticked,
+    SweepResult,
+    TickResult,
 )
 
 T = TypeVar("T")
@@ -59,20 +59,20 @@ class FailingBroker(MemoryBroker):
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
-    ) -> Exchanged:
+    ) -> ExchangeResult:
         self.exchanges += 1
         self._check("exchange")
         return await super().exchange(queue, settled, want, parking)
 
-    async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+    async def renew(self, queue: str, leases: Collection[str]) -> RenewResult:
         self._check("renew")
         return await super().renew(queue, leases)
 
-    async def tick(self, queue: str) -> Ticked:
+    async def tick(self, queue: str) -> TickResult:
         self._check("tick")
         return await super().tick(queue)
 
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[Swept]:
+    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
         self._check("sweep")
         return await super().sweep(queues, worker)
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from aiospinach import BrokerUnavailable, Engine, MemoryBroker
-from aiospinach.brokers.records import NO_PARKING, Exchanged, Parking, Renewed, Settlement
+from aiospinach.brokers.records import NO_PARKING, ExchangeResult, Parking, RenewResult, Settlement
 from aiospinach.workers import listener
 from aiospinach.workers.pool import Pool
 
@@ -19,8 +19,8 @@ from .failing import FailingBroker
 
 
 def pool_of(engine: Engine) -> Pool:
-    assert engine._pool is not None
-    return engine._pool
+    assert engine._workers.pool is not None
+    return engine._workers.pool
 
 
 class Held(MemoryBroker):
@@ -35,7 +35,7 @@ class Held(MemoryBroker):
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
-    ) -> Exchanged:
+    ) -> ExchangeResult:
         exchanged = await super().exchange(queue, settled, want, parking)
         self.exchanges[queue] += 1
         if queue == self.held_queue and want and not self.asked.is_set():
@@ -93,7 +93,7 @@ async def test_all_free_slots_are_used_although_nobody_could_wait_for_the_jobs(
     let_end.set()
     await until(lambda: began == [0, 1, 2, 3], "they start when the first has ended", timeout=3)
     broker.come_back()
-    await engine._pool.broker.nudge(["default"])  # type: ignore[union-attr]
+    await engine._workers.pool.state.broker.nudge(["default"])  # type: ignore[union-attr]
     pool_of(engine).interrupt()
     await engine.stop_workers()
 
@@ -107,7 +107,7 @@ class OneAway(MemoryBroker):
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
-    ) -> Exchanged:
+    ) -> ExchangeResult:
         if queue == "away":
             self.refused += 1
             raise BrokerUnavailable("it is away")
@@ -128,11 +128,11 @@ async def test_a_queue_that_is_away_takes_no_turn_however_often_it_is_woken(name
         await lost.schedule()
         await engine.start_workers(2, ["away", "here"], block=False)
         pool = pool_of(engine)
-        await until(lambda: pool.feeds[0].is_failing)
+        await until(lambda: pool.consumers[0].is_failing)
         for number in range(20):
-            pool.feeds[0].wake()
-            assert pool.turns.first != 0, "it would go before the others"
-            assert pool.listeners[0].asking == 0, "nobody would listen"
+            pool.consumers[0].wake()
+            assert pool.slots.turns.first != 0, "it would go before the others"
+            assert pool.listeners[0]._span.asking == 0, "nobody would listen"
             await job.schedule(number)
             await until(lambda: ran[-1:] == [number], timeout=3)  # noqa: B023
         await engine.stop_workers()
@@ -184,7 +184,7 @@ class SlowRenewal(FailingBroker):
         self.renewed: list[int] = []
         self.answers = asyncio.Semaphore(0)
 
-    async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+    async def renew(self, queue: str, leases: Collection[str]) -> RenewResult:
         self.renewed.append(len(leases))
         await self.answers.acquire()
         return await super().renew(queue, leases)
@@ -203,11 +203,11 @@ async def test_a_lease_that_came_during_a_renewal_is_renewed_after_it(namespace:
         await engine.start_workers(5, block=False)
         pool = pool_of(engine)
         await until(lambda: len(pool.runs) == 1)
-        pool.heartbeat.renew(pool.feeds[0])
+        pool.heartbeat.renew(pool.consumers[0]._outbox)
         await until(lambda: broker.renewed == [1])
         await job.schedule()
         await until(lambda: len(pool.runs) == 2)
-        pool.heartbeat.renew(pool.feeds[0])  # as for a lease of which little is left
+        pool.heartbeat.renew(pool.consumers[0]._outbox)  # as for a lease of which little is left
         broker.answers.release()
         await until(lambda: broker.renewed == [1, 2], "the new one is renewed as well", timeout=3)
         broker.answers.release()
@@ -237,7 +237,7 @@ async def test_a_defect_at_the_worst_moment_ends_the_pool(
     if where == "drain":
         monkeypatch.setattr(pool.supervisor, "_is_idle", break_down)
     else:
-        monkeypatch.setattr(pool.feeds[0], "_tell", break_down)
+        monkeypatch.setattr(pool.consumers[0]._outbox, "answered", break_down)
     end.set()
     with pytest.raises(RuntimeError, match="a defect"):
         await asyncio.wait_for(engine.stop_workers(), 8)

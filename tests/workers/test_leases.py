@@ -12,16 +12,15 @@ from typing import Any
 
 import pytest
 
-from aiospinach import (
-    Broker,
-    BrokerUnavailable,
-    Engine,
-    Interrupted,
-    JobStatus,
-    LeaseLost,
-    signals,
+from aiospinach import Broker, BrokerUnavailable, Engine, Interrupted, JobStatus, LeaseLost, signals
+from aiospinach.brokers.records import (
+    NO_PARKING,
+    ExchangeResult,
+    Parking,
+    RenewResult,
+    Settlement,
+    TickResult,
 )
-from aiospinach.brokers.records import NO_PARKING, Exchanged, Parking, Renewed, Settlement, Ticked
 
 from .. import asking
 from ..brokers_under_test import BROKERS, MakeBroker
@@ -60,7 +59,7 @@ class Link:
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
-    ) -> Exchanged:
+    ) -> ExchangeResult:
         self._check("exchange")
         sent_at = time.monotonic()
         answer = await self._exchange(queue, settled, want)
@@ -69,11 +68,11 @@ class Link:
             await self.let_go.wait()
         return answer
 
-    async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+    async def renew(self, queue: str, leases: Collection[str]) -> RenewResult:
         self._check("renew")
         return await self._renew(queue, leases)
 
-    async def _tick(self, queue: str) -> Ticked:
+    async def _tick(self, queue: str) -> TickResult:
         self._check("tick")
         return await self.tick(queue)
 
@@ -100,7 +99,7 @@ async def engine(broker: Broker, namespace: str) -> AsyncIterator[Engine]:
 
 
 def pool_of(engine: Engine) -> Any:
-    return engine._pool
+    return engine._workers.pool
 
 
 def run_of(engine: Engine) -> Any:
@@ -213,7 +212,7 @@ async def test_no_plain_function_begins_if_its_thread_comes_after_the_lease_has_
     body = Body(engine, is_async=False)
     body.may_end.set()
     await engine.start_workers(1, block=False)
-    threads = pool_of(engine).threads
+    threads = pool_of(engine).state.threads
     run_in_thread = threads.run
 
     async def late(*call: Any) -> Any:
@@ -245,8 +244,8 @@ async def test_a_lease_that_came_late_and_is_not_renewed_is_left_before_another_
     assert link.held_since is not None
     middle = link.held_since + link.trust / 2
     await until(lambda: time.monotonic() > middle)
-    pool_of(engine).watchdog._bell.set()  # it looks, and sees no run
-    await until(lambda: pool_of(engine).watchdog.alarm > middle + link.trust)
+    pool_of(engine).watchdog._bell.ring()  # it looks, and sees no run
+    await until(lambda: pool_of(engine).runs.watched_until > middle + link.trust)
     link.cut()
     link.let_go.set()
     await until(lambda: body.began)
@@ -275,9 +274,9 @@ async def test_a_lease_that_came_late_is_renewed_at_once(
     late = link.held_since + 0.6 * link.trust
     pool = pool_of(engine)
     await until(lambda: time.monotonic() > late)
-    pool.watchdog._bell.set()
+    pool.watchdog._bell.ring()
     monkeypatch.setattr(pool.heartbeat, "_beat", lambda: None)  # its turn comes later
-    await until(lambda: pool.watchdog.alarm > late + link.trust / 2)
+    await until(lambda: pool.runs.watched_until > late + link.trust / 2)
     link.let_go.set()
     await until(lambda: body.began)
     run = run_of(engine)
@@ -452,7 +451,7 @@ async def test_an_at_most_once_job_whose_body_never_began_is_released_by_the_sto
     await engine.start_workers(1, block=False, shutdown_timeout=0)
     await in_receiver.wait()
     stopping = asyncio.create_task(engine.stop_workers())
-    await until(lambda: pool_of(engine).is_interrupted)
+    await until(lambda: pool_of(engine).state.is_ending_now)
     go_on.set()
     await stopping
     said = await finish_of(heard, job)

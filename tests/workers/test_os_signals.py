@@ -292,8 +292,8 @@ async def test_a_process_that_a_job_starts_has_the_handlers_from_before_the_work
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", TERMINATES_A_CHILD, stderr=asyncio.subprocess.PIPE
     )
-    _, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
+    _, faults = await process.communicate()
+    assert process.returncode == 0, faults.decode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from aiospinach import Cron, Engine, InvalidValue, Job, JobStatus, MemoryBroker, current_job
-from aiospinach.brokers.records import Fired, Firing, Ticked
+from aiospinach.brokers.records import Fired, Firing, TickResult
 
 from ..conftest import Heard
 from ..waiting import until
@@ -370,7 +370,7 @@ class Ticking(MemoryBroker):
 
     ticks = 0
 
-    async def tick(self, queue: str) -> Ticked:
+    async def tick(self, queue: str) -> TickResult:
         self.ticks += 1
         return await super().tick(queue)
 

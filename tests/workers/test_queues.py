@@ -13,7 +13,7 @@ import pytest
 
 from aiospinach import Batch, Engine, Tasks
 from aiospinach.brokers.records import Envelope
-from aiospinach.workers import keeper
+from aiospinach.workers import maintenance as maintenance
 
 from .. import asking
 from ..conftest import Heard
@@ -402,7 +402,7 @@ async def test_jobs_due_while_nobody_worked_run_at_the_next_start(engine: Engine
 async def test_an_idle_worker_tells_the_store_again_what_it_knows(
     engine: Engine, broker: FailingBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "REGISTER_EVERY", 0.02)
+    monkeypatch.setattr(maintenance, "REGISTER_EVERY", 0.02)
     told: list[dict[str, int]] = []
     register = broker.register
 

@@ -296,8 +296,8 @@ async def test_another_thread_stops_the_workers_and_waits_for_their_end(engine: 
 
     thread = threading.Thread(target=stop, daemon=True)
     thread.start()
-    running: Any = engine._pool
-    await until(lambda: running.is_stopping)
+    running: Any = engine._workers.pool
+    await until(lambda: not running.state.is_working)
     assert seen == []
     work.may_end.set()
     await until(lambda: not thread.is_alive())
@@ -557,8 +557,8 @@ async def test_a_job_that_waits_for_its_receivers_when_the_time_is_over_never_ru
     await engine.start_workers(1, block=False, shutdown_timeout=0)
     await in_receiver.wait()
     stopping = asyncio.create_task(engine.stop_workers())
-    pool_of_engine: Any = engine._pool
-    await until(lambda: pool_of_engine.is_interrupted)
+    pool_of_engine: Any = engine._workers.pool
+    await until(lambda: pool_of_engine.state.is_ending_now)
     go_on.set()
     await stopping
     assert work.began == []

@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from aiospinach import BrokerUnavailable, Engine, Interrupted, JobStatus, MemoryBroker
-from aiospinach.brokers.records import NO_PARKING, Exchanged, Parking, Renewed, Settlement, Swept, Ticked
+from aiospinach.brokers.records import (
+    NO_PARKING,
+    ExchangeResult,
+    Parking,
+    RenewResult,
+    Settlement,
+    SweepResult,
+    TickResult,
+)
 from aiospinach.workers import supervisor
 
 from .. import asking
@@ -37,19 +45,19 @@ class PartlyAway(MemoryBroker):
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
-    ) -> Exchanged:
+    ) -> ExchangeResult:
         await self._reach(queue)
         return await super().exchange(queue, settled, want, parking)
 
-    async def renew(self, queue: str, leases: Collection[str]) -> Renewed:
+    async def renew(self, queue: str, leases: Collection[str]) -> RenewResult:
         await self._reach(queue)
         return await super().renew(queue, leases)
 
-    async def tick(self, queue: str) -> Ticked:
+    async def tick(self, queue: str) -> TickResult:
         await self._reach(queue)
         return await super().tick(queue)
 
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[Swept]:
+    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
         await self._reach(*queues)
         return await super().sweep(queues, worker)
 
@@ -80,9 +88,9 @@ async def engine(broker: PartlyAway, namespace: str) -> AsyncIterator[Engine]:
         yield engine
 
 
-def feeds_of(engine: Engine) -> Any:
-    pool: Any = engine._pool
-    return pool.feeds
+def consumers_of(engine: Engine) -> Any:
+    pool: Any = engine._workers.pool
+    return pool.consumers
 
 
 KINDS = pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
@@ -99,7 +107,7 @@ async def test_idle_workers_stop_within_two_seconds(
     await until(lambda: engine.health().is_connected)
     broker.away, broker.hangs = {queues[-1]}, hangs
     if asks:
-        feeds_of(engine)[-1].wake()
+        consumers_of(engine)[-1].wake()
         await until(lambda: broker.refused)
     began = time.monotonic()
     await engine.stop_workers()
@@ -128,7 +136,7 @@ async def test_how_a_job_ended_is_stored_although_another_queue_is_away(
     await engine.start_workers(5, queue=["a", "b"], block=False)
     await until(lambda: heard.count("job_started"))
     broker.away, broker.hangs = {"a"}, hangs
-    feeds_of(engine)[0].wake()
+    consumers_of(engine)[0].wake()
     await until(lambda: broker.refused)
     stopping = asyncio.create_task(engine.stop_workers())
     await asyncio.sleep(0.5)  # much longer than an idle worker would wait
@@ -152,7 +160,7 @@ async def test_jobs_that_come_after_the_stop_are_released(
     broker.away, broker.hangs = {"a"}, True
     for _ in range(3):
         await job.schedule()
-    feeds_of(engine)[0].wake()
+    consumers_of(engine)[0].wake()
     await until(lambda: broker.refused)
     stopping = asyncio.create_task(engine.stop_workers())
     await asyncio.sleep(0.1)

@@ -19,7 +19,7 @@ async def test_workers_go_on_after_a_job_has_cancelled_their_services(engine: En
 
     @engine.task
     async def cancels() -> str:
-        pool: Any = engine._pool
+        pool: Any = engine._workers.pool
         spared = {tests_own, asyncio.current_task(), pool.supervisor.task}
         for task in asyncio.all_tasks() - spared:
             task.cancel()
@@ -34,7 +34,9 @@ async def test_workers_go_on_after_a_job_has_cancelled_their_services(engine: En
     for _ in range(3):
         job = await cancels.schedule()
         assert (await finish_of(heard, job))["result"] == "went on"
-    assert len(cancelled) >= 3 * 5  # a feed, a keeper, a listener, a sweeper, the heartbeat and the watch
+    assert (
+        len(cancelled) >= 3 * 5
+    )  # a consumer, a maintenance, a listener, a sweeper, the heartbeat and the watch
     ticked = heard.count("job_scheduled")
     await until(lambda: heard.count("job_scheduled") > ticked, "it ticks")
     assert heard.count("worker_terminated") == 0

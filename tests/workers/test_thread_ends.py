@@ -67,8 +67,8 @@ async def test_an_empty_queue_ends_the_threads(engine: Engine, heard: Heard) -> 
 async def test_a_crash_ends_the_threads(namespace: str, heard: Heard) -> None:
     engine = Engine(FailingBroker(), namespace)
     await use_threads(engine, heard)
-    pool: Any = engine._pool
-    pool.crash(ZeroDivisionError())
+    pool: Any = engine._workers.pool
+    pool.state.crash(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         await pool.wait_closed()
     assert ours() == []

@@ -1,0 +1,1 @@
+"""Arguments of jobs: written as JSON, read by the type hints of the function, and proven to arrive equal."""

@@ -1,0 +1,274 @@
+"""How the arguments of a job are written and read back, with proof that they arrive equal.
+
+The body of a job is JSON: ``[[positional...],{keyword...}]``, written and typed by msgspec. Each
+value is read back as the type that the task's function gives its parameter."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..exceptions import InvalidArguments, UnsupportedType
+from ..functions import parameters_of
+from .call_shapes import Reader, Shape, spelled_as
+from .differences import part_lost
+from .hints import Hint, hints_of, reader_of, reason_of, type_of, write
+
+BODY_LIMIT = 256 * 1024
+DEPTH_LIMIT = 64
+
+_WRAPPING = 2  # the two levels of brackets that the layout of the body adds
+_SHALLOW = 2 * (DEPTH_LIMIT + _WRAPPING)  # bytes; what nests too deep opens and closes more brackets
+_KNOWN_SHAPES = 256
+_SHORT = 32  # arguments; a reader of more takes longer to make than it spares
+
+_NO_KEYWORDS = b",{}]"
+
+_split = msgspec.json.Decoder(tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]).decode
+_read_plain = msgspec.json.Decoder().decode
+
+
+class Arguments:
+    """The arguments of one function: which calls fit it, and how they are stored.
+
+    Hints are resolved by ``resolve()``, or else at the first use, so that a task may name a class that
+    is defined further down its module.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._function = function
+        self._name = name
+        try:
+            self._signature = inspect.signature(function)
+        except (TypeError, ValueError):
+            raise UnsupportedType(
+                f"{name}(): Python cannot tell the parameters of this callable; wrap it in a function"
+            ) from None
+        self._shapes: dict[object, Shape] = {}
+        self._hints: dict[str, Hint] | None = None
+        self._usual: Reader | None = None
+        """Reads whole bodies of the shape that was read last."""
+
+    def resolve(self) -> None:
+        """Read the type hints. Raises NameError while one names something not defined yet, and
+        UnsupportedType for one whose values cannot be stored and read back."""
+        try:
+            hints = hints_of(self._function)
+        except NameError:
+            raise
+        except Exception as error:
+            raise UnsupportedType(f"{self._name}(): a type hint cannot be read: {error}") from None
+        self._shapes, self._usual = {}, None
+        self._hints = {
+            name: Hint(hints.get(name, Any), f"{self._name}(): parameter '{name}'")
+            for name in self._signature.parameters
+        }
+
+    def resolve_if_possible(self) -> None:
+        """Resolve the hints now, unless one names something that is not defined yet."""
+        with contextlib.suppress(NameError):
+            self.resolve()
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """The body that holds these arguments, proved to be read back equal.
+
+        Raises InvalidArguments if they do not fit the function, are larger than 256 KB, nested deeper
+        than 64, or would not arrive equal.
+        """
+        shape = self._shape_of(args, kwargs)
+        sames = shape.sames if shape.sames is not None else self._prepare(shape)
+        try:
+            body = write((args, kwargs) if shape.keeps_zones is None else spelled_as(shape, args, kwargs))
+        except Exception:
+            body = b""
+        if not body:  # outside of the handler: as its __context__, the error would carry the value along
+            raise self._unwritable(shape.names, args, kwargs)
+        if len(body) > BODY_LIMIT:
+            raise InvalidArguments(
+                f"{self._name}(): the arguments take {len(body):,} bytes as JSON, and {BODY_LIMIT:,} is"
+                " the limit; store the data elsewhere and pass a reference to it"
+            )
+        if len(body) > _SHALLOW:
+            self._check_depth(body)
+        copies = _at_once(shape.read, body) if shape.read is not None else None
+        values = (*args, *kwargs.values()) if kwargs else args
+        if copies is None:
+            copies = tuple(self._read(shape.names, _raws_of(body), values))
+        for number, copy in enumerate(copies):
+            value = values[number]
+            if copy is not value and not sames[number](value, copy):
+                raise self._unequal(shape.names[number], value, copy)
+        return body
+
+    def decode(self, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments that a body holds, as the function's hints say.
+
+        Raises InvalidArguments if the body is damaged or does not fit the function as it is now.
+        """
+        if len(body) > BODY_LIMIT:
+            raise InvalidArguments(f"{self._name}(): the stored arguments are over {BODY_LIMIT:,} bytes")
+        if len(body) > _SHALLOW:
+            self._check_depth(body)
+        usual = self._usual if body.endswith(_NO_KEYWORDS) else None
+        if usual is not None and (args := _at_once(usual, body)) is not None:
+            return args, {}
+        try:
+            positional, keyword = _split(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise InvalidArguments(f"{self._name}(): the stored arguments are damaged") from None
+        shape = self._shape_of(positional, keyword)
+        values = self._read(shape.names, [*positional, *keyword.values()])
+        if not keyword:
+            if shape.sames is None:
+                self._prepare(shape)
+            self._usual = shape.read
+        return tuple(values[: len(positional)]), dict(zip(keyword, values[len(positional) :], strict=True))
+
+    def fit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        """The parameter that takes each argument; InvalidArguments if the call does not fit."""
+        return self._shape_of(args, kwargs).names
+
+    def _shape_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Shape:
+        key = (len(args), *kwargs) if kwargs else len(args)
+        shape = self._shapes.get(key)
+        if shape is None:
+            try:
+                self._signature.bind(*range(len(args)), **dict.fromkeys(kwargs))
+            except TypeError as error:
+                raise InvalidArguments(f"{self._name}{parameters_of(self._signature)}: {error}") from None
+            names = (*self._positional(len(args)), *(self._keyword(name) for name in kwargs))
+            shape = Shape(names, is_plain=not kwargs)
+            if len(self._shapes) < _KNOWN_SHAPES:
+                self._shapes[key] = shape
+        return shape
+
+    def _prepare(self, shape: Shape) -> list[Callable[[Any, Any], bool]]:
+        """Have the hints of a shape at hand."""
+        hints = [self._resolved()[name] for name in shape.names]
+        shape.sames = [hint.same for hint in hints]
+        keeps_zones = [hint.keeps_zones for hint in hints]
+        shape.keeps_zones = keeps_zones if any(keeps_zones) else None
+        if shape.is_plain and len(hints) <= _SHORT:
+            types = tuple(hint.type for hint in hints)
+            shape.read = reader_of(tuple[tuple[types], dict[str, msgspec.Raw]])  # type: ignore[valid-type]
+        return shape.sames
+
+    def _positional(self, count: int) -> Iterator[str]:
+        parameters = [p for p in self._signature.parameters.values() if p.kind <= p.VAR_POSITIONAL]
+        for index in range(count):
+            yield parameters[min(index, len(parameters) - 1)].name
+
+    def _keyword(self, keyword: str) -> str:
+        parameters = self._signature.parameters
+        found = parameters.get(keyword)
+        if found is not None and found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY):
+            return keyword
+        return next(p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD)
+
+    def _resolved(self) -> dict[str, Hint]:
+        if self._hints is None:
+            try:
+                self.resolve()
+            except NameError as error:
+                raise UnsupportedType(
+                    f"{self._name}(): a type hint names something that is not defined in the module of"
+                    f" the function: {error}; define it there, or annotate with the class itself"
+                ) from None
+        return typing.cast("dict[str, Hint]", self._hints)
+
+    def _read(
+        self, names: tuple[str, ...], raws: Sequence[msgspec.Raw], originals: Sequence[Any] = ()
+    ) -> list[Any]:
+        """The values, typed; ``originals``, if they are known, help to say why one cannot be read."""
+        hints = self._resolved()
+        values: list[Any] = []
+        for name, raw in zip(names, raws, strict=True):
+            try:
+                values.append(hints[name].read(raw))
+                continue
+            except BaseException as error:  # of a class of the user's, perhaps: it may raise anything
+                why = reason_of(error)
+            if originals and (lost := part_lost(originals[len(values)])):
+                why = lost
+            raise InvalidArguments(
+                f"{self._name}(): argument '{name}' is not what the parameter's type hint allows: {why}"
+            )
+        return values
+
+    def _check_depth(self, body: bytes) -> None:
+        if body.count(b"[") + body.count(b"{") <= DEPTH_LIMIT + _WRAPPING:
+            return
+        try:
+            level: list[Any] = [_read_plain(body)]
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return  # decode() tells what is wrong
+        except RecursionError:
+            raise self._too_deep() from None
+        for _ in range(DEPTH_LIMIT + _WRAPPING):
+            level = [item for outer in level for item in _items_of(outer)]
+            if not level:
+                return
+        if any(isinstance(item, (list, dict)) for item in level):
+            raise self._too_deep()
+
+    def _too_deep(self) -> InvalidArguments:
+        return InvalidArguments(
+            f"{self._name}(): the arguments are nested deeper than {DEPTH_LIMIT} levels, or contain"
+            " themselves; pass something flatter"
+        )
+
+    def _unwritable(
+        self, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> InvalidArguments:
+        for name, value in zip(names, (*args, *kwargs.values()), strict=True):
+            try:
+                write(value)
+            except RecursionError:
+                return self._too_deep()
+            except UnicodeEncodeError:
+                why = "it holds a lone surrogate, which is not text; repair it, or pass bytes"
+            except Exception:
+                why = "it cannot be written as JSON; pass plain data, or an identifier of the thing"
+            else:
+                continue
+            return InvalidArguments(
+                f"{self._name}(): argument '{name}' ({type_of(value)}) cannot be stored: {why}"
+            )
+        return InvalidArguments(f"{self._name}(): the names of keyword arguments must be text")
+
+    def _unequal(self, name: str, value: Any, copy: Any) -> InvalidArguments:
+        if lost := part_lost(value, copy):
+            return InvalidArguments(
+                f"{self._name}(): argument '{name}' ({type_of(value)}) would not arrive equal: {lost}"
+            )
+        return InvalidArguments(
+            f"{self._name}(): argument '{name}' ({type_of(value)}) would not arrive equal: it would come"
+            f" back as another value ({type_of(copy)}). NaN and infinity have no JSON; a tuple, set, date,"
+            " Decimal or object needs a type hint that says so exactly"
+        )
+
+
+def _at_once(read: Reader, body: bytes) -> tuple[Any, ...] | None:
+    """The arguments, if they are as the reader expects them; else they are read one by one, for an error
+    to name the wrong one."""
+    try:
+        args, keyword = read(body)
+    except BaseException:  # of a class of the user's, perhaps: it may raise anything
+        return None
+    return None if keyword else args
+
+
+def _raws_of(body: bytes) -> list[msgspec.Raw]:
+    positional, keyword = _split(body)
+    return [*positional, *keyword.values()] if keyword else positional
+
+
+def _items_of(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

@@ -1,0 +1,81 @@
+"""Datetimes that keep their time zone: in it, a day added in a job gives what it gives in its caller.
+
+JSON has an offset only. RFC 9557 writes the zone behind it: ``2026-10-25T02:30:00+01:00[Europe/Paris]``."""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from .type_rewriting import StandIn, stand_in
+
+_UTC = {"UTC", "Etc/UTC"}
+
+
+def spelled(value: Any) -> Any:
+    """The value with text in the place of datetimes of a zone, as far as they lie in plain collections."""
+    kind = type(value)
+    if kind is datetime and is_plain(value.tzinfo):
+        return value
+    if isinstance(value, datetime):
+        zone = zone_of(value)
+        return value if zone is None else f"{value.isoformat()}[{zone}]"
+    if kind in (list, tuple, set, frozenset):
+        return kind(map(spelled, value))
+    if kind is dict:
+        return {key: spelled(each) for key, each in value.items()}
+    return value
+
+
+def is_plain(tz: tzinfo | None) -> bool:
+    """It is no zone, but an offset or nothing."""
+    return tz is None or type(tz) is timezone
+
+
+def read_moment(text: Any) -> datetime:
+    """A datetime, with its zone or without."""
+    if not isinstance(text, str) or not text.endswith("]"):
+        return msgspec.convert(text, datetime)
+    written, _, zone = text[:-1].partition("[")
+    moment, tz = datetime.fromisoformat(written), ZoneInfo(zone)
+    for fold in (0, 1):
+        found = moment.replace(tzinfo=tz, fold=fold)
+        if found.utcoffset() == moment.utcoffset():
+            return found
+    return moment.astimezone(tz)  # the zone has changed its offset since
+
+
+MOMENT: StandIn = stand_in("datetime", read_moment)
+
+
+def moment_for(hint: Any) -> Any:
+    """What stands in for a datetime in a hint."""
+    return MOMENT if hint is datetime else None
+
+
+def zone_of(value: datetime) -> str | None:
+    """The name of the zone that the datetime is to keep."""
+    key: str | None = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
+    return None if key in _UTC else key
+
+
+def is_same_moment(value: datetime | time, copy: Any) -> bool:
+    """The copy is at the same moment, which is known to be equal, and will be after a day was added."""
+    if value.tzinfo is None:
+        return value.fold == int(copy.fold)
+    if isinstance(value, time):
+        return value.utcoffset() is not None
+    if value.utcoffset() != copy.utcoffset():
+        return False
+    return zone_of(value) == zone_of(copy) if zone_of(copy) else is_fixed(value.tzinfo, value)
+
+
+def is_fixed(tz: tzinfo, value: datetime) -> bool:
+    """The offset is the same in winter and in summer."""
+    if isinstance(tz, timezone):
+        return True
+    winter, summer = (value.replace(month=month, day=1, fold=0) for month in (1, 7))
+    return winter.utcoffset() == summer.utcoffset()

@@ -1,0 +1,290 @@
+"""A broker in the memory of one process: nothing to install, and everything that a broker can do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from threading import RLock
+from typing import Protocol, TypeVar
+
+from ... import forks
+from ...job import JobStatus
+from ...timing import to_seconds
+from ..base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
+from ..records import (
+    NO_PARKING,
+    Act,
+    Cancel,
+    Envelope,
+    ExchangeResult,
+    Fired,
+    Firing,
+    Parking,
+    Question,
+    RenewResult,
+    Requeue,
+    Settlement,
+    SteerResult,
+    SweepResult,
+    TickResult,
+)
+from .queue import QueueState
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """What a MemoryBroker reads the time from; the module ``time`` is one."""
+
+    def time(self) -> float:
+        """Seconds since 1970, by which jobs are due."""
+
+    def monotonic(self) -> float:
+        """Seconds by which leases end; workers compare them with ``time.monotonic()``."""
+
+
+class MemoryBroker(Broker):
+    """Keeps jobs in this process: they end with it, and outlive its event loops.
+
+    ``lease`` is after how many seconds of silence a job is taken from its worker, as happens here when an
+    event loop ended while jobs ran. ``clock`` is where it reads the time. It may be used from several
+    threads, each with a loop of its own. A process that is forked starts with an empty one: the jobs are its
+    parent's.
+    """
+
+    def __init__(self, *, lease: float = DEFAULT_LEASE, clock: Clock = time) -> None:
+        self.lease: float = to_seconds(lease, what="MemoryBroker(lease=)", least=SHORTEST_LEASE)
+        self._clock = clock
+        self._queues: defaultdict[str, QueueState] = defaultdict(QueueState)
+        self._waiters: list[_Waiter] = []
+        self._armed: dict[str, None] = {}
+        """Queues whose wake-up nobody has taken yet."""
+        # Coroutines of one loop never meet within a method, which awaits nothing; threads may.
+        # Reentrant, for a call may be interrupted by the collection of a wait whose loop was closed.
+        self._lock = RLock()
+        forks.forget_in_child(self)
+
+    def _forget_parent(self) -> object:
+        """Be empty, in a forked child; a thread that exists no more may hold the lock."""
+        inherited = self._queues, self._waiters
+        self._queues, self._waiters, self._armed = defaultdict(QueueState), [], {}
+        self._lock = RLock()
+        return inherited
+
+    def _belong_to(self, owner: object) -> None:
+        is_new = self._owner is None or self._owner() is not owner
+        super()._belong_to(owner)
+        if is_new:
+            with self._lock:
+                for state in self._queues.values():
+                    state.known.clear()
+
+    async def open(self, namespace: str, *, until: float | None = None) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    def now(self) -> int:
+        return int(self._clock.time() * 1000)
+
+    async def register(
+        self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
+    ) -> None:
+        with self._lock:
+            state = self._queues[queue]
+            state.leases.limit(limits)
+            state.owners.update(dict.fromkeys(limits, worker))
+            for task, due in periodic.items():
+                state.periodic[task] = min(due, state.periodic.get(task, due))
+                state.known.add(task)
+            self._bell(queue, state)
+
+    async def enqueue(
+        self,
+        queue: str,
+        jobs: Sequence[Envelope],
+        *,
+        token: str | None = None,
+        until: float | None = None,
+    ) -> list[bool]:
+        with self._lock:
+            state = self._queues[queue]
+            now = self.now()
+            if token is not None:
+                known = state.answers.get(token, now)
+                if known is not None:
+                    return list(known)
+            stored = [state.add(job, now) for job in jobs]
+            if token is not None:
+                state.answers.put(token, tuple(stored), now)
+            self._bell(queue, state)
+            return stored
+
+    async def exchange(
+        self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
+    ) -> ExchangeResult:
+        with self._lock:
+            state = self._queues[queue]
+            now = self.now()
+            fenced, cancelled = state.settle(settled, now)
+            leases = state.take(want, now, self._clock.monotonic() + self.lease, self.margin, parking)
+            has_earlier_due, state.earlier_due_pending = state.earlier_due_pending, False
+            self._bell(queue, state)
+            is_something_left = state.something_to_run() or state.wanted_to_run(parking.wanted)
+            return ExchangeResult(leases, fenced, cancelled, is_something_left, has_earlier_due)
+
+    async def renew(self, queue: str, leases: Collection[str]) -> RenewResult:
+        with self._lock:
+            state = self._queues[queue]
+            expiry = self._clock.monotonic() + self.lease
+            for lease in leases:
+                if lease in state.leases.jobs:
+                    state.leases.expiry[lease] = expiry
+            return RenewResult(
+                lost=[lease for lease in leases if lease not in state.leases.jobs],
+                cancelled=state.leases.cancels.intersection(leases),
+                trusted_until=expiry - self.margin,
+            )
+
+    async def tick(self, queue: str) -> TickResult:
+        with self._lock:
+            state = self._queues[queue]
+            now = self.now()
+            state.promote(now)
+            expired, is_more = state.take_expired(
+                self._clock.monotonic(), self.grace, self.lease, self.margin
+            )
+            self._bell(queue, state)
+            return TickResult(
+                next_due=0.0 if is_more else state.seconds_to_next(now),
+                expired=expired,
+                periodic=[(task, due) for task in state.known if (due := state.periodic[task]) <= now],
+                now=now,
+            )
+
+    async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
+        with self._lock:
+            state = self._queues[queue]
+            now = self.now()
+            fired = [state.fire(firing, now) for firing in firings]
+            self._bell(queue, state)
+            return fired
+
+    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
+        with self._lock:
+            now, moment = self.now(), self._clock.monotonic()
+            for queue in queues:
+                self._queues[queue].note_worker(worker, now, self.lease)
+            return [self._queues[queue].look(now, moment, self.grace, self.lease) for queue in queues]
+
+    async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
+        with self._lock:
+            waiter = _Waiter(queues)
+            for queue in self._armed:
+                if queue in waiter.queues:
+                    del self._armed[queue]
+                    return queue
+            self._waiters.append(waiter)
+        woken = None
+        try:
+            woken = await waiter.answer(timeout)
+            return woken
+        finally:
+            with self._lock:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+                elif woken is None and waiter.woken_for is not None:  # while it gave up
+                    self._pass_on(waiter.woken_for)
+
+    async def nudge(self, queues: Sequence[str]) -> None:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            for waiter in list(self._waiters):
+                if waiter.loop is loop and waiter.queues == _set_of(tuple(queues)):
+                    self._waiters.remove(waiter)
+                    waiter.nudge()
+
+    async def look(self, queue: str, question: Question[T]) -> T:
+        with self._lock:
+            answer: T = self._queues[queue].answer(question, self.now(), self.lease)
+            return answer
+
+    async def steer(self, queue: str, act: Act) -> SteerResult:
+        with self._lock:
+            state = self._queues[queue]
+            if isinstance(act, Cancel):
+                return state.cancel(act.job_id)
+            dead = state.dead.get(act.job_id)
+            if isinstance(act, Requeue) and dead is not None and dead.is_bare:
+                return SteerResult(JobStatus.NOT_SET, is_bare=True)
+            status = state.exhume(act.job_id, self.now(), is_to_run=isinstance(act, Requeue))
+            self._bell(queue, state)
+            return SteerResult(status)
+
+    async def flush(self, queue: str) -> None:
+        with self._lock:
+            self._queues.pop(queue, None)
+            self._armed.pop(queue, None)
+
+    def __repr__(self) -> str:
+        return "MemoryBroker()"
+
+    def _bell(self, queue: str, state: QueueState) -> None:
+        """Wake one waiter if there is something for it: a job to run, or an earlier moment to sleep to."""
+        if state.something_to_run() or state.has_earlier_due:
+            state.earlier_due_pending = state.earlier_due_pending or state.has_earlier_due
+            state.has_earlier_due = False
+            self._pass_on(queue)
+
+    def _pass_on(self, queue: str) -> None:
+        """Give the queue's wake-up to one waiter, or keep it for the next that comes; it is at most one."""
+        for waiter in list(self._waiters):
+            if queue in waiter.queues and waiter.wake(queue):
+                self._waiters.remove(waiter)
+                return
+        self._armed[queue] = None
+
+
+class _Waiter:
+    """Somebody in ``wait``, in an event loop that may be another thread's, or have ended."""
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        self.queues = _set_of(tuple(queues))
+        self.woken_for: str | None = None
+        self.loop = asyncio.get_running_loop()
+        self._woken: asyncio.Future[str | None] = self.loop.create_future()
+
+    def wake(self, queue: str) -> bool:
+        if self.loop is asyncio._get_running_loop():  # none runs where a forgotten wait is collected
+            self._set(queue)
+        else:
+            try:
+                self.loop.call_soon_threadsafe(self._set, queue)
+            except RuntimeError:  # that loop has ended
+                return False
+        self.woken_for = queue
+        return True
+
+    def nudge(self) -> None:
+        """End the wait, of this event loop, without a wake-up."""
+        self._set(None)
+
+    async def answer(self, timeout: float) -> str | None:
+        timer = self.loop.call_later(timeout, self._set, None)
+        try:
+            return await self._woken
+        finally:
+            timer.cancel()
+
+    def _set(self, queue: str | None) -> None:
+        if not self._woken.done():
+            self._woken.set_result(queue)
+
+
+@lru_cache(1024)  # a worker waits for the same queues again and again
+def _set_of(queues: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(queues)

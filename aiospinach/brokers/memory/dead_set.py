@@ -1,0 +1,30 @@
+"""The dead jobs of one queue, in memory."""
+
+from __future__ import annotations
+
+import itertools
+
+from ..base import DEAD_AT_MOST, DEAD_FOR
+from ..records import DeadRecord
+
+
+class DeadSet(dict[str, DeadRecord]):
+    """By their ids, the latest last; so many at most, and for so long."""
+
+    def bury(self, dead: DeadRecord) -> None:
+        self.pop(dead.job.id, None)
+        self[dead.job.id] = dead
+        self.forget_old(dead.died_at)
+
+    def page(self, now: int, offset: int, limit: int) -> list[DeadRecord]:
+        """Some of them, the latest first."""
+        self.forget_old(now)
+        return list(itertools.islice(reversed(self.values()), offset, offset + limit))
+
+    def forget_old(self, now: int) -> None:
+        oldest = now - DEAD_FOR * 1000
+        while self:
+            job_id, dead = next(iter(self.items()))
+            if len(self) <= DEAD_AT_MOST and dead.died_at >= oldest:
+                return
+            del self[job_id]

@@ -1,0 +1,61 @@
+"""The leases of one queue, in memory, and how many jobs of each task may run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+from ..records import Envelope, Lease
+
+_numbers = itertools.count()  # of all queues ever: a lease of before a flush must not look live after it
+
+
+class Leases:
+    """Jobs that run, or that are judged."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Envelope] = {}
+        self.expiry: dict[str, float] = {}
+        self.of_job: dict[str, str] = {}
+        self.cancels: set[str] = set()
+        """Leases whose job somebody wants cancelled."""
+        self.judged: set[str] = set()
+        """Leases of lost jobs, whose holders run nothing and are lost without a crash of the job."""
+        self._limits: dict[str, int] = {}
+        self._slots: dict[str, set[str]] = {}
+
+    def limit(self, limits: Mapping[str, int]) -> None:
+        """So many jobs of each task may run; 0: any number."""
+        for task, limit in limits.items():
+            if limit and not self._limits.get(task):  # what runs already was leased without a slot
+                self._slots[task] = {lease for lease, job in self.jobs.items() if job.task == task}
+            self._limits[task] = limit
+
+    def may_run(self, task: str) -> bool:
+        """Another job of the task may run."""
+        limit = self._limits.get(task)
+        return not limit or len(self._slots.get(task, ())) < limit
+
+    def add(self, job: Envelope, expiry: float, margin: float) -> Lease:
+        lease = f"{job.id}:{next(_numbers)}"
+        self.jobs[lease] = job
+        self.expiry[lease] = expiry
+        self.of_job[job.id] = lease
+        if self._limits.get(job.task):
+            self._slots.setdefault(job.task, set()).add(lease)
+        return Lease(lease, job, expiry - margin)
+
+    def end(self, lease: str) -> Envelope | None:
+        """The job of a lease, which is gone now; None if it was gone before."""
+        job = self.jobs.pop(lease, None)
+        if job is not None:
+            del self.expiry[lease]
+            del self.of_job[job.id]
+            self.cancels.discard(lease)
+            self.judged.discard(lease)
+            holders = self._slots.get(job.task)
+            if holders is not None:
+                holders.discard(lease)
+                if not holders:
+                    del self._slots[job.task]
+        return job

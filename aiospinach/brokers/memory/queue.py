@@ -1,0 +1,298 @@
+"""The jobs of one queue, in memory: every transition that they make, and nothing that waits."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from ...job import JobStatus
+from ...outcome import Action
+from ..base import LEVEL
+from ..records import (
+    Counts,
+    DeadRecord,
+    Envelope,
+    Fired,
+    Firing,
+    Lease,
+    LookCounts,
+    LookDead,
+    LookJob,
+    LookWorkers,
+    ParkedTask,
+    Parking,
+    Question,
+    Settlement,
+    SteerResult,
+    SweepResult,
+    WorkerSeen,
+)
+from .dead_set import DeadSet
+from .leases import Leases
+from .recent import Recent
+from .rescue_pause import RescuePause
+from .timetable import Timetable
+
+EXPIRED_AT_ONCE = 100
+
+
+class QueueState:
+    """The jobs of one queue. Each live job is in ``jobs``, and in exactly one of the ready list, a lane,
+    the parked ones, the waiting ones and the leases."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Envelope] = {}
+        self.ready: deque[str] = deque()
+        self.lanes: dict[str, deque[str]] = {}
+        """Jobs of tasks that run as often as they may, so that they block no others."""
+        self.parked: dict[str, Timetable] = {}
+        """Jobs of tasks that a worker did not know, and since when they are parked."""
+        self.waiting: Timetable = Timetable()
+        self.gone: set[str] = set()
+        """Cancelled jobs whose id still lies in ``ready`` or a lane."""
+        self.moved: set[str] = set()
+        """Jobs that lie there in the place of a cancelled one, and are due later."""
+        self.leases: Leases = Leases()
+        self.periodic: dict[str, int] = {}
+        self.ticks: dict[str, str] = {}
+        """The jobs of the last ticks."""
+        self.known: set[str] = set()
+        """Periodic tasks of the engine that has the broker now: nobody fires those of one before."""
+        self.dead: DeadSet = DeadSet()
+        self.named: Recent[bool] = Recent()
+        self.answers: Recent[tuple[bool, ...]] = Recent()
+        self.has_earlier_due: bool = False
+        """Something is due earlier than whoever sleeps knows; one is to be woken."""
+        self.earlier_due_pending: bool = False
+        """One was woken for that, and is to hear why."""
+        self.workers: dict[str, WorkerSeen] = {}
+        self.owners: dict[str, str] = {}
+        """The worker that had a task last."""
+        self.rescue_pause: RescuePause = RescuePause()
+
+    def add(self, job: Envelope, now: int) -> bool:
+        if job.id in self.jobs:  # guard: live id
+            return False
+        if job.named:
+            if self.named.get(job.id, now):  # guard: remembered id
+                return False
+            self.named.put(job.id, True, now)
+        self.jobs[job.id] = job
+        is_due = job.at_once or job.at <= now
+        if job.id in self.gone:  # guard: place of a cancelled job in memory
+            self.gone.discard(job.id)
+            if not is_due:
+                self.moved.add(job.id)
+        elif is_due:
+            self.ready.append(job.id)
+        elif self.waiting.add(job.id, job.at):
+            self.has_earlier_due = True
+        return True
+
+    def take(self, want: int, now: int, expiry: float, margin: float, parking: Parking) -> list[Lease]:
+        leases: list[Lease] = []
+        may_run = self.leases.may_run
+
+        def take_from(line: deque[str], task: str = "") -> None:
+            while len(leases) < want and may_run(task) and (job := self._pop(line, now)) is not None:
+                if job.task in parking.unknown:  # guard: unknown task in memory
+                    self._park(job, now)
+                elif not may_run(job.task):  # guard: task limit
+                    self.lanes.setdefault(job.task, deque()).append(job.id)
+                else:
+                    leases.append(self.leases.add(job, expiry, margin))
+
+        for task in parking.wanted:
+            while len(leases) < want and may_run(task) and self._parked_since(task) is not None:
+                leases.append(self.leases.add(self.jobs[self.parked[task].pop()], expiry, margin))
+        for task in list(self.lanes):
+            take_from(self.lanes[task], task)
+            if not self.lanes[task]:
+                del self.lanes[task]
+        take_from(self.ready)
+        return leases
+
+    def _pop(self, line: deque[str], now: int) -> Envelope | None:
+        """The first job of a line. What was cancelled or put off since leaves the line."""
+        jobs = self.jobs
+        while line:
+            job = jobs.get(job_id := line.popleft())
+            if job is None:
+                self.gone.discard(job_id)
+            elif job_id not in self.moved:
+                return job
+            else:
+                self.moved.discard(job_id)
+                if job.at <= now:
+                    return job
+                self.has_earlier_due = self.waiting.add(job.id, job.at) or self.has_earlier_due
+        return None
+
+    def settle(self, settled: Sequence[Settlement], now: int) -> tuple[list[str], list[str]]:
+        """The leases that were gone, and those whose job was cancelled instead of put back."""
+        fenced: list[str] = []
+        cancelled: list[str] = []
+        released: list[Envelope] = []
+        for settlement in settled:
+            is_unwanted = settlement.lease.id in self.leases.cancels
+            job = self.leases.end(settlement.lease.id)
+            if job is None:  # guard: fence in memory
+                fenced.append(settlement.lease.id)
+            elif is_unwanted and settlement.action.puts_back:  # guard: cancelled while it ran
+                del self.jobs[job.id]
+                cancelled.append(settlement.lease.id)
+            elif settlement.action is Action.RELEASE:
+                released.append(job)
+            else:
+                self._settle(job, settlement, now)
+                if settlement.successor is not None and not is_unwanted:  # guard: successor in memory
+                    self.add(settlement.successor, now)
+        for job in reversed(released):  # the first stands first again
+            self.lanes.get(job.task, self.ready).appendleft(job.id)
+        return fenced, cancelled
+
+    def _settle(self, job: Envelope, settlement: Settlement, now: int) -> None:
+        action = settlement.action
+        if action is Action.DONE or action is Action.CANCELLED:
+            del self.jobs[job.id]
+        elif action is Action.FAIL:
+            del self.jobs[job.id]
+            dead = msgspec.structs.replace(job, body=b"") if settlement.buries_bare else job
+            self.dead.bury(DeadRecord(dead, now, settlement.detail, settlement.buries_bare))
+        elif action is Action.PARK:
+            self._park(job, now)
+        else:
+            due = now + int(settlement.delay * 1000)
+            job = msgspec.structs.replace(job, at=due, retries=job.retries + 1, parked_at=0)
+            self.jobs[job.id] = job
+            if due <= now:
+                self.ready.append(job.id)
+            else:
+                self.has_earlier_due = self.waiting.add(job.id, due) or self.has_earlier_due
+
+    def _park(self, job: Envelope, now: int) -> None:
+        """Have it wait for a worker that knows its task."""
+        job = self.jobs[job.id] = msgspec.structs.replace(job, parked_at=job.parked_at or now)
+        self.parked.setdefault(job.task, Timetable()).add(job.id, job.parked_at)
+
+    def _parked_since(self, task: str) -> int | None:
+        """Since when the first parked job of the task is, if there is one."""
+        parked = self.parked.get(task)
+        since = parked.next_due() if parked is not None else None
+        if parked is not None and since is None:
+            del self.parked[task]
+        return since
+
+    def promote(self, now: int) -> None:
+        self.ready.extend(self.waiting.take(now))
+
+    def take_expired(
+        self, now: float, grace: float, length: float, margin: float
+    ) -> tuple[list[Lease], bool]:
+        """Jobs whose worker was lost, leased anew, and whether there are more of them."""
+        if now < self.rescue_pause.until(now, length):  # guard: rescue pause in memory
+            return [], False
+        # A renewed lease keeps its place in the dict, so all are looked at: as many as there are slots.
+        gone = [lease for lease, expiry in self.leases.expiry.items() if expiry + grace <= now]
+        expired: list[Lease] = []
+        for lease in gone[:EXPIRED_AT_ONCE]:
+            is_unwanted = lease in self.leases.cancels
+            was_judged = lease in self.leases.judged
+            job = self.leases.end(lease)
+            if job is not None:
+                if not was_judged:  # guard: crash of a worker in memory
+                    job = msgspec.structs.replace(job, crashes=job.crashes + 1)
+                    self.jobs[job.id] = job
+                expired.append(self.leases.add(job, now + length, margin))
+                self.leases.judged.add(expired[-1].id)
+                if is_unwanted:  # guard: cancelled before it was lost
+                    self.leases.cancels.add(expired[-1].id)
+        return expired, len(gone) > EXPIRED_AT_ONCE
+
+    def fire(self, firing: Firing, now: int) -> Fired:
+        if self.periodic.get(firing.task) != firing.due:  # guard: tick fired before
+            return Fired.TAKEN
+        self.periodic[firing.task] = firing.next_due
+        if firing.job is not None:
+            lives = self.ticks.get(firing.task) in self.jobs
+            if lives and not firing.may_overlap:  # guard: tick before in memory
+                return Fired.OVERLAPPING
+            self.ticks[firing.task] = firing.job.id
+            self.add(firing.job, now)
+        return Fired.MOVED
+
+    def seconds_to_next(self, now: int) -> float | None:
+        dues = [self.periodic[task] for task in self.known]
+        if (due := self.waiting.next_due()) is not None:
+            dues.append(due)
+        return max(0.0, (min(dues) - now) / 1000) if dues else None
+
+    def look(self, now: int, moment: float, grace: float, length: float) -> SweepResult:
+        """What there is to run, and when something is due; ``moment`` is of the clock of leases."""
+        calm_until = self.rescue_pause.until(moment, length)
+        dues = [] if (next_due := self.seconds_to_next(now)) is None else [next_due]
+        if self.leases.expiry:
+            dues.append(max(0.0, min(self.leases.expiry.values()) + grace - moment, calm_until - moment))
+        parked = {
+            task: ParkedTask(since, len(self.parked[task].dues), self.owners.get(task, ""))
+            for task in list(self.parked)
+            if (since := self._parked_since(task)) is not None
+        }
+        return SweepResult(self.something_to_run(), min(dues, default=None), parked)
+
+    def answer(self, question: Question[Any], now: int, lease: float) -> Any:
+        if isinstance(question, LookCounts):
+            return self._counts(now)
+        if isinstance(question, LookDead):
+            return self.dead.page(now, question.offset, question.limit)
+        if isinstance(question, LookJob):
+            return self.jobs.get(question.job_id)
+        return [seen for seen in self.workers.values() if now - seen.at <= 3000 * lease]
+
+    def _counts(self, now: int) -> Counts:
+        dues = self.waiting.dues
+        due = sum(1 for at in dues.values() if at <= now)
+        running, parked = len(self.leases.jobs), sum(len(parked.dues) for parked in self.parked.values())
+        ready = len(self.jobs) - running - len(dues) - parked + due
+        return Counts(ready, running, len(dues) - due, len(self.dead), parked)
+
+    def note_worker(self, name: str, now: int, lease: float) -> None:
+        """A worker has looked at the queue; those that have not for three leases are forgotten."""
+        self.workers[name] = WorkerSeen(name, LEVEL, now)
+        self.workers = {seen.name: seen for seen in self.answer(LookWorkers(), now, lease)}
+
+    def exhume(self, job_id: str, now: int, *, is_to_run: bool) -> JobStatus:
+        """Take a job out of the dead ones, to run again or to be forgotten; returns where it was."""
+        if job_id not in self.dead or (is_to_run and job_id in self.jobs):
+            return JobStatus.NOT_SET
+        job = self.dead.pop(job_id).job
+        if is_to_run:
+            self.add(msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0, named=False), now)
+        return JobStatus.FAILED
+
+    def cancel(self, job_id: str) -> SteerResult:
+        job = self.jobs.get(job_id)
+        if job is None:
+            return SteerResult(JobStatus.NOT_SET)
+        lease = self.leases.of_job.get(job_id)
+        if lease is not None:
+            self.leases.cancels.add(lease)
+            return SteerResult(JobStatus.RUNNING, job)
+        del self.jobs[job_id]
+        self.named.forget(job_id)
+        parked = self.parked.get(job.task)
+        if self.waiting.remove(job_id) or (parked is not None and parked.remove(job_id)):
+            return SteerResult(JobStatus.WAITING, job)
+        self.moved.discard(job_id)
+        self.gone.add(job_id)
+        return SteerResult(JobStatus.QUEUED, job)
+
+    def something_to_run(self) -> bool:
+        return bool(self.ready) or any(self.leases.may_run(task) for task in self.lanes)
+
+    def wanted_to_run(self, tasks: Collection[str]) -> bool:
+        """Of the parked jobs of these tasks, some may run."""
+        return any(self._parked_since(task) is not None and self.leases.may_run(task) for task in tasks)

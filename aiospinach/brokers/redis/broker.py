@@ -1,0 +1,296 @@
+"""A broker on Redis or Valkey: one server, a master that Sentinels name, or a Cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from ...timing import to_seconds
+from ..base import (
+    DEFAULT_ENQUEUE_TIMEOUT,
+    DEFAULT_LEASE,
+    LEVEL,
+    SHORTEST_ENQUEUE_TIMEOUT,
+    SHORTEST_LEASE,
+    Broker,
+)
+from ..records import (
+    NO_PARKING,
+    Act,
+    Envelope,
+    ExchangeResult,
+    Fired,
+    Firing,
+    Lease,
+    Parking,
+    Question,
+    RenewResult,
+    Settlement,
+    SteerResult,
+    SweepResult,
+    TickResult,
+)
+from . import schema, scripts
+from .batching import EnqueueBatcher, RoundTrip
+from .calls import ScriptCalls
+from .endpoints import endpoint_of
+from .errors import StoreFull
+from .inspection import Inspection
+from .queue_session import QueueSession, Settling, Unanswered
+from .schema import milliseconds
+from .transports import first_half
+from .wake_ups import WakeUps
+
+T = TypeVar("T")
+
+EXPIRED_AT_ONCE = 100
+SWEPT_AT_ONCE = 250
+"""How many queues one call looks at."""
+FIRED_AT_ONCE = 500
+RENEWED_AT_ONCE = 1000
+
+
+class RedisBroker(Broker):
+    """Keeps jobs in Redis 7.0 or newer, or Valkey.
+
+    ``url_or_client`` is ``redis://``, ``rediss://`` (TLS), ``unix://``,
+    ``redis+sentinel://host:port,host:port/service`` or ``redis+cluster://host:port,host:port``, or a client
+    of redis.asyncio, of which only the settings are read. ``lease`` is after how many seconds of silence a
+    worker's jobs are given to others. ``enqueue_timeout`` is how many seconds a ``schedule`` tries to
+    reach Redis, unless ``options(enqueue_timeout=)`` says otherwise, and what people ask and order does.
+    Nothing connects before it is used.
+    """
+
+    def __init__(
+        self,
+        url_or_client: object = "redis://localhost:6379/0",
+        *,
+        lease: float = DEFAULT_LEASE,
+        enqueue_timeout: float | timedelta = DEFAULT_ENQUEUE_TIMEOUT,
+    ) -> None:
+        self.lease: float = to_seconds(lease, what="RedisBroker(lease=)", least=SHORTEST_LEASE)
+        self.enqueue_timeout: float = to_seconds(
+            enqueue_timeout, what="RedisBroker(enqueue_timeout=)", least=SHORTEST_ENQUEUE_TIMEOUT
+        )
+        self._calls = ScriptCalls(endpoint_of(url_or_client), self.lease, self.enqueue_timeout)
+        self._waits = WakeUps(self._calls)
+        self._doors = Inspection(self._calls)
+        self._queue = self._calls.queue
+        self._work = self._calls.work
+
+    def __repr__(self) -> str:
+        return f"RedisBroker({str(self._calls.endpoint)!r})"
+
+    async def open(self, namespace: str, *, until: float | None = None) -> None:
+        await self._calls.open(namespace, until)
+
+    async def aclose(self) -> None:
+        await self._calls.aclose()
+
+    def now(self) -> int:
+        return self._calls.now()
+
+    async def register(
+        self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
+    ) -> None:
+        state = self._queue(queue)
+        state.worker = worker
+        state.periodic.update(periodic)
+        if state.is_forgotten or state.is_unsure:
+            limits = {**state.registered, **limits}
+        state.is_forgotten = not await self._register(state, limits, periodic)
+
+    async def _register(
+        self, state: QueueSession, limits: Mapping[str, int], periodic: Mapping[str, int]
+    ) -> bool:
+        """Whether the server had all that was registered before."""
+        arguments = state.register_arguments(limits, periodic)
+        was_unsure, state.is_unsure = state.is_unsure, True
+        now, epoch, was_lost, adopted = await self._work(scripts.REGISTER, state, arguments)
+        state.note_registered(limits, now, epoch)
+        state.is_unsure = False
+        if adopted:
+            await self._adopt(state, adopted)
+        if was_lost and len(state.limits) > len(limits):  # guard: limits registered before
+            await self._register(state, state.registered, {})
+        return not (was_lost or was_unsure)
+
+    async def _adopt(self, state: QueueSession, tasks: Sequence[bytes]) -> None:
+        """Have the jobs counted that ran before these tasks had a limit."""
+        cursor = b"0"
+        while True:
+            _, cursor = await self._work(scripts.ADOPT, state, [cursor, *tasks])
+            if cursor == b"0":
+                return
+
+    async def enqueue(
+        self,
+        queue: str,
+        jobs: Sequence[Envelope],
+        *,
+        token: str | None = None,
+        until: float | None = None,
+    ) -> list[bool]:
+        here, state = self._calls.here(), self._queue(queue)
+        batcher = here.batchers.get(queue)
+        if batcher is None:
+
+            async def send(trip: RoundTrip) -> list[Any]:
+                until = trip.until if trip.was_sent else first_half(trip.until)
+                produce = partial(here.transport.producer_call, until=until)
+                keys = state.keys.of(scripts.ENQUEUE)
+                answer: list[Any] = await self._calls.run(scripts.ENQUEUE, produce, keys, trip.arguments)
+                return answer
+
+            batcher = EnqueueBatcher(
+                queue, send, self._calls.producer_session.of(queue), within=self.enqueue_timeout
+            )
+            here.batchers[queue] = batcher
+        return await batcher.store(jobs, token, until=until or time.monotonic() + self.enqueue_timeout)
+
+    async def exchange(
+        self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
+    ) -> ExchangeResult:
+        state = self._queue(queue)
+        if state.settling.settled is not settled:
+            state.settling = Settling(settled)
+        settling = state.settling
+        while True:
+            some = settling.next()
+            is_last = settling.done + len(some) == len(settled)
+            asked = (settling, settling.done, want if is_last else 0)
+            call = state.unanswered
+            if call is None or call[:3] != asked:
+                state.seq += 1
+                arguments = state.exchange_arguments(some, asked[2], self.lease, parking)
+                call = state.unanswered = Unanswered(*asked, arguments, time.monotonic())
+            answer = await self._work(scripts.EXCHANGE, state, call.arguments)
+            _, fenced, cancelled, leased, epoch, is_something_left = answer
+            state.unanswered = None
+            settling.note(len(some), fenced, cancelled)
+            if state.is_lost(epoch) and not leased:
+                await self._register(state, state.registered, {})
+            elif is_last:
+                break
+        state.settling = Settling(())
+        trusted_until = call.sent_at + self.lease - self.margin
+        suffix = f":{state.session}.{call.arguments[1]}"
+        leases = []
+        for job_id, envelope in schema.pairs(leased):
+            job = schema.decode(job_id, envelope)
+            leases.append(Lease(job.id + suffix, job, trusted_until))
+        has_earlier_due, state.has_earlier_due = state.has_earlier_due, False
+        return ExchangeResult(
+            leases, settling.fenced, settling.cancelled, bool(is_something_left), has_earlier_due
+        )
+
+    async def renew(self, queue: str, leases: Collection[str]) -> RenewResult:
+        state, names = self._queue(queue), list(leases)
+        sent_at = time.monotonic()
+        lost: list[bytes] = []
+        cancelled: list[bytes] = []
+        for first in range(0, len(names), RENEWED_AT_ONCE):
+            some = names[first : first + RENEWED_AT_ONCE]
+            _, gone, unwanted = await self._work(scripts.RENEW, state, [milliseconds(self.lease), *some])
+            lost += gone
+            cancelled += unwanted
+        return RenewResult(
+            lost=[lease.decode() for lease in lost],
+            cancelled=[lease.decode() for lease in cancelled],
+            trusted_until=sent_at + self.lease - self.margin,
+        )
+
+    async def tick(self, queue: str) -> TickResult:
+        state = self._queue(queue)
+        if state.has_orphans:
+            await self._find_orphans(state)
+        state.ticks += 1
+        sent_at = time.monotonic()
+        spans = milliseconds(self.lease), milliseconds(self.grace)
+        arguments = [state.session, state.ticks, *spans, EXPIRED_AT_ONCE, *state.periodic]
+        now, next_due, lost, ticks = await self._work(scripts.TICK, state, arguments)
+        trusted_until = sent_at + self.lease - self.margin
+        return TickResult(
+            next_due=None if next_due < 0 else next_due / 1000,
+            expired=[
+                Lease(name.decode(), schema.decode(name.rpartition(b":")[0], envelope), trusted_until)
+                for name, envelope in schema.pairs(lost)
+            ],
+            periodic=[(task.decode(), int(due)) for task, due in schema.pairs(ticks)],
+            now=now,
+            is_forgetful=state.is_forgotten,
+        )
+
+    async def _find_orphans(self, state: QueueSession) -> None:
+        """Have jobs put back that live and lie nowhere, some at a time."""
+        cursor = b"0"
+        while True:
+            state.ticks += 1
+            arguments = [state.session, state.ticks, milliseconds(self.lease), cursor]
+            _, cursor = await self._work(scripts.ORPHANS, state, arguments)
+            if cursor == b"0":
+                break
+        state.has_orphans = False
+
+    async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
+        fired: list[Fired] = []
+        for first in range(0, len(firings), FIRED_AT_ONCE):
+            fired += await self._fire(self._queue(queue), firings[first : first + FIRED_AT_ONCE])
+        return fired
+
+    async def _fire(self, state: QueueSession, firings: Sequence[Firing]) -> list[Fired]:
+        try:
+            _, moved = await self._work(scripts.FIRE, state, schema.encode_firings(firings))
+            return [(Fired.TAKEN, Fired.MOVED, Fired.OVERLAPPING)[how] for how in moved]
+        except StoreFull:
+            dues = [field for each in firings for field in (each.task, each.due, each.next_due)]
+            _, moved = await self._work(scripts.SKIP, state, dues)
+            skipped = [Fired.MOVED if each.job is None else Fired.REFUSED for each in firings]
+            return [how if is_moved else Fired.TAKEN for how, is_moved in zip(skipped, moved, strict=True)]
+
+    def spans(self, queues: Sequence[str]) -> list[tuple[str, ...]]:
+        return [tuple(queues)] if self._calls.endpoint.spans_queues else [(queue,) for queue in queues]
+
+    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
+        swept: list[SweepResult] = []
+        for first in range(0, len(queues), SWEPT_AT_ONCE):
+            some = [self._queue(queue) for queue in queues[first : first + SWEPT_AT_ONCE]]
+            swept += await self._sweep(some, schema.encode_worker(worker, LEVEL))
+        return swept
+
+    async def _sweep(self, states: Sequence[QueueSession], worker: str) -> list[SweepResult]:
+        keys: list[str] = []
+        arguments: list[Any] = [milliseconds(self.lease), milliseconds(self.grace), worker]
+        for state in states:
+            keys += state.keys.of_sweep()
+            is_thorough = time.monotonic() >= state.look_closely_at
+            if is_thorough:
+                state.look_closely_at = time.monotonic() + self.lease / 2
+            arguments += (state.seen_last, int(is_thorough), len(state.periodic), *state.periodic)
+        transport = self._calls.here().transport
+        _, *answer = await self._calls.run(scripts.SWEEP, transport.worker_call, keys, arguments)
+        looks = zip(states, *(answer[part::5] for part in range(5)), strict=True)
+        return [state.swept(bool(ready), *others) for state, ready, *others in looks]
+
+    async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
+        return await self._waits.wait(queues, timeout)
+
+    async def nudge(self, queues: Sequence[str]) -> None:
+        await self._waits.nudge(queues)
+
+    async def look(self, queue: str, question: Question[T]) -> T:
+        answer: T = await self._doors.look(queue, question)
+        return answer
+
+    async def steer(self, queue: str, act: Act) -> SteerResult:
+        return await self._doors.steer(queue, act)
+
+    async def flush(self, queue: str) -> None:
+        state = self._queue(queue)
+        state.limits.clear()
+        if (batcher := self._calls.here().batchers.get(queue)) is not None:
+            batcher.forget_tokens()
+        await self._calls.here().transport.producer_call("UNLINK", *state.keys.all())

@@ -1,0 +1,90 @@
+"""Running scripts in Redis: for which queue, from which event loop, and by whose clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...exceptions import InvalidValue
+from . import schema, scripts
+from .call_numbers import ProducerSession
+from .endpoints import Endpoint
+from .loop_session import LoopSession
+from .per_loop import PerLoop
+from .queue_session import QueueSession
+from .scripts import Script
+from .transports import Transport
+
+SHORTEST_PATIENCE = 2.0
+
+
+class ScriptCalls:
+    """Those of one broker, which may be used in many event loops."""
+
+    def __init__(self, endpoint: Endpoint, lease: float, produce_within: float) -> None:
+        self.endpoint: Endpoint = endpoint
+        self.lease: float = lease
+        self.produce_within: float = produce_within
+        """Seconds within which a call of those who schedule, ask and order is answered."""
+        self.producer_session: ProducerSession = ProducerSession()
+        self._namespace = ""
+        self._loops: PerLoop[LoopSession] = PerLoop(self._session, LoopSession.aclose, LoopSession.let_go)
+        self.here: Callable[[], LoopSession] = self._loops.here
+        """The session of this event loop."""
+        self._clock: float | None = None  # Redis' clock less ours, in seconds
+
+    async def open(self, namespace: str, until: float | None) -> None:
+        if self._namespace not in ("", namespace):
+            raise InvalidValue(f"this RedisBroker serves the namespace {self._namespace!r} already")
+        self._namespace = namespace
+        here = self.here()
+        if not here.is_checked:
+            clock = await here.check(str(self.endpoint), until)
+            self._clock = self._clock if clock is None else clock
+
+    async def aclose(self) -> None:
+        here = self._loops.get()
+        if here is not None:
+            for batcher in list(here.batchers.values()):
+                await batcher.aclose()
+            # The session stays: workers that still drain go on with it, and repeat what was not answered.
+            transport, here.transport, here.is_checked = here.transport, self._transport(), False
+            await transport.aclose()
+
+    def now(self) -> int:
+        return int((time.time() if self._clock is None else time.monotonic() + self._clock) * 1000)
+
+    def queue(self, queue: str) -> QueueSession:
+        here = self.here()
+        state = here.queues.get(queue)
+        if state is None:
+            keys = schema.Keys(self._namespace, queue, here.session, self.producer_session.session)
+            state = here.queues[queue] = QueueSession(keys, here.session)
+        return state
+
+    async def work(self, script: Script, state: QueueSession, arguments: Sequence[Any]) -> Any:
+        """Run a script for workers."""
+        return await self.run(script, self.here().transport.worker_call, state.keys.of(script), arguments)
+
+    async def produce(self, script: Script, state: QueueSession, arguments: Sequence[Any]) -> Any:
+        """Run a script for those who ask and order."""
+        return await self.run(script, self.ask, state.keys.of(script), arguments)
+
+    async def ask(self, *command: Any) -> Any:
+        """A call of those who ask and order."""
+        until = time.monotonic() + self.produce_within
+        return await self.here().transport.producer_call(*command, until=until)
+
+    async def run(
+        self, script: Script, send: scripts.Send, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> Any:
+        answer = await script.run(send, keys, arguments)
+        self._clock = answer[0] / 1000 - time.monotonic()
+        return answer
+
+    def _session(self) -> LoopSession:
+        return LoopSession(self._transport())
+
+    def _transport(self) -> Transport:
+        return self.endpoint.transport(max(SHORTEST_PATIENCE, self.lease / 6))

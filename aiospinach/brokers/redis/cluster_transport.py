@@ -1,0 +1,174 @@
+"""Connections to the nodes of a Cluster, within one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis.asyncio as redis
+from redis import __version__ as redis_version
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection
+
+from .errors import CLIENT_ERRORS, to_broker_error
+from .protocol import closed, let_go_of
+from .transports import ANSWER_WITHIN, CONNECT_WITHIN, SHORTEST_WAIT, WATCHDOG, Transport, popped
+
+ALIVE_WITHIN = 1.5
+"""Seconds in which a node that lives answers a PING."""
+LOOK_AGAIN_AFTER = 1.0
+CONNECTIONS_AT_MOST = 100_000  # to a node: each queue waits on one of its own
+
+_KEYLESS = ("HELLO", "INFO")
+_AS_THEY_ARE = ("INFO", "ZSCAN")
+"""Commands of ours whose answers redis-py would make something else of."""
+# Where it is deprecated, `retry` means the same.
+_NO_REPETITION: dict[str, Any] = {} if redis_version >= "6" else {"cluster_error_retry_attempts": 0}
+
+
+class ClusterTransport(Transport):
+    """redis-py's client of a Cluster, which finds the node of a key and follows keys that move."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        nodes: Sequence[tuple[str, int]],
+        settings: Mapping[str, Any],
+        patience: float,
+        idle_after: float,
+    ) -> None:
+        self._endpoint = endpoint
+        self._nodes = nodes
+        self._settings = settings
+        self._patience = patience
+        self._idle_after = idle_after
+        self._used_at = 0.0
+        self._client: redis.RedisCluster | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._look_again_at = 0.0
+        self._left: list[ClusterNode] = []
+        """Nodes whose place others have taken. A call that began before that may connect to one still."""
+
+    async def worker_call(self, *command: Any) -> Any:
+        # redis-py may have to connect first, and does not say when it has.
+        return await self._call(*command, limit=min(max(self._patience, CONNECT_WITHIN), ANSWER_WITHIN))
+
+    async def producer_call(self, *command: Any, until: float = math.inf) -> Any:
+        return await self._call(*command, limit=min(until - time.monotonic(), ANSWER_WITHIN))
+
+    async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+        return popped(await self._call("BLPOP", *keys, max(timeout, SHORTEST_WAIT), limit=timeout + WATCHDOG))
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
+            await asyncio.wait([looking])
+        connections = self._connections_of(client)
+        if client is not None:
+            await client.aclose()
+        for connection in connections:  # redis-py leaves those that it was making
+            await closed(connection)
+        self._left.clear()
+
+    def let_go(self) -> None:
+        for connection in self._connections_of(self._client):
+            let_go_of(connection)
+
+    def _connections_of(self, client: redis.RedisCluster | None) -> list[AbstractConnection]:
+        """Every one that there is."""
+        manager = None if client is None else client.nodes_manager
+        nodes = [] if manager is None else [*manager.nodes_cache.values(), *manager.startup_nodes.values()]
+        by_id = {id(node): node for node in (*nodes, *self._left)}
+        return [connection for node in by_id.values() for connection in node._connections]
+
+    async def _call(self, *command: Any, limit: float) -> Any:
+        was_sent = False
+        try:
+            async with asyncio.timeout(limit):
+                if self._client is None:
+                    self._client = redis.RedisCluster(
+                        startup_nodes=[ClusterNode(host, port) for host, port in self._nodes],
+                        require_full_coverage=False,
+                        max_connections=CONNECTIONS_AT_MOST,
+                        **self._settings,
+                        **_NO_REPETITION,
+                    )
+                    for name in _AS_THEY_ARE:
+                        self._client.response_callbacks.pop(name, None)
+                client = await self._client.initialize()
+                now = time.monotonic()
+                is_idle, self._used_at = now - self._used_at > self._idle_after, now
+                if is_idle:
+                    await self._drop_idle(client)
+                was_sent = True
+                # What has no key goes to any node.
+                target = {"target_nodes": client.get_default_node()} if command[0] in _KEYLESS else {}
+                return await client.execute_command(*command, **target)
+        except CLIENT_ERRORS as error:
+            if was_sent and isinstance(error, TimeoutError):
+                if self._client is not None:
+                    await self._drop_idle(self._client)
+                self._look_around()
+            raise to_broker_error(error, self._endpoint, was_sent) from error
+
+    async def _drop_idle(self, client: redis.RedisCluster) -> None:
+        """Have connections made anew that no call uses: they may have been dropped without a word, and no
+        call has the time to find that out one by one."""
+        for node in client.get_nodes():
+            idle = list(node._free)
+            node._free.clear()
+            for connection in idle:
+                await closed(connection)
+            node._free.extend(idle)
+
+    def _look_around(self) -> None:
+        """See whether a node hangs, and which node has taken its place.
+
+        redis-py asks only after errors of its own, and a node that hangs causes none.
+        """
+        now = time.monotonic()
+        if self._looking is None and now >= self._look_again_at:
+            self._looking = asyncio.Task(self._leave_silent_nodes())
+
+    async def _leave_silent_nodes(self) -> None:
+        try:
+            if (client := self._client) is None:
+                return
+            nodes = client.get_nodes()
+            lives = dict(zip(nodes, await asyncio.gather(*map(_is_alive, nodes)), strict=True))
+            if any(lives.values()) and not all(lives.values()):
+                manager = client.nodes_manager
+                seen = [*nodes, *manager.startup_nodes.values(), *self._left]
+                for node in nodes:
+                    if lives[node]:
+                        manager.startup_nodes.setdefault(node.name, node)
+                    else:
+                        manager.startup_nodes.pop(node.name, None)
+                async with asyncio.timeout(CONNECT_WITHIN):
+                    await manager.initialize()
+                kept = {id(node) for node in (*manager.nodes_cache.values(), *manager.startup_nodes.values())}
+                self._left = list({id(node): node for node in seen if id(node) not in kept}.values())
+                async with asyncio.timeout(CONNECT_WITHIN):
+                    await self._disconnect_left()
+        except CLIENT_ERRORS:
+            pass  # the next call that is not answered looks again
+        finally:
+            self._looking = None
+            self._look_again_at = time.monotonic() + LOOK_AGAIN_AFTER
+
+    async def _disconnect_left(self) -> None:
+        await asyncio.gather(*(node.disconnect() for node in self._left))
+
+
+async def _is_alive(node: ClusterNode) -> bool:
+    try:
+        async with asyncio.timeout(ALIVE_WITHIN):
+            await node.execute_command("PING")
+    except CLIENT_ERRORS:
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""A connection to one server, which is made anew by the next call after it was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as ConnectionLost
+
+from .errors import CLIENT_ERRORS, is_of_another_master, to_broker_error
+from .protocol import RespProtocol, closed
+
+PING_WITHIN = 1.0
+"""Seconds in which a connection that was idle has to answer, if it lives."""
+
+
+class ServerConnection:
+    """A connection that is made by the first call, and anew by the next one after it was lost.
+
+    One that nobody used for ``idle_after`` seconds is looked at before it is used again.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        connection: Callable[[], Awaitable[AbstractConnection]],
+        idle_after: float = math.inf,
+    ) -> None:
+        self._endpoint = endpoint
+        self._make = connection
+        self._protocol: RespProtocol | None = None
+        self._doubtful: list[RespProtocol] = []
+        """Those that were lost while calls were under way that have time still."""
+        self._idle_after = idle_after
+        self._trusted_until = 0.0
+        """Until when the connection needs no look, by the loop's clock."""
+        self._connecting = asyncio.Lock()
+        self._is_closed = False
+
+    async def call(self, *command: Any, timeout: float, connect_within: float | None = None) -> Any:
+        """The answer of the server, within ``timeout`` seconds together with connecting. If
+        ``connect_within`` is set, connecting may take so many, and ``timeout`` begins when it is up.
+
+        Raises BrokerUnavailable if there is none, BrokerError if the server refuses; redis-py's NoScriptError
+        goes through. Being cancelled leaves the call under way.
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        until = now + timeout
+        was_sent = False
+        try:
+            protocol = self._protocol
+            if protocol is None or protocol.is_lost or now > self._trusted_until:
+                limit = until if connect_within is None else now + connect_within
+                async with asyncio.timeout_at(limit), self._connecting:
+                    protocol = await self._connected(ping_within=min(PING_WITHIN, (limit - now) / 3))
+                if connect_within is not None:  # guard: time for an answer
+                    until = loop.time() + timeout
+            if timeout <= 0:
+                raise TimeoutError
+            was_sent = True
+            self._trusted_until = now + self._idle_after
+            # In C: a batch has thousands of arguments, and redis-py would look at each in Python.
+            return await protocol.ask(hiredis.pack_command(command), until)
+        except CLIENT_ERRORS as error:
+            if is_of_another_master(error) or (self._protocol is not None and self._protocol.is_lost):
+                await self.reset()
+            raise to_broker_error(error, self._endpoint, was_sent) from error
+
+    async def reset(self) -> None:
+        """Have the next call connect anew."""
+        protocols = self._protocols()
+        ended = [protocol for protocol in protocols if protocol.is_idle or not protocol.is_lost]
+        self._protocol, self._doubtful = None, [protocol for protocol in protocols if protocol not in ended]
+        for protocol in ended:
+            await protocol.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection; calls under way fail, and so do later ones."""
+        self._is_closed = True
+        protocols = self._protocols()
+        self._protocol, self._doubtful = None, []
+        for protocol in protocols:
+            await protocol.aclose()
+
+    def let_go(self) -> None:
+        """Give up the connection outside of its event loop, which has ended or is another process's."""
+        self._is_closed = True
+        for protocol in self._protocols():
+            protocol.let_go()
+
+    def _protocols(self) -> list[RespProtocol]:
+        return self._doubtful if self._protocol is None else [*self._doubtful, self._protocol]
+
+    async def _connected(self, ping_within: float) -> RespProtocol:
+        protocol = self._protocol
+        if protocol is not None and not protocol.is_lost:
+            if asyncio.get_running_loop().time() <= self._trusted_until:
+                return protocol  # somebody else has connected meanwhile
+            if await protocol.is_alive(ping_within):
+                self._trust()
+                return protocol
+        await self.reset()
+        self._check_open()
+        connection = await self._make()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            # The first answer comes through redis-py: there may be another in its place, or an end.
+            await connection.send_command("PING")
+            await connection.read_response()
+            self._check_open()
+            self._protocol = RespProtocol(connection)
+            self._trust()
+        except BaseException:
+            await closed(connection)
+            raise
+        return self._protocol
+
+    def _trust(self) -> None:
+        self._trusted_until = asyncio.get_running_loop().time() + self._idle_after
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ConnectionLost("the connection was closed")

@@ -1,0 +1,55 @@
+"""What is looked at before a server is used: its clock, its version, and whether it may drop jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from typing import Any
+
+from ...exceptions import BrokerError
+from ...logs import Log
+from . import schema
+from .errors import node_of_a_cluster
+from .transports import Transport
+
+logger: Log = Log("aiospinach.broker")
+
+OLDEST_REDIS = (7, 0)
+
+
+async def shake_hands(transport: Transport, endpoint: str, *, until: float = math.inf) -> float:
+    """Seconds by which the server's clock differs from ``time.monotonic()``.
+
+    The answers are waited for until this moment of that clock. Raises BrokerError if the server is too old,
+    and warns if it may drop jobs where memory is short.
+    """
+    seconds, microseconds = await transport.producer_call("TIME", until=until)
+    clock = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+    answer = await transport.producer_call("HELLO", until=until)
+    facts = answer if isinstance(answer, dict) else dict(schema.pairs(answer))
+    server = _text(facts.get(b"server", facts.get("server", b"redis")))
+    version = _text(facts.get(b"version", facts.get("version", b"0")))
+    if server == "redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        raise BrokerError(
+            f"{endpoint} is Redis {version}, and aiospinach needs Redis 7.0 or newer, or Valkey"
+        )
+    mode = _text(facts.get(b"mode", facts.get("mode", b"standalone")))
+    if mode == "cluster" and "+cluster://" not in endpoint:
+        raise BrokerError(node_of_a_cluster(endpoint))
+    with contextlib.suppress(BrokerError):  # a user may be denied INFO
+        policy = _policy_in(_text(await transport.producer_call("INFO", "memory", until=until)))
+        if policy != "noeviction":
+            logger.warning(
+                "%s has maxmemory-policy %s and may drop jobs: set it to noeviction", endpoint, policy
+            )
+    return clock
+
+
+def _policy_in(memory: str) -> str:
+    lines = (line.partition(":") for line in memory.splitlines())
+    return next((value.strip() for name, _, value in lines if name == "maxmemory_policy"), "noeviction")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

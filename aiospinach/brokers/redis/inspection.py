@@ -1,0 +1,95 @@
+"""What people ask of queues in Redis, and what they order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ...job import JobStatus
+from ..records import (
+    Act,
+    Cancel,
+    Counts,
+    DeadRecord,
+    LookCounts,
+    LookDead,
+    LookJob,
+    Question,
+    Requeue,
+    SteerResult,
+    WorkerSeen,
+)
+from . import schema, scripts
+from .calls import ScriptCalls
+from .queue_session import QueueSession
+
+LISTED_AT_ONCE = 100
+LEASES_AT_ONCE = 1000
+
+
+class Inspection:
+    """Those of one broker."""
+
+    def __init__(self, calls: ScriptCalls) -> None:
+        self._calls = calls
+
+    async def look(self, queue: str, question: Question[Any]) -> Any:
+        state = self._calls.queue(queue)
+        if isinstance(question, LookCounts):
+            _, ready, running, waiting, parked, dead = await self._look(state, "counts")
+            return Counts(ready, running, waiting, dead, parked)
+        if isinstance(question, LookDead):
+            return await self._dead(state, question.offset, question.limit)
+        if isinstance(question, LookJob):
+            _, envelope = await self._look(state, "job", question.job_id)
+            return schema.decode(question.job_id.encode(), envelope) if envelope else None
+        _, workers = await self._look(state, "workers", schema.milliseconds(self._calls.lease))
+        return [WorkerSeen(*schema.decode_worker(worker), int(at)) for worker, at in schema.pairs(workers)]
+
+    async def steer(self, queue: str, act: Act) -> SteerResult:
+        state = self._calls.queue(queue)
+        if isinstance(act, Cancel):
+            return await self._cancel(state, act.job_id)
+        action = "requeue" if isinstance(act, Requeue) else "discard"
+        _, where, why = await self._steer(state, action, act.job_id)
+        return SteerResult(JobStatus(where.decode()), is_bare=why == b"bare")
+
+    async def _cancel(self, state: QueueSession, job_id: str) -> SteerResult:
+        _, where, envelope = await self._steer(state, "cancel", job_id)
+        if where == b"marked":
+            if await self._is_leased(state, job_id):
+                where = b"running"
+            else:  # it lies in a line, where nobody leases it any more, or it has ended meanwhile
+                _, where, _ = await self._steer(state, "cancel again", job_id)
+        job = schema.decode(job_id.encode(), envelope) if envelope and where != b"not_set" else None
+        return SteerResult(JobStatus(where.decode()), job)
+
+    async def _steer(self, state: QueueSession, action: str, job_id: str) -> Any:
+        return await self._calls.produce(scripts.STEER, state, [action, job_id])
+
+    async def _is_leased(self, state: QueueSession, job_id: str) -> bool:
+        """Look through all leases, a thousand a call."""
+        cursor, pattern = b"0", re.sub(r"[\[\]*?\\]", r"\\\g<0>", job_id) + ":*"
+        while True:
+            found: list[bytes]
+            cursor, found = await self._calls.ask(
+                "ZSCAN", state.keys.leases, cursor, "MATCH", pattern, "COUNT", LEASES_AT_ONCE
+            )
+            if any(lease.rpartition(b":")[0] == job_id.encode() for lease in found[::2]):
+                return True
+            if cursor == b"0":
+                return False
+
+    async def _dead(self, state: QueueSession, offset: int, limit: int) -> Sequence[DeadRecord]:
+        records: list[DeadRecord] = []
+        while (count := min(limit - len(records), LISTED_AT_ONCE)) > 0:
+            first = offset
+            _, offset, flat = await self._look(state, "dead", first, count)
+            records += map(schema.decode_dead, flat[::3], flat[1::3], flat[2::3])
+            if offset - first < count:  # no more follow; a look at many that are no records may find nothing
+                break
+        return records
+
+    async def _look(self, state: QueueSession, *question: Any) -> Any:
+        return await self._calls.produce(scripts.LOOK, state, question)

@@ -1,0 +1,36 @@
+#!lua
+-- Moves periodic tasks to their next dues, and stores the jobs of these ticks.
+-- KEYS   ready jobs control periodic wake
+-- needs  notify
+-- ARGV   for each: task, due, next due, id and envelope of the job (empty: none), 1 if it may overlap with the one before
+-- answer {now, for each: 1 if it was moved, 0 if somebody else did, 2 if it was moved without a job, since the job of the
+--        tick before lives; control has the id of that as ' @<task>'}
+-- repeat the dues have moved already
+call('LLEN', ready)
+call('LLEN', wake)
+local moved, is_something_queued = {}, false
+while position < #ARGV do
+  local task, due, next_due, id, envelope, may_overlap = arg(), arg(), arg(), arg(), arg(), arg()
+  local current = call('ZSCORE', periodic, task)
+  if current and tonumber(current) == tonumber(due) then -- guard: due
+    local before = may_overlap ~= '1' and id ~= '' and call('HGET', control, ' @' .. task)
+    local is_overlapping = before and before ~= id and call('HEXISTS', jobs, before) == 1 -- guard: tick before
+    if is_overlapping then
+      id = ''
+    end
+    if id ~= '' and call('HEXISTS', jobs, id) == 0 then -- guard: new tick
+      call('RPUSH', ready, id)
+      call('HSET', jobs, id, envelope)
+      call('HSET', control, ' @' .. task, id)
+      is_something_queued = true
+    end
+    call('ZADD', periodic, next_due, task)
+    moved[#moved + 1] = is_overlapping and 2 or 1
+  else
+    moved[#moved + 1] = 0
+  end
+end
+if is_something_queued then
+  notify()
+end
+return {now, moved}

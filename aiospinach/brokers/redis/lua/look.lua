@@ -1,0 +1,50 @@
+#!lua flags=no-writes
+-- Answers a question about a queue.
+-- KEYS   jobs leases future dead deadjobs lanes workers
+-- needs  chunks headers prune_dead dead_records
+-- ARGV   'counts'; or 'dead', offset, count; or 'job', id; or 'workers', lease (ms)
+-- answer {now, ready, running, waiting, parked, dead}; or {now, offset of what follows, id, record and 1 if it can be
+--        read of each dead job, the latest first}, a record being time of death, length of the envelope, newline,
+--        envelope, detail; or {now, envelope of the job, if it lives and can be read}; or {now, name and level of each
+--        worker, and when it was seen last}
+-- repeat reads again
+local LOOKS = 10
+
+local function counts()
+  local running, scheduled = call('ZCARD', leases), call('ZCARD', future)
+  local due = call('ZCOUNT', future, '-inf', now)
+  local parked = call('ZLEXCOUNT', lanes, '[?', '(@')
+  local queued = call('HLEN', jobs) - running - scheduled - parked
+  return {now, math.max(0, queued) + due, running, scheduled - due, parked, call('ZCARD', dead)}
+end
+
+local function dead_jobs(offset, count)
+  local answer = {}
+  for _ = 1, LOOKS do
+    local left = math.min(count - #answer / 3, DEAD_AT_MOST - offset)
+    local ids = left > 0 and call('ZREVRANGEBYSCORE', dead, '+inf', now - DEAD_FOR, 'LIMIT', offset, left) or {}
+    for number, record in ipairs(looked_up('HMGET', deadjobs, ids)) do
+      local envelope, is_readable = envelope_of_dead(ids[number], record or '')
+      if envelope then -- guard: unreadable record
+        answer[#answer + 1] = ids[number]
+        answer[#answer + 1] = record
+        answer[#answer + 1] = is_readable and 1 or 0
+      end
+    end
+    offset = offset + #ids
+  end
+  return {now, offset, answer}
+end
+
+local question = arg()
+if question == 'counts' then
+  return counts()
+end
+if question == 'dead' then
+  return dead_jobs(tonumber(arg()), tonumber(arg()))
+end
+if question == 'job' then
+  local envelope = call('HGET', jobs, arg())
+  return {now, envelope and header(envelope) and envelope or false}
+end
+return {now, call('ZRANGEBYSCORE', workers, now - 3 * arg(), '+inf', 'WITHSCORES')}

@@ -1,0 +1,106 @@
+#!lua flags=allow-oom
+-- Finds jobs that live and lie nowhere: other hands have deleted a key, or a part of one. Those that are not due wait
+-- again, and parked ones are parked again. Others may have run: they are leased to nobody, and so they are lost when
+-- that lease ends. A worker that ran one has heard by then that its own lease is gone. Slots of leases that are gone
+-- are freed, and gates of what is held back are opened.
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open
+-- needs  chunks headers gates parking prune_dead quarantine
+-- ARGV   session, number of this call, lease (ms), cursor of the page of jobs
+-- answer {now, cursor of the next page, or '0' if nothing is left to find}
+-- repeat finds nothing of what it has put back
+local session, number, length, cursor = arg(), arg(), tonumber(arg()), arg()
+local IN_LINES_AT_MOST = 10000 -- more would keep the server busy; lines become shorter
+local PAGE = 250
+local SLOTS_AT_ONCE = 1000
+local GATES_AT_MOST = 1000
+
+if call('LLEN', ready) + call('ZCARD', leases) + call('ZCARD', lanes) > IN_LINES_AT_MOST then
+  return {now, '0'}
+end
+call('SCARD', open)
+call('ZCARD', dead)
+call('HLEN', deadjobs)
+
+local function free_slots()
+  local entries, held_by = call('ZRANDMEMBER', slots, SLOTS_AT_ONCE), {}
+  for place, entry in ipairs(entries) do
+    held_by[place] = string.match(entry, '\n(.*)$') or ''
+  end
+  local scores = looked_up('ZMSCORE', leases, held_by)
+  for place, entry in ipairs(entries) do
+    if not scores[place] then -- guard: slot of a lease
+      call('ZREM', slots, entry)
+      open_up(string.match(entry, '^[^\n]*'))
+    end
+  end
+end
+
+-- The ids in lines and leases, and how many of them live.
+local function found_somewhere()
+  local is_found, marked, count = {}, {}, 0
+  local function note(id)
+    if id and not is_found[id] then
+      is_found[id] = true
+      count = count + 1
+      marked[count] = id
+    end
+  end
+  for _, id in ipairs(call('LRANGE', ready, 0, -1)) do
+    note(id)
+  end
+  for _, lease in ipairs(call('ZRANGE', leases, 0, -1)) do
+    note(id_of(lease))
+  end
+  local gates, gates_left = {}, GATES_AT_MOST
+  for _, entry in ipairs(call('ZRANGE', lanes, 0, -1)) do
+    local gate, id = string.match(entry, '^([^\n]*)\n%d+\n(.*)$')
+    note(id)
+    if gate and gates_left > 0 and not gates[gate] and string.sub(gate, 1, 1) ~= '?' then
+      gates[gate], gates_left = true, gates_left - 1
+      if room_of(gate) > 0 then -- guard: room behind a gate
+        call('SADD', open, gate)
+        call('HSET', control, ' lanes', 1)
+      end
+    end
+  end
+  if call('HLEN', cancels) > 0 then
+    for place, mark in ipairs(looked_up('HMGET', cancels, marked)) do
+      if mark and call('HEXISTS', jobs, marked[place]) == 0 then
+        count = count - 1
+      end
+    end
+  end
+  return is_found, count
+end
+
+local function put_back(id, envelope)
+  local task, _, at, _, _, parked = header(envelope)
+  if not task or not string.find(id, ID) then -- guard: unreadable stray
+    quarantine(id, envelope)
+  elseif parked ~= '0' then -- guard: parked stray
+    park('?' .. task, tonumber(parked), id)
+  elseif tonumber(at) > now then -- guard: stray to come
+    call('ZADD', future, at, id)
+  else
+    local lease = id .. ':' .. session .. '.s' .. number
+    call('ZADD', leases, string.format('%.0f', now + length), lease)
+    if limit_in(has_limits and call('HGET', control, task)) > 0 then -- guard: slot of a stray
+      call('ZADD', slots, 0, task .. '\n' .. lease)
+    end
+  end
+end
+
+free_slots()
+local is_found, count = found_somewhere()
+if call('HLEN', jobs) <= count + call('ZCARD', future) then
+  return {now, '0'}
+end
+local page = call('HSCAN', jobs, cursor, 'COUNT', PAGE)
+for place = 1, #page[2], 2 do
+  local id = page[2][place]
+  if not is_found[id] and not call('ZSCORE', future, id) then -- guard: lies nowhere
+    put_back(id, page[2][place + 1])
+    is_found[id] = true
+  end
+end
+return {now, page[1]}

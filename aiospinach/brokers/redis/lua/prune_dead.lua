@@ -1,0 +1,18 @@
+-- A queue keeps so many dead jobs, for so long.
+local DEAD_AT_MOST, DEAD_FOR = 10000, 15552000000
+
+local function bury(id, envelope, detail)
+  call('HSET', deadjobs, id, now .. ' ' .. #envelope .. '\n' .. envelope .. detail)
+  local latest = call('ZREVRANGE', dead, 0, 0, 'WITHSCORES')[2]
+  call('ZADD', dead, math.max(now, (latest or 0) + 0.001), id) -- in order, also within a millisecond
+end
+
+local function prune_dead()
+  local old = call('ZRANGEBYSCORE', dead, '-inf', now - DEAD_FOR, 'LIMIT', 0, CHUNK)
+  local surplus = call('ZCARD', dead) - #old - DEAD_AT_MOST
+  if surplus > 0 then
+    old = call('ZRANGE', dead, 0, #old + math.min(surplus, CHUNK) - 1)
+  end
+  chunked('HDEL', deadjobs, old)
+  chunked('ZREM', dead, old)
+end

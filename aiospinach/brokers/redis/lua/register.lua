@@ -1,0 +1,82 @@
+#!lua flags=allow-oom
+-- Makes tasks known, and forgets limits that nobody has had for two weeks.
+-- KEYS   ready leases slots control lanes open cancels periodic wake
+-- needs  chunks gates notify
+-- ARGV   epoch that the caller knows, name of the worker; count, then for each: task, limit (0: none), since when it holds (0: now); then
+--        for each periodic task: task, due
+-- answer {now, epoch, 1 if the server had lost what was registered before, tasks whose jobs are to be counted that run
+--        without a slot, by the script adopt}
+-- repeat sets the same again
+local FORGOTTEN_AFTER, LOOKS, DAY = 14, 500, 86400000
+local today = math.floor(now / DAY)
+local known, worker, count = moment_of(arg()), arg(), call('ZCARD', periodic)
+local changed, adopted = false, {}
+local is_busy = call('ZCARD', leases) > 0
+local is_held_back = call('ZCARD', lanes) > 0
+call('SCARD', open)
+call('ZCARD', slots)
+for _ = 1, tonumber(arg()) do
+  local task, limit, since = arg(), tonumber(arg()), tonumber(arg())
+  since = since > 0 and since or now
+  local entry = call('HGET', control, task)
+  local before, set_at = limit_in(entry), moment_of(entry and string.match(entry, '^%S+ (%S+)'))
+  -- Who registers again what it lost does not undo what was registered after it.
+  local is_later = since >= set_at -- guard: later limit
+  if not is_later then
+    call('HSET', control, task, (string.gsub(entry, '^(%S+ %S+) %d+', '%1 ' .. today)))
+    if string.find(entry, ' %+%d+$') then -- guard: counted by nobody
+      adopted[#adopted + 1] = task
+    end
+  else
+    changed = changed or before ~= limit
+    local words = limit .. ' ' .. string.format('%.0f', since) .. ' ' .. today .. ' ' .. worker
+    local is_uncounted = string.find(entry or '', ' %+%d+$')
+    if limit > 0 and (before == 0 and is_busy or is_uncounted) then -- guard: newly limited
+      adopted[#adopted + 1] = task
+      words = words .. ' +' .. string.format('%.0f', now)
+    end
+    call('HSET', control, task, words)
+    if limit > 0 then
+      has_limits = '1'
+      call('HSET', control, ' limits', 1)
+    end
+  end
+  if is_held_back then
+    has_lanes = '1'
+    call('HSET', control, ' lanes', 1)
+    open_up(task)
+  end
+end
+if call('HLEN', cancels) > 0 then
+  call('HSET', control, ' cancels', 1)
+end
+local some = call('HRANDFIELD', control, LOOKS, 'WITHVALUES')
+for number = 1, #some, 2 do
+  local task, seen = some[number], string.match(some[number + 1], '^%d+ %d+ (%d+)')
+  local is_old = seen and today - seen > FORGOTTEN_AFTER -- guard: forgotten limit
+  if is_old and string.sub(task, 1, 1) ~= ' ' and not held_back(task, 1)[1] and
+    call('ZLEXCOUNT', slots, '[' .. task .. '\n', '(' .. task .. '\n\255') == 0 then
+    call('HDEL', control, task)
+  end
+end
+local is_renewed = changed
+while position < #ARGV do
+  local task, due = arg(), arg()
+  local moved = call('ZADD', periodic, 'LT', 'CH', due, task) -- guard: earlier due
+  changed = moved == 1 or changed
+end
+if call('ZCARD', periodic) > count then -- guard: new periodic task
+  is_renewed = true
+end
+-- An epoch that never was there before, also if everything was flushed meanwhile, or the server has gone back to what
+-- it was earlier.
+local current = moment_of(told_epoch)
+local is_older = current < known -- guard: older epoch
+if is_renewed or is_older or current == 0 then
+  current = math.max(now, current + 1, known + 1)
+  call('HSET', control, ' epoch', string.format('%.0f', current))
+end
+if changed then -- what may run now, or is due when, is another
+  notify()
+end
+return {now, current, is_older and 1 or 0, adopted}

@@ -1,0 +1,67 @@
+"""The scripts, as the server gets them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+Send = Callable[..., Awaitable[Any]]
+
+_LUA = files(__package__) / "lua"
+
+
+def _text(name: str) -> str:
+    return (_LUA / f"{name}.lua").read_text("utf-8")
+
+
+def _listed(text: str, what: str) -> list[str]:
+    """The words after ``-- KEYS`` or ``-- needs`` in a script's head."""
+    found = re.search(rf"^-- {what} +(.*)$", text, re.MULTILINE)
+    return found[1].split() if found else []
+
+
+class Script:
+    """A Lua script. It stands in a file of its name, whose head names its keys, and the files whose functions
+    it needs; they are put before it, since each call makes them anew. A script without a line of keys takes
+    them from KEYS itself: it is for several queues.
+
+    ``source`` is another text for it; its keys are the same.
+    """
+
+    def __init__(self, name: str, source: str | None = None) -> None:
+        self.name = name
+        shebang, _, text = _text(name).partition("\n")
+        self.keys: tuple[str, ...] = tuple(_listed(text, "KEYS"))
+        variables = ", ".join(key.replace(":", "") for key in self.keys)
+        unpacked = f"local {variables} = unpack(KEYS, 1, {len(self.keys)})" if self.keys else ""
+        needed = [_text(part) for part in ("prelude", *_listed(text, "needs"))]
+        self.source: str = source or "\n".join([shebang, unpacked, *needed, text])
+        self.sha: str = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, send: Send, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run it; a server that does not know it, or forgot it, is sent the source."""
+        try:
+            return await send("EVALSHA", self.sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await send("EVAL", self.source, len(keys), *keys, *arguments)
+
+
+ENQUEUE = Script("enqueue")
+EXCHANGE = Script("exchange")
+RENEW = Script("renew")
+TICK = Script("tick")
+FIRE = Script("fire")
+SKIP = Script("skip")
+REGISTER = Script("register")
+ADOPT = Script("adopt")
+WAKE_ANOTHER = Script("wake_another")
+SWEEP = Script("sweep")
+ORPHANS = Script("orphans")
+NUDGE = Script("nudge")
+LOOK = Script("look")
+STEER = Script("steer")

@@ -1,0 +1,109 @@
+"""The tasks that an engine knows, from all the registries attached to it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any
+from weakref import WeakMethod, ref
+
+from ..exceptions import DuplicateTask, InvalidValue, UnknownQueue, UnknownTask
+from ..task import DEFAULT_QUEUE, Scheduler, Task
+from ..validation import check_identifier, check_scope
+
+
+class AttachedTasks:
+    """Tasks by name, and the queues that they use."""
+
+    def __init__(
+        self, namespace: str, scheduler: Scheduler, on_added: Callable[[Sequence[Task[..., Any]]], None]
+    ) -> None:
+        self._namespace = namespace
+        self._scheduler = ref(scheduler)  # weak, as the callback is: an engine ends with its last reference
+        self._on_added = WeakMethod(on_added)
+        self._tasks: dict[str, Task[..., Any]] = {}
+        self._queues: set[str] = set()
+
+    @property
+    def by_name(self) -> Mapping[str, Task[..., Any]]:
+        """The tasks, as they are now and will be."""
+        return self._tasks
+
+    @property
+    def queues(self) -> Set[str]:
+        """The queues that the tasks use."""
+        return self._queues
+
+    def check(self, tasks: Sequence[Task[..., Any]]) -> None:
+        """Raise DuplicateTask if another task has the name of one of these."""
+        for task in tasks:
+            if self._tasks.get(task.name, task) is not task:
+                raise DuplicateTask(
+                    f"engine {self._namespace!r} has a task {task.name!r} already: give this one another"
+                    " name="
+                )
+
+    def add(self, tasks: Sequence[Task[..., Any]]) -> None:
+        """Add tasks that have been checked."""
+        self._tasks.update({task.name: task for task in tasks})
+        self._queues.update(task.queue for task in tasks)
+        scheduler, on_added = self._scheduler(), self._on_added()
+        if scheduler is not None and on_added is not None:
+            for task in tasks:
+                task._schedulers.add(scheduler)
+            on_added(tasks)
+
+    def find(self, task: object) -> Task[..., Any]:
+        """The task that was given itself, perhaps with options, or by its name; or UnknownTask."""
+        if isinstance(task, Task):
+            found = self._tasks.get(task.name)
+            if found is task or (found is not None and found.function is task.function):
+                return task
+            name = task.name
+        elif isinstance(task, str):
+            found = self._tasks.get(task)
+            if found is not None:
+                return found
+            name = check_identifier(task, what="task name")
+        else:
+            raise InvalidValue(
+                f"a task or its name is needed here, not {type(task).__name__}: decorate the function with"
+                " @engine.task"
+            )
+        raise UnknownTask(
+            f"task {name!r} is not attached to engine {self._namespace!r}, which has"
+            f" {', '.join(sorted(self._tasks)) or 'none'}: use @engine.task or engine.attach_tasks(tasks)"
+        )
+
+    def read(self, name: str, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments in the body of a task's job, as far as they can be read here: for snapshots."""
+        task = self._tasks.get(name)
+        if task is not None:
+            with contextlib.suppress(InvalidValue):
+                return task._arguments.decode(body)
+        return (), {}
+
+    def check_queue(self, queue: object) -> str:
+        """The name of a queue that a task uses; UnknownQueue for another, if there are tasks at all."""
+        name = check_scope(queue, what="queue")
+        queues = self.queues
+        if queues and name not in queues:
+            raise UnknownQueue(
+                f"no task of engine {self._namespace!r} uses queue {name!r}; its tasks use"
+                f" {', '.join(sorted(queues))}"
+            )
+        return name
+
+    def check_queues(self, queue: object) -> list[str]:
+        """One queue, or a list of different ones; None: every queue of the tasks, the default one first."""
+        if queue is None:
+            others = sorted(self._queues - {DEFAULT_QUEUE})
+            return [DEFAULT_QUEUE, *others] if DEFAULT_QUEUE in self._queues else others or [DEFAULT_QUEUE]
+        if isinstance(queue, str):
+            return [self.check_queue(queue)]
+        if not isinstance(queue, Sequence) or not queue:
+            raise InvalidValue("queue takes a name, or a list of at least one name")
+        queues = [self.check_queue(name) for name in queue]
+        if len(set(queues)) < len(queues):
+            raise InvalidValue("queue names the same queue twice")
+        return queues

@@ -1,0 +1,113 @@
+"""Jobs that failed for ever, and what can be done with them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+import msgspec
+
+from ..brokers.base import Broker
+from ..brokers.records import Act, DeadRecord, Discard, LookDead, Requeue
+from ..exceptions import InvalidValue
+from ..job import Job, JobStatus
+from ..timing import from_milliseconds
+from .attached_tasks import AttachedTasks
+
+PAGE = 100
+
+
+class DeadJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that failed for ever, and why. The repr shows neither arguments nor message."""
+
+    job: Job
+    died_at: datetime
+    """In UTC."""
+    reason: str
+    """lost, poison, exhausted, aborted, interrupted, unknown or unreadable; the design page tells them
+    apart."""
+    error: str
+    """The class of the last error, with its module."""
+    message: str
+    traceback: str
+
+    def __repr__(self) -> str:
+        return f"<DeadJob {self.reason} {self.error} {self.job!r}>"
+
+
+class DeadJobs:
+    """The dead jobs of an engine's queues."""
+
+    def __init__(self, broker: Broker, namespace: str, tasks: AttachedTasks) -> None:
+        self._broker = broker
+        self._namespace = namespace
+        self._tasks = tasks
+
+    async def jobs(self, queues: Sequence[str]) -> AsyncIterator[DeadJob]:
+        """Every dead job, the latest of each queue first. Those that are requeued or discarded while one
+        iterates make no other be left out."""
+        await self._broker.open_in_time(self._namespace)
+        for queue in queues:
+            async for record in self._records(queue):
+                yield self._read(record, queue)
+
+    async def requeue(self, queues: Sequence[str], job_id: str) -> bool:
+        """Queue it again, in the first of the queues that has it dead."""
+        await self._broker.open_in_time(self._namespace)
+        for queue in queues:
+            if await self._is_done(queue, Requeue(job_id)):
+                return True
+        return False
+
+    async def discard(self, queues: Sequence[str], job_id: str) -> bool:
+        """Forget it, in the first of the queues that has it dead."""
+        await self._broker.open_in_time(self._namespace)
+        for queue in queues:
+            if await self._is_done(queue, Discard(job_id)):
+                return True
+        return False
+
+    async def _is_done(self, queue: str, act: Act) -> bool:
+        steered = await self._broker.steer(queue, act)
+        if steered.is_bare:
+            raise InvalidValue(
+                f"dead job {act.job_id!r} was kept without its arguments, as Engine(leave_out=) says:"
+                " schedule it again with these, and discard() this one"
+            )
+        return steered.status is not JobStatus.NOT_SET
+
+    async def _records(self, queue: str) -> AsyncIterator[DeadRecord]:
+        seen: set[str] = set()
+        offset = 0
+        while True:
+            page = await self._broker.look(queue, LookDead(offset, PAGE))
+            if offset and not any(record.job.id in seen for record in page):
+                offset = max(0, offset - PAGE)  # some have gone meanwhile: back to where the last page ended
+                continue
+            for record in page:
+                if record.job.id not in seen:
+                    seen.add(record.job.id)
+                    yield record
+            if len(page) < PAGE:
+                return
+            offset += PAGE - 1
+
+    def _read(self, record: DeadRecord, queue: str) -> DeadJob:
+        args, kwargs = self._tasks.read(record.job.task, record.job.body)
+        detail = _detail_of(record)
+        return DeadJob(
+            job=record.job.as_job(self._namespace, queue, JobStatus.FAILED, args, kwargs),
+            died_at=from_milliseconds(record.died_at),
+            reason=detail.get("reason", ""),
+            error=detail.get("error", ""),
+            message=detail.get("message", ""),
+            traceback=detail.get("traceback", ""),
+        )
+
+
+def _detail_of(record: DeadRecord) -> dict[str, str]:
+    """Why the job died; nothing if other hands have written that."""
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.decode(record.detail, type=dict[str, str])
+    return {}

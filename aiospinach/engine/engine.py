@@ -1,0 +1,297 @@
+"""The engine: the one object that a program talks to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+from .. import forks
+from ..batch import Batch
+from ..brokers.base import Broker
+from ..exceptions import InvalidValue
+from ..job import Job, JobStatus
+from ..redaction import redaction_of
+from ..registry import TaskDecorator, Tasks
+from ..signals.faults import set_redaction
+from ..signals.sender import Sender
+from ..signals.signal import DEFAULT_TIMEOUT
+from ..task import Task
+from ..timing import to_limit, to_milliseconds, to_seconds
+from ..validation import check_id, check_scope
+from ..workers import Health
+from .attached_tasks import AttachedTasks
+from .dead_jobs import DeadJob, DeadJobs
+from .entries import Entries
+from .inline import run_inline
+from .producer import Producer
+from .worker_control import WorkerControl
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+DEFAULT_NAMESPACE = "aiospinach"
+DEFAULT_NUMBER = 5
+DEFAULT_SHUTDOWN_TIMEOUT = 25.0
+
+
+class Engine(TaskDecorator):
+    """Schedules jobs, and runs them.
+
+    ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that
+    share a store. ``signal_timeout`` is how many seconds the receivers of one signal have together.
+    ``leave_out`` names what neither the log nor the dead jobs are to hold, since it may be somebody's data:
+    some of "arguments", "messages" and "tracebacks", the last two of errors. Making an engine connects to
+    nothing.
+
+    Leaving ``async with engine`` stops the workers that were started within it; workers that were started
+    elsewhere go on. It may be entered many times, in any task, thread and event loop: the last one to be
+    left in an event loop closes the connections of this loop.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        namespace: str = DEFAULT_NAMESPACE,
+        *,
+        signal_timeout: float | timedelta = DEFAULT_TIMEOUT,
+        leave_out: str | Collection[str] = (),
+    ) -> None:
+        if not isinstance(broker, Broker):
+            kind = broker.__name__ if isinstance(broker, type) else type(broker).__name__
+            raise InvalidValue(
+                f"Engine takes a broker such as MemoryBroker(), not {kind}"
+                + (": call it" if isinstance(broker, type) else "")
+            )
+        self.namespace: str = check_scope(namespace, what="namespace")
+        timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
+        redaction = redaction_of(leave_out)
+        broker._belong_to(self)
+        set_redaction(self.namespace, redaction)
+        self._broker = broker
+        self._sender = Sender(self.namespace, timeout)
+        self._entries = Entries()
+        self._tasks = AttachedTasks(self.namespace, self, self._note_tasks)
+        self._producer = Producer(broker, self._sender, self._tasks)
+        self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
+        self._workers = WorkerControl(broker, self._sender, self._tasks, redaction, self._entries)
+        self._own_tasks = Tasks()
+        self._own_tasks._attach_to(self._tasks)
+        forks.forget_in_child(self)
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.namespace} on {self._broker!r}>"
+
+    @property
+    def has_ended(self) -> bool:
+        """It was used, and nobody uses it any more: every ``async with`` of it was left and its workers have
+        stopped, or the event loop in which it was made, or first scheduled a job, is closed. It may be used
+        again all the same; but a task that another engine has, too, schedules itself through that one."""
+        if self._workers.is_running or self._entries.is_open:
+            return False
+        was_used = self._entries.was_entered or self._workers.pool is not None
+        return was_used or self._producer.is_homeless
+
+    async def __aenter__(self) -> Self:
+        self._broker._belong_to(self)  # it may have been given to another engine, when this one had ended
+        await self._broker.open(self.namespace)
+        self._entries.enter()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pool, is_last = self._entries.leave()
+        is_own = pool is self._workers.pool
+        if not is_own and self._workers.is_running_here:  # guard: connections of others
+            is_last = False
+        try:
+            if is_own:
+                await self.stop_workers()
+        finally:
+            if is_last:
+                await self._broker.aclose()
+
+    # Tasks.
+
+    def attach_tasks(self, tasks: Tasks) -> None:
+        """Make the tasks of a registry known: those that it has, and those that it gets later.
+
+        Raises DuplicateTask, and then none was attached. Attaching a registry twice does nothing.
+        """
+        if not isinstance(tasks, Tasks):
+            raise InvalidValue(f"attach_tasks() takes a Tasks registry, not {type(tasks).__name__}")
+        tasks._attach_to(self._tasks)
+
+    # Jobs.
+
+    @overload
+    async def schedule(self, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Job: ...
+    @overload
+    async def schedule(self, task: str, /, *args: Any, **kwargs: Any) -> Job: ...
+    async def schedule(self, task: Any, /, *args: Any, **kwargs: Any) -> Job:
+        """Have a job of the task run as soon as a worker is free.
+
+        ``task`` is a Task, or the name of one. Returns the job once the broker has stored it; its status
+        is QUEUED, or NOT_SET if ``options(id=)`` named a job that is stored already. A job that schedules its
+        own id is followed by the new one: that is stored when the first ends, and not if it is cancelled or
+        tried again. Raises UnknownTask, InvalidArguments or a BrokerError. If it is cancelled, the job is
+        stored or not.
+        """
+        return await self._producer.schedule(task, None, args, kwargs)
+
+    @overload
+    async def schedule_at(
+        self, task: Task[P, Any], at: datetime, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job: ...
+    @overload
+    async def schedule_at(self, task: str, at: datetime, /, *args: Any, **kwargs: Any) -> Job: ...
+    async def schedule_at(self, task: Any, at: datetime, /, *args: Any, **kwargs: Any) -> Job:
+        """Have a job of the task run from ``at`` on; a naive datetime means UTC, a past one means now.
+
+        Returns and raises what ``schedule`` does; the status of the job is WAITING until its time comes. A
+        duplicate has the moment of the job that is stored, and a warning tells that it is another.
+        """
+        moment = to_milliseconds(at, what="schedule_at()")
+        return await self._producer.schedule(task, moment, args, kwargs)
+
+    async def schedule_batch(
+        self, batch: Batch, *, enqueue_timeout: float | timedelta | None = None
+    ) -> list[Job]:
+        """Have all jobs of a batch stored, in one round trip for each of their queues.
+
+        Returns the jobs in the order of the batch. Jobs of one queue are stored all or none; with
+        several queues, BatchPartlyStored names what was stored before an error. ``enqueue_timeout`` is how
+        many seconds it tries to reach the store; without it, it is the broker's. Raises BatchTooLarge, and
+        what ``schedule`` raises.
+        """
+        if not isinstance(batch, Batch):
+            raise InvalidValue(f"schedule_batch() takes a Batch, not {type(batch).__name__}")
+        within = to_limit(enqueue_timeout, what="schedule_batch(enqueue_timeout=)")
+        return await self._producer.schedule_batch(batch, within)
+
+    @overload
+    async def execute(self, task: Task[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def execute(self, task: Task[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def execute(self, task: str, /, *args: Any, **kwargs: Any) -> Any: ...
+    async def execute(self, task: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Run the body of a task here and now, with job_started and job_finished around it.
+
+        No broker takes part, and there are no retries. Returns what the body returns and raises what it
+        raises; JobTimeout after the task's ``timeout``. Being cancelled cancels an asynchronous body,
+        and waits for one in a thread.
+        """
+        return await run_inline(self._tasks.find(task), args, kwargs, self._sender)
+
+    async def cancel(self, job: Job | str, *, queue: str | None = None) -> JobStatus:
+        """Cancel a job, wherever it is; a job is given itself, or by its id.
+
+        Returns where it was: WAITING or QUEUED, and it will never run; RUNNING, and its body is being
+        cancelled if it is asynchronous; or NOT_SET, if no such job lives. An id alone is looked for in
+        every queue of the attached tasks. Raises UnknownQueue or a BrokerError.
+        """
+        queues, job_id = self._whereabouts(job, queue)
+        status, found_in = await self._producer.cancel(queues, job_id)
+        if status is not JobStatus.NOT_SET:
+            self._workers.cancel(found_in, job_id)
+        return status
+
+    def dead_jobs(self, *, queue: str | None = None) -> AsyncIterator[DeadJob]:
+        """Iterate over the jobs that failed for ever, the latest of each queue first.
+
+        ``async for dead in engine.dead_jobs(): ...``. A queue keeps 10,000 of them, for 180 days. Raises
+        UnknownQueue or a BrokerError.
+        """
+        return self._dead_jobs.jobs(self._queues_to_search(queue))
+
+    async def requeue(self, job: Job | str, *, queue: str | None = None) -> bool:
+        """Queue a dead job again, as if it never had run; a job is given itself, or by its id.
+
+        False if no such job is dead, or its id is in use again. Raises InvalidValue if ``Engine(leave_out=)``
+        has left out its arguments, and what ``cancel`` raises.
+        """
+        queues, job_id = self._whereabouts(job, queue)
+        return await self._dead_jobs.requeue(queues, job_id)
+
+    async def discard(self, job: Job | str, *, queue: str | None = None) -> bool:
+        """Forget a dead job. False if no such job is dead. Raises what ``cancel`` raises."""
+        queues, job_id = self._whereabouts(job, queue)
+        return await self._dead_jobs.discard(queues, job_id)
+
+    # Workers.
+
+    async def start_workers(
+        self,
+        number: int = DEFAULT_NUMBER,
+        queue: str | Sequence[str] | None = None,
+        *,
+        block: bool = True,
+        stop_when_queue_empty: bool = False,
+        shutdown_timeout: float | timedelta = DEFAULT_SHUTDOWN_TIMEOUT,
+    ) -> None:
+        """Run jobs, ``number`` at a time.
+
+        ``queue`` is a queue, or several, of which earlier ones come first; None: every queue of the attached
+        tasks, ``"default"`` first. A queue of theirs that is left out is named in the log.
+
+        With ``block=True`` it returns when the workers have stopped: after ``stop_workers()``, or SIGINT
+        or SIGTERM if this is the main thread. Running jobs then have ``shutdown_timeout`` seconds to end,
+        before their bodies are cancelled; a second signal cancels them at once. Cancelled jobs that have
+        retries go back to the head of their queue, others fail. With ``block=False`` it returns once the
+        workers fetch, and leaves signals of the operating system alone. ``stop_when_queue_empty`` stops
+        them when nothing is ready or running and no retry of theirs waits.
+
+        Raises AlreadyRunning, UnknownQueue, InvalidValue or a BrokerError before anything runs. Being
+        cancelled, it cancels the bodies, waits until the workers have stopped, and goes on being cancelled.
+        """
+        self._broker._belong_to(self)
+        await self._workers.start(
+            number,
+            queue,
+            block=block,
+            stop_when_queue_empty=stop_when_queue_empty,
+            shutdown_timeout=shutdown_timeout,
+        )
+
+    async def stop_workers(self) -> None:
+        """Have the workers fetch no more, and return when they have stopped, as ``start_workers`` tells.
+
+        It may be called before a start, twice, and from any task. Within a job, or a receiver of a
+        signal, it only asks, since waiting would be waiting for itself. Raises what crashed the workers,
+        if something did. Being cancelled, it waits no longer; the workers stop all the same.
+        """
+        await self._workers.stop()
+
+    def health(self) -> Health:
+        """How the workers are, for a readiness probe; it asks nobody, and does not wait."""
+        return self._workers.health()
+
+    def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
+        return self._own_tasks._declare(options, function)
+
+    def _note_tasks(self, tasks: Sequence[Task[..., Any]]) -> None:
+        """Tasks were attached."""
+        self._workers.note_tasks(tasks)
+
+    def _whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
+        """The queues in which to look for a job that was given itself or by its id, and the id."""
+        if isinstance(job, Job):
+            if job.namespace != self.namespace:
+                raise InvalidValue(f"{job!r} is not of the namespace {self.namespace!r} of this engine")
+            return [job.queue], job.id
+        return self._queues_to_search(queue), check_id(job, what="job id")
+
+    def _queues_to_search(self, queue: object) -> list[str]:
+        return sorted(self._tasks.queues) if queue is None else [self._tasks.check_queue(queue)]
+
+    def _forget_parent(self) -> object:
+        """Be an engine without workers, in a forked child: those of the parent go on there."""
+        self._entries.clear()
+        return self._workers.forget()

@@ -1,0 +1,94 @@
+"""Running the body of a task here and now, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from .. import signals
+from ..exceptions import JobTimeout
+from ..functions import is_to_be_awaited
+from ..job import Job, JobStatus, running_job
+from ..signals.receivers import discard
+from ..signals.sender import Sender
+from ..task import Task
+from ..workers import Threads
+
+
+async def run_inline(
+    task: Task[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    sender: Sender,
+) -> Any:
+    """What the task returns, or raises; with job_started and job_finished around it."""
+    task._arguments.fit(args, kwargs)
+    job = Job(
+        id=task._job_id or secrets.token_hex(16),
+        task_name=task.name,
+        queue=task.queue,
+        namespace=sender.namespace,
+        at=datetime.now(UTC),
+        status=JobStatus.RUNNING,
+        args=args,
+        kwargs=kwargs,
+    )
+    before = running_job.set(job)
+    try:
+        return await _run(task, job, sender)
+    finally:
+        running_job.reset(before)
+
+
+async def _run(task: Task[..., Any], job: Job, sender: Sender) -> Any:
+    began = time.perf_counter()
+
+    async def send_finished(status: JobStatus, error: BaseException | None, result: Any) -> None:
+        ended = msgspec.structs.replace(job, status=status)
+        duration = time.perf_counter() - began
+        finished = {"job": ended, "err": error, "duration": duration, "result": result}
+        await sender.send(signals.job_finished, finished)
+
+    try:
+        await sender.send(signals.job_started, {"job": job})
+        began = time.perf_counter()
+        result = await _call(task, job)
+    except BaseException as error:
+        await send_finished(JobStatus.FAILED, error, None)
+        raise
+    await send_finished(JobStatus.SUCCEEDED, None, result)
+    return result
+
+
+async def _call(task: Task[..., Any], job: Job) -> Any:
+    try:
+        async with asyncio.timeout(task.timeout) as limit:
+            result = await (
+                task.function(*job.args, **job.kwargs) if task.is_async else _in_thread(task, job)
+            )
+            return await result if is_to_be_awaited(result) else result
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise JobTimeout(f"task {task.name!r} took longer than {task.timeout:g} s") from error
+
+
+async def _in_thread(task: Task[..., Any], job: Job) -> Any:
+    caller = asyncio.current_task()
+    assert caller is not None
+    cancellations = caller.cancelling()
+    threads = Threads(1, "aiospinach execute")
+    try:
+        result = await threads.run(task.function, job.args, job.kwargs)
+    finally:
+        threads.end()
+        threads.join()
+    if caller.cancelling() > cancellations:
+        discard(result)
+        raise asyncio.CancelledError  # it was kept back while the thread ran
+    return result

@@ -1,0 +1,136 @@
+"""Starting and stopping the workers of an engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextvars import copy_context
+from datetime import timedelta
+from typing import Any
+
+from ..brokers.base import Broker
+from ..exceptions import AlreadyRunning
+from ..logs import Log
+from ..redaction import Redaction
+from ..signals.sender import Sender
+from ..task import Task
+from ..timing import to_seconds
+from ..validation import check_flag, check_number
+from ..workers import STOPPED, Health, OSSignals, Pool, current_pool
+from .attached_tasks import AttachedTasks
+from .entries import Entries
+
+logger: Log = Log("aiospinach")
+
+LARGEST_NUMBER = 10_000
+
+
+class WorkerControl:
+    """Has one pool of workers at a time, and remembers the last one."""
+
+    def __init__(
+        self, broker: Broker, sender: Sender, tasks: AttachedTasks, redaction: Redaction, entries: Entries
+    ) -> None:
+        self._broker = broker
+        self._sender = sender
+        self._tasks = tasks
+        self._redaction = redaction
+        self._entries = entries
+        self.pool: Pool | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Workers were started, and have not stopped."""
+        return self.pool is not None and not self.pool.has_ended
+
+    @property
+    def is_running_here(self) -> bool:
+        """The workers run in this event loop."""
+        return self.is_running and self.pool is not None and self.pool.loop is asyncio.get_running_loop()
+
+    def health(self) -> Health:
+        """How the workers are."""
+        return STOPPED if self.pool is None else self.pool.health()
+
+    async def start(
+        self,
+        number: int,
+        queue: str | Sequence[str] | None,
+        *,
+        block: bool,
+        stop_when_queue_empty: bool,
+        shutdown_timeout: float | timedelta,
+    ) -> None:
+        """Start a pool. Returns when it has stopped, or without ``block`` when it fetches jobs."""
+        check_flag(block, what="block")
+        if self.is_running:
+            raise AlreadyRunning(
+                f"the workers of engine {self._sender.namespace!r} run already: await engine.stop_workers()"
+                " first"
+            )
+        queues = self._tasks.check_queues(queue)
+        pool = Pool(
+            broker=self._broker,
+            sender=self._sender,
+            tasks=self._tasks.by_name,
+            queues=queues,
+            number=check_number(number, what="number", least=1, most=LARGEST_NUMBER),
+            stop_when_queue_empty=check_flag(stop_when_queue_empty, what="stop_when_queue_empty"),
+            shutdown_timeout=to_seconds(shutdown_timeout, what="shutdown_timeout"),
+            redaction=self._redaction,
+            context=copy_context(),
+        )
+        self._name_queues_left_out(queues, self._tasks.by_name.values())
+        self.pool = pool
+        self._entries.start(pool, block=block)
+        if block:
+            with OSSignals(pool.stop, pool.interrupt):
+                await pool.join(until_started=True)
+                await pool.join()
+        else:
+            await pool.join(until_started=True)
+
+    async def stop(self) -> None:
+        """Have the pool fetch no more, and return when it has stopped."""
+        pool = self.pool
+        if pool is None or not pool.loop.is_running():
+            return
+        if pool.loop is not asyncio.get_running_loop():
+            call = asyncio.run_coroutine_threadsafe(self.stop(), pool.loop)
+            await asyncio.wrap_future(call)
+            return
+        pool.stop()
+        if current_pool() is not pool:
+            await pool.wait_closed()
+
+    def cancel(self, queue: str, job_id: str) -> None:
+        """Cancel the body of a job if it runs here."""
+        if self.pool is not None:
+            self.pool.cancel(queue, job_id)
+
+    def note_tasks(self, tasks: Sequence[Task[..., Any]]) -> None:
+        """Tasks were attached while the workers may run."""
+        if tasks and self.pool is not None and self.is_running:
+            self._name_queues_left_out([consumer.queue for consumer in self.pool.consumers], tasks)
+            self.pool.loop.call_soon_threadsafe(self.pool.register_again)
+
+    def forget(self) -> object:
+        """Have no workers, in a forked child: those of the parent go on there. Returns what was forgotten."""
+        pool, self.pool = self.pool, None
+        return pool
+
+    @staticmethod
+    def _name_queues_left_out(queues: Sequence[str], tasks: Iterable[Task[..., Any]]) -> None:
+        """Name the queues of tasks that workers of these queues do not look at."""
+        left_out: defaultdict[str, list[str]] = defaultdict(list)
+        for task in tasks:
+            if task.queue not in queues:
+                left_out[task.queue].append(task.name)
+        for queue, names in left_out.items():
+            logger.warning(
+                "queue %s: these workers run none of its jobs, of the tasks %s: other workers must, or leave"
+                " queue= out to run every queue",
+                queue,
+                ", ".join(sorted(names)),
+            )

@@ -1,0 +1,123 @@
+"""What a signal holds against receivers that misbehave: it is logged, and the worst are skipped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any, Final
+
+from ..job import Job
+from ..logs import Log, LogThrottle
+from ..redaction import REDACT_NOTHING, Redaction
+from .receivers import Receiver, ReceiverRun, identity_of, name_of, safe_exc_info
+
+logger: Log = Log("aiospinach.signals")
+
+LEFT_BEHIND_AT_MOST: Final = 100
+"""Runs of one receiver that may be left behind before it is called no more."""
+COMPLAIN_EVERY: Final = 60.0
+"""Seconds until the same is said of a receiver again."""
+
+
+_discretions: dict[str, Redaction] = {}
+"""What is left out of faults about receivers of the jobs of a namespace."""
+
+
+def set_redaction(namespace: str, redaction: Redaction) -> None:
+    """Leave this out from now on, where it is about jobs of the namespace."""
+    if redaction != REDACT_NOTHING:
+        _discretions[namespace] = _discretions.get(namespace, REDACT_NOTHING) | redaction
+
+
+class ReceiverFaults:
+    """Those of one signal."""
+
+    def __init__(self, signal: str) -> None:
+        self._signal = signal
+        self._left_behind: defaultdict[object, set[asyncio.Task[None]]] = defaultdict(set)
+        self._told = LogThrottle()
+
+    @property
+    def has_any(self) -> bool:
+        """A run of some receiver is left behind."""
+        return bool(self._left_behind)
+
+    def raised(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
+        """A receiver raised this."""
+        job = kwargs.get("job")
+        redaction = (
+            _discretions.get(job.namespace, REDACT_NOTHING) if isinstance(job, Job) else REDACT_NOTHING
+        )
+        logger.error(
+            "signal %s: receiver %s raised %s, %s%s",
+            self._signal,
+            name_of(receiver),
+            type(error).__name__,
+            _subject_of(kwargs),
+            redaction.ending(error),
+            exc_info=safe_exc_info(error, redaction),
+        )
+
+    def overdue(self, run: ReceiverRun, limit: float) -> None:
+        """A receiver was cancelled after so many seconds, and may go on all the same."""
+        if run.task.done():
+            fate = "was cancelled"
+        else:
+            fate = "ignores its cancellation and is left behind"
+            self._leave_behind(run)
+        logger.error(
+            "signal %s: receiver %s took longer than %g s and %s, %s",
+            self._signal,
+            name_of(run.receiver),
+            limit,
+            fate,
+            _subject_of(run.kwargs),
+        )
+
+    def blocked(self, receiver: Receiver, elapsed: float) -> None:
+        """A plain receiver took so many seconds."""
+        if self._may_complain("slow", receiver):
+            logger.warning(
+                "signal %s: receiver %s blocked the event loop for %.0f ms: make it async, or hand its"
+                " work to a thread",
+                self._signal,
+                name_of(receiver),
+                elapsed * 1000,
+            )
+
+    def is_skipped(self, receiver: Receiver) -> bool:
+        """Too many of a receiver's runs were left behind for it to be called."""
+        tasks = self._left_behind.get(identity_of(receiver))
+        if tasks is None:
+            return False
+        tasks.difference_update([t for t in tasks if t.get_loop().is_closed()])
+        if len(tasks) < LEFT_BEHIND_AT_MOST:
+            return False
+        if self._may_complain("skipped", receiver):
+            logger.error(
+                "signal %s: receiver %s is skipped: %d of its runs ignore their cancellation",
+                self._signal,
+                name_of(receiver),
+                len(tasks),
+            )
+        return True
+
+    def _leave_behind(self, run: ReceiverRun) -> None:
+        key = identity_of(run.receiver)
+        tasks = self._left_behind[key]
+        tasks.add(run.task)
+
+        def forget(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            if not tasks and self._left_behind.get(key) is tasks:
+                del self._left_behind[key]
+
+        run.task.add_done_callback(forget)
+
+    def _may_complain(self, about: str, receiver: Receiver) -> bool:
+        return self._told.allows((about, identity_of(receiver)), COMPLAIN_EVERY)
+
+
+def _subject_of(kwargs: dict[str, Any]) -> str:
+    job = kwargs.get("job")
+    return f"of {job!r}" if isinstance(job, Job) else "outside of a job"

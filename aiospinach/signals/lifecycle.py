@@ -1,0 +1,46 @@
+"""The signals of jobs and of workers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .signal import SafeNamedSignal
+
+job_scheduled: Final = SafeNamedSignal(
+    "job_scheduled",
+    "The broker stored a job; sent in the process that scheduled it. Keyword: job.",
+)
+job_started: Final = SafeNamedSignal(
+    "job_started",
+    "The body of a job is about to run; sent in the job's own context. Keyword: job.",
+)
+job_schedule_retry: Final = SafeNamedSignal(
+    "job_schedule_retry",
+    "A job was stored for another try, at job.at. Keywords: job, err.",
+)
+job_failed: Final = SafeNamedSignal(
+    "job_failed",
+    "A job was stored as failed for ever. Keywords: job, err.",
+)
+job_cancelled: Final = SafeNamedSignal(
+    "job_cancelled",
+    "A job was stored as cancelled. Keyword: job.",
+)
+job_finished: Final = SafeNamedSignal(
+    "job_finished",
+    "An execution ended, whatever its outcome; the last signal of each. Keywords: job, err (None on"
+    " success), duration (seconds), result.",
+)
+task_unknown: Final = SafeNamedSignal(
+    "task_unknown",
+    "Jobs wait for a task that is not attached to the engine of the workers; sent once a minute at most for"
+    " each task and queue. Keywords: task_name, queue, count.",
+)
+worker_started: Final = SafeNamedSignal(
+    "worker_started",
+    "A pool of workers begins to fetch jobs. Keyword: worker_name.",
+)
+worker_terminated: Final = SafeNamedSignal(
+    "worker_terminated",
+    "A pool of workers has drained, and sends nothing more. Keyword: worker_name.",
+)

@@ -1,0 +1,229 @@
+"""Awaiting what receivers return: all at once, in the sender's context, whatever they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from ..cancellation import shielded_if
+from ..failures import safe_exception
+from ..logs import Log
+from ..redaction import REDACT_NOTHING, Redaction
+
+logger: Log = Log("aiospinach.signals")
+
+GRACE: Final = 0.1
+"""Seconds that a receiver has to end after its cancellation, before it is left behind."""
+
+Receiver = Callable[..., Any]
+T = TypeVar("T")
+
+
+class ReceiverRun:
+    """One receiver's awaitable, and what came of it. Whatever it raises ends here."""
+
+    __slots__ = (
+        "_awaitable",
+        "_handled",
+        "abandoned",
+        "error",
+        "kwargs",
+        "receiver",
+        "result",
+        "succeeded",
+        "task",
+    )
+
+    task: asyncio.Task[None]
+
+    def __init__(self, receiver: Receiver, kwargs: dict[str, Any], awaitable: Awaitable[Any]) -> None:
+        self.receiver: Receiver = receiver
+        self.kwargs: dict[str, Any] = kwargs
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.succeeded: bool = False
+        self.abandoned: bool = False
+        self._awaitable = awaitable
+        self._handled: BaseException | None = sys.exception()
+        """What the sender handles: the receiver finds it in ``sys.exc_info()``, as plain ones do."""
+
+    def discard(self) -> None:
+        """Close it: nobody will await it."""
+        discard(self._awaitable)
+
+    async def main(self, gathering: Gathering) -> None:
+        try:
+            self.result = await (self._awaitable if self._handled is None else self._handle())
+            self.succeeded = True
+        except BaseException as error:
+            if type(error) is GeneratorExit and asyncio._get_running_loop() is None:
+                raise  # not the receiver's: its loop ended before it did
+            if not (self.abandoned and type(error) is asyncio.CancelledError):
+                self.error = error
+        gathering.one_ended()
+
+    async def _handle(self) -> Any:
+        assert self._handled is not None
+        try:
+            raise self._handled
+        except BaseException:
+            _forget_that_it_was_raised_here()
+            return await self._awaitable
+
+
+class Gathering:
+    """The runs of one sending: a countdown, and one timer."""
+
+    def __init__(self, runs: list[ReceiverRun], context: Context) -> None:
+        self.overdue: list[ReceiverRun] = []
+        self._runs = runs
+        self._left = len(runs)
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] | None = None
+        for run in runs:
+            # Not create_task: an eager task factory would enter the context that is entered here.
+            run.task = asyncio.Task(run.main(self), loop=self._loop, context=context)
+
+    def one_ended(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._wake()
+
+    async def wait(self, limit: float) -> asyncio.CancelledError | None:
+        """Wait for the runs, for ``limit`` seconds and a grace; gives back a cancellation of the sender
+        that arrived meanwhile."""
+        cancellation = None
+        try:
+            await asyncio.sleep(0)  # all have begun after that, and most have ended: they need no timer
+        except asyncio.CancelledError as error:
+            cancellation = error
+            self._count_left()
+        if not self._left:
+            return cancellation
+        cancellation = await self._wait(limit, cancellation is not None) or cancellation
+        if self._left:
+            self.overdue = [run for run in self._runs if not run.task.done()]
+            for run in self.overdue:
+                run.abandoned = True
+                run.task.cancel()
+            cancellation = await self._wait(GRACE, cancellation is not None) or cancellation
+        return cancellation
+
+    async def _wait(self, limit: float, was_cancelled: bool) -> asyncio.CancelledError | None:
+        cancellation = None
+        deadline = self._loop.time() + limit
+        while self._left:
+            left = deadline - self._loop.time()
+            if left <= 0:
+                break
+            self._ended = self._loop.create_future()
+            timer = self._loop.call_later(left, self._wake)
+            try:
+                with shielded_if(was_cancelled or cancellation is not None):
+                    await self._ended
+            except asyncio.CancelledError as error:
+                cancellation = error
+                self._count_left()
+            finally:
+                timer.cancel()
+        return cancellation
+
+    def _count_left(self) -> None:
+        """The loop may end: a run that was cancelled before its first step never counts down."""
+        for run in self._runs:
+            if run.task.cancelled():
+                run.discard()
+        self._left = sum(not run.task.done() for run in self._runs)
+
+    def _wake(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+
+_task_context: ContextVar[tuple[asyncio.Task[Any], Context] | None] = ContextVar(
+    "aiospinach_task_context", default=None
+)
+
+if sys.version_info >= (3, 12):
+
+    def share_context(task: asyncio.Task[Any], context: Context | None) -> None:
+        """Tell the dispatcher which context this task, the current one, runs in, where Python does not."""
+
+    def own_context() -> Context:
+        task = asyncio.current_task()
+        return task.get_context() if task is not None else copy_context()
+
+else:
+
+    def share_context(task: asyncio.Task[Any], context: Context | None) -> None:
+        """Tell the dispatcher which context this task, the current one, runs in, where Python does not;
+        None before the task ends, or the context would keep itself alive."""
+        _task_context.set(None if context is None else (task, context))
+
+    def own_context() -> Context:
+        known = _task_context.get()
+        if known is not None and known[0] is asyncio.current_task():
+            return known[1]
+        return copy_context()
+
+
+def while_handling(error: BaseException, call: Callable[..., T], /, *args: Any) -> T:
+    """Call something as if within ``except``: ``sys.exc_info()`` tells of the error there."""
+    try:
+        raise error
+    except BaseException:
+        _forget_that_it_was_raised_here()
+        return call(*args)
+
+
+def _forget_that_it_was_raised_here() -> None:
+    """Give the error that is handled back the traceback that it had: with this one it would keep itself
+    alive."""
+    _, error, traceback = sys.exc_info()
+    assert error is not None
+    assert traceback is not None
+    BaseException.with_traceback(error, traceback.tb_next)  # its own method may be code of the user's
+
+
+def discard(awaitable: Any) -> None:
+    """Close a coroutine, or cancel a future, that nobody will await."""
+    try:
+        if isinstance(awaitable, Coroutine):
+            awaitable.close()
+        elif isinstance(awaitable, asyncio.Future):
+            awaitable.cancel()
+    except BaseException as error:
+        logger.error("closing what a receiver returned raised %s", type(error).__name__)
+
+
+def identity_of(receiver: Receiver) -> object:
+    if inspect.ismethod(receiver):
+        return id(receiver.__self__), id(receiver.__func__)
+    return id(receiver)
+
+
+def name_of(receiver: Receiver) -> str:
+    """A name for logs: never the receiver's own repr, which may raise, or show what is secret."""
+    with contextlib.suppress(BaseException):  # its attributes may be code of the user's
+        for named in (receiver, getattr(receiver, "func", None), type(receiver)):
+            name = getattr(named, "__qualname__", None)
+            if isinstance(name, str):
+                return f"{getattr(named, '__module__', None)}.{name}"
+    return type(receiver).__name__
+
+
+def safe_exc_info(
+    error: BaseException, redaction: Redaction = REDACT_NOTHING
+) -> tuple[type[BaseException], BaseException, TracebackType | None] | None:
+    """``exc_info`` for a log, also of an error that counts as false, or misbehaves; None if tracebacks are
+    left out."""
+    if redaction.tracebacks:
+        return None
+    error = redaction.shown(safe_exception(error))
+    return type(error), error, error.__traceback__

@@ -1,0 +1,260 @@
+"""A signal of blinker whose receivers may be plain or ``async def``, and cannot harm its sender."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from types import CoroutineType
+from typing import Any, Final, TypeVar
+from weakref import ref
+
+from blinker import ANY, NamedSignal
+
+from ..exceptions import InvalidValue
+from ..functions import is_async
+from ..timing import to_seconds
+from .faults import ReceiverFaults
+from .receivers import Gathering, Receiver, ReceiverRun, name_of, own_context
+
+DEFAULT_TIMEOUT: Final = 5.0
+SLOW_AFTER: Final = 0.1
+KNOWN_SENDERS: Final = 64
+"""Senders whose receivers a signal remembers."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+Results = list[tuple[Receiver, Any]]
+Wrapper = Callable[[Receiver], Receiver]
+
+
+class SafeNamedSignal(NamedSignal):
+    """A blinker signal whose receivers may be plain or ``async def``, and cannot harm its sender.
+
+    ``timeout`` is how many seconds the receivers of one sending have together; None means the engine's
+    ``signal_timeout`` for signals of an engine, and 5 otherwise.
+    """
+
+    def __init__(self, name: str, doc: str | None = None) -> None:
+        super().__init__(name, doc)
+        self._timeout: float | None = None
+        self._faults = ReceiverFaults(name)
+        self._receivers_of: dict[str, list[Receiver]] = {}
+        """Those of senders that are names, as long as nobody connects or disconnects."""
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__} "{self.name}"'
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for the receivers of one sending, or None for the default."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._timeout = (
+            None if seconds is None else to_seconds(seconds, what=f"{self.name}.timeout", least=0.001)
+        )
+
+    def connect(self, receiver: _F, sender: Any = ANY, weak: bool = False) -> _F:
+        """Have ``receiver`` called when ``sender`` (a namespace; default: anybody) sends this signal.
+
+        Returns the receiver, so that it works as a decorator. The connection is strong unless
+        ``weak=True``: a receiver defined within a function stays connected.
+        """
+        if not callable(receiver):
+            raise InvalidValue(
+                f"signal {self.name}: a receiver must be callable, not {type(receiver).__name__}"
+            )
+        try:
+            return super().connect(receiver, sender, weak)
+        finally:
+            self._receivers_of = {}
+
+    def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
+        """Have ``receiver`` no longer called when ``sender`` sends this signal."""
+        try:
+            super().disconnect(receiver, sender)
+        finally:
+            self._receivers_of = {}
+
+    def _clear_state(self) -> None:
+        super()._clear_state()
+        self._receivers_of = {}
+
+    async def send_async(
+        self, sender: Any = None, /, *, _sync_wrapper: Wrapper | None = None, **kwargs: Any
+    ) -> Results:
+        """Call every receiver, and await what they return, all at once, under one time limit.
+
+        Plain receivers run inline; what all of them set in a ContextVar, the sender sees. Returns
+        ``(receiver, result)`` for those that succeeded; errors of the others are logged. If the sender
+        is cancelled meanwhile, the receivers still get their time before the cancellation goes on.
+        ``_sync_wrapper``, as blinker has it, makes of a plain receiver what is called in its place.
+        """
+        if not self.receivers or self.is_muted:
+            return []
+        wrap = _only_of(_sync_wrapper, are_async=False)
+        return await self._dispatch(sender, kwargs, timeout=None, context=None, wrap=wrap)
+
+    def send(self, sender: Any = None, /, *, _async_wrapper: Wrapper | None = None, **kwargs: Any) -> Results:
+        """Call every receiver without awaiting anything; for senders that are not async.
+
+        Returns ``(receiver, result)`` for those that succeeded; errors are logged. If a receiver
+        returned an awaitable, all have been called, and TypeError says to use ``send_async``.
+        ``_async_wrapper``, as blinker has it, makes of an async receiver what is called in its place.
+        """
+        if not self.receivers or self.is_muted:
+            return []
+        results, runs = self._call(sender, kwargs, _only_of(_async_wrapper, are_async=True))
+        for run in runs:
+            run.discard()
+        if runs:
+            raise TypeError(
+                f"signal {self.name}: {', '.join(name_of(run.receiver) for run in runs)} returned an"
+                " awaitable: use 'await signal.send_async(...)'"
+            )
+        return results
+
+    async def _dispatch(
+        self,
+        sender: Any,
+        kwargs: dict[str, Any],
+        *,
+        timeout: float | None,
+        context: Context | None,
+        wrap: Wrapper | None = None,
+    ) -> Results:
+        """``send_async`` for senders that know a default ``timeout`` and the context they run in."""
+        results, runs = self._call(sender, kwargs, wrap)
+        if not runs:
+            return results
+        return await self._gather(results, runs, timeout=timeout, context=context)
+
+    async def _dispatch_all(
+        self,
+        sender: Any,
+        sendings: Iterable[dict[str, Any]],
+        *,
+        timeout: float | None,
+        context: Context | None,
+    ) -> bool:
+        """Send several times at once.
+
+        Plain receivers are called for one sending after the other; what they return is awaited together,
+        under the time limit of one sending. Returns False if that was not enough.
+        """
+        runs = [run for kwargs in sendings for run in self._call(sender, kwargs)[1]]
+        if runs:
+            await self._gather([], runs, timeout=timeout, context=context)
+        return not any(run.abandoned for run in runs)
+
+    async def _require(
+        self, sender: Any, kwargs: dict[str, Any], *, timeout: float, context: Context | None
+    ) -> None:
+        """Send, wait for every receiver as long as it takes, and raise what the first one raised that did.
+
+        What is no Exception comes as the cause of a RuntimeError. If it is cancelled, the receivers have
+        ``timeout`` seconds left before the cancellation goes on.
+        """
+        errors: list[BaseException] = []
+        _, runs = self._call(sender, kwargs, errors=errors)
+        gathering = Gathering(runs, context or own_context())
+        cancellation = None
+        try:
+            if runs:
+                await asyncio.wait([run.task for run in runs])
+        except asyncio.CancelledError as error:
+            cancellation = error
+            await gathering.wait(timeout)
+        self._report(runs, gathering, timeout)
+        if cancellation is not None:
+            raise cancellation
+        for raised in (*errors, *(run.error for run in runs)):
+            if isinstance(raised, Exception):
+                raise raised
+            if raised is not None:
+                raise RuntimeError(f"a receiver of {self.name} raised {type(raised).__name__}") from raised
+
+    def _call(
+        self,
+        sender: Any,
+        kwargs: dict[str, Any],
+        wrap: Wrapper | None = None,
+        errors: list[BaseException] | None = None,
+    ) -> tuple[Results, list[ReceiverRun]]:
+        """The first half of a sending: call the receivers one by one. Gives back what those returned that
+        did not raise, and what of that is to be awaited, which stands for its result in the former. What the
+        others raised is logged, and added to ``errors``."""
+        results: Results = []
+        runs: list[ReceiverRun] = []
+        receivers = self._receivers_of.get(sender) if type(sender) is str else None
+        if receivers is None:
+            receivers = self._find_receivers(sender)
+        faults = self._faults
+        began = time.perf_counter()
+        for receiver in receivers:
+            if faults.has_any and faults.is_skipped(receiver):
+                continue
+            try:
+                result = (receiver if wrap is None else wrap(receiver))(sender, **kwargs)
+                if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
+                    result = ReceiverRun(receiver, kwargs, result)
+                    runs.append(result)
+                results.append((receiver, result))
+            except BaseException as error:
+                faults.raised(receiver, kwargs, error)
+                if errors is not None:
+                    errors.append(error)
+            ended = time.perf_counter()
+            if ended - began > SLOW_AFTER:
+                faults.blocked(receiver, ended - began)
+            began = ended
+        return results, runs
+
+    def _report(self, runs: list[ReceiverRun], gathering: Gathering, limit: float) -> None:
+        for run in runs:
+            if run.error is not None:
+                self._faults.raised(run.receiver, run.kwargs, run.error)
+        for run in gathering.overdue:
+            self._faults.overdue(run, limit)
+
+    def _find_receivers(self, sender: Any) -> list[Receiver]:
+        """Ask blinker for them, which takes half of the time that a sending takes."""
+        known = self._receivers_of  # another thread may connect one meanwhile, and replaces it then
+        found = list(self.receivers_for(sender))
+        is_lasting = type(sender) is str and not any(
+            isinstance(r, ref) for r in list(self.receivers.values())
+        )
+        if is_lasting and len(known) < KNOWN_SENDERS:
+            known[sender] = found
+        return found
+
+    async def _gather(
+        self,
+        results: Results,
+        runs: list[ReceiverRun],
+        *,
+        timeout: float | None,
+        context: Context | None,
+    ) -> Results:
+        """The second half: await what the receivers returned, if it is to be awaited."""
+        limit = self._timeout if self._timeout is not None else timeout or DEFAULT_TIMEOUT
+        gathering = Gathering(runs, context or own_context())
+        cancellation = await gathering.wait(limit)
+        self._report(runs, gathering, limit)
+        if cancellation is not None:
+            raise cancellation
+        return [
+            (receiver, result.result if isinstance(result, ReceiverRun) else result)
+            for receiver, result in results
+            if not isinstance(result, ReceiverRun) or result.succeeded
+        ]
+
+
+def _only_of(wrapper: Wrapper | None, *, are_async: bool) -> Wrapper | None:
+    """The wrapper, for receivers of one kind only."""
+    if wrapper is None:
+        return None
+    return lambda receiver: wrapper(receiver) if is_async(receiver) is are_async else receiver

@@ -1,0 +1,83 @@
+"""What users may give: names, ids, numbers and flags."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+from .exceptions import InvalidValue
+
+LARGEST_NUMBER = 2**31 - 1
+
+
+class _Rule(NamedTuple):
+    """Which characters a name is made of, and how many it may have."""
+
+    characters: re.Pattern[str]
+    most: int
+    words: str
+
+
+_SPACE = _Rule(re.compile(r"[A-Za-z0-9_.-]"), 100, "letters, digits, '_', '.' or '-'")
+_LABEL = _Rule(re.compile(r"[A-Za-z0-9_.:@-]"), 200, "letters, digits, '_', '.', '-', ':' or '@'")
+_ID = _Rule(re.compile(r"[!-~]"), 200, "letters, digits and other characters of ASCII, without spaces")
+
+
+def check_scope(value: object, *, what: str) -> str:
+    """The name of a namespace or a queue, or InvalidValue, which names ``what``."""
+    return _check(value, _SPACE, what)
+
+
+def check_identifier(value: object, *, what: str) -> str:
+    """The name of a task, or InvalidValue, which names ``what``."""
+    return _check(value, _LABEL, what)
+
+
+def check_id(value: object, *, what: str) -> str:
+    """The id of a job, or InvalidValue, which names ``what``."""
+    return _check(value, _ID, what)
+
+
+def _check(value: object, rule: _Rule, what: str) -> str:
+    words = f"1 to {rule.most} {rule.words}"
+    if not isinstance(value, str):
+        raise InvalidValue(f"{what} must be a string of {words}, not {type(value).__name__}")
+    if not 1 <= len(value) <= rule.most:
+        raise InvalidValue(f"{what} {_shown(value)} ({len(value)} characters) must be {words}")
+    refused = [character for character in value if not rule.characters.match(character)]
+    if refused:
+        first = ", ".join(map(ascii, dict.fromkeys(refused[:5])))
+        raise InvalidValue(f"{what} {_shown(value)} must be {words}, and has {first}")
+    return value
+
+
+def _shown(value: str) -> str:
+    return ascii(value if len(value) <= 60 else f"{value[:60]}...")
+
+
+def check_number(value: object, *, what: str, least: int, most: int = LARGEST_NUMBER) -> int:
+    """A whole number from ``least`` to ``most``, or InvalidValue, which names ``what``."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidValue(f"{what} must be a whole number, not {type(value).__name__}")
+    if not least <= value <= most:
+        shown = value if abs(value) < 10**30 else "the number given"
+        raise InvalidValue(f"{what} must be from {least} to {most:,}, and {shown} is not")
+    return value
+
+
+def check_retries(value: object, *, what: str) -> int:
+    """How often a job may be tried again, or InvalidValue, which names ``what``."""
+    if value is None or value == math.inf:
+        raise InvalidValue(
+            f"{what} must be a whole number, and {value} is not: leave it out to start a job at most once,"
+            f" and give {LARGEST_NUMBER} to try it again for ever"
+        )
+    return check_number(value, what=what, least=0)
+
+
+def check_flag(value: object, *, what: str) -> bool:
+    """True or False, or InvalidValue, which names ``what``."""
+    if not isinstance(value, bool):
+        raise InvalidValue(f"{what} must be True or False, not {type(value).__name__}")
+    return value

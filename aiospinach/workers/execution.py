@@ -1,0 +1,300 @@
+"""The steps of a run: prepare, perform, settle, conclude, report."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any, Protocol
+
+import msgspec
+
+from .. import signals
+from ..brokers.records import Envelope, Lease, Settlement
+from ..exceptions import (
+    InvalidValue,
+    JobCancelled,
+    LeaseLost,
+    UnknownTask,
+    WorkerLost,
+)
+from ..failures import describe
+from ..job import Job, JobStatus, running_job
+from ..logs import Log
+from ..outcome import CANCELLED, SUCCESS, Action, Outcome
+from ..signals import SafeNamedSignal
+from ..signals.receivers import ReceiverRun, share_context, while_handling
+from ..signals.signal import Results
+from ..task import Task
+from ..timing import from_milliseconds
+from .body import Body, drop_pending_cancellations
+from .outbox import Outbox, SettleResult
+from .state import PoolState
+from .verdict import log_outcome, verdict
+
+logger: Log = Log("aiospinach")
+
+
+class RunHost(Protocol):
+    """What a run reports to."""
+
+    def body_ended(self, run: Execution) -> None:
+        """The run needs its slot no longer, and its settlement is on its way to the broker."""
+
+    def ended(self, run: Execution) -> None:
+        """The run has sent its last signal."""
+
+    def put_off(self, run: Execution, delay: float) -> None:
+        """The job was put back, to be tried again in ``delay`` seconds."""
+
+    def parked(self, run: Execution) -> None:
+        """The job was put back, to wait for a worker that knows its task."""
+
+
+class Execution:
+    """What one run does, in order, in an asyncio task and a context of its own.
+
+    Each step takes the job and its error from the attributes, and leaves them as the next step needs them.
+    Nothing that a user wrote can escape: errors and cancellations of the body become values. Only the body
+    is ever cancelled. The steps after it go on whatever happens.
+    """
+
+    __slots__ = (
+        "_error",
+        "_host",
+        "_is_executed",
+        "_job",
+        "_now",
+        "_outcome",
+        "_result",
+        "_state",
+        "_task",
+        "_waiter",
+        "body",
+        "context",
+        "duration",
+        "holds_slot",
+        "is_abandoned",
+        "is_recovery",
+        "is_settled",
+        "is_suspected",
+        "lease",
+        "outbox",
+        "settle_result",
+        "successor",
+        "task",
+    )
+
+    _job: Job
+    """The job as it was seen last."""
+    _error: BaseException | None
+    """Why the run did not succeed."""
+    _outcome: Outcome
+    _now: int
+    """When the outcome was decided, by the clock of the broker."""
+
+    def __init__(
+        self, host: RunHost, state: PoolState, outbox: Outbox, lease: Lease, *, is_recovery: bool = False
+    ) -> None:
+        self._host = host
+        self._state = state
+        self.outbox: Outbox = outbox
+        self.lease: Lease = lease
+        self.is_recovery: bool = is_recovery
+        """The worker of the job was lost. The job is judged and settled here, and its body does not run."""
+        self.holds_slot: bool = not is_recovery
+        """The body has not ended yet."""
+        self.settle_result: SettleResult | None = None
+        """What the broker did with the settlement, once it has answered."""
+        self.is_abandoned: bool = False
+        """The body ignores its cancellation, and nobody waits for it."""
+        self.is_suspected: bool = False
+        """Its lease could once not be renewed in time."""
+        self.is_settled: bool = False
+        """Its task has ended, and only the broker's answer is to come."""
+        self.successor: Envelope | None = None
+        """A job of the same id, which takes the place of this one when it ends."""
+        self.duration: float = 0.0
+        """Seconds that the body took."""
+        self._is_executed = False
+        self._result: Any = None
+        self._task: Task[..., Any] | None = state.tasks.get(lease.job.task)
+        self._waiter: asyncio.Future[None] | None = None
+        self.context: Context = state.context.copy()
+        self.task: asyncio.Task[None] = asyncio.Task(self._main(), loop=state.loop, context=self.context)
+        self.body: Body = Body(state, self._task, self.task, lease.trusted_until)
+
+    async def _main(self) -> None:
+        try:
+            self._prepare()
+            if self._is_executed:
+                await self._perform()
+            if self.is_abandoned:
+                return
+            if self.body.is_lost:
+                self._note_loss()
+            else:
+                self._settle()
+                if self.is_settled:
+                    return
+                await self._conclude()
+            await self._report()
+        except Exception as error:
+            self._state.crash(error)
+        finally:
+            share_context(self.task, None)
+            if not self.is_settled:
+                self._host.ended(self)
+
+    def _prepare(self) -> None:
+        """Find out whether there is a body to run, and read its arguments."""
+        args: tuple[Any, ...] = ()
+        kwargs: dict[str, Any] | None = None
+        if self.is_recovery:
+            self._error = WorkerLost("the worker that ran the job disappeared")
+        elif self._task is None:
+            self._error = UnknownTask(f"no task {self.lease.job.task!r} is attached to this engine")
+        else:
+            share_context(self.task, self.context)
+            self._is_executed = True
+            try:
+                args, kwargs = self._task._arguments.decode(self.lease.job.body)
+                self._error = None
+            except InvalidValue as unreadable:
+                self._error = unreadable
+        self._job = self._seen(JobStatus.RUNNING, args, kwargs)
+        running_job.set(self._job)
+
+    async def _perform(self) -> None:
+        """Send job_started, and run the body."""
+        if (sending := self._send(signals.job_started, {"job": self._job})) is not None:
+            await sending
+        if self._error is None:
+            self._result, self._error = await self.body.run(self._job)
+            self.duration = time.perf_counter() - self.body.began
+
+    def _note_loss(self) -> None:
+        """The store has said that the job is not this run's any more: there is nothing to settle."""
+        self._job = msgspec.structs.replace(self._job, status=JobStatus.NOT_SET)
+        self._error = self.body.reason
+        self._host.body_ended(self)
+
+    def _settle(self) -> None:
+        """Send the outcome to the broker, and leave the slot to another job."""
+        error, detail = self._error, b""
+        if error is None:
+            self._outcome = SUCCESS
+            # If nobody listens, the task need not wait for the broker's answer.
+            self.is_settled = not signals.job_finished.receivers
+        else:
+            state, task = self._state, self._task
+            self._now = state.broker.now()
+            self._outcome = verdict(
+                self._job,
+                error,
+                self._now,
+                task.backoff if task is not None else None,
+                has_begun=self.body.has_begun,
+                redaction=state.redaction,
+            )
+            if self._outcome.action is Action.PARK:  # before the next exchange
+                self.outbox.note_unknown(self._job.task_name)
+            elif self._outcome.action is Action.FAIL:
+                detail = describe(error, self._outcome.reason, state.redaction)
+        is_bare = self._state.redaction.arguments
+        settlement = Settlement(
+            self.lease, self._outcome.action, self._outcome.delay, detail, is_bare, self.successor
+        )
+        self.outbox.settle(settlement, self)
+        self._host.body_ended(self)
+
+    async def _conclude(self) -> None:
+        """Wait for the broker's answer, and learn where the job is now, and why."""
+        while self.settle_result is None:
+            self._waiter = self._state.loop.create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError:
+                self._state.notice_cancellation()
+        if self.settle_result is SettleResult.FENCED:
+            self._job = msgspec.structs.replace(self._job, status=JobStatus.NOT_SET)
+            self._error = self._log_fence(self._job)
+            return
+        if self.settle_result is SettleResult.CANCELLED:
+            cancelled = JobCancelled("the job was cancelled")
+            cancelled.__cause__ = self._error
+            self._error, self._outcome = cancelled, CANCELLED
+        self._note_outcome()
+
+    def _note_outcome(self) -> None:
+        """The broker has stored the outcome."""
+        outcome, error = self._outcome, self._error
+        if outcome.action is Action.RETRY:
+            self._job = msgspec.structs.replace(
+                self._job,
+                status=outcome.status,
+                at=from_milliseconds(self._now + outcome.delay * 1000),
+                retries=self._job.retries + 1,
+            )
+            self._host.put_off(self, outcome.delay)
+        else:
+            self._job = msgspec.structs.replace(self._job, status=outcome.status)
+            if outcome.action is Action.PARK:
+                self._host.parked(self)
+        if error is not None:
+            log_outcome(self._job, outcome, error, self._state.known_errors, self._state.redaction)
+
+    async def _report(self) -> None:
+        """Send the signals of the end."""
+        job, error = self._job, self._error
+        if error is not None:
+            if job.status is JobStatus.WAITING and not isinstance(error, UnknownTask):
+                await self._send_and_wait(signals.job_schedule_retry, {"job": job, "err": error})
+            elif job.status is JobStatus.FAILED:
+                await self._send_and_wait(signals.job_failed, {"job": job, "err": error})
+            elif job.status is JobStatus.CANCELLED:
+                await self._send_and_wait(signals.job_cancelled, {"job": job})
+        if self._is_executed:
+            finished = {"job": job, "err": error, "duration": self.duration, "result": self._result}
+            if (sending := self._send(signals.job_finished, finished)) is not None:
+                await sending
+
+    def on_settled(self, result: SettleResult) -> None:
+        """Take the broker's answer to the settlement."""
+        raise NotImplementedError
+
+    # Within.
+
+    def _log_fence(self, job: Job) -> LeaseLost:
+        error = LeaseLost("the store gave the job to another worker, or forgot it")
+        logger.warning("%r had lost its lease, and how it ended does not count: %s", job, error)
+        return error
+
+    async def _send_and_wait(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
+        if (sending := self._send(signal, kwargs)) is not None:
+            await sending
+
+    def _send(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> Coroutine[Any, Any, None] | None:
+        """Call the receivers of a signal. Returns what remains to be awaited, if anything does."""
+        if not signal.receivers or signal.is_muted:
+            return None
+        error, call = kwargs.get("err"), (self._state.namespace, kwargs)
+        results, runs = signal._call(*call) if error is None else while_handling(error, signal._call, *call)
+        return self._gather(signal, results, runs, kwargs) if runs else None
+
+    async def _gather(
+        self, signal: SafeNamedSignal, results: Results, runs: list[ReceiverRun], kwargs: dict[str, Any]
+    ) -> None:
+        timeout = self._state.sender.timeout
+        try:
+            await signal._gather(results, runs, timeout=timeout, context=self.context)
+        except asyncio.CancelledError:
+            await drop_pending_cancellations(self.task)
+            self._state.notice_cancellation()
+
+    def _seen(
+        self, status: JobStatus, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Job:
+        """A snapshot of the job."""
+        return self.lease.job.as_job(self._state.namespace, self.outbox.queue, status, args, kwargs)

@@ -1,0 +1,181 @@
+"""What must happen on time: queueing what is due, firing periodic tasks, finding lost jobs."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from .. import signals
+from ..brokers.records import Envelope, Fired, Firing, TickResult
+from ..cron import is_tick_of
+from ..exceptions import BrokerError
+from ..job import JobStatus
+from ..logs import Log
+from ..timing import from_milliseconds
+from .bell import Bell
+from .heartbeat import Heartbeat
+from .outbox import Outbox
+from .runs import Runs
+from .skipped_ticks import SkippedTicks
+from .state import PoolState
+
+logger: Log = Log("aiospinach")
+
+TICKING = "ticking"
+MISSED_AFTER = 60.0
+"""Seconds after which a tick that nobody fired is skipped."""
+SHORTEST_SLEEP = 0.005
+REGISTER_EVERY = 12 * 3600.0
+"""Seconds until the store is told again what the workers know: it forgets what nobody has had for long."""
+LONGEST_PAUSE = 1.0
+"""Seconds between two tries to tick while the broker is away, at most."""
+
+
+class Maintenance:
+    """Ticks for one queue when something is due: queues it, fires periodic tasks, finds lost jobs.
+
+    Leases are renewed before, so that a worker which was held up does not find its own jobs lost.
+    """
+
+    def __init__(
+        self,
+        state: PoolState,
+        runs: Runs,
+        outbox: Outbox,
+        heartbeat: Heartbeat,
+        skipped_ticks: SkippedTicks,
+    ) -> None:
+        self._state = state
+        self._runs = runs
+        self._outbox = outbox
+        self._queue = outbox.queue
+        self._heartbeat = heartbeat
+        self._skipped_ticks = skipped_ticks
+        self._broker = state.broker
+        self._bell = Bell()
+        self._due_at = math.inf
+        """When the next tick has something to do, by time.monotonic()."""
+        self._must_register = False
+        self._register_at = math.inf
+        """When it registers again, by time.monotonic()."""
+        self._is_talking = False
+
+    @property
+    def is_failing(self) -> bool:
+        """The broker has not answered the last tick."""
+        return self._outbox.outage.is_of(TICKING)
+
+    @property
+    def is_busy(self) -> bool:
+        """It talks with the broker, and what it hears may be something to run."""
+        return self._is_talking and not self.is_failing
+
+    def ring(self) -> None:
+        """Something is due earlier than was known."""
+        self.note_due(0.0)
+
+    def note_due(self, seconds: float) -> None:
+        """Something is due in so many seconds, and perhaps nothing before."""
+        moment = time.monotonic() + seconds
+        if moment < self._due_at:
+            self._due_at = moment
+            self._bell.ring()
+
+    def register_again(self) -> None:
+        """Tasks were attached meanwhile, or the store was emptied."""
+        self._must_register = True
+        self.ring()
+
+    async def register(self) -> None:
+        """Tell the broker the limits and periods of the tasks of the queue."""
+        self._must_register = True  # until it has been told of all that are known now
+        known = len(self._state.tasks)
+        now = self._broker.now()
+        tasks = self._state.tasks_of(self._queue)
+        limits = {task.name: task.max_concurrency or 0 for task in tasks}
+        periodic = {task.name: task._calendar.next_after(now) for task in tasks if task._calendar is not None}
+        await self._broker.register(self._queue, limits, periodic, self._state.name)
+        self._must_register = len(self._state.tasks) > known
+        self._register_at = time.monotonic() + REGISTER_EVERY
+
+    async def work(self) -> None:
+        """Tick until cancelled, or until the pool stops.
+
+        It leaves what is due to others then, since it might not hear the answer to its last tick.
+        """
+        while self._state.is_working:
+            left = min(self._due_at, self._register_at) - time.monotonic()
+            if left <= 0:
+                await self._tick()
+                continue
+            self._bell.clear()
+            await self._bell.wait(None if left == math.inf else max(left, SHORTEST_SLEEP))
+
+    async def _tick(self) -> None:
+        self._due_at = math.inf
+        self._is_talking = True
+        try:
+            next_due = await self._round()
+            self._outbox.outage.end(TICKING)
+            if next_due is not None:
+                self.note_due(max(next_due, SHORTEST_SLEEP))
+        except BrokerError as error:
+            self._outbox.outage.begin(TICKING, error)
+            self._due_at = time.monotonic() + min(LONGEST_PAUSE, self._broker.tick_period)
+        finally:
+            self._is_talking = False
+            self._state.note_change()
+
+    async def _round(self) -> float | None:
+        """Returns the seconds until something is due, as far as this tick could tell."""
+        if self._must_register or time.monotonic() >= self._register_at:
+            await self.register()
+        await self._heartbeat.catch_up(self._outbox)
+        ticked = await self._broker.tick(self._queue)
+        await self._serve(ticked)
+        if ticked.is_forgetful:
+            self.register_again()
+        return ticked.next_due
+
+    async def _serve(self, ticked: TickResult) -> None:
+        for lease in ticked.expired:
+            self._runs.start(self._outbox, lease, is_recovery=True)
+        firings = [
+            firing
+            for name, due in ticked.periodic
+            if (firing := self._firing(name, due, ticked.now)) is not None
+        ]
+        if not firings:
+            return
+        began = time.monotonic()
+        fired = await self._broker.fire(self._queue, firings)
+        # The tick's answer does not know of the new dues yet.
+        next_due = min(firing.next_due for firing in firings)
+        self.note_due((next_due - ticked.now) / 1000 - (time.monotonic() - began))
+        for firing, how in zip(firings, fired, strict=True):
+            if how is Fired.REFUSED:
+                logger.warning(
+                    "task %s: the store is full, and its tick of %s is skipped",
+                    firing.task,
+                    from_milliseconds(firing.due),
+                )
+            elif how is Fired.OVERLAPPING:
+                self._skipped_ticks.note(firing.task)
+            elif how is Fired.MOVED and firing.job is not None:
+                queued = firing.job.as_job(self._state.namespace, self._queue, JobStatus.QUEUED)
+                self._state.announce(signals.job_scheduled, {"job": queued})
+
+    def _firing(self, name: str, due: int, now: int) -> Firing | None:
+        """The tick of a periodic task, without a job if it is too late for that, or is none of the task's."""
+        task = self._state.tasks.get(name)
+        if task is None or task._calendar is None:
+            return None
+        next_due = task._calendar.next_after(max(now, due))
+        if not is_tick_of(task._calendar, due):  # guard: tick of another calendar
+            return Firing(name, due, next_due)  # an earlier release of the program had set it
+        limit = MISSED_AFTER if task.catch_up is None else task.catch_up
+        if now - due > limit * 1000:
+            logger.warning("task %s: its tick of %s was missed and is skipped", name, from_milliseconds(due))
+            return Firing(name, due, next_due)
+        job = Envelope(f"{name}@{due}", name, b"[[],{}]", due, task.max_retries)
+        return Firing(name, due, next_due, job, task.overlap)

@@ -1,0 +1,100 @@
+"""SIGINT and SIGTERM, while a program does nothing but run workers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, ClassVar
+
+from .. import forks
+from ..logs import Log
+
+logger: Log = Log("aiospinach")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class OSSignals:
+    """While entered, the first SIGINT or SIGTERM calls ``drain`` and each later one ``interrupt``.
+
+    It does nothing outside of the main thread. Several may be entered at once, for engines that run side
+    by side: all of them hear every signal, and the last to be left puts back the handlers that were there
+    before. A handler of others that was there, such as a server's, hears the signals as well.
+    """
+
+    _entered: ClassVar[list[OSSignals]] = []
+    _before: ClassVar[dict[signal.Signals, Any]] = {}
+
+    def __init__(self, drain: Callable[[], None], interrupt: Callable[[], None]) -> None:
+        self._drain = drain
+        self._interrupt = interrupt
+        self._count = 0
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            if not self._entered:
+                _install(self._before)
+                forks.forget_in_child(OSSignals)
+            self._entered.append(self)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self in self._entered:
+            self._entered.remove(self)
+            if not self._entered:
+                _restore(self._before)
+
+    @classmethod
+    def _forget_parent(cls) -> object:
+        inherited = list(cls._entered)
+        cls._entered.clear()
+        _restore(cls._before)
+        return inherited
+
+    def hear(self, number: signal.Signals) -> None:
+        """A signal has arrived."""
+        self._count += 1
+        if self._count == 1:
+            logger.info("%s: running jobs may finish; once more cancels them", number.name)
+            self._drain()
+        else:
+            logger.warning("%s: running jobs are cancelled", number.name)
+            self._interrupt()
+
+
+def _tell_all(number: signal.Signals) -> None:
+    for entered in list(OSSignals._entered):
+        entered.hear(number)
+
+
+def _install(before: dict[signal.Signals, Any]) -> None:
+    # Not loop.add_signal_handler: who used it before could not get its handler back.
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(_tell_all, signal.Signals(number))
+        previous = before.get(signal.Signals(number))
+        if callable(previous) and not _ends_the_program(previous):
+            previous(number, frame)  # a server's, in whose event loop the workers run
+
+    for number in _SIGNALS:
+        before[number] = signal.signal(number, handle)
+
+
+def _ends_the_program(handler: Any) -> bool:
+    """It is Python's own, or that of ``asyncio.run``: the workers end in its place."""
+    function = getattr(handler, "func", handler)  # asyncio's is a partial
+    return function is signal.default_int_handler or getattr(function, "__module__", "") == "asyncio.runners"
+
+
+def _restore(before: dict[signal.Signals, Any]) -> None:
+    for number, previous in before.items():
+        signal.signal(number, previous if previous is not None else signal.SIG_DFL)
+    before.clear()

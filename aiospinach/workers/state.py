@@ -1,0 +1,153 @@
+"""What all parts of a pool share."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from typing import Any
+
+from ..brokers.base import Broker
+from ..logs import Log
+from ..redaction import Redaction
+from ..signals import SafeNamedSignal
+from ..signals.sender import Sender
+from ..task import Task
+from .bell import Bell
+from .threads import Threads
+from .verdict import KnownErrors
+
+logger: Log = Log("aiospinach")
+
+
+class Phase(enum.IntEnum):
+    """What a pool does. A phase is followed by later ones only.
+
+        WORKING ──stop──▶ DRAINING ──interrupt──▶ INTERRUPTED ──▶ CLOSING
+           │                 │                        ▲              ▲
+           └────interrupt────│────────────────────────┘              │
+                             └───────── all jobs have ended ─────────┘
+
+    - WORKING: it fetches jobs.
+    - DRAINING: it fetches none, and waits for those that run.
+    - INTERRUPTED: it has cancelled the bodies that still ran.
+    - CLOSING: nothing runs, and its services are cancelled.
+    """
+
+    WORKING = 0
+    DRAINING = 1
+    INTERRUPTED = 2
+    CLOSING = 3
+
+
+class PoolState:
+    """Where a pool runs, what it may do, and how it speaks. It knows no part of the pool."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        broker: Broker,
+        sender: Sender,
+        tasks: Mapping[str, Task[..., Any]],
+        redaction: Redaction,
+        context: Context,
+        number: int,
+    ) -> None:
+        self.name: str = name
+        self.broker: Broker = broker
+        self.sender: Sender = sender
+        self.namespace: str = sender.namespace
+        self.tasks: Mapping[str, Task[..., Any]] = tasks
+        self.redaction: Redaction = redaction
+        self.context: Context = context
+        """The context of the supervisor, which jobs get copies of."""
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.threads: Threads = Threads(number, f"aiospinach {name}")
+        self.known_errors: KnownErrors = KnownErrors()
+        self.phase: Phase = Phase.WORKING
+        self.error: BaseException | None = None
+        """The defect that ended the pool, if one did."""
+        self.main: asyncio.Task[None] | None = None
+        """The task of the supervisor. If it is cancelled, the event loop ends."""
+        self.changed: Bell = Bell()
+        """Rung for what the end of the pool may wait for."""
+        self.on_interrupt: Callable[[], None] = _nothing
+        """Called to cancel the bodies that run."""
+        self.announcements: set[asyncio.Task[None]] = set()
+        """Signals under way that belong to no run."""
+        self._tasks_of: defaultdict[str, list[Task[..., Any]]] = defaultdict(list)
+        self._grouped = 0
+
+    @property
+    def is_working(self) -> bool:
+        """The pool fetches jobs."""
+        return self.phase is Phase.WORKING
+
+    @property
+    def is_closing(self) -> bool:
+        """The services are to end."""
+        return self.phase is Phase.CLOSING
+
+    @property
+    def is_ending_now(self) -> bool:
+        """The bodies are cancelled, by the pool or by the end of the event loop."""
+        return self.phase >= Phase.INTERRUPTED or (self.main is not None and self.main.cancelling() > 0)
+
+    def tasks_of(self, queue: str) -> Sequence[Task[..., Any]]:
+        """The tasks of a queue that are attached by now."""
+        for task in list(self.tasks.values())[self._grouped :]:
+            self._tasks_of[task.queue].append(task)
+            self._grouped += 1
+        return self._tasks_of[queue]
+
+    def advance(self, phase: Phase) -> bool:
+        """Go on to a phase; False if the pool is in it, or in a later one."""
+        if self.phase >= phase:
+            return False
+        self.phase = phase
+        self.changed.ring()
+        return True
+
+    def note_change(self) -> None:
+        """Something has ended that the end of the pool may wait for."""
+        if self.phase is not Phase.WORKING:
+            self.changed.ring()
+
+    def notice_cancellation(self) -> None:
+        """A task of the pool was cancelled. A stray cancellation is ignored, the end of the loop is not."""
+        if self.is_ending_now:
+            self.on_interrupt()
+
+    def crash(self, error: BaseException) -> None:
+        """End the pool because of a defect of this package, and log it."""
+        logger.critical("worker %s crashed and stops", self.name, exc_info=error)
+        if self.error is None:
+            self.error = error
+        self.on_interrupt()
+
+    def announce(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
+        """Send a signal that belongs to no run, without waiting for its receivers."""
+        if signal.receivers:
+            task = self.loop.create_task(self.send(signal, kwargs))
+            self.announcements.add(task)
+            task.add_done_callback(self._announced)
+
+    async def send(
+        self, signal: SafeNamedSignal, kwargs: dict[str, Any], context: Context | None = None
+    ) -> None:
+        """Send a signal of the pool, and wait for its receivers. A cancellation ends the wait."""
+        try:
+            await self.sender.send(signal, kwargs, context=context)
+        except asyncio.CancelledError:
+            self.notice_cancellation()
+
+    def _announced(self, task: asyncio.Task[None]) -> None:
+        self.announcements.discard(task)
+        self.note_change()
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -29,7 +29,7 @@ from aiospinach import (
 from aiospinach.arguments.codec import BODY_LIMIT
 from aiospinach.batch import BYTES_LIMIT, JOBS_LIMIT
 from aiospinach.brokers.records import Counts, Envelope
-from aiospinach.engine.producer import TOLD_AT_ONCE
+from aiospinach.engine.producer import SENT_AT_ONCE
 from aiospinach.signals import signal as signal_module
 from aiospinach.signals.receivers import Gathering, ReceiverRun, share_context
 
@@ -119,11 +119,11 @@ async def test_receivers_of_a_batch_run_for_many_jobs_at_a_time_and_for_a_hundre
     signals.job_scheduled.connect(plain, engine.namespace)
     job = engine.task(name="job")(lambda number: None)
     batch = Batch()
-    for number in range(3 * TOLD_AT_ONCE):
+    for number in range(3 * SENT_AT_ONCE):
         batch.schedule(job, number)
     await engine.schedule_batch(batch)
-    assert most == TOLD_AT_ONCE
-    assert order == list(range(3 * TOLD_AT_ONCE))
+    assert most == SENT_AT_ONCE
+    assert order == list(range(3 * SENT_AT_ONCE))
     assert running == 0
 
 

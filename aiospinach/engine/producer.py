@@ -4,59 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
-
-import msgspec
 
 from .. import signals
 from ..batch import Batch, check_bytes
 from ..brokers.base import Broker
 from ..brokers.records import Cancel, Envelope
-from ..exceptions import AiospinachError, BatchPartlyStored, EnqueueUncertain
+from ..exceptions import EnqueueUncertain
 from ..job import Job, JobStatus
-from ..logs import Log
 from ..signals.sender import Sender
-from ..task import Task
 from .attached_tasks import AttachedTasks
+from .batch_order import BatchOrder, with_conclusion
 from .duplicates import follows_itself, with_its_moment
+from .request import Request, new_ids, request_of
 
-logger: Log = Log("aiospinach")
-
-TOLD_WITHIN = 1.0
-"""Seconds that who schedules or cancels waits for the receivers of that, at most: it may be a web request."""
-TOLD_AT_ONCE = 100
+RECEIVERS_WITHIN = 1.0
+"""Seconds that a caller waits for receivers, at most: the caller may be a web request."""
+SENT_AT_ONCE = 100
 """For how many jobs of a batch the receivers run at the same time."""
 
 
-class Request(msgspec.Struct, frozen=True, gc=False):
-    """A job that is to be stored, and what its envelope does not tell."""
-
-    envelope: Envelope
-    queue: str
-    is_due: bool
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def as_job(self, namespace: str, is_new: bool) -> Job:
-        """The job, as the broker has answered: it is stored now, or it is a duplicate."""
-        status = JobStatus.NOT_SET
-        if is_new:
-            status = JobStatus.QUEUED if self.is_due else JobStatus.WAITING
-        return self.envelope.as_job(namespace, self.queue, status, self.args, self.kwargs)
-
-
 class Producer:
-    """Makes jobs and has the broker store or cancel them; says so with job_scheduled and job_cancelled."""
+    """Makes jobs, and has the broker store or cancel them. Sends job_scheduled and job_cancelled."""
 
     def __init__(self, broker: Broker, sender: Sender, tasks: AttachedTasks) -> None:
         self._broker = broker
         self._namespace = sender.namespace
         self._tasks = tasks
-        self._sender = Sender(sender.namespace, min(sender.timeout, TOLD_WITHIN))
+        self._sender = Sender(sender.namespace, min(sender.timeout, RECEIVERS_WITHIN))
         self._home: asyncio.AbstractEventLoop | None = None
         """The event loop in which it was made, or else scheduled its first job."""
         with contextlib.suppress(RuntimeError):
@@ -78,16 +56,16 @@ class Producer:
         within = self._broker.enqueue_timeout if found.enqueue_timeout is None else found.enqueue_timeout
         until = time.monotonic() + within
         await self._broker.open(self._namespace, until=until)  # its clock says what is due
-        request = _request(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
+        request = request_of(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
         conclude = partial(self._conclude, request)
         try:
             answer = await self._broker.enqueue(request.queue, [request.envelope], until=until)
         except EnqueueUncertain as error:
-            raise _with_conclusion(error, conclude) from error
+            raise with_conclusion(error, conclude) from error
         return await conclude(answer)
 
     async def schedule_batch(self, batch: Batch, within: float | None) -> list[Job]:
-        """Store the jobs of a batch, queue by queue; gives them back in its order."""
+        """Store the jobs of a batch, queue by queue. Returns them in its order."""
         if self._home is None:
             self._home = asyncio.get_running_loop()
         found = [self._tasks.find(call.task) for call in batch]
@@ -100,14 +78,14 @@ class Producer:
         await self._broker.open(self._namespace, until=until)  # its clock says what is due
         now = self._broker.now()
         requests = [
-            _request(new_id, now, task, call.at, call.args, call.kwargs, body)
+            request_of(new_id, now, task, call.at, call.args, call.kwargs, body)
             for new_id, task, call, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
         ]
-        queues = list(dict.fromkeys(request.queue for request in requests))
-        return await self._store(requests, queues, {}, until=until)
+        order = BatchOrder(self._broker, requests, accept=self._job, announce=self._send_scheduled)
+        return await order.store(until)
 
     async def cancel(self, queues: Sequence[str], job_id: str) -> tuple[JobStatus, str]:
-        """Cancel a job in the first of the queues that has it; tells where it was, and in which queue."""
+        """Cancel a job in the first of the queues that has it. Returns where it was, and in which queue."""
         await self._broker.open_in_time(self._namespace)
         for queue in queues:
             cancelled = await self._broker.steer(queue, Cancel(job_id))
@@ -134,15 +112,17 @@ class Producer:
             return job
         return request.as_job(self._namespace, True)
 
-    async def _tell_scheduled(self, jobs: Sequence[Job]) -> None:
+    async def _send_scheduled(self, jobs: Sequence[Job]) -> None:
         """Send job_scheduled for the new ones of many jobs, for some at a time.
 
         If the time limit was not enough for some, more go together, so that a receiver which hangs for
         every job holds up its sender for a few time limits, and not for one for each job.
         """
         signal = signals.job_scheduled
+        if not signal.receivers:
+            return
         sendings = [{"job": job} for job in jobs if job.status is not JobStatus.NOT_SET]
-        first, at_once = 0, TOLD_AT_ONCE
+        first, at_once = 0, SENT_AT_ONCE
         while first < len(sendings) and signal.receivers and not signal.is_muted:
             some = sendings[first : first + at_once]
             first += at_once
@@ -151,94 +131,7 @@ class Producer:
             ):
                 at_once *= 10
 
-    async def _store(
-        self,
-        requests: Sequence[Request],
-        queues: Sequence[str],
-        stored: dict[int, Job],
-        answer: Sequence[bool] | None = None,
-        *,
-        until: float | None = None,
-    ) -> list[Job]:
-        """Store the jobs of these queues, of which the first may have been answered already, and tell of
-        them; ``stored`` has those of earlier queues, by their places in the batch."""
-        new: list[int] = []
-        failure: AiospinachError | None = None
-        for number, queue in enumerate(queues):
-            places = [place for place, request in enumerate(requests) if request.queue == queue]
-            try:
-                if answer is None:
-                    envelopes = [requests[place].envelope for place in places]
-                    answer = await self._broker.enqueue(queue, envelopes, until=until)
-            except EnqueueUncertain as error:
-                failure = _with_conclusion(error, partial(self._store, requests, queues[number:], stored))
-                failure.__cause__ = error
-                break
-            except AiospinachError as error:
-                failure = error
-                break
-            for place, is_new in zip(places, answer, strict=True):
-                stored[place] = self._job(requests[place], is_new)
-            new += places
-            answer = None
-        if signals.job_scheduled.receivers:
-            await self._tell_scheduled([stored[place] for place in sorted(new)])
-        jobs = [stored[place] for place in sorted(stored)]
-        if failure is None:
-            return jobs
-        if not stored:
-            raise failure
-        raise BatchPartlyStored(
-            f"queue {queue!r} of the batch was not stored ({failure}); the {len(stored)} jobs of"
-            f" {', '.join(sorted({job.queue for job in jobs}))} were",
-            stored=jobs,
-        ) from failure
-
     def _read(self, envelope: Envelope, queue: str) -> Job:
         """The cancelled job, with its arguments as far as they can be read here."""
         args, kwargs = self._tasks.read(envelope.task, envelope.body)
         return envelope.as_job(self._namespace, queue, JobStatus.CANCELLED, args, kwargs)
-
-
-def new_ids(count: int) -> list[str]:
-    """So many ids of 128 random bits, for which the system is asked once."""
-    digits = secrets.token_hex(16 * count)
-    return [digits[start : start + 32] for start in range(0, 32 * count, 32)]
-
-
-def _request(
-    new_id: str,
-    now: int,
-    task: Task[..., Any],
-    at: int | None,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    body: bytes,
-) -> Request:
-    due = now if at is None else at
-    own_id = task._job_id
-    envelope = Envelope(
-        own_id or new_id,
-        task.name,
-        body,
-        due,
-        task.max_retries,
-        at_once=at is None,
-        named=own_id is not None,
-    )
-    return Request(envelope, task.queue, due <= now, args, kwargs)
-
-
-def _with_conclusion(
-    error: EnqueueUncertain, conclude: Callable[[list[bool]], Awaitable[Any]]
-) -> EnqueueUncertain:
-    """The broker's error as ``schedule`` raises it: its retry() also does what follows an answer."""
-
-    async def retry() -> Any:
-        try:
-            answer = await error.retry()
-        except EnqueueUncertain as again:
-            raise _with_conclusion(again, conclude) from again
-        return await conclude(answer)
-
-    return EnqueueUncertain(str(error), retry=retry)

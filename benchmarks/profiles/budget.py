@@ -23,8 +23,8 @@ import redis.asyncio
 from aiospinach import Batch, Broker, Engine, Job, MemoryBroker, RedisBroker, Task, signals
 from aiospinach.brokers.records import NO_PARKING, Envelope, ExchangeResult, Lease, Settlement
 from aiospinach.brokers.redis import schema, scripts
-from aiospinach.engine import producer
-from aiospinach.engine.producer import new_ids
+from aiospinach.engine import request
+from aiospinach.engine.request import new_ids
 from aiospinach.job import JobStatus, running_job
 from aiospinach.outcome import SUCCESS
 from aiospinach.signals.receivers import share_context
@@ -229,8 +229,8 @@ async def batches() -> list[Part]:
     jobs = envelopes(BATCH)
 
     def make() -> Job:
-        request = producer._request("5" * 32, 1, task, None, (12345,), {}, BODY)
-        return request.as_job("bench", is_new=True)
+        made = request.request_of("5" * 32, 1, task, None, (12345,), {}, BODY)
+        return made.as_job("bench", is_new=True)
 
     written = tuple(schema.encode_rows(jobs))
     encode = best(lambda: task._arguments.encode((12345,), {}))

@@ -66,7 +66,7 @@ async def test_a_signal_may_say_otherwise(
     signal: SafeNamedSignal,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aiospinach.engine.producer.TOLD_WITHIN", 0.001)
+    monkeypatch.setattr("aiospinach.engine.producer.RECEIVERS_WITHIN", 0.001)
     signal.timeout = 60
     heard = []
 
@@ -83,7 +83,7 @@ async def test_a_signal_may_say_otherwise(
 async def test_receivers_of_a_body_that_is_executed_have_the_engines_time(
     make_broker: MakeBroker, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiospinach.engine.producer.TOLD_WITHIN", 0.001)
+    monkeypatch.setattr("aiospinach.engine.producer.RECEIVERS_WITHIN", 0.001)
     heard = []
 
     @signals.job_started.connect_via(namespace)

@@ -39,7 +39,7 @@ from .calls import ScriptCalls
 from .endpoints import endpoint_of
 from .errors import StoreFull
 from .inspection import Inspection
-from .queue_session import QueueSession, Settling, Unanswered
+from .queue_session import QueueSession
 from .schema import milliseconds
 from .transports import first_half
 from .wake_ups import WakeUps
@@ -155,27 +155,17 @@ class RedisBroker(Broker):
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
     ) -> ExchangeResult:
         state = self._queue(queue)
-        if state.settling.settled is not settled:
-            state.settling = Settling(settled)
-        settling = state.settling
-        while True:
-            some = settling.next()
-            is_last = settling.done + len(some) == len(settled)
-            asked = (settling, settling.done, want if is_last else 0)
-            call = state.unanswered
-            if call is None or call[:3] != asked:
-                state.seq += 1
-                arguments = state.exchange_arguments(some, asked[2], self.lease, parking)
-                call = state.unanswered = Unanswered(*asked, arguments, time.monotonic())
+        pending = state.pending_exchange(settled)
+        is_last = False
+        while not is_last:
+            call = state.next_call(want, self.lease, parking)
             answer = await self._work(scripts.EXCHANGE, state, call.arguments)
             _, fenced, cancelled, leased, epoch, is_something_left = answer
-            state.unanswered = None
-            settling.note(len(some), fenced, cancelled)
+            is_last = pending.note_answer(call, fenced, cancelled)
             if state.is_lost(epoch) and not leased:
                 await self._register(state, state.registered, {})
-            elif is_last:
-                break
-        state.settling = Settling(())
+                is_last = False  # nothing was leased: the next call asks again
+        state.pending_exchange(())
         trusted_until = call.sent_at + self.lease - self.margin
         suffix = f":{state.session}.{call.arguments[1]}"
         leases = []
@@ -184,7 +174,7 @@ class RedisBroker(Broker):
             leases.append(Lease(job.id + suffix, job, trusted_until))
         has_earlier_due, state.has_earlier_due = state.has_earlier_due, False
         return ExchangeResult(
-            leases, settling.fenced, settling.cancelled, bool(is_something_left), has_earlier_due
+            leases, pending.fenced, pending.cancelled, bool(is_something_left), has_earlier_due
         )
 
     async def renew(self, queue: str, leases: Collection[str]) -> RenewResult:

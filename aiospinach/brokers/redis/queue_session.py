@@ -2,54 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...outcome import Action
 from ..records import Parking, Settlement, SweepResult
 from . import schema
+from .pending_exchange import ExchangeCall, PendingExchange
 
-SETTLED_AT_ONCE = 1000
 TASKS_AT_ONCE = 100
 """With how many tasks of parked jobs a sweep answers."""
-DETAILS_AT_ONCE = 256 * 1024
-
-
-class Settling:
-    """What a caller settles, a thousand a call, and what the server made of it so far."""
-
-    def __init__(self, settled: Sequence[Settlement]) -> None:
-        self.settled: Sequence[Settlement] = settled
-        self.done: int = 0
-        self.fenced: list[str] = []
-        self.cancelled: list[str] = []
-
-    def next(self) -> Sequence[Settlement]:
-        """What the next call carries: so many settlements at most, and so many bytes of why jobs failed."""
-        some = self.settled[self.done : self.done + SETTLED_AT_ONCE]
-        size = 0
-        for number, settlement in enumerate(some):
-            size += len(settlement.detail)
-            if size > DETAILS_AT_ONCE:
-                return some[: number + 1]
-        return some
-
-    def note(self, count: int, fenced: Sequence[bytes], cancelled: Sequence[bytes]) -> None:
-        """So many more were settled."""
-        self.done += count
-        self.fenced += [lease.decode() for lease in fenced]
-        self.cancelled += [lease.decode() for lease in cancelled]
-
-
-class Unanswered(NamedTuple):
-    """An exchange that may have arrived: repeated as it is, if its caller asks for the same again."""
-
-    settling: Settling
-    done: int
-    want: int
-    arguments: list[Any]
-    sent_at: float
 
 
 class QueueSession:
@@ -67,8 +31,7 @@ class QueueSession:
         self.limits: dict[str, tuple[int, int]] = {}
         """What was registered: how many jobs of each task may run, and since when that holds."""
         self.periodic: set[str] = set()
-        self.settling: Settling = Settling(())
-        self.unanswered: Unanswered | None = None
+        self.pending: PendingExchange = PendingExchange(())
         self.is_forgotten: bool = False
         """The server has lost when periodic tasks are due."""
         self.is_unsure: bool = False
@@ -120,6 +83,22 @@ class QueueSession:
     def registered(self) -> dict[str, int]:
         """How many jobs of each task may run, as this process has said."""
         return {task: limit for task, (limit, _) in self.limits.items()}
+
+    def pending_exchange(self, settled: Sequence[Settlement]) -> PendingExchange:
+        """The exchange that settles these, which goes on if its caller asks for it again."""
+        if self.pending.settled is not settled:
+            self.pending = PendingExchange(settled)
+        return self.pending
+
+    def next_call(self, want: int, lease: float, parking: Parking) -> ExchangeCall:
+        """The next call of the pending exchange, or the last one again if it was not answered."""
+        some, want = self.pending.next_part(want)
+        call = self.pending.unanswered
+        if call is None or call.want != want:
+            self.seq += 1
+            arguments = self.exchange_arguments(some, want, lease, parking)
+            call = self.pending.unanswered = ExchangeCall(arguments, len(some), want, time.monotonic())
+        return call
 
     def exchange_arguments(
         self, settled: Sequence[Settlement], want: int, lease: float, parking: Parking

@@ -1,0 +1,58 @@
+"""A job that is to be stored."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import msgspec
+
+from ..brokers.records import Envelope
+from ..job import Job, JobStatus
+from ..task import Task
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """A job that is to be stored, and what its envelope does not tell."""
+
+    envelope: Envelope
+    queue: str
+    is_due: bool
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def as_job(self, namespace: str, is_new: bool) -> Job:
+        """The job, as the broker has answered: it is stored now, or it is a duplicate."""
+        status = JobStatus.NOT_SET
+        if is_new:
+            status = JobStatus.QUEUED if self.is_due else JobStatus.WAITING
+        return self.envelope.as_job(namespace, self.queue, status, self.args, self.kwargs)
+
+
+def new_ids(count: int) -> list[str]:
+    """So many ids of 128 random bits, for which the system is asked once."""
+    digits = secrets.token_hex(16 * count)
+    return [digits[start : start + 32] for start in range(0, 32 * count, 32)]
+
+
+def request_of(
+    new_id: str,
+    now: int,
+    task: Task[..., Any],
+    at: int | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    body: bytes,
+) -> Request:
+    due = now if at is None else at
+    own_id = task._job_id
+    envelope = Envelope(
+        own_id or new_id,
+        task.name,
+        body,
+        due,
+        task.max_retries,
+        at_once=at is None,
+        named=own_id is not None,
+    )
+    return Request(envelope, task.queue, due <= now, args, kwargs)

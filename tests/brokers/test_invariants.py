@@ -31,7 +31,7 @@ from aiospinach import MemoryBroker, RedisBroker
 from aiospinach.brokers.base import REMEMBERED_FOR, Broker
 from aiospinach.brokers.records import NO_PARKING, Counts, Envelope, Fired, Firing, Lease, Parking, Settlement
 from aiospinach.brokers.redis import broker as redis_broker
-from aiospinach.brokers.redis import calls, scripts
+from aiospinach.brokers.redis import calls, queue_session, scripts
 from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
@@ -174,7 +174,7 @@ class RedisUnderTest(BrokerUnderTest):
         self._calls = 0
         self._earlier: deque[tuple[Script, Send, Sequence[str], Sequence[Any]]] = deque(maxlen=8)
         self._patch = pytest.MonkeyPatch()
-        for module in (redis_broker, calls):
+        for module in (redis_broker, calls, queue_session):
             self._patch.setattr(module, "time", self._clock)
         for name, script in vars(scripts).items():
             if isinstance(script, Script):

@@ -90,7 +90,8 @@ while position < #ARGV do
     sent[#sent + 1], tasks[#tasks + 1] = arg(), task
   end
   if done == 0 then
-    settled[#sent] = {action = arg(), delay = tonumber(arg()), detail = arg(), due = tonumber(arg()), successor = arg()}
+    settled[#sent] = {task = task, action = arg(), delay = tonumber(arg()), detail = arg(), due = tonumber(arg()),
+      successor = arg()}
   end
 end
 local head = call('LRANGE', ready, 0, math.min(want, CHUNK - 1)) -- one more than is taken tells whether more are left

@@ -1,5 +1,5 @@
 -- Settling leases.
-local is_failure = {['fail'] = true, ['fail bare'] = true} -- the latter keeps no arguments
+local ENDS = {done = true, cancelled = true, fail = true, ['fail bare'] = true} -- the last one keeps no arguments
 
 -- Returns whether the job is due earlier than all others that are due later.
 local function put_off(id, due)
@@ -25,74 +25,68 @@ local function park_job(id, envelope)
   park('?' .. task, since, id)
 end
 
--- Ends leases as their holders say. tasks has the task of each, and settled the action of those that are not done, by
--- their places. mark is what stands behind the id in a lease of this session. Returns the leases that were gone, those
--- whose job was cancelled instead of put back, whether ready has more jobs, whether something is due sooner, and
--- whether marks are gone.
-local function settle(sent, tasks, settled, mark)
-  local gone, ended, met, freed, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}, {}
-  local released, again, sooner, is_dead, is_freed = {}, {}, false, false, {}
-  local is_unwanted = {}
+-- What is done with a settled job, by the action of its settlement. Each returns true if the job has ended, and leaves in
+-- after what follows for all jobs together.
+local actions = {}
+
+function actions.done()
+  return true
+end
+actions.cancelled = actions.done
+
+function actions.release(id, what, after)
+  local gate = has_lanes and held_back(what.task, 1)[1] and what.task or ''
+  after.released[gate] = after.released[gate] or {}
+  table.insert(after.released[gate], id)
+end
+
+-- An action that needs the envelope. A job that cannot be read is quarantined instead.
+local function on_envelope(action)
+  return function(id, what, after)
+    local envelope = call('HGET', jobs, id) or ''
+    if not header(envelope) then -- guard: unreadable settled job
+      quarantine(id, envelope)
+      return false
+    end
+    return action(id, envelope, what, after)
+  end
+end
+
+local function fail(id, envelope, what, after)
+  bury(id, envelope, what.detail)
+  after.is_dead = true
+  return true
+end
+actions.fail = on_envelope(fail)
+actions['fail bare'] = on_envelope(function(id, envelope, what, after)
+  return fail(id, bare(envelope), what, after)
+end)
+
+actions.park = on_envelope(park_job)
+
+actions.retry = on_envelope(function(id, envelope, what, after)
+  local _, _, _, retries = header(envelope)
+  -- A worker that asks for a retry knows the task.
+  local new = {at = math.min(now + what.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
+  after.sooner = store_again(id, rewritten(envelope, new), new.at, after.again) or after.sooner
+end)
+
+local function marks_of(sent)
+  local marks = {}
   if has_cancels and #sent > 0 then
     local ids = {}
     for number, lease in ipairs(sent) do
       ids[number] = id_of(lease) or ''
     end
     for number, mark in ipairs(looked_up('HMGET', cancels, ids)) do
-      is_unwanted[sent[number]] = mark
+      marks[sent[number]] = mark
     end
   end
-  for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
-    local lease, task, what = sent[number], tasks[number], settled[number]
-    local length_of_id = string.find(lease, mark, 1, true) -- it nearly always is of this session
-    local id = length_of_id and string.sub(lease, 1, length_of_id - 1) or id_of(lease)
-    if not score or is_settled[lease] then -- guard: fence
-      fenced[#fenced + 1] = lease
-    else
-      is_settled[lease] = true
-      gone[#gone + 1] = lease
-      if is_unwanted[lease] then
-        met[#met + 1] = id
-      end
-      if has_limits then
-        freed[#freed + 1] = task .. '\n' .. lease
-        is_freed[task] = true
-      end
-      local has_ended = false
-      if not what or what.action == 'done' or what.action == 'cancelled' then
-        has_ended = true
-      elseif is_unwanted[lease] and not is_failure[what.action] then -- guard: unwanted
-        cancelled[#cancelled + 1] = lease
-        has_ended = true
-      elseif what.action == 'release' then
-        local gate = has_lanes and held_back(task, 1)[1] and task or ''
-        released[gate] = released[gate] or {}
-        table.insert(released[gate], id)
-      else
-        local envelope = call('HGET', jobs, id) or ''
-        if not header(envelope) then -- guard: unreadable settled job
-          quarantine(id, envelope)
-        elseif is_failure[what.action] then
-          bury(id, what.action == 'fail' and envelope or bare(envelope), what.detail)
-          is_dead, has_ended = true, true
-        elseif what.action == 'park' then
-          park_job(id, envelope)
-        else
-          local _, _, _, retries = header(envelope)
-          -- A worker that asks for a retry knows the task.
-          local new = {at = math.min(now + what.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
-          sooner = store_again(id, rewritten(envelope, new), new.at, again) or sooner
-        end
-      end
-      if has_ended and what and what.successor ~= '' and not is_unwanted[lease] then -- guard: successor
-        sooner = store_again(id, what.successor, what.due, again) or sooner
-      elseif has_ended then
-        ended[#ended + 1] = id
-      end
-    end
-  end
-  chunked('HDEL', jobs, ended)
-  chunked('ZREM', leases, gone)
+  return marks
+end
+
+-- Puts released jobs first in their lines, in their order.
+local function put_first(released)
   for gate, ids in pairs(released) do
     if gate ~= '' then
       hold_back(gate, ids, true)
@@ -104,7 +98,49 @@ local function settle(sent, tasks, settled, mark)
       chunked('LPUSH', ready, last_first)
     end
   end
-  chunked('RPUSH', ready, again)
+end
+
+-- Ends leases as their holders say. tasks has the task of each, and settled the action of those that are not done, by
+-- their places. mark is what stands behind the id in a lease of this session. Returns the leases that were gone, those
+-- whose job was cancelled instead of put back, whether ready has more jobs, whether something is due sooner, and
+-- whether marks are gone.
+local function settle(sent, tasks, settled, mark)
+  local gone, ended, met, freed, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}, {}
+  local after = {released = {}, again = {}, sooner = false, is_dead = false}
+  local is_freed, is_unwanted = {}, marks_of(sent)
+  for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
+    local lease, task, what = sent[number], tasks[number], settled[number]
+    if not score or is_settled[lease] then -- guard: fence
+      fenced[#fenced + 1] = lease
+    else
+      is_settled[lease] = true
+      gone[#gone + 1] = lease
+      local length_of_id = string.find(lease, mark, 1, true) -- it nearly always is of this session
+      local id = length_of_id and string.sub(lease, 1, length_of_id - 1) or id_of(lease)
+      if is_unwanted[lease] then
+        met[#met + 1] = id
+      end
+      if has_limits then
+        freed[#freed + 1] = task .. '\n' .. lease
+        is_freed[task] = true
+      end
+      local has_ended = true
+      if what and is_unwanted[lease] and not ENDS[what.action] then -- guard: unwanted
+        cancelled[#cancelled + 1] = lease
+      elseif what then
+        has_ended = actions[what.action](id, what, after)
+      end
+      if has_ended and what and what.successor ~= '' and not is_unwanted[lease] then -- guard: successor
+        after.sooner = store_again(id, what.successor, what.due, after.again) or after.sooner
+      elseif has_ended then
+        ended[#ended + 1] = id
+      end
+    end
+  end
+  chunked('HDEL', jobs, ended)
+  chunked('ZREM', leases, gone)
+  put_first(after.released)
+  chunked('RPUSH', ready, after.again)
   chunked('ZREM', slots, freed)
   if has_lanes then
     for task in pairs(is_freed) do
@@ -112,9 +148,8 @@ local function settle(sent, tasks, settled, mark)
     end
   end
   chunked('HDEL', cancels, met)
-
-  if is_dead then
+  if after.is_dead then
     prune_dead()
   end
-  return fenced, cancelled, next(released) ~= nil or #again > 0, sooner, #met > 0
+  return fenced, cancelled, next(after.released) ~= nil or #after.again > 0, after.sooner, #met > 0
 end

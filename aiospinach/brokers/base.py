@@ -104,9 +104,12 @@ class Broker(ABC):
     @abstractmethod
     async def register(
         self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
-    ) -> None:
+    ) -> Mapping[str, int]:
         """Make tasks known: how many of each may run at once (0: any number), and when periodic ones
-        are due next. An earlier due that is stored already is kept. ``worker`` is who has these tasks."""
+        are due next. An earlier due that is stored already is kept. ``worker`` has these tasks.
+
+        Returns the tasks that had another limit, and that limit.
+        """
 
     @abstractmethod
     async def enqueue(

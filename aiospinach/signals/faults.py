@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any, Final
 
 from ..job import Job
-from ..logs import Log, LogThrottle
+from ..logs import Log, LogThrottle, fields_of
 from ..redaction import REDACT_NOTHING, Redaction
 from .receivers import Receiver, ReceiverRun, identity_of, name_of, safe_exc_info
 
@@ -15,18 +15,18 @@ logger: Log = Log("aiospinach.signals")
 
 LEFT_BEHIND_AT_MOST: Final = 100
 """Runs of one receiver that may be left behind before it is called no more."""
-COMPLAIN_EVERY: Final = 60.0
+REPORT_EVERY: Final = 60.0
 """Seconds until the same is said of a receiver again."""
 
 
-_discretions: dict[str, Redaction] = {}
+_redactions: dict[str, Redaction] = {}
 """What is left out of faults about receivers of the jobs of a namespace."""
 
 
 def set_redaction(namespace: str, redaction: Redaction) -> None:
     """Leave this out from now on, where it is about jobs of the namespace."""
     if redaction != REDACT_NOTHING:
-        _discretions[namespace] = _discretions.get(namespace, REDACT_NOTHING) | redaction
+        _redactions[namespace] = _redactions.get(namespace, REDACT_NOTHING) | redaction
 
 
 class ReceiverFaults:
@@ -35,7 +35,7 @@ class ReceiverFaults:
     def __init__(self, signal: str) -> None:
         self._signal = signal
         self._left_behind: defaultdict[object, set[asyncio.Task[None]]] = defaultdict(set)
-        self._told = LogThrottle()
+        self._throttle = LogThrottle()
 
     @property
     def has_any(self) -> bool:
@@ -45,9 +45,7 @@ class ReceiverFaults:
     def raised(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
         """A receiver raised this."""
         job = kwargs.get("job")
-        redaction = (
-            _discretions.get(job.namespace, REDACT_NOTHING) if isinstance(job, Job) else REDACT_NOTHING
-        )
+        redaction = _redactions.get(job.namespace, REDACT_NOTHING) if isinstance(job, Job) else REDACT_NOTHING
         logger.error(
             "signal %s: receiver %s raised %s, %s%s",
             self._signal,
@@ -56,6 +54,7 @@ class ReceiverFaults:
             _subject_of(kwargs),
             redaction.ending(error),
             exc_info=safe_exc_info(error, redaction),
+            fields=_fields_of(kwargs),
         )
 
     def overdue(self, run: ReceiverRun, limit: float) -> None:
@@ -72,11 +71,12 @@ class ReceiverFaults:
             limit,
             fate,
             _subject_of(run.kwargs),
+            fields=_fields_of(run.kwargs),
         )
 
     def blocked(self, receiver: Receiver, elapsed: float) -> None:
         """A plain receiver took so many seconds."""
-        if self._may_complain("slow", receiver):
+        if self._may_log("slow", receiver):
             logger.warning(
                 "signal %s: receiver %s blocked the event loop for %.0f ms: make it async, or hand its"
                 " work to a thread",
@@ -93,7 +93,7 @@ class ReceiverFaults:
         tasks.difference_update([t for t in tasks if t.get_loop().is_closed()])
         if len(tasks) < LEFT_BEHIND_AT_MOST:
             return False
-        if self._may_complain("skipped", receiver):
+        if self._may_log("skipped", receiver):
             logger.error(
                 "signal %s: receiver %s is skipped: %d of its runs ignore their cancellation",
                 self._signal,
@@ -114,10 +114,15 @@ class ReceiverFaults:
 
         run.task.add_done_callback(forget)
 
-    def _may_complain(self, about: str, receiver: Receiver) -> bool:
-        return self._told.allows((about, identity_of(receiver)), COMPLAIN_EVERY)
+    def _may_log(self, about: str, receiver: Receiver) -> bool:
+        return self._throttle.allows((about, identity_of(receiver)), REPORT_EVERY)
 
 
 def _subject_of(kwargs: dict[str, Any]) -> str:
     job = kwargs.get("job")
     return f"of {job!r}" if isinstance(job, Job) else "outside of a job"
+
+
+def _fields_of(kwargs: dict[str, Any]) -> dict[str, str]:
+    job = kwargs.get("job")
+    return fields_of(job) if isinstance(job, Job) else {}

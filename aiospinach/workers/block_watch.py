@@ -80,6 +80,7 @@ class BlockWatch:
             f"job {run.summary}" if run is not None else f"task {task.get_name()}",
             seconds,
             _place_of(frame, run),
+            fields=None if run is None else run.fields,
         )
         return True
 

@@ -192,6 +192,7 @@ class Consumer:
                 "queue %s: %d jobs came after their leases had ended, and are released",
                 self.queue,
                 len(result.leases),
+                fields={**self._state.fields, "queue": self.queue},
             )
         for lease in result.leases[:room]:
             self._runs.start(self._outbox, lease)

@@ -190,14 +190,9 @@ class Execution:
         else:
             state, task = self._state, self._task
             self._now = state.broker.now()
-            self._outcome = verdict(
-                self._job,
-                error,
-                self._now,
-                task.backoff if task is not None else None,
-                has_begun=self.body.has_begun,
-                redaction=state.redaction,
-            )
+            backoff = task.backoff if task is not None else None
+            has_begun = self.body.has_begun
+            self._outcome = verdict(state, self._job, error, self._now, backoff, has_begun=has_begun)
             if self._outcome.action is Action.PARK:  # before the next exchange
                 self.outbox.note_unknown(self._job.task_name)
             elif self._outcome.action is Action.FAIL:
@@ -243,7 +238,7 @@ class Execution:
             if outcome.action is Action.PARK:
                 self._host.parked(self)
         if error is not None:
-            log_outcome(self._job, outcome, error, self._state.known_errors, self._state.redaction)
+            log_outcome(self._state, self._job, outcome, error)
 
     async def _report(self) -> None:
         """Send the signals of the end."""
@@ -268,7 +263,12 @@ class Execution:
 
     def _log_fence(self, job: Job) -> LeaseLost:
         error = LeaseLost("the store gave the job to another worker, or forgot it")
-        logger.warning("%r had lost its lease, and how it ended does not count: %s", job, error)
+        logger.warning(
+            "%r had lost its lease, and how it ended does not count: %s",
+            job,
+            error,
+            fields=self._state.fields,
+        )
         return error
 
     async def _send_and_wait(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:

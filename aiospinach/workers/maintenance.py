@@ -25,6 +25,7 @@ TICKING = "ticking"
 MISSED_AFTER = 60.0
 """Seconds after which a tick that nobody fired is skipped."""
 SHORTEST_SLEEP = 0.005
+NAMED_AT_MOST = 5
 REGISTER_EVERY = 12 * 3600.0
 """Seconds until the store is told again what the workers know: it forgets what nobody has had for long."""
 LONGEST_PAUSE = 1.0
@@ -94,7 +95,15 @@ class Maintenance:
         tasks = self._state.tasks_of(self._queue)
         limits = {task.name: task.max_concurrency or 0 for task in tasks}
         periodic = {task.name: task._calendar.next_after(now) for task in tasks if task._calendar is not None}
-        await self._broker.register(self._queue, limits, periodic, self._state.name)
+        replaced = await self._broker.register(self._queue, limits, periodic, self._state.name)
+        for task, limit in replaced.items():
+            logger.info(
+                "task %s: max_concurrency is %s now, and was %s",
+                task,
+                limits.get(task) or "None",
+                limit or "None",
+                fields={**self._state.fields, "task_name": task, "queue": self._queue},
+            )
         self._must_register = len(self._state.tasks) > known
         self._register_at = time.monotonic() + REGISTER_EVERY
 
@@ -138,6 +147,14 @@ class Maintenance:
         return ticked.next_due
 
     async def _serve(self, ticked: TickResult) -> None:
+        if ticked.expired:
+            logger.info(
+                "queue %s: %d jobs of lost workers are taken over: %s",
+                self._queue,
+                len(ticked.expired),
+                ", ".join(lease.job.id for lease in ticked.expired[:NAMED_AT_MOST]),
+                fields={**self._state.fields, "queue": self._queue},
+            )
         for lease in ticked.expired:
             self._runs.start(self._outbox, lease, is_recovery=True)
         firings = [
@@ -158,6 +175,7 @@ class Maintenance:
                     "task %s: the store is full, and its tick of %s is skipped",
                     firing.task,
                     from_milliseconds(firing.due),
+                    fields={**self._state.fields, "task_name": firing.task, "queue": self._queue},
                 )
             elif how is Fired.OVERLAPPING:
                 self._skipped_ticks.note(firing.task)
@@ -175,7 +193,12 @@ class Maintenance:
             return Firing(name, due, next_due)  # an earlier release of the program had set it
         limit = MISSED_AFTER if task.catch_up is None else task.catch_up
         if now - due > limit * 1000:
-            logger.warning("task %s: its tick of %s was missed and is skipped", name, from_milliseconds(due))
+            logger.warning(
+                "task %s: its tick of %s was missed and is skipped",
+                name,
+                from_milliseconds(due),
+                fields={**self._state.fields, "task_name": name, "queue": self._queue},
+            )
             return Firing(name, due, next_due)
         job = Envelope(f"{name}@{due}", name, b"[[],{}]", due, task.max_retries)
         return Firing(name, due, next_due, job, task.overlap)

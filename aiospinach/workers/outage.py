@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from ..logs import Log
 
@@ -13,8 +14,9 @@ class Outage:
     """It begins with the first call of a service that fails, and ends when every service that failed was
     answered. The log has one line for its begin and one for its end."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, fields: Mapping[str, str]) -> None:
         self._what = what
+        self._fields = fields
         self._failing: set[str] = set()
         self._since = 0.0
         self._repeated = 0
@@ -27,7 +29,7 @@ class Outage:
         """A call of a service failed."""
         if not self._failing:
             self._since, self._repeated = time.monotonic(), 0
-            logger.error("%s: %s: %s; trying on", self._what, service, error)
+            logger.error("%s: %s: %s; trying on", self._what, service, error, fields=self._fields)
         self._failing.add(service)
 
     def end(self, service: str, *, repeated: int = 0) -> None:
@@ -45,4 +47,6 @@ class Outage:
     def _say_that_it_is_over(self) -> None:
         again = f"; the outcomes of {self._repeated} jobs were sent again" if self._repeated else ""
         lasted = time.monotonic() - self._since
-        logger.warning("%s: the broker answers again, after %.1f s%s", self._what, lasted, again)
+        logger.warning(
+            "%s: the broker answers again, after %.1f s%s", self._what, lasted, again, fields=self._fields
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ..brokers.records import ExchangeResult, Lease, Settlement
@@ -38,9 +38,9 @@ class Settler(Protocol):
 class Outbox:
     """Collects what becomes of the jobs of one queue until the next exchange takes it along."""
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, queue: str, fields: Mapping[str, str]) -> None:
         self.queue: str = queue
-        self.outage: Outage = Outage(f"queue {queue}")
+        self.outage: Outage = Outage(f"queue {queue}", {**fields, "queue": queue})
         self.bell: Bell = Bell()
         """Rung when there is something to send."""
         self.is_closed: bool = False

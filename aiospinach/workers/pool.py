@@ -74,7 +74,7 @@ class Pool:
         self.runs: Runs = Runs(self.state, self.slots)
         self.skipped_ticks: SkippedTicks = SkippedTicks()
         self.unknown_tasks: UnknownTasks = UnknownTasks(self.state)
-        outboxes = [Outbox(queue) for queue in queues]
+        outboxes = [Outbox(queue, self.state.fields) for queue in queues]
         self.heartbeat: Heartbeat = Heartbeat(self.state, self.runs, outboxes)
         self.watchdog: LeaseWatchdog = LeaseWatchdog(self.state, self.runs, self.heartbeat)
         self.consumers: list[Consumer] = []
@@ -83,7 +83,7 @@ class Pool:
         self.sweepers: list[Sweeper] = []
         self._attentive: set[Listener] = set()
         self._place_of = {queue: place for place, queue in enumerate(queues)}
-        spans = [Span(span) for span in broker.spans(queues)]
+        spans = [Span(span, self.state.fields) for span in broker.spans(queues)]
         span_of = {queue: span for span in spans for queue in span.queues}
         for place, outbox in enumerate(outboxes):
             self._add_queue(outbox, span_of[outbox.queue], place)

@@ -11,7 +11,7 @@ from .. import signals
 from ..brokers.records import Envelope
 from ..exceptions import Interrupted, JobError, LeaseLost
 from ..job import JobStatus
-from ..logs import Log
+from ..logs import Log, fields_of
 from .execution import Execution
 from .outbox import SettleResult
 
@@ -30,6 +30,11 @@ class Run(Execution):
         return getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
 
     @property
+    def fields(self) -> dict[str, str]:
+        """The fields of a log record about the run."""
+        return {**fields_of(self._seen(JobStatus.NOT_SET)), "worker": self._state.name}
+
+    @property
     def summary(self) -> str:
         """The job in the few words of a log."""
         age = time.perf_counter() - self.body.began
@@ -41,7 +46,7 @@ class Run(Execution):
             return
         if self.body.end(reason) and isinstance(reason, LeaseLost):
             job = self._seen(JobStatus.NOT_SET)
-            logger.warning("%r lost its lease, and is cancelled: %s", job, reason)
+            logger.warning("%r lost its lease, and is cancelled: %s", job, reason, fields=self._state.fields)
 
     def suspect(self) -> None:
         """The lease could not be renewed in time, and another worker may get the job soon.
@@ -56,9 +61,17 @@ class Run(Execution):
         if self.body.is_async:
             reason = Interrupted("the lease could not be renewed in time")
             self.body.end(reason, cancels_as=LeaseLost)
-            logger.warning("%r may lose its lease, and is cancelled: it could not be renewed in time", job)
+            logger.warning(
+                "%r may lose its lease, and is cancelled: it could not be renewed in time",
+                job,
+                fields=self._state.fields,
+            )
         else:
-            logger.warning("%r may lose its lease, and goes on: it could not be renewed in time", job)
+            logger.warning(
+                "%r may lose its lease, and goes on: it could not be renewed in time",
+                job,
+                fields=self._state.fields,
+            )
 
     def interrupt(self) -> None:
         """End the body because the pool ends, unless the body runs in a thread."""
@@ -92,7 +105,7 @@ class Run(Execution):
     async def abandon(self) -> None:
         """Send job_finished for a body that ignores its cancellation. Its lease runs out."""
         job = self._seen(JobStatus.NOT_SET)
-        logger.error("%r ignores its cancellation and is left behind", job)
+        logger.error("%r ignores its cancellation and is left behind", job, fields=self._state.fields)
         self.duration = time.perf_counter() - self.body.began
         finished = {"job": job, "err": self.body.reason, "duration": self.duration, "result": None}
         # In a task: plain receivers run in the context of the task that calls them.

@@ -24,6 +24,8 @@ class Runs:
         self._state = state
         self._slots = slots
         self._runs: dict[Execution, Run] = {}
+        self.count: int = 0
+        """How many jobs have begun to run here."""
         self.watched_until: float = math.inf
         """The watchdog sleeps until this moment of ``time.monotonic()``."""
         self.renewed_at: float = 0.0
@@ -92,6 +94,7 @@ class Runs:
             self.on_start(run)
         self._runs[run] = run
         if run.holds_slot:
+            self.count += 1
             self._slots.start()
         until = run.lease.trusted_until
         if until < self.watched_until or until < self.renewed_at:  # guard: early end of a lease

@@ -27,4 +27,5 @@ class SkippedTicks:
                 " so far): give it a longer period, or overlap=True",
                 task,
                 self.counts[task],
+                fields={"task_name": task},
             )

@@ -16,8 +16,8 @@ from ..signals import SafeNamedSignal
 from ..signals.sender import Sender
 from ..task import Task
 from .bell import Bell
+from .known_errors import KnownErrors
 from .threads import Threads
-from .verdict import KnownErrors
 
 logger: Log = Log("aiospinach")
 
@@ -82,6 +82,11 @@ class PoolState:
         self._grouped = 0
 
     @property
+    def fields(self) -> dict[str, str]:
+        """The fields of a log record about the worker."""
+        return {"namespace": self.namespace, "worker": self.name}
+
+    @property
     def is_working(self) -> bool:
         """The pool fetches jobs."""
         return self.phase is Phase.WORKING
@@ -123,7 +128,7 @@ class PoolState:
 
     def crash(self, error: BaseException) -> None:
         """End the pool because of a defect of this package, and log it."""
-        logger.critical("worker %s crashed and stops", self.name, exc_info=error)
+        logger.critical("worker %s crashed and stops", self.name, exc_info=error, fields=self.fields)
         if self.error is None:
             self.error = error
         self.on_interrupt()

@@ -84,11 +84,13 @@ class Supervisor:
             self.started.set_result(None)
             return
         logger.info(
-            "worker %s runs jobs of the %s %s, %d at a time",
+            "worker %s runs jobs of the %s %s, %d at a time, from %r",
             state.name,
             "queue" if len(self._consumers) == 1 else "queues",
             ", ".join(consumer.queue for consumer in self._consumers),
             self._number,
+            state.broker,
+            fields=state.fields,
         )
         try:
             async with anyio.create_task_group() as services:
@@ -97,6 +99,9 @@ class Supervisor:
                 self.started.set_result(None)
                 try:
                     await self._until(lambda: not state.is_working)
+                    logger.info(
+                        "worker %s stops; %d jobs run", state.name, len(self._runs), fields=state.fields
+                    )
                     await self._drain()
                 except Exception as error:
                     state.crash(error)
@@ -109,7 +114,9 @@ class Supervisor:
         except Exception as error:
             state.crash(error)
         await state.send(signals.worker_terminated, {"worker_name": state.name}, state.context)
-        logger.info("worker %s has stopped", state.name)
+        logger.info(
+            "worker %s has stopped; it has run %d jobs", state.name, self._runs.count, fields=state.fields
+        )
         if self.task.cancelling():  # the loop ends, and nobody will close what belongs to it
             await state.broker.aclose()
 
@@ -220,6 +227,7 @@ class Supervisor:
                 named,
                 f" and {others} more" if others > 0 else "",
                 until - self._state.loop.time(),
+                fields=self._state.fields,
             )
 
     async def _leave_stubborn_bodies(self) -> None:

@@ -54,6 +54,7 @@ class UnknownTasks:
             f" (perhaps {module})" if module else "",
             f"Worker {jobs.owner} had it last." if jobs.owner else "No worker has had it lately.",
             self._attached(),
+            fields={**self._state.fields, "task_name": task, "queue": queue},
         )
         told = {"task_name": task, "queue": queue, "count": jobs.count}
         self._state.announce(signals.task_unknown, told)

@@ -1,79 +1,41 @@
-"""What becomes of a job that did not succeed, and what the log says of it."""
+"""What becomes of a job that did not succeed, and what is logged."""
 
 from __future__ import annotations
 
 from ..job import Job
 from ..logs import Log
-from ..outcome import Action, Backoff, Outcome, is_planned, judge
-from ..redaction import REDACT_NOTHING, Redaction
+from ..outcome import Action, Backoff, Outcome, judge
+from ..redaction import Redaction
 from ..signals.receivers import safe_exc_info
+from .state import PoolState
 
 logger: Log = Log("aiospinach")
 
-KINDS_AT_MOST = 1000
-"""Kinds of errors that are remembered."""
 WITHOUT_TRACEBACK = Redaction(tracebacks=True)
 
 
 def verdict(
-    job: Job,
-    error: BaseException,
-    now: int,
-    backoff: Backoff | None,
-    *,
-    has_begun: bool,
-    redaction: Redaction = REDACT_NOTHING,
+    state: PoolState, job: Job, error: BaseException, now: int, backoff: Backoff | None, *, has_begun: bool
 ) -> Outcome:
-    """What ``judge`` returns; if the task's backoff raises, what it returns with the default backoff."""
+    """What ``judge`` returns. If the task's backoff raises, what it returns with the default backoff."""
     try:
         return judge(job, error, now, backoff, has_begun=has_begun)
     except BaseException as wrong:
         logger.error(
             "%r: its backoff or the moment of its retry is wrong, the default is used instead%s",
             job,
-            redaction.ending(wrong),
-            exc_info=safe_exc_info(wrong, redaction),
+            state.redaction.ending(wrong),
+            exc_info=safe_exc_info(wrong, state.redaction),
+            fields=state.fields,
         )
         return judge(job, RuntimeError(), now)
 
 
-class KnownErrors:
-    """The errors of bodies that the log has told in full: each kind once for each task and line."""
-
-    def __init__(self) -> None:
-        self._seen: set[tuple[str, type[BaseException], object]] = set()
-
-    def is_new(self, job: Job, error: BaseException) -> bool:
-        """It is the first of its kind, and was not planned by the body."""
-        if is_planned(error):
-            return False
-        kind = job.task_name, type(error), _line_of(error)
-        if kind in self._seen:
-            return False
-        if len(self._seen) >= KINDS_AT_MOST:
-            self._seen.clear()
-        self._seen.add(kind)
-        return True
-
-
-def _line_of(error: BaseException) -> object:
-    """Where it was raised."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return None if traceback is None else (traceback.tb_frame.f_code, traceback.tb_lineno)
-
-
-def log_outcome(
-    job: Job,
-    outcome: Outcome,
-    error: BaseException,
-    known: KnownErrors,
-    redaction: Redaction = REDACT_NOTHING,
-) -> None:
-    """Log what became of a job: an error if it failed, a warning if it is tried again. What is planned, or
-    known already, is told without a traceback."""
-    if outcome.action in (Action.FAIL, Action.RETRY) and not known.is_new(job, error):
+def log_outcome(state: PoolState, job: Job, outcome: Outcome, error: BaseException) -> None:
+    """Log an error for a job that failed, and a warning for one that is tried again. A planned error, or one
+    that was logged before, has no traceback."""
+    redaction = state.redaction
+    if outcome.action in (Action.FAIL, Action.RETRY) and not state.known_errors.is_new(job, error):
         redaction = redaction | WITHOUT_TRACEBACK
     if outcome.action is Action.FAIL:
         logger.error(
@@ -82,6 +44,7 @@ def log_outcome(
             outcome.reason,
             redaction.ending(error),
             exc_info=safe_exc_info(error, redaction),
+            fields=state.fields,
         )
     elif outcome.action is Action.RETRY:
         logger.warning(
@@ -91,6 +54,7 @@ def log_outcome(
             outcome.delay,
             redaction.ending(error),
             exc_info=safe_exc_info(error, redaction),
+            fields=state.fields,
         )
     else:
-        logger.info("%r: %s (%s)", job, outcome.reason, error)
+        logger.debug("%r: %s (%s)", job, outcome.reason, error, fields=state.fields)

@@ -53,9 +53,9 @@ class FailingBroker(MemoryBroker):
 
     async def register(
         self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
-    ) -> None:
+    ) -> Mapping[str, int]:
         self._check("register")
-        await super().register(queue, limits, periodic, worker)
+        return await super().register(queue, limits, periodic, worker)
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING

@@ -113,9 +113,10 @@ async def test_a_start_and_a_stop_are_told(
     caplog.set_level(logging.INFO, "aiospinach")
     await engine.start_workers(7, block=False)
     await engine.stop_workers()
-    started, stopped = [line for line in lines(caplog) if line.startswith("worker ")]
-    assert "runs jobs of the queue default, 7 at a time" in started
-    assert "has stopped" in stopped
+    started, stopping, stopped = [line for line in lines(caplog) if line.startswith("worker ")]
+    assert "runs jobs of the queue default, 7 at a time, from MemoryBroker()" in started
+    assert "stops; 0 jobs run" in stopping
+    assert "has stopped; it has run 0 jobs" in stopped
 
 
 async def test_a_stop_says_which_jobs_it_waits_for(

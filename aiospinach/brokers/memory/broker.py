@@ -93,15 +93,16 @@ class MemoryBroker(Broker):
 
     async def register(
         self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
-    ) -> None:
+    ) -> Mapping[str, int]:
         with self._lock:
             state = self._queues[queue]
-            state.leases.limit(limits)
+            replaced = state.leases.limit(limits)
             state.owners.update(dict.fromkeys(limits, worker))
             for task, due in periodic.items():
                 state.periodic[task] = min(due, state.periodic.get(task, due))
                 state.known.add(task)
             self._bell(queue, state)
+        return replaced
 
     async def enqueue(
         self,

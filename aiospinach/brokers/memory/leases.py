@@ -24,12 +24,18 @@ class Leases:
         self._limits: dict[str, int] = {}
         self._slots: dict[str, set[str]] = {}
 
-    def limit(self, limits: Mapping[str, int]) -> None:
-        """So many jobs of each task may run; 0: any number."""
+    def limit(self, limits: Mapping[str, int]) -> dict[str, int]:
+        """Set how many jobs of each task may run; 0: any number. Returns the limits that were others."""
+        replaced = {
+            task: self._limits[task]
+            for task, limit in limits.items()
+            if self._limits.get(task, limit) != limit
+        }
         for task, limit in limits.items():
             if limit and not self._limits.get(task):  # what runs already was leased without a slot
                 self._slots[task] = {lease for lease, job in self.jobs.items() if job.task == task}
             self._limits[task] = limit
+        return replaced
 
     def may_run(self, task: str) -> bool:
         """Another job of the task may run."""

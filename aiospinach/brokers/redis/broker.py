@@ -95,28 +95,31 @@ class RedisBroker(Broker):
 
     async def register(
         self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
-    ) -> None:
+    ) -> Mapping[str, int]:
         state = self._queue(queue)
         state.worker = worker
         state.periodic.update(periodic)
         if state.is_forgotten or state.is_unsure:
             limits = {**state.registered, **limits}
-        state.is_forgotten = not await self._register(state, limits, periodic)
+        state.is_forgotten, replaced = await self._register(state, limits, periodic)
+        return replaced
 
     async def _register(
         self, state: QueueSession, limits: Mapping[str, int], periodic: Mapping[str, int]
-    ) -> bool:
-        """Whether the server had all that was registered before."""
+    ) -> tuple[bool, Mapping[str, int]]:
+        """Whether the server has lost what was registered before, and the limits that these replace."""
         arguments = state.register_arguments(limits, periodic)
         was_unsure, state.is_unsure = state.is_unsure, True
-        now, epoch, was_lost, adopted = await self._work(scripts.REGISTER, state, arguments)
+        now, epoch, was_lost, adopted, replaced = await self._work(scripts.REGISTER, state, arguments)
         state.note_registered(limits, now, epoch)
         state.is_unsure = False
         if adopted:
             await self._adopt(state, adopted)
         if was_lost and len(state.limits) > len(limits):  # guard: limits registered before
             await self._register(state, state.registered, {})
-        return not (was_lost or was_unsure)
+        return bool(was_lost or was_unsure), {
+            task.decode(): int(limit) for task, limit in schema.pairs(replaced)
+        }
 
     async def _adopt(self, state: QueueSession, tasks: Sequence[bytes]) -> None:
         """Have the jobs counted that ran before these tasks had a limit."""

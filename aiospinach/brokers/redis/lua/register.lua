@@ -2,15 +2,15 @@
 -- Makes tasks known, and forgets limits that nobody has had for two weeks.
 -- KEYS   ready leases slots control lanes open cancels periodic wake
 -- needs  chunks gates notify
--- ARGV   epoch that the caller knows, name of the worker; count, then for each: task, limit (0: none), since when it holds (0: now); then
---        for each periodic task: task, due
+-- ARGV   epoch that the caller knows, name of the worker; count, then for each: task, limit (0: none), since when it holds
+--        (0: now); then for each periodic task: task, due
 -- answer {now, epoch, 1 if the server had lost what was registered before, tasks whose jobs are to be counted that run
---        without a slot, by the script adopt}
+--        without a slot, by the script adopt; each task whose limit is another now, and the limit that it had (0: none)}
 -- repeat sets the same again
 local FORGOTTEN_AFTER, LOOKS, DAY = 14, 500, 86400000
 local today = math.floor(now / DAY)
 local known, worker, count = moment_of(arg()), arg(), call('ZCARD', periodic)
-local changed, adopted = false, {}
+local changed, adopted, replaced = false, {}, {}
 local is_busy = call('ZCARD', leases) > 0
 local is_held_back = call('ZCARD', lanes) > 0
 call('SCARD', open)
@@ -29,6 +29,10 @@ for _ = 1, tonumber(arg()) do
     end
   else
     changed = changed or before ~= limit
+    if entry and before ~= limit then
+      replaced[#replaced + 1] = task
+      replaced[#replaced + 1] = before
+    end
     local words = limit .. ' ' .. string.format('%.0f', since) .. ' ' .. today .. ' ' .. worker
     local is_uncounted = string.find(entry or '', ' %+%d+$')
     if limit > 0 and (before == 0 and is_busy or is_uncounted) then -- guard: newly limited
@@ -79,4 +83,4 @@ end
 if changed then -- what may run now, or is due when, is another
   notify()
 end
-return {now, current, is_older and 1 or 0, adopted}
+return {now, current, is_older and 1 or 0, adopted, replaced}

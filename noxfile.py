@@ -240,7 +240,7 @@ def version_of(session: nox.Session, binary: str) -> str:
 
 @nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
-    """aiospinach beside its peers and the floor, in about 22 minutes; ``nox -s benchmarks -- --help``."""
+    """aiospinach beside its peers and the floor, in about 21 minutes; ``nox -s benchmarks -- --help``."""
     session.install(".[uvloop]", *group("benchmarks"))
     session.run("python", "-m", "benchmarks", *session.posargs)
 

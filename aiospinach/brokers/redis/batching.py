@@ -1,4 +1,4 @@
-"""Concurrent ``schedule`` calls share round batcher."""
+"""Concurrent ``schedule`` calls share round trips."""
 
 from __future__ import annotations
 

@@ -39,13 +39,12 @@ async def engine(broker: Broker, namespace: str) -> AsyncIterator[Engine]:
 
 
 @pytest.fixture(autouse=True)
-def records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "aiospinach")
-    return caplog.records
 
 
-def record_of(records: list[logging.LogRecord], text: str) -> logging.LogRecord:
-    [record] = [record for record in records if text in record.getMessage()]
+def record_of(caplog: pytest.LogCaptureFixture, text: str) -> logging.LogRecord:
+    [record] = [record for record in caplog.records if text in record.getMessage()]
     return record
 
 
@@ -54,7 +53,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
 
 
 async def test_a_start_a_drain_and_a_stop_are_logged_with_the_worker(
-    engine: Engine, heard: Heard, records: list[logging.LogRecord]
+    engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     may_end = asyncio.Event()
 
@@ -66,12 +65,14 @@ async def test_a_start_a_drain_and_a_stop_are_logged_with_the_worker(
     await engine.start_workers(3, block=False)
     await until(lambda: heard.count("job_started") == 1, "the job runs")
     stopping = asyncio.create_task(engine.stop_workers())
-    await until(lambda: any("stops; " in record.getMessage() for record in records), "the drain is logged")
+    await until(
+        lambda: any("stops; " in record.getMessage() for record in caplog.records), "the drain is logged"
+    )
     may_end.set()
     await stopping
-    started = record_of(records, f"runs jobs of the queue mail, 3 at a time, from {engine._broker!r}")
-    assert record_of(records, "stops; 1 jobs run").levelno == logging.INFO
-    stopped = record_of(records, "has stopped; it has run 1 jobs")
+    started = record_of(caplog, f"runs jobs of the queue mail, 3 at a time, from {engine._broker!r}")
+    assert record_of(caplog, "stops; 1 jobs run").levelno == logging.INFO
+    stopped = record_of(caplog, "has stopped; it has run 1 jobs")
     assert fields_of(started) == fields_of(stopped)
     assert fields_of(started) == {
         "namespace": engine.namespace,
@@ -83,7 +84,7 @@ async def test_a_start_a_drain_and_a_stop_are_logged_with_the_worker(
 
 
 async def test_jobs_of_a_lost_worker_are_logged_when_they_are_taken_over(
-    make_broker: MakeBroker, engine: Engine, heard: Heard, records: list[logging.LogRecord]
+    make_broker: MakeBroker, engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     @engine.task(max_retries=3)
     async def send() -> None: ...
@@ -92,13 +93,13 @@ async def test_jobs_of_a_lost_worker_are_logged_when_they_are_taken_over(
     await engine._broker.exchange("default", [], 1)  # by a worker that is never heard of again
     await engine.start_workers(block=False)
     await until(lambda: heard.count("job_schedule_retry") == 1, "the job is taken over")
-    record = record_of(records, f"queue default: 1 jobs of lost workers are taken over: {job.id}")
+    record = record_of(caplog, f"queue default: 1 jobs of lost workers are taken over: {job.id}")
     assert record.levelno == logging.INFO
     assert (record.queue, record.namespace) == ("default", engine.namespace)  # type: ignore[attr-defined]
 
 
 async def test_a_changed_limit_is_logged(
-    make_broker: MakeBroker, namespace: str, records: list[logging.LogRecord]
+    make_broker: MakeBroker, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = make_broker()
     for limit in (None, 2, 2, 3, None):
@@ -108,7 +109,7 @@ async def test_a_changed_limit_is_logged(
             async def send() -> None: ...
 
             await engine.start_workers(stop_when_queue_empty=True)
-    changes = [record for record in records if "max_concurrency" in record.getMessage()]
+    changes = [record for record in caplog.records if "max_concurrency" in record.getMessage()]
     assert [record.getMessage() for record in changes] == [
         "task send: max_concurrency is 2 now, and was None",
         "task send: max_concurrency is 3 now, and was 2",
@@ -120,7 +121,7 @@ async def test_a_changed_limit_is_logged(
 
 
 async def test_records_of_a_job_say_which_and_only_failures_and_retries_are_above_debug(
-    engine: Engine, records: list[logging.LogRecord]
+    engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     @engine.task(queue="mail", max_retries=1)
     async def send(how: str) -> None:
@@ -137,7 +138,11 @@ async def test_records_of_a_job_say_which_and_only_failures_and_retries_are_abov
     jobs = {how: await send.options(id=how).schedule(how) for how in ("done", "retry", "fail", "receiver")}
     await engine.cancel(await send.options(id="cancelled").schedule("cancelled"))
     await engine.start_workers(stop_when_queue_empty=True)
-    above = [record for record in records if record.levelno > logging.DEBUG and "<Job" in record.getMessage()]
+    above = [
+        record
+        for record in caplog.records
+        if record.levelno > logging.DEBUG and "<Job" in record.getMessage()
+    ]
     logged = {(record.job_id, record.levelname) for record in above}  # type: ignore[attr-defined]
     assert logged == {
         ("retry", "WARNING"),
@@ -152,7 +157,7 @@ async def test_records_of_a_job_say_which_and_only_failures_and_retries_are_abov
 
 
 async def test_every_record_has_every_field_so_that_a_format_may_name_them(
-    engine: Engine, records: list[logging.LogRecord]
+    engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     @engine.task(max_retries=1, backoff=lambda retry: 0.0)
     async def work() -> None:
@@ -161,8 +166,8 @@ async def test_every_record_has_every_field_so_that_a_format_may_name_them(
     await work.schedule()
     await engine.start_workers(stop_when_queue_empty=True)
     formatter = logging.Formatter(" ".join(f"%({name})s" for name in FIELDS))
-    assert records
-    for record in records:
+    assert caplog.records
+    for record in caplog.records:
         formatter.format(record)
 
 

@@ -105,3 +105,23 @@ def test_a_loop_that_ends_while_it_connects_leaves_nothing_open(
     with nothing_left_open():
         engine = engine_on(url, namespace)
         in_loops(*(call_off(engine, steps) for steps in range(LOOPS)))
+
+
+async def cancelled_workers(engine: Engine) -> None:
+    """Workers whose task is cancelled once they have started."""
+    workers = asyncio.create_task(engine.start_workers())
+    while not engine.health().is_connected:
+        await asyncio.sleep(0.01)
+    workers.cancel()
+    await asyncio.wait([workers])
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_workers_leave_no_connection_behind(namespace: str, is_cancelled: bool) -> None:
+    """``asyncio.run(engine.start_workers())`` closes what it has opened."""
+    with nothing_left_open():
+        engine = engine_on(shared_server().url, namespace)
+        in_loops(engine.schedule("job"))
+        in_loops(
+            cancelled_workers(engine) if is_cancelled else engine.start_workers(stop_when_queue_empty=True)
+        )

@@ -176,10 +176,10 @@ class Consumer:
         if result.has_earlier_due:
             self.on_earlier_due()
         self._start(result, room)
-        self._note_what_is_left(want, result)
+        is_known_empty = self._note_what_is_left(want, result)
         if not self._state.is_working:
             self._state.note_change()
-        elif self._slots.free:  # guard: slots that an exchange left
+        elif self._slots.free and not is_known_empty:  # guard: slots that an exchange left
             self._slots.on_free()
 
     def _start(self, result: ExchangeResult, room: int) -> None:
@@ -216,21 +216,23 @@ class Consumer:
         self._slots.unclaim(self._claimed)
         self._claimed = 0
 
-    def _note_what_is_left(self, want: int, result: ExchangeResult) -> None:
-        """After an exchange: the queue may have more jobs, or is empty."""
+    def _note_what_is_left(self, want: int, result: ExchangeResult) -> bool:
+        """After an exchange, the queue may have more jobs, or is empty. True if it is empty: the free slots
+        are offered to other queues then."""
         if self._must_wake_another:
-            return  # it was woken meanwhile: the next exchange shows what is there
+            return False  # it was woken meanwhile: the next exchange shows what is there
         was_asking = self._end_asking()
         is_short = len(result.leases) < want
         if is_short and result.is_something_left:  # guard: something left
             self._take_turns()
         elif is_short:
             self._note_empty()
-            return
+            return True
         elif want:
             self._take_turns()
         if was_asking:
             self._slots.on_turn()
+        return False
 
     def _take_turns(self) -> None:
         if self.is_empty:

@@ -406,9 +406,9 @@ async def test_an_idle_worker_tells_the_store_again_what_it_knows(
     told: list[dict[str, int]] = []
     register = broker.register
 
-    async def listen(queue: str, limits: dict[str, int], periodic: dict[str, int], worker: str) -> None:
+    async def listen(queue: str, limits: dict[str, int], periodic: dict[str, int], worker: str) -> Any:
         told.append(limits)
-        await register(queue, limits, periodic, worker)
+        return await register(queue, limits, periodic, worker)
 
     monkeypatch.setattr(broker, "register", listen)
 

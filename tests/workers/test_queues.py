@@ -406,7 +406,7 @@ async def test_an_idle_worker_tells_the_store_again_what_it_knows(
     told: list[dict[str, int]] = []
     register = broker.register
 
-    async def listen(queue: str, limits: dict[str, int], periodic: dict[str, int], worker: str) -> Any:
+    async def listen(queue: str, limits: dict[str, int], periodic: dict[str, int], worker: str) -> object:
         told.append(limits)
         return await register(queue, limits, periodic, worker)
 

@@ -8,6 +8,12 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from .exceptions import InvalidValue
+from .logs import Log, LogThrottle
+
+logger: Log = Log("aiospinach")
+
+LOG_EVERY = 60.0
+_naive = LogThrottle()
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MOMENT = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) * 1000
@@ -24,6 +30,12 @@ def to_milliseconds(moment: datetime, *, what: str) -> int:
     if not isinstance(moment, datetime):
         raise InvalidValue(f"{what} takes a datetime, not {type(moment).__name__}")
     if moment.tzinfo is None:
+        if moment.astimezone().utcoffset() and _naive.allows(what, LOG_EVERY):
+            logger.warning(
+                "%s: a datetime without a zone is taken as UTC, and this machine is not in UTC: use"
+                " datetime.now(UTC), or moment.astimezone()",
+                what,
+            )
         moment = moment.replace(tzinfo=UTC)
     try:
         milliseconds = (moment - EPOCH) // timedelta(milliseconds=1)

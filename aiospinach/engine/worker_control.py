@@ -81,6 +81,13 @@ class WorkerControl:
             redaction=self._redaction,
             context=copy_context(),
         )
+        if not self._tasks.by_name:
+            logger.warning(
+                "engine %s has no tasks, and its workers can run nothing: import the modules that declare tasks"
+                " first, and attach their registries",
+                self._sender.namespace,
+                fields={"namespace": self._sender.namespace},
+            )
         self._name_queues_left_out(queues, self._tasks.by_name.values())
         self.pool = pool
         self._entries.start(pool, block=block)

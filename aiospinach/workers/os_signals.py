@@ -15,10 +15,12 @@ from ..logs import Log
 logger: Log = Log("aiospinach")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ENDS_PROCESS_AT = 3
 
 
 class OSSignals:
-    """While entered, the first SIGINT or SIGTERM calls ``drain`` and each later one ``interrupt``.
+    """While entered, the first SIGINT or SIGTERM calls ``drain`` and the second one ``interrupt``. The third one
+    ends the process at once: a thread cannot be stopped, and a blocked event loop hears nothing.
 
     It does nothing outside of the main thread. Several may be entered at once, for engines that run side
     by side: all of them hear every signal, and the last to be left puts back the handlers that were there
@@ -62,10 +64,13 @@ class OSSignals:
         """A signal has arrived."""
         self._count += 1
         if self._count == 1:
-            logger.info("%s: running jobs may finish; once more cancels them", number.name)
+            logger.warning("%s: running jobs may finish; once more cancels them", number.name)
             self._drain()
         else:
-            logger.warning("%s: running jobs are cancelled", number.name)
+            logger.warning(
+                "%s: running jobs are cancelled, but for those in threads; once more ends the process",
+                number.name,
+            )
             self._interrupt()
 
 
@@ -75,13 +80,20 @@ def _tell_all(number: signal.Signals) -> None:
 
 
 def _install(before: dict[signal.Signals, Any]) -> None:
-    # Not loop.add_signal_handler: who used it before could not get its handler back.
+    # Not loop.add_signal_handler: it would not give back the handler that was there before.
     loop = asyncio.get_running_loop()
+    count = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(_tell_all, signal.Signals(number))
+        nonlocal count
+        count += 1
         previous = before.get(signal.Signals(number))
-        if callable(previous) and not _ends_the_program(previous):
+        is_of_others = callable(previous) and not _ends_the_program(previous)
+        if count == ENDS_PROCESS_AT and not is_of_others:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        loop.call_soon_threadsafe(_tell_all, signal.Signals(number))
+        if callable(previous) and is_of_others:
             previous(number, frame)  # a server's, in whose event loop the workers run
 
     for number in _SIGNALS:

@@ -9,6 +9,9 @@ from ..logs import Log
 
 logger: Log = Log("aiospinach")
 
+LOG_EVERY = 60.0
+"""Seconds between two lines of the log about the same outage."""
+
 
 class Outage:
     """It begins with the first call of a service that fails, and ends when every service that failed was
@@ -19,6 +22,7 @@ class Outage:
         self._fields = fields
         self._failing: set[str] = set()
         self._since = 0.0
+        self._logged_at = 0.0
         self._repeated = 0
 
     def is_of(self, service: str) -> bool:
@@ -27,9 +31,20 @@ class Outage:
 
     def begin(self, service: str, error: Exception) -> None:
         """A call of a service failed."""
+        now = time.monotonic()
         if not self._failing:
-            self._since, self._repeated = time.monotonic(), 0
+            self._since, self._repeated, self._logged_at = now, 0, now
             logger.error("%s: %s: %s; trying on", self._what, service, error, fields=self._fields)
+        elif now - self._logged_at >= LOG_EVERY:
+            self._logged_at = now
+            logger.error(
+                "%s: %s: %s; trying on, for %.0f s by now",
+                self._what,
+                service,
+                error,
+                now - self._since,
+                fields=self._fields,
+            )
         self._failing.add(service)
 
     def end(self, service: str, *, repeated: int = 0) -> None:

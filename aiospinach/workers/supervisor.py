@@ -11,7 +11,7 @@ import anyio
 
 from .. import signals
 from ..exceptions import BrokerUnavailable
-from ..logs import Log
+from ..logs import Log, LogThrottle
 from .block_watch import BlockWatch
 from .consumer import Consumer
 from .listener import Listener
@@ -19,6 +19,8 @@ from .maintenance import Maintenance
 from .runs import Runs
 from .state import Phase, PoolState
 
+SLOW_START = 2.0
+"""Seconds after which a start says that it still waits for the broker."""
 TELL_EVERY = 5.0
 """Seconds between two lines of the log about jobs that a stop waits for."""
 NAMED_AT_MOST = 5
@@ -84,8 +86,9 @@ class Supervisor:
             self.started.set_result(None)
             return
         logger.info(
-            "worker %s runs jobs of the %s %s, %d at a time, from %r",
+            "worker %s runs jobs of the namespace %s and the %s %s, %d at a time, from %r",
             state.name,
+            state.namespace,
             "queue" if len(self._consumers) == 1 else "queues",
             ", ".join(consumer.queue for consumer in self._consumers),
             self._number,
@@ -100,7 +103,7 @@ class Supervisor:
                 try:
                     await self._until(lambda: not state.is_working)
                     logger.info(
-                        "worker %s stops; %d jobs run", state.name, len(self._runs), fields=state.fields
+                        "worker %s stops; jobs that run: %d", state.name, len(self._runs), fields=state.fields
                     )
                     await self._drain()
                 except Exception as error:
@@ -115,9 +118,18 @@ class Supervisor:
             state.crash(error)
         await state.send(signals.worker_terminated, {"worker_name": state.name}, state.context)
         logger.info(
-            "worker %s has stopped; it has run %d jobs", state.name, self._runs.count, fields=state.fields
+            "worker %s has stopped; jobs that it has run: %d",
+            state.name,
+            self._runs.count,
+            fields=state.fields,
         )
-        if self.task.cancelling():  # the loop ends, and nobody will close what belongs to it
+        if self.task.cancelling():  # the loop ends, and nothing else closes what belongs to it
+            logger.warning(
+                "worker %s ended with its event loop: await engine.stop_workers() before, or start it with"
+                " block=True",
+                state.name,
+                fields=state.fields,
+            )
             await state.broker.aclose()
 
     # Starting.
@@ -160,10 +172,22 @@ class Supervisor:
 
     async def _prepare(self) -> None:
         """Open the broker and register; once more if a connection that was left idle turns out dead."""
+        slow = self._state.loop.call_later(SLOW_START, self._log_slow_start)
         try:
-            await self._register()
-        except BrokerUnavailable:
-            await self._register()
+            try:
+                await self._register()
+            except BrokerUnavailable:
+                await self._register()
+        finally:
+            slow.cancel()
+
+    def _log_slow_start(self) -> None:
+        logger.warning(
+            "worker %s waits for an answer of %r, and starts then",
+            self._state.name,
+            self._state.broker,
+            fields=self._state.fields,
+        )
 
     async def _register(self) -> None:
         await self._state.broker.open(self._state.namespace)
@@ -203,9 +227,17 @@ class Supervisor:
             state.on_interrupt()
         since = time.monotonic()
         await self._until(self._is_silent, timeout=INTERRUPT_GRACE)
+        throttle = LogThrottle()
         while not self._is_drained():
             state.on_interrupt()
             await self._leave_stubborn_bodies()
+            if any(run.holds_slot for run in self._runs) and throttle.allows("threads", TELL_EVERY):
+                logger.warning(
+                    "worker %s waits for %s in threads, which cannot be stopped",
+                    state.name,
+                    self._named_jobs(),
+                    fields=state.fields,
+                )
             self._give_up_what_is_away(since)
             since = time.monotonic()
             await self._until(self._is_drained, timeout=INTERRUPT_GRACE)
@@ -215,20 +247,22 @@ class Supervisor:
         until = self._state.loop.time() + self._shutdown_timeout
         while True:
             await asyncio.sleep(TELL_EVERY)
-            running = [run for run in self._runs if run.holds_slot]
-            if not running:
+            if not any(run.holds_slot for run in self._runs):
                 continue  # outcomes are still to be stored
-            named = ", ".join(run.summary for run in running[:NAMED_AT_MOST])
-            others = len(running) - NAMED_AT_MOST
             logger.warning(
-                "worker %s stops when %d running jobs have ended: %s%s; in %.0f s they are cancelled",
+                "worker %s stops when these have ended: %s; in %.0f s they are cancelled",
                 self._state.name,
-                len(running),
-                named,
-                f" and {others} more" if others > 0 else "",
+                self._named_jobs(),
                 until - self._state.loop.time(),
                 fields=self._state.fields,
             )
+
+    def _named_jobs(self) -> str:
+        """How many jobs run, and the names of some."""
+        running = [run.summary for run in self._runs if run.holds_slot]
+        others = len(running) - NAMED_AT_MOST
+        named = ", ".join(running[:NAMED_AT_MOST]) + (f" and {others} more" if others > 0 else "")
+        return f"{len(running)} running {'job' if len(running) == 1 else 'jobs'} ({named})"
 
     async def _leave_stubborn_bodies(self) -> None:
         stubborn = [run for run in self._runs if run.body.is_stubborn]

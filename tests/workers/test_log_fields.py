@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,7 @@ async def test_records_of_a_job_say_which_and_only_failures_and_retries_are_abov
     @engine.task(queue="mail", max_retries=1)
     async def send(how: str) -> None:
         if how == "retry" and current_job().retries == 0:  # type: ignore[union-attr]
-            raise RetryException("once more", 0.0)
+            raise RetryException("once more", timedelta(0))
         if how == "fail":
             raise ValueError("wrong")
 

@@ -32,6 +32,7 @@ from ..records import (
     TickResult,
 )
 from .queue import QueueState
+from .unattended import WARN_AFTER, Unattended
 
 T = TypeVar("T")
 
@@ -65,6 +66,9 @@ class MemoryBroker(Broker):
         # Coroutines of one loop never meet within a method, which awaits nothing; threads may.
         # Reentrant, for a call may be interrupted by the collection of a wait whose loop was closed.
         self._lock = RLock()
+        self._looked_at = 0
+        """When workers looked at it last, in milliseconds since 1970."""
+        self._unattended = Unattended(self._count_jobs)
         forks.forget_in_child(self)
 
     def _forget_parent(self) -> object:
@@ -86,7 +90,7 @@ class MemoryBroker(Broker):
         pass
 
     async def aclose(self) -> None:
-        pass
+        self._unattended.close()
 
     def now(self) -> int:
         return int(self._clock.time() * 1000)
@@ -123,6 +127,8 @@ class MemoryBroker(Broker):
             if token is not None:
                 state.answers.put(token, tuple(stored), now)
             self._bell(queue, state)
+            if now - self._looked_at > WARN_AFTER * 1000:
+                self._unattended.note_jobs()
             return stored
 
     async def exchange(
@@ -178,6 +184,8 @@ class MemoryBroker(Broker):
     async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
         with self._lock:
             now, moment = self.now(), self._clock.monotonic()
+            self._looked_at = now
+            self._unattended.note_look()
             for queue in queues:
                 self._queues[queue].note_worker(worker, now, self.lease)
             return [self._queues[queue].look(now, moment, self.grace, self.lease) for queue in queues]
@@ -233,6 +241,11 @@ class MemoryBroker(Broker):
 
     def __repr__(self) -> str:
         return "MemoryBroker()"
+
+    def _count_jobs(self) -> int:
+        """How many jobs it has, those that are due later included."""
+        with self._lock:
+            return sum(len(state.jobs) for state in self._queues.values())
 
     def _bell(self, queue: str, state: QueueState) -> None:
         """Wake one waiter if there is something for it: a job to run, or an earlier moment to sleep to."""

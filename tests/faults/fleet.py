@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..servers import Server, killed_with_us
+from ..servers import Server, kill_with_parent
 from ..waiting import until
 from .ledger import Ledger
 
@@ -29,7 +29,7 @@ class Worker:
         self.log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=file, stderr=file, preexec_fn=killed_with_us()
+                command, cwd=ROOT, stdout=file, stderr=file, preexec_fn=kill_with_parent()
             )
 
     @property

@@ -23,7 +23,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# The name of each guard, and a test below tests/ that fails without it: a fast one, for it runs again here.
+# The name of each guard, and a fast test below tests/ that fails without it; it is run again here.
 TESTS: dict[str, str] = {
     "answered before": "redis/test_repeats.py::test_who_asks_again_hears_the_same_and_nobody_is_asked",
     "arguments kept alive": (
@@ -50,7 +50,9 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_leases.py::test_a_job_that_was_cancelled_as_it_ran_is_not_put_back"
     ),
     "connection of a parent": "redis/test_forks.py::test_a_child_leaves_the_answers_of_its_parent_alone",
-    "connections of others": "test_entries.py::test_workers_outside_of_any_entry_keep_their_connections",
+    "connections of others": (
+        "test_engine_contexts.py::test_workers_outside_of_any_context_keep_their_connections"
+    ),
     "crash of a worker in memory": (
         "brokers/test_contract_leases.py::test_each_worker_that_was_lost_counts_once"
     ),
@@ -167,18 +169,18 @@ GUARDS: list[tuple[str, Path, int]] = [
 
 
 def neutralised(line: str) -> str:
-    """The line without what it guards."""
+    """The line with its guard disabled."""
     code = line.partition("# guard:")[0].rstrip()
     if found := _CONDITION.fullmatch(code):
         return f"{found[1]} False:"
     indent = code[: len(code) - len(code.lstrip())]
-    [statement] = ast.parse(code.lstrip()).body  # a part of a statement, or the head of another, is no guard
+    [statement] = ast.parse(code.lstrip()).body  # a guard is a whole statement on one line
     assert statement.lineno == statement.end_lineno
     return f"{indent}pass"
 
 
 def mutate(path: Path, number: int) -> None:
-    """Take the guard on this line, counted from 0, out of a file."""
+    """Disable the guard on one line of a file; lines count from 0."""
     lines = path.read_text("utf-8").split("\n")
     lines[number] = neutralised(lines[number])
     path.write_text("\n".join(lines), "utf-8")
@@ -189,7 +191,7 @@ Run = Callable[[Path, str], str]
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    """Runs one test on the package that lies in a folder; tells how it ended."""
+    """Runs one test on the copy of the package in a folder, and returns its result."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     with subprocess.Popen(
         [sys.executable, "-P", str(ROOT / "tests" / "zygote.py")],
@@ -198,38 +200,40 @@ def run() -> Iterator[Run]:
         text=True,
         env=environment,
     ) as zygote:
-        asked, answers = zygote.stdin, zygote.stdout
-        assert asked is not None
+        requests, answers = zygote.stdin, zygote.stdout
+        assert requests is not None
         assert answers is not None
 
         def ask(folder: Path, test: str) -> str:
-            print(folder, test, sep="\t", file=asked, flush=True)
+            print(folder, test, sep="\t", file=requests, flush=True)
             return answers.readline().strip()
 
         yield ask
-        asked.close()
+        requests.close()
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A folder with the package and its tests, which may be changed."""
+    """A copy of the package and its tests, to be mutated."""
     for name in ("aiospinach", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
 
-def test_every_guard_has_a_name_of_its_own_and_a_test() -> None:
+def test_every_guard_has_a_unique_name_and_a_test() -> None:
     assert sorted(name for name, _, _ in GUARDS) == sorted(TESTS)
 
 
 @pytest.mark.parametrize(("name", "path", "number"), GUARDS, ids=[name for name, _, _ in GUARDS])
-def test_without_the_guard_its_test_fails(copy: Path, run: Run, name: str, path: Path, number: int) -> None:
+def test_the_test_of_a_guard_fails_without_it(
+    copy: Path, run: Run, name: str, path: Path, number: int
+) -> None:
     mutate(copy / path, number)
     assert_runs(run, copy, TESTS[name], "failed")
 
 
-def test_a_test_on_the_package_without_a_mutant_passes(copy: Path, run: Run) -> None:
+def test_a_test_on_the_unchanged_package_passes(copy: Path, run: Run) -> None:
     assert_runs(run, copy, "test_smoke.py", "passed")
 
 
@@ -237,7 +241,7 @@ def assert_runs(run: Run, copy: Path, test: str, how: str) -> None:
     ended = run(copy, test)
     output = (copy / "output").read_text("utf-8", "replace")
     assert ended == how, output
-    # What is installed must not stand in for the mutant.
+    # The test must have imported the mutant, not the installed package.
     assert output.startswith(f"{copy / 'aiospinach' / '__init__.py'}\n"), output
 
 
@@ -254,7 +258,7 @@ def assert_runs(run: Run, copy: Path, test: str, how: str) -> None:
         ("    for a in b:  # guard: x", None),
     ],
 )
-def test_a_guard_has_one_of_few_forms(line: str, mutant: str | None) -> None:
+def test_a_guard_must_have_a_supported_form(line: str, mutant: str | None) -> None:
     if mutant is None:
         with pytest.raises(SyntaxError):
             neutralised(line)

@@ -27,14 +27,14 @@ ROOT = Path(__file__).parent.parent
 TESTS: dict[str, str] = {
     "answered before": "redis/test_repeats.py::test_who_asks_again_hears_the_same_and_nobody_is_asked",
     "arguments kept alive": (
-        "workers/test_thread_pool.py::test_a_thread_keeps_nothing_of_a_call_that_has_ended"
+        "workers/test_thread_pool.py::test_a_thread_keeps_no_reference_to_a_call_that_has_ended"
     ),
     "bodies that still settle": (
         "workers/test_stops_without_broker.py::"
-        "test_what_a_thread_returns_is_stored_although_the_broker_was_away_for_a_while"
+        "test_a_job_in_a_thread_is_settled_after_an_outage_during_the_stop"
     ),
     "call that has not begun": (
-        "workers/test_thread_pool.py::test_a_call_that_is_cancelled_before_it_begins_never_does"
+        "workers/test_thread_pool.py::test_a_call_cancelled_before_it_begins_is_not_run"
     ),
     "rescue pause in memory": (
         "brokers/test_contract_leases.py::"
@@ -59,18 +59,17 @@ TESTS: dict[str, str] = {
     "defect": "redis/test_errors.py::test_a_defect_is_not_taken_for_a_server_that_is_away",
     "due without a wake-up": "workers/test_recovery.py::test_many_lost_jobs_are_all_found",
     "early end of a lease": (
-        "workers/test_leases.py::"
-        "test_a_lease_that_came_late_and_is_not_renewed_is_left_before_another_worker_gets_it"
+        "workers/test_leases.py::test_a_body_on_a_late_lease_is_cancelled_before_another_worker_gets_the_job"
     ),
-    "early renewal": "workers/test_leases.py::test_a_lease_that_came_late_is_renewed_at_once",
+    "early renewal": "workers/test_leases.py::test_a_lease_that_arrived_late_is_renewed_at_once",
     "end of the rescue pause in memory": (
         "brokers/test_contract_leases.py::test_lost_jobs_are_found_however_often_everybody_is_silent"
     ),
     "ended before it is awaited": (
         "workers/test_returned_awaitables.py::"
-        "test_it_does_not_begin_if_the_job_was_cancelled_before_it_was_returned"
+        "test_the_awaitable_does_not_begin_if_the_job_was_cancelled_before"
     ),
-    "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_gone_with_who_caught_it",
+    "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_freed_when_its_handler_ends",
     "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
     "field of others": "redis/test_repeats.py::test_a_field_that_others_have_written_to_is_left",
     "successor in memory": (
@@ -79,7 +78,9 @@ TESTS: dict[str, str] = {
     "place of a cancelled job in memory": (
         "brokers/test_contract_enqueue.py::test_the_id_of_a_job_that_was_cancelled_in_line_is_free"
     ),
-    "late answer": "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_came",
+    "late answer": (
+        "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_arrived"
+    ),
     "tick before in memory": (
         "brokers/test_contract_periodic.py::test_a_tick_whose_predecessor_lives_is_skipped"
     ),
@@ -94,8 +95,7 @@ TESTS: dict[str, str] = {
     ),
     "live id": "brokers/test_contract_enqueue.py::test_within_one_batch_an_id_is_stored_once",
     "look before sleep": (
-        "workers/test_thread_pool.py::"
-        "test_a_call_that_comes_while_the_only_thread_goes_to_sleep_is_not_forgotten"
+        "workers/test_thread_pool.py::test_a_call_made_while_the_only_thread_becomes_idle_is_run"
     ),
     "lost registration": (
         "redis/test_limits.py::test_a_limit_that_a_new_master_never_heard_of_is_registered_again"
@@ -104,21 +104,17 @@ TESTS: dict[str, str] = {
         "redis/test_deadlines.py::test_a_caller_whose_time_is_over_waits_no_longer_for_others_on_its_trip"
     ),
     "never began": (
-        "workers/test_leases.py::test_an_at_most_once_job_whose_body_never_began_is_released_by_the_stop"
+        "workers/test_leases.py::test_a_stop_releases_an_at_most_once_job_whose_body_has_not_begun"
     ),
-    "nudge": (
-        "workers/test_queues.py::"
-        "test_a_wait_that_began_while_all_slots_were_taken_is_widened_when_one_is_free"
-    ),
+    "nudge": ("workers/test_queues.py::test_a_wait_is_extended_to_all_queues_when_a_slot_becomes_free"),
     "renewal under way": (
-        "workers/test_free_slots.py::test_a_lease_that_came_during_a_renewal_is_renewed_after_it"
+        "workers/test_free_slots.py::test_a_lease_received_during_a_renewal_is_renewed_after_it"
     ),
     "slots that an exchange left": (
-        "workers/test_free_slots.py::"
-        "test_slots_that_an_exchange_left_go_to_an_earlier_queue_that_was_woken_meanwhile"
+        "workers/test_free_slots.py::test_slots_left_by_an_exchange_go_to_an_earlier_queue_woken_meanwhile"
     ),
     "wake of a queue that is away": (
-        "workers/test_free_slots.py::test_a_queue_that_is_away_takes_no_turn_however_often_it_is_woken"
+        "workers/test_free_slots.py::test_a_queue_that_is_away_takes_no_turn_when_woken"
     ),
     "remembered id": (
         "brokers/test_contract_enqueue.py::test_an_id_that_a_user_gave_is_known_after_the_job_has_ended"
@@ -127,13 +123,12 @@ TESTS: dict[str, str] = {
         "redis/test_long_exchanges.py::test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for"
     ),
     "suspected lease": (
-        "workers/test_leases.py::"
-        "test_an_async_body_whose_lease_is_suspected_and_lives_is_released_without_a_crash"
+        "workers/test_leases.py::test_an_async_body_on_a_suspected_lease_is_released_without_a_crash"
     ),
     "task limit": "brokers/test_contract_limits.py::test_no_more_jobs_of_a_task_are_leased_than_may_run",
     "tick fired before": "brokers/test_contract_periodic.py::test_one_of_many_concurrent_callers_fires",
     "tick of another calendar": (
-        "workers/test_periodic.py::test_a_tick_of_the_calendar_that_a_task_had_before_is_not_fired"
+        "workers/test_periodic.py::test_a_tick_of_the_previous_calendar_of_a_task_is_not_fired"
     ),
     "time for an answer": (
         "redis/test_connection.py::test_the_time_for_an_answer_begins_when_the_connection_is_up"
@@ -142,13 +137,13 @@ TESTS: dict[str, str] = {
         "redis/test_deadlines.py::test_a_caller_whose_time_is_over_waits_no_longer_behind_others"
     ),
     "trust before the body": (
-        "workers/test_leases.py::test_no_body_begins_after_receivers_that_outlasted_the_lease"
+        "workers/test_leases.py::test_no_body_begins_if_the_lease_ended_during_the_receivers"
     ),
     "uncertain": (
         "redis/test_lost_answers.py::test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once"
     ),
     "unused field": "redis/test_repeats.py::test_a_call_that_was_refused_keeps_no_field",
-    "wakes the next thread": "workers/test_thread_pool.py::test_a_thread_that_is_woken_wakes_the_next",
+    "wakes the next thread": "workers/test_thread_pool.py::test_a_woken_thread_wakes_the_next",
     "watch forks": (
         "redis/test_forks.py::test_a_child_has_neither_the_workers_nor_the_jobs_in_memory_of_its_parent"
     ),

@@ -63,7 +63,7 @@ def run_with_oldest(session: nox.Session) -> None:
     session.install(*(re.sub(r">=", "==", line) for line in PROJECT["project"]["dependencies"]))
     own = (
         "brokers/test_invariants",
-        "brokers/test_mutants",
+        "brokers/test_lua_mutants",
         "faults/*",
         "topologies/*",
         "test_architecture",
@@ -126,7 +126,7 @@ def quick(session: nox.Session) -> None:
     session.install("-e", ".", *group("test"), *group("lint"))
     check_style(session)
     slow = (
-        *("contrib/*", "faults/*", "redis/*", "topologies/*", "brokers/test_mutants"),
+        *("contrib/*", "faults/*", "redis/*", "topologies/*", "brokers/test_lua_mutants"),
         *("workers/test_leases", "workers/test_outages", "workers/test_health", "signals/test_backpressure"),
         *("test_docs", "test_examples", "test_python_mutants", "test_redis_examples"),
     )

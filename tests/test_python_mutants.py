@@ -37,24 +37,23 @@ TESTS: dict[str, str] = {
         "workers/test_thread_pool.py::test_a_call_cancelled_before_it_begins_is_not_run"
     ),
     "rescue pause in memory": (
-        "brokers/test_contract_leases.py::"
-        "test_nothing_counts_as_lost_at_once_after_a_time_in_which_nobody_looked"
+        "brokers/test_contract_leases.py::test_no_lease_is_recovered_at_once_after_a_time_without_ticks"
     ),
     "cancelled before it was lost": (
-        "brokers/test_contract_leases.py::test_a_wish_to_cancel_outlives_the_worker"
+        "brokers/test_contract_leases.py::test_a_cancellation_survives_the_loss_of_the_worker"
     ),
     "cancelled on the way": (
         "redis/test_batching.py::test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived"
     ),
     "cancelled while it ran": (
-        "brokers/test_contract_leases.py::test_a_job_that_was_cancelled_as_it_ran_is_not_put_back"
+        "brokers/test_contract_leases.py::test_a_job_cancelled_while_running_is_not_requeued"
     ),
     "connection of a parent": "redis/test_forks.py::test_a_child_leaves_the_answers_of_its_parent_alone",
     "connections of others": (
         "test_engine_contexts.py::test_workers_outside_of_any_context_keep_their_connections"
     ),
     "crash of a worker in memory": (
-        "brokers/test_contract_leases.py::test_each_worker_that_was_lost_counts_once"
+        "brokers/test_contract_leases.py::test_each_lost_worker_counts_as_one_crash"
     ),
     "defect": "redis/test_errors.py::test_a_defect_is_not_taken_for_a_server_that_is_away",
     "due without a wake-up": "workers/test_recovery.py::test_many_lost_jobs_are_all_found",
@@ -63,29 +62,31 @@ TESTS: dict[str, str] = {
     ),
     "early renewal": "workers/test_leases.py::test_a_lease_that_arrived_late_is_renewed_at_once",
     "end of the rescue pause in memory": (
-        "brokers/test_contract_leases.py::test_lost_jobs_are_found_however_often_everybody_is_silent"
+        "brokers/test_contract_leases.py::test_lost_jobs_are_recovered_even_if_ticks_are_far_apart"
     ),
     "ended before it is awaited": (
         "workers/test_returned_awaitables.py::"
         "test_the_awaitable_does_not_begin_if_the_job_was_cancelled_before"
     ),
     "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_freed_when_its_handler_ends",
-    "fence in memory": "brokers/test_contract_exchange.py::test_only_the_lost_ones_of_a_batch_are_fenced",
+    "fence in memory": (
+        "brokers/test_contract_exchange.py::test_only_the_lost_leases_of_an_exchange_are_fenced"
+    ),
     "field of others": "redis/test_repeats.py::test_a_field_that_others_have_written_to_is_left",
     "successor in memory": (
-        "brokers/test_contract_exchange.py::test_a_successor_takes_the_place_of_a_job_that_ends"
+        "brokers/test_contract_exchange.py::test_a_successor_is_queued_when_the_job_ends"
     ),
     "place of a cancelled job in memory": (
-        "brokers/test_contract_enqueue.py::test_the_id_of_a_job_that_was_cancelled_in_line_is_free"
+        "brokers/test_contract_enqueue.py::test_the_id_of_a_job_cancelled_in_the_queue_is_free"
     ),
     "late answer": (
         "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_arrived"
     ),
     "tick before in memory": (
-        "brokers/test_contract_periodic.py::test_a_tick_whose_predecessor_lives_is_skipped"
+        "brokers/test_contract_periodic.py::test_a_tick_is_skipped_while_the_job_of_the_previous_one_is_live"
     ),
     "unknown task in memory": (
-        "brokers/test_contract_parking.py::test_jobs_of_an_unknown_task_are_parked_at_one_stroke"
+        "brokers/test_contract_parking.py::test_all_jobs_of_an_unknown_task_are_parked_in_one_exchange"
     ),
     "left behind": (
         "redis/test_deadlines.py::test_what_was_not_sent_in_time_is_not_sent_with_others_who_have_time"
@@ -93,7 +94,7 @@ TESTS: dict[str, str] = {
     "limits registered before": (
         "redis/test_limits.py::test_limits_that_were_lost_meanwhile_are_not_forgotten_by_another_registration"
     ),
-    "live id": "brokers/test_contract_enqueue.py::test_within_one_batch_an_id_is_stored_once",
+    "live id": "brokers/test_contract_enqueue.py::test_an_id_is_stored_once_within_one_batch",
     "look before sleep": (
         "workers/test_thread_pool.py::test_a_call_made_while_the_only_thread_becomes_idle_is_run"
     ),
@@ -117,7 +118,7 @@ TESTS: dict[str, str] = {
         "workers/test_free_slots.py::test_a_queue_that_is_away_takes_no_turn_when_woken"
     ),
     "remembered id": (
-        "brokers/test_contract_enqueue.py::test_an_id_that_a_user_gave_is_known_after_the_job_has_ended"
+        "brokers/test_contract_enqueue.py::test_an_id_given_by_a_user_is_remembered_after_the_job_has_ended"
     ),
     "something left": (
         "redis/test_long_exchanges.py::test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for"
@@ -125,8 +126,10 @@ TESTS: dict[str, str] = {
     "suspected lease": (
         "workers/test_leases.py::test_an_async_body_on_a_suspected_lease_is_released_without_a_crash"
     ),
-    "task limit": "brokers/test_contract_limits.py::test_no_more_jobs_of_a_task_are_leased_than_may_run",
-    "tick fired before": "brokers/test_contract_periodic.py::test_one_of_many_concurrent_callers_fires",
+    "task limit": "brokers/test_contract_limits.py::test_jobs_of_a_task_are_leased_up_to_its_limit",
+    "tick fired before": (
+        "brokers/test_contract_periodic.py::test_only_one_of_several_concurrent_callers_fires_a_tick"
+    ),
     "tick of another calendar": (
         "workers/test_periodic.py::test_a_tick_of_the_previous_calendar_of_a_task_is_not_fired"
     ),

@@ -13,7 +13,7 @@ from aiospinach.brokers.records import Counts, Parking, Settlement
 from aiospinach.outcome import Action
 
 from .. import asking
-from ..brokers.conftest import bury, put, settle, take
+from ..brokers.conftest import make_dead, put, settle, take
 from ..brokers_under_test import shared_server
 from .conftest import key
 
@@ -44,7 +44,7 @@ async def test_what_is_counted_is_where_the_page_says(namespace: str, plain: red
     await put(broker, QUEUE, "unknown", task="strange")
     [lease] = await take(broker, QUEUE)
     await broker.exchange(QUEUE, [Settlement(lease, Action.PARK)], 0, Parking(unknown=["strange"]))
-    await bury(broker, QUEUE, "dead")
+    await make_dead(broker, QUEUE, "dead")
     await put(broker, QUEUE, "later", at=broker.now() + 600_000)
     await put(broker, QUEUE, "again", task="other", max_retries=1)
     [lease] = await take(broker, QUEUE)

@@ -103,7 +103,7 @@ class Server:
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Continue the suspended process."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)

@@ -25,7 +25,9 @@ ROOT = Path(__file__).parent.parent
 
 # The name of each guard, and a fast test below tests/ that fails without it; it is run again here.
 TESTS: dict[str, str] = {
-    "answered before": "redis/test_repeats.py::test_who_asks_again_hears_the_same_and_nobody_is_asked",
+    "answered before": (
+        "redis/test_idempotency.py::test_a_repeated_call_returns_the_same_answer_without_a_call"
+    ),
     "arguments kept alive": (
         "workers/test_thread_pool.py::test_a_thread_keeps_no_reference_to_a_call_that_has_ended"
     ),
@@ -43,19 +45,19 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_leases.py::test_a_cancellation_survives_the_loss_of_the_worker"
     ),
     "cancelled on the way": (
-        "redis/test_batching.py::test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived"
+        "redis/test_batching.py::test_a_shared_call_cancelled_after_sending_is_uncertain"
     ),
     "cancelled while it ran": (
         "brokers/test_contract_leases.py::test_a_job_cancelled_while_running_is_not_requeued"
     ),
-    "connection of a parent": "redis/test_forks.py::test_a_child_leaves_the_answers_of_its_parent_alone",
+    "connection of a parent": "redis/test_forks.py::test_a_child_does_not_read_the_answers_of_its_parent",
     "connections of others": (
         "test_engine_contexts.py::test_workers_outside_of_any_context_keep_their_connections"
     ),
     "crash of a worker in memory": (
         "brokers/test_contract_leases.py::test_each_lost_worker_counts_as_one_crash"
     ),
-    "defect": "redis/test_errors.py::test_a_defect_is_not_taken_for_a_server_that_is_away",
+    "defect": "redis/test_errors.py::test_a_defect_is_raised_and_not_reported_as_an_unavailable_broker",
     "due without a wake-up": "workers/test_recovery.py::test_many_lost_jobs_are_all_found",
     "early end of a lease": (
         "workers/test_leases.py::test_a_body_on_a_late_lease_is_cancelled_before_another_worker_gets_the_job"
@@ -72,7 +74,7 @@ TESTS: dict[str, str] = {
     "fence in memory": (
         "brokers/test_contract_exchange.py::test_only_the_lost_leases_of_an_exchange_are_fenced"
     ),
-    "field of others": "redis/test_repeats.py::test_a_field_that_others_have_written_to_is_left",
+    "field of others": "redis/test_idempotency.py::test_a_field_written_by_others_is_not_used",
     "successor in memory": (
         "brokers/test_contract_exchange.py::test_a_successor_is_queued_when_the_job_ends"
     ),
@@ -89,20 +91,18 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_parking.py::test_all_jobs_of_an_unknown_task_are_parked_in_one_exchange"
     ),
     "left behind": (
-        "redis/test_deadlines.py::test_what_was_not_sent_in_time_is_not_sent_with_others_who_have_time"
+        "redis/test_deadlines.py::test_a_timed_out_entry_is_not_sent_with_those_of_other_callers"
     ),
     "limits registered before": (
-        "redis/test_limits.py::test_limits_that_were_lost_meanwhile_are_not_forgotten_by_another_registration"
+        "redis/test_limits.py::test_another_registration_also_restores_limits_lost_meanwhile"
     ),
     "live id": "brokers/test_contract_enqueue.py::test_an_id_is_stored_once_within_one_batch",
     "look before sleep": (
         "workers/test_thread_pool.py::test_a_call_made_while_the_only_thread_becomes_idle_is_run"
     ),
-    "lost registration": (
-        "redis/test_limits.py::test_a_limit_that_a_new_master_never_heard_of_is_registered_again"
-    ),
+    "lost registration": ("redis/test_limits.py::test_a_limit_missing_on_a_new_master_is_registered_again"),
     "may have arrived": (
-        "redis/test_deadlines.py::test_a_caller_whose_time_is_over_waits_no_longer_for_others_on_its_trip"
+        "redis/test_deadlines.py::test_a_caller_times_out_while_the_round_trip_that_it_shares_is_under_way"
     ),
     "never began": (
         "workers/test_leases.py::test_a_stop_releases_an_at_most_once_job_whose_body_has_not_begun"
@@ -121,7 +121,7 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_enqueue.py::test_an_id_given_by_a_user_is_remembered_after_the_job_has_ended"
     ),
     "something left": (
-        "redis/test_long_exchanges.py::test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for"
+        "redis/test_bounded_calls.py::test_an_earlier_queue_comes_first_for_any_number_of_slots"
     ),
     "suspected lease": (
         "workers/test_leases.py::test_an_async_body_on_a_suspected_lease_is_released_without_a_crash"
@@ -133,26 +133,21 @@ TESTS: dict[str, str] = {
     "tick of another calendar": (
         "workers/test_periodic.py::test_a_tick_of_the_previous_calendar_of_a_task_is_not_fired"
     ),
-    "time for an answer": (
-        "redis/test_connection.py::test_the_time_for_an_answer_begins_when_the_connection_is_up"
-    ),
+    "time for an answer": ("redis/test_connection.py::test_the_timeout_of_an_answer_begins_after_connecting"),
     "time of a caller": (
-        "redis/test_deadlines.py::test_a_caller_whose_time_is_over_waits_no_longer_behind_others"
+        "redis/test_deadlines.py::test_a_caller_times_out_while_it_waits_for_an_earlier_round_trip"
     ),
     "trust before the body": (
         "workers/test_leases.py::test_no_body_begins_if_the_lease_ended_during_the_receivers"
     ),
     "uncertain": (
-        "redis/test_lost_answers.py::test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once"
+        "redis/test_lost_answers.py::test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_the_job_once"
     ),
-    "unused field": "redis/test_repeats.py::test_a_call_that_was_refused_keeps_no_field",
+    "unused field": "redis/test_idempotency.py::test_a_refused_call_keeps_no_field",
     "wakes the next thread": "workers/test_thread_pool.py::test_a_woken_thread_wakes_the_next",
-    "watch forks": (
-        "redis/test_forks.py::test_a_child_has_neither_the_workers_nor_the_jobs_in_memory_of_its_parent"
-    ),
+    "watch forks": ("redis/test_forks.py::test_a_child_does_not_inherit_workers_or_jobs_in_memory"),
     "work without a wake-up": (
-        "redis/test_many_queues.py::"
-        "test_an_idle_worker_hears_of_work_within_a_period_whatever_becomes_of_the_wake_up"
+        "redis/test_many_queues.py::test_an_idle_worker_finds_work_within_a_period_if_the_wake_up_is_lost"
     ),
 }
 

@@ -49,7 +49,7 @@ class Worker:
         """Have it stand still."""
         self.process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Have it go on as if nothing had been."""
         self.process.send_signal(signal.SIGCONT)
 

@@ -87,7 +87,7 @@ async def test_answers_that_come_late_run_no_job_beside_itself(
         others += await schedule_all("plain_again", each, 0.2 * lease, name=f"plain-again-{round_}")
         await asyncio.wait_for(lost.wait(), 20)
         sent = time.monotonic()
-        near.go_on()
+        near.resume()
         await moment(sent + delay * lease)
         network.heal()
         while len(ledger.of("start", pid=late.pid)) == before and time.monotonic() < sent + 1.5 * lease:

@@ -57,7 +57,7 @@ async def test_one_of_three_workers_is_cut_off_for_two_leases(
     again = await schedule_all("again", each, 3.0 * lease)
     await until(lambda: len(ledger.of("start")) == 2 * each, "it has them", show=far.logs)
     for worker in near:
-        worker.go_on()
+        worker.resume()
     others = await schedule_all("again", 2 * each, 1.5 * lease, name="others")
     await until(lambda: len(ledger.of("start")) == 4 * each, "all have", show=fleet.logs)
 

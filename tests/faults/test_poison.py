@@ -117,7 +117,7 @@ async def test_poison_among_good_jobs(
             refused[name] += 1
     assert store.ready == len(good) + len(poisoner.bad + poisoner.foreign) + len(poisoner.dead)
     for worker in workers:
-        worker.go_on()
+        worker.resume()
     await until(lambda: ledger.counted("end").keys() >= {*good}, "good ones", timeout=20, show=fleet.logs)
     buried = {*poisoner.bad, *(job_id.encode() for job_id in poisoner.dead)}
     await until(lambda: store("ZCARD", "dead") == len(buried), "the others are dead", show=fleet.logs)

@@ -116,7 +116,7 @@ async def test_a_master_that_hangs_deafens_no_idle_worker(
                 await until(lambda: (jobs.ran[-1][1]) == number, f"job {number} runs", timeout=8)  # noqa: B023
                 longest = max(longest, loop.time() - since)
         finally:
-            jobs.victim.go_on()
+            jobs.victim.resume()
         await jobs.engine.stop_workers()
     report(jobs=count, longest_ms=round(1000 * longest))
 
@@ -148,7 +148,7 @@ async def test_a_master_that_hangs_is_left_when_its_replica_takes_over(
                 await until(lambda: done <= set(jobs.ran), "all run on the new one", timeout=30)
                 ran = loop.time() - since - elected
             finally:
-                jobs.victim.go_on()
+                jobs.victim.resume()
             await jobs.engine.stop_workers()
     finally:
         replica.close()

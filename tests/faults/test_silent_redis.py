@@ -19,7 +19,7 @@ Silence = Callable[[Server, float], Awaitable[None]]
 async def stopped(server: Server, seconds: float) -> None:
     server.pause()
     await asyncio.sleep(seconds)
-    server.go_on()
+    server.resume()
 
 
 async def paused(server: Server, seconds: float) -> None:

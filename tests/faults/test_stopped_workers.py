@@ -41,7 +41,7 @@ async def test_a_zombie_is_fenced_and_limits_hold(
         slots_at_most = max(slots_at_most, store.slots)
         if is_stopped and time.monotonic() >= until_then:
             is_stopped = False
-            zombie.go_on()
+            zombie.resume()
         await asyncio.sleep(0.01)
     await until(lambda: len(ledger.of("finished", pid=zombie.pid)) >= held, "it hears of it")
     await store.drained(fleet)
@@ -80,7 +80,7 @@ async def test_a_body_that_blocks_the_loop_for_two_leases_is_fenced(
     other.stop()  # so that the first gets the job
     await schedule_all("blocks", 1, 2.2 * lease)
     await until(lambda: len(ledger.of("start", "blocks")) == 1, "it blocks", show=fleet.logs)
-    other.go_on()
+    other.resume()
     await store.drained(fleet)
     held = 2 * each + 1
     await until(lambda: len(ledger.of("finished", pid=blocked.pid)) >= held, "it hears of it")
@@ -114,7 +114,7 @@ async def test_a_body_that_ignores_its_cancellation_is_fenced_and_named(
     first.stop()
     [other] = await fleet.started(1, *options)
     await until(lambda: len(ledger.of("start")) == 2 * count, "the other has them", show=fleet.logs)
-    first.go_on()
+    first.resume()
     await store.drained(fleet)
     await until(lambda: len(ledger.of("finished")) == 2 * count, "both hear of it")
 

@@ -141,7 +141,7 @@ def connections_made(cluster: Cluster) -> int:
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 30])
-async def test_a_worker_makes_no_connection_however_jobs_come(
+async def test_a_worker_makes_no_new_connection_for_bursts_of_jobs(
     cluster: Cluster, namespace: str, count: int
 ) -> None:
     work = Work(by_url(cluster), namespace, [f"queue-{number}" for number in range(count)])
@@ -263,7 +263,7 @@ async def test_workers_outlive_a_cluster_that_cannot_be_reached(
     assert not [r for r in caplog.records if r.levelname == "CRITICAL"]
 
 
-async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
+async def test_a_loop_used_before_a_fork_can_be_used_after_it(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     forks, jobs, path = 3, 20, tmp_path / "ran"

@@ -103,7 +103,7 @@ async def test_workers_go_on_when_all_sentinels_hang(watched: Watched, namespace
             await work.done()
         finally:
             for sentinel in watched.sentinels:
-                sentinel.server.go_on()
+                sentinel.server.resume()
 
 
 @pytest.fixture

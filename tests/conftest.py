@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def loop_factory(config: pytest.Config) -> tuple[str, LoopFactory]:
-    """The loop that ``--loop`` asks for."""
+    """The event loop of the option ``--loop``."""
     name: str = config.getoption("--loop")
     if name == "asyncio":
         return name, asyncio.new_event_loop

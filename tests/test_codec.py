@@ -542,7 +542,7 @@ def itself() -> list[Any]:
 
 
 def nested(depth: int, leaf: Any = None) -> Any:
-    """A value with so many levels of lists."""
+    """Returns a value with ``depth`` levels of lists."""
     value: Any = [] if leaf is None else [leaf]
     for _ in range(depth - 1):
         value = [value]

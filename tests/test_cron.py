@@ -83,7 +83,7 @@ CHANGES = [
         ["2024-10-27 00:30", "2024-10-28 01:30", "2024-10-29 01:30"],
     ),
     (
-        "whoever asks in the repeated hour of Paris gets the next day",
+        "after a moment in the repeated hour of Paris the next day is due",
         Cron("30 2 * * *", tz=PARIS),
         "2024-10-27 01:10",
         ["2024-10-28 01:30", "2024-10-29 01:30"],
@@ -115,7 +115,7 @@ CHANGES = [
         ["2024-11-03 05:30", "2024-11-04 06:30"],
     ),
     (
-        "whoever asks in the repeated hour of New York gets the next day",
+        "after a moment in the repeated hour of New York the next day is due",
         Cron("30 1 * * *", tz=NEW_YORK),
         "2024-11-03 06:00",
         ["2024-11-04 06:30", "2024-11-05 06:30"],

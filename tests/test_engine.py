@@ -245,7 +245,7 @@ async def test_a_moment_is_a_datetime(engine: Engine, heard: Heard, at: Any) -> 
     assert heard == []
 
 
-async def test_what_is_not_a_task_of_the_engine_is_refused(engine: Engine, heard: Heard) -> None:
+async def test_tasks_of_another_registry_are_refused(engine: Engine, heard: Heard) -> None:
     async def function() -> None:
         pass
 

@@ -216,7 +216,7 @@ def test_a_generator_cannot_be_a_task(function: Any) -> None:
 
 
 @pytest.mark.parametrize("function", ["double", 5, object(), [double]])
-def test_what_cannot_be_called_cannot_be_a_task(function: Any) -> None:
+def test_only_callables_can_be_tasks(function: Any) -> None:
     with pytest.raises(InvalidValue, match="made of a function"):
         Tasks().task(function)
 

@@ -216,7 +216,7 @@ async def test_an_expired_lease_can_be_renewed_until_the_job_is_recovered(broker
 async def test_many_lost_jobs_are_all_recovered_without_waiting(
     broker: Broker, queue: str, count: int
 ) -> None:
-    """A tick recovers some of them, and asks for another tick at once."""
+    """A tick recovers some of them, and requests another tick at once."""
     names = [str(number) for number in range(count)]
     await put(broker, queue, *names)
     taken = [lease for _ in range(0, count, 1000) for lease in await take(broker, queue, 1000)]

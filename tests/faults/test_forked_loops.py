@@ -51,7 +51,7 @@ children = []
 for who in range(1, 1 + int(forks)):
     child = os.fork()
     if child == 0:
-        schedule(who)  # once more before there is a grandchild
+        schedule(who)  # once more before the next fork
         grandchild = os.fork()
         if grandchild == 0:
             schedule(100 + who)

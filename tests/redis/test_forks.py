@@ -63,7 +63,7 @@ from aiospinach import Engine, RedisBroker
 
 url, namespace, path, forks, jobs = sys.argv[1:]
 engine = Engine(RedisBroker(url, enqueue_timeout=3), namespace)
-loop = asyncio.new_event_loop()  # a module of the program has it, and each child goes on with it
+loop = asyncio.new_event_loop()  # kept by a module of the program, and used by each child as well
 
 @engine.task
 async def job(who: int, number: int) -> None:

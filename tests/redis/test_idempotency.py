@@ -124,7 +124,7 @@ async def test_a_first_call_that_arrives_after_its_repeat_stores_no_job(stage: S
 
 
 async def test_a_late_call_that_is_not_repeated_stores_its_job(stage: Stage) -> None:
-    """The error of its caller said that the call is uncertain."""
+    """Its caller got the error that the call is uncertain."""
     await stage.fail_to_store(HELD, "job")
     for number in range(5):
         assert await stage.store(f"other-{number}") == [True]

@@ -168,7 +168,7 @@ async def test_a_limit_missing_on_a_new_master_is_registered_again(
     plain.hset(control, " epoch", 1)
     await first.enqueue("default", [msgspec.structs.replace(job, id=str(number)) for number in range(3)])
     assert len((await first.exchange("default", [], 3)).leases) == 1
-    assert limits(plain, control) == {b"job": b"1", b"other": b"7"}, "nobody fights"
+    assert limits(plain, control) == {b"job": b"1", b"other": b"7"}, "no older limit is restored"
     assert (await first.tick("default")).is_forgetful, "periodic tasks may be lost as well"
     await first.register(
         "default", {"job": 1, "other": 2, "free": 0}, {}
@@ -203,7 +203,7 @@ async def test_an_outdated_limit_on_a_new_master_is_registered_again(
     for _ in range(2):
         for broker in (old, new):
             assert (await broker.exchange("default", [], 4)).leases == []
-    assert limits(plain, control) == {b"job": b"1"}, "nobody fights"
+    assert limits(plain, control) == {b"job": b"1"}, "no older limit is restored"
     for broker in (old, new):
         await broker.aclose()
 

@@ -47,7 +47,7 @@ def check_style(session: nox.Session) -> None:
 
 def check_types(session: nox.Session) -> None:
     session.run("mypy")
-    session.run("pyright", "tests/what_users_type.py")
+    session.run("pyright", "tests/type_checks.py")
     # It reads what is installed and not the checkout, so it needs a wheel.
     session.install("--force-reinstall", "--no-deps", ".")
     session.run("pyright", "--verifytypes", "aiospinach", "--ignoreexternal")
@@ -63,14 +63,14 @@ def run_with_oldest(session: nox.Session) -> None:
     session.install(*(re.sub(r">=", "==", line) for line in PROJECT["project"]["dependencies"]))
     own = (
         "brokers/test_invariants",
-        "brokers/test_mutants",
+        "brokers/test_lua_mutants",
         "faults/*",
         "topologies/*",
         "test_architecture",
         "test_bad_input",
         "test_docs",
         "test_examples",
-        "test_python_guards",
+        "test_python_mutants",
         "test_redis_examples",
     )
     pytest(session, 6, "--loop=uvloop", *without(*own), *session.posargs)
@@ -126,9 +126,9 @@ def quick(session: nox.Session) -> None:
     session.install("-e", ".", *group("test"), *group("lint"))
     check_style(session)
     slow = (
-        *("contrib/*", "faults/*", "redis/*", "topologies/*", "brokers/test_mutants"),
-        *("workers/test_leases", "workers/test_outages", "workers/test_health", "signals/test_under_load"),
-        *("test_docs", "test_examples", "test_python_guards", "test_redis_examples"),
+        *("contrib/*", "faults/*", "redis/*", "topologies/*", "brokers/test_lua_mutants"),
+        *("workers/test_leases", "workers/test_outages", "workers/test_health", "signals/test_backpressure"),
+        *("test_docs", "test_examples", "test_python_mutants", "test_redis_examples"),
     )
     pytest(session, 6, "-m", "not large", *without(*slow), *session.posargs)
 

@@ -1,4 +1,4 @@
-"""What tests ask of a broker and order, in short words."""
+"""Short forms of the calls that tests make most often on a broker."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from .servers import Server
 
 
 class MakeBroker(Protocol):
-    """Makes a broker, perhaps with a lease of so many seconds."""
+    """Makes a broker with a lease in seconds."""
 
     def __call__(self, *, lease: float = 60.0) -> Broker: ...
 

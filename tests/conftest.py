@@ -27,8 +27,8 @@ _numbers = itertools.count(1)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-# Whose callbacks and threads are ours. Debug mode looks after these, and makes each several times as dear.
-WATCHED = ("workers/", "redis/test_channel", "redis/test_deadlines", "redis/test_threads")
+# Tests that run callbacks and threads of the package: debug mode checks these, and makes them slower.
+WATCHED = ("workers/", "redis/test_connection.", "redis/test_deadlines", "redis/test_threads")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def loop_factory(config: pytest.Config) -> tuple[str, LoopFactory]:
-    """The loop that ``--loop`` asks for."""
+    """The event loop of the option ``--loop``."""
     name: str = config.getoption("--loop")
     if name == "asyncio":
         return name, asyncio.new_event_loop
@@ -56,7 +56,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, LoopFactor
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The large ones begin, so that no process of the suite is left alone with one at the end."""
+    """Large tests run first, so that no process of the suite ends long after the others."""
     for item in items:
         if item.get_closest_marker("large"):
             item.add_marker(pytest.mark.timeout(LARGE_TIMEOUT))
@@ -65,12 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable(report: object) -> Generator[None, object, object]:
-    """Reports travel between the processes of the suite as UTF-8, which has no lone surrogates."""
+    """Makes reports encodable: the suite's processes exchange them as UTF-8, which has no lone surrogates."""
     return encodable((yield))
 
 
 def encodable(value: Any) -> Any:
-    """The same with lone surrogates spelled out."""
+    """Returns a copy of ``value`` with lone surrogates escaped."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, dict):
@@ -88,7 +88,7 @@ def namespace() -> str:
 
 @pytest.fixture(autouse=True)
 def signals_as_they_were() -> Iterator[None]:
-    """Signals are global: no test hears the receivers, or feels the settings, of another."""
+    """Resets the signals after each test: receivers and settings are global."""
     yield
     for signal in ALL_SIGNALS:
         signal._clear_state()
@@ -104,7 +104,7 @@ async def nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     if request.node.get_closest_marker("large") or not part.startswith(WATCHED):
         loop.set_debug(False)
     elif loop.get_debug():
-        loop.slow_callback_duration = 60.0  # on a busy machine any is slow, and would be logged
+        loop.slow_callback_duration = 60.0  # on a busy machine any callback may be slow, and would be logged
     before = asyncio.all_tasks()
     threads = set(threading.enumerate())
     yield
@@ -115,12 +115,12 @@ async def nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
 
     await until(lambda: not tasks(), "no task is left", show=tasks)
 
-    def strangers() -> list[str]:
-        # The threads of anyio, which some tests use, and of asyncio's executor end with the event loop.
+    def leaked_threads() -> list[str]:
+        # Threads of anyio and of asyncio's executor end with the event loop.
         own = ("AnyIO worker thread", "asyncio_", "uvloop_")
         return [t.name for t in set(threading.enumerate()) - threads if not t.name.startswith(own)]
 
-    await until(lambda: not strangers(), "no thread is left", show=strangers)
+    await until(lambda: not leaked_threads(), "no thread is left", show=leaked_threads)
     timers = [
         repr(handle)
         for handle in getattr(asyncio.get_running_loop(), "_scheduled", [])
@@ -137,7 +137,7 @@ async def engine(namespace: str) -> AsyncIterator[Engine]:
 
 
 class Heard(list[tuple[str, dict[str, Any]]]):
-    """What the signals of one namespace said, in order: (signal's name, keyword arguments)."""
+    """Signals sent in one namespace, in order: (signal's name, keyword arguments)."""
 
     def names(self, job_id: str | None = None) -> list[str]:
         return [

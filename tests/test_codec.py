@@ -1,4 +1,4 @@
-"""Arguments arrive equal and as annotated, or are refused where they are scheduled, without being shown."""
+"""Arguments arrive equal and as annotated, or are refused when scheduled, without being shown."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ UserId = NewType("UserId", int)
 
 
 class Same:
-    """Equal to whatever looks like it: the equality that a subclass inherits, and that hides what it adds."""
+    """Compares only ``x``: a subclass inherits this equality, which ignores its additional fields."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Same) and self.x == other.x  # type: ignore[attr-defined]
@@ -222,7 +222,7 @@ class Explosive:
 
 @dataclasses.dataclass(eq=False)
 class Ambiguous:
-    """Its comparison has no truth, like an array's."""
+    """Its comparison has no truth value, like an array's."""
 
     secret: str
 
@@ -256,7 +256,7 @@ class StrictModel(pydantic.BaseModel):
 
 
 def taking(hint: Any) -> Any:
-    """A function with one parameter of that type."""
+    """A function with one parameter annotated ``hint``."""
 
     async def take(value: Any) -> None: ...
 
@@ -271,19 +271,19 @@ def untyped() -> Any:
 
 
 async def received(engine: Engine, function: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """What a worker calls the function with, when it is scheduled with these arguments."""
-    heard: list[tuple[Any, Any]] = []
+    """The arguments that a worker calls the function with, if it is scheduled with these."""
+    calls: list[tuple[Any, Any]] = []
 
     async def body(*args: Any, **kwargs: Any) -> None:
-        heard.append((args, kwargs))
+        calls.append((args, kwargs))
 
     body.__wrapped__ = function  # type: ignore[attr-defined]
     task = engine.task(name="take")(body)
     job = await engine.schedule(task, *args, **kwargs)
     assert job.status is JobStatus.QUEUED
     await engine.start_workers(stop_when_queue_empty=True)
-    assert len(heard) == 1
-    return heard[0]
+    assert len(calls) == 1
+    return calls[0]
 
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -316,7 +316,7 @@ JSON: list[Any] = [
 
 @pytest.mark.parametrize("value", JSON, ids=lambda value: ascii(value)[:40])
 @pytest.mark.parametrize("hint", ["none", "Any", "object"])
-async def test_a_json_value_arrives_equal_where_no_type_is_asked_for(
+async def test_a_json_value_arrives_equal_without_an_annotation(
     engine: Engine, value: Any, hint: str
 ) -> None:
     function = {"none": untyped(), "Any": taking(Any), "object": taking(object)}[hint]
@@ -393,7 +393,7 @@ TYPED: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(  # not named by the value: the order of a set differs from process to process
+@pytest.mark.parametrize(  # ids without the value: the order of a set differs between processes
     ("hint", "value"), TYPED, ids=[f"{ascii(hint)[:50]}-{type(value).__name__}" for hint, value in TYPED]
 )
 async def test_a_value_of_the_annotated_type_arrives_equal_and_of_that_type(
@@ -404,7 +404,7 @@ async def test_a_value_of_the_annotated_type_arrives_equal_and_of_that_type(
     assert type(arrived) is type(value)
 
 
-async def test_what_is_nested_arrives_as_annotated_as_well(engine: Engine) -> None:
+async def test_nested_values_arrive_as_annotated(engine: Engine) -> None:
     value = {"a": [(User("Ada", date(1815, 12, 10)), {Color.RED})]}
     (arrived,), _ = await received(engine, taking(dict[str, list[tuple[User, set[Color]]]]), value)
     [(user, colors)] = arrived["a"]
@@ -519,7 +519,7 @@ def test_every_json_value_is_read_back_as_it_was_written(args: list[Any], kwargs
     st.sampled_from([math.nan, math.inf, -math.inf, "\ud800", (1,), {1}, b"x", DAY, {1: 1}]),
     st.data(),
 )
-def test_one_value_that_is_no_json_is_found_wherever_it_is(value: Any, wrong: Any, data: Any) -> None:
+def test_a_value_that_is_no_json_is_found_at_any_depth(value: Any, wrong: Any, data: Any) -> None:
     outer: Any = data.draw(
         st.sampled_from([lambda v: [value, v], lambda v: {"a": value, "b": [v]}, lambda v: v])
     )
@@ -528,8 +528,8 @@ def test_one_value_that_is_no_json_is_found_wherever_it_is(value: Any, wrong: An
         arguments.encode((outer(wrong),), {})
 
 
-def told(error: BaseException | None) -> Iterator[str]:
-    """Everything that an exception says, and the exceptions behind it."""
+def texts_of(error: BaseException | None) -> Iterator[str]:
+    """All texts of an exception, and of its causes and contexts."""
     while error is not None:
         yield f"{error!s} {error!r} {error.args!r} {getattr(error, '__notes__', '')!r}"
         error = error.__cause__ or error.__context__
@@ -542,7 +542,7 @@ def itself() -> list[Any]:
 
 
 def nested(depth: int, leaf: Any = None) -> Any:
-    """A value with so many levels of lists."""
+    """Returns a value with ``depth`` levels of lists."""
     value: Any = [] if leaf is None else [leaf]
     for _ in range(depth - 1):
         value = [value]
@@ -625,7 +625,7 @@ REFUSED: list[tuple[str, Any, Callable[[], Any], str]] = [
 @pytest.mark.parametrize(
     ("hint", "make", "type_name"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
-async def test_what_would_not_arrive_equal_is_refused_by_name_and_type_and_never_shown(
+async def test_a_value_that_would_not_arrive_equal_is_refused_without_being_shown(
     engine: Engine, hint: Any, make: Callable[[], Any], type_name: str
 ) -> None:
     task = engine.task(name="take")(untyped() if hint is NONE else taking(hint))
@@ -633,7 +633,7 @@ async def test_what_would_not_arrive_equal_is_refused_by_name_and_type_and_never
         await engine.schedule(task, make())
     assert "take(): argument 'value'" in str(caught.value)
     assert type_name in str(caught.value)
-    assert not [text for text in told(caught.value) if CANARY in text or "1987" in text]
+    assert not [text for text in texts_of(caught.value) if CANARY in text or "1987" in text]
     assert (await counts(engine._broker, "default")).ready == 0
 
 
@@ -673,7 +673,7 @@ MISFITS: list[tuple[str, Any, Any, str]] = [
 @pytest.mark.parametrize(
     ("hint", "value", "why"), [row[1:] for row in MISFITS], ids=[row[0] for row in MISFITS]
 )
-async def test_what_the_type_hint_does_not_allow_is_refused_with_the_reason_and_never_shown(
+async def test_a_value_that_does_not_fit_the_type_hint_is_refused_without_being_shown(
     engine: Engine, hint: Any, value: Any, why: str
 ) -> None:
     task = engine.task(name="take")(taking(hint))
@@ -681,7 +681,7 @@ async def test_what_the_type_hint_does_not_allow_is_refused_with_the_reason_and_
         await engine.schedule(task, value)
     assert "take(): argument 'value' is not what the parameter's type hint allows: " in str(caught.value)
     assert why in str(caught.value)
-    assert not [text for text in told(caught.value) if CANARY in text or "4711" in text]
+    assert not [text for text in texts_of(caught.value) if CANARY in text or "4711" in text]
 
 
 @pytest.mark.parametrize(
@@ -702,10 +702,10 @@ async def test_an_open_file_is_refused(engine: Engine, tmp_path: Path) -> None:
     with (tmp_path / CANARY).open("w") as file, pytest.raises(InvalidArguments) as caught:
         await engine.schedule(task, file)
     assert "argument 'value' (_io.TextIOWrapper) cannot be stored" in str(caught.value)
-    assert not [text for text in told(caught.value) if CANARY in text]
+    assert not [text for text in texts_of(caught.value) if CANARY in text]
 
 
-async def test_the_parameter_that_is_wrong_is_the_one_named(engine: Engine) -> None:
+async def test_the_error_names_the_wrong_parameter(engine: Engine) -> None:
     task: Any = engine.task(name="take")(variadic)
     with pytest.raises(InvalidArguments, match="argument 'rest'"):
         await engine.schedule(task, DAY, DAY, 5)
@@ -713,7 +713,7 @@ async def test_the_parameter_that_is_wrong_is_the_one_named(engine: Engine) -> N
         await engine.schedule(task, DAY, key=object())
 
 
-async def test_the_names_of_keyword_arguments_must_be_text(engine: Engine) -> None:
+async def test_names_of_keyword_arguments_must_be_strings(engine: Engine) -> None:
     task: Any = engine.task(name="take")(variadic)
     with pytest.raises(InvalidArguments, match="take"):
         await engine.schedule(task, DAY, **{"\ud800": KEY})
@@ -743,7 +743,7 @@ def test_the_default_of_a_parameter_is_not_shown() -> None:
 
     with pytest.raises(InvalidArguments) as caught:
         Arguments(function, "function").encode((), {})
-    assert not [text for text in told(caught.value) if CANARY in text]
+    assert not [text for text in texts_of(caught.value) if CANARY in text]
 
 
 LARGEST = BODY_LIMIT - len('[[""],{}]')
@@ -782,7 +782,7 @@ def test_many_shallow_lists_are_not_deep() -> None:
 
 
 @pytest.mark.parametrize("depth", [66, 100, 2_000, 100_000])
-def test_however_deep_it_is_it_is_refused_and_not_crashed_on(depth: int) -> None:
+def test_a_value_of_any_depth_is_refused_without_a_crash(depth: int) -> None:
     for hint in (Any, list):
         with pytest.raises(InvalidArguments, match="nested deeper than 64"):
             Arguments(taking(hint), "take").encode((nested(depth),), {})
@@ -791,7 +791,7 @@ def test_however_deep_it_is_it_is_refused_and_not_crashed_on(depth: int) -> None
 def test_a_list_that_contains_itself_is_refused() -> None:
     with pytest.raises(InvalidArguments, match="contain themselves") as caught:
         Arguments(taking(Any), "take").encode((itself(),), {})
-    assert not [text for text in told(caught.value) if CANARY in text]
+    assert not [text for text in texts_of(caught.value) if CANARY in text]
 
 
 UNSUPPORTED: list[Any] = [
@@ -831,16 +831,16 @@ UNSUPPORTED: list[Any] = [
 
 
 @pytest.mark.parametrize("hint", UNSUPPORTED, ids=ascii)
-def test_a_type_that_cannot_make_the_trip_is_refused_when_the_task_is_attached(hint: Any) -> None:
+def test_a_type_that_cannot_be_restored_is_refused_when_the_task_is_attached(hint: Any) -> None:
     engine = Engine(MemoryBroker())
     with pytest.raises(UnsupportedType, match=r"^work\(\): ") as caught:
         engine.task(name="work")(taking(hint))
     assert isinstance(caught.value, AiospinachError)
-    later = engine.task(name="work")(taking(int))  # nothing was attached, and the name is free
+    later = engine.task(name="work")(taking(int))  # nothing was attached: the name is free
     assert list(engine._own_tasks) == [later]
 
 
-def test_the_parameter_of_a_type_that_cannot_make_the_trip_is_named() -> None:
+def test_the_parameter_of_a_type_that_cannot_be_restored_is_named() -> None:
     with pytest.raises(UnsupportedType, match=r"work\(\): parameter 'value' .*pathlib.*Path"):
         Engine(MemoryBroker()).task(name="work")(taking(Path))
 
@@ -866,7 +866,7 @@ async def test_a_hint_may_name_a_class_that_is_defined_later(engine: Engine) -> 
     assert arrivals == [(DefinedLater("Ada"), [DefinedLater("Bob")])]
 
 
-async def test_a_hint_that_names_nothing_is_refused_clearly_at_first_use(engine: Engine) -> None:
+async def test_an_unresolvable_hint_is_refused_at_first_use(engine: Engine) -> None:
     task = engine.task(name="work")(taking("NowhereDefined"))
     with pytest.raises(UnsupportedType, match=r"work\(\): .*'NowhereDefined' is not defined"):
         await engine.schedule(task, 1)
@@ -955,16 +955,16 @@ def test_a_body_with_a_damaged_byte_is_read_or_invalid(data: Any) -> None:
     assert all(type(value) is int for value in kwargs.values())
 
 
-def test_a_body_whose_value_is_wrong_does_not_show_it() -> None:
+def test_the_error_for_an_invalid_body_does_not_show_its_value() -> None:
     body = msgspec.json.encode(([CANARY], {}))
     for hint in (int, Color, UUID, Strict, StrictModel, list[int]):
         with pytest.raises(InvalidArguments, match="'value'") as caught:
             Arguments(taking(hint), "take").decode(body)
-        assert not [text for text in told(caught.value) if CANARY in text]
+        assert not [text for text in texts_of(caught.value) if CANARY in text]
 
 
 @pytest.mark.parametrize("hint", [int, "NowhereDefined"], ids=["does not fit", "cannot be resolved"])
-async def test_a_body_that_cannot_be_read_fails_its_job_and_not_the_workers(
+async def test_an_unreadable_body_fails_its_job_and_not_the_workers(
     engine: Engine, heard: Heard, hint: Any
 ) -> None:
     engine.task(name="work")(taking(hint))
@@ -979,7 +979,7 @@ async def test_a_body_that_cannot_be_read_fails_its_job_and_not_the_workers(
 
 
 @pytest.mark.parametrize("hint", [int, "NowhereDefined"], ids=["does not fit", "cannot be resolved"])
-async def test_a_job_whose_body_cannot_be_read_is_cancelled_without_its_arguments(
+async def test_a_job_with_an_unreadable_body_is_cancelled_without_its_arguments(
     engine: Engine, heard: Heard, hint: Any
 ) -> None:
     engine.task(name="work")(taking(hint))
@@ -989,7 +989,7 @@ async def test_a_job_whose_body_cannot_be_read_is_cancelled_without_its_argument
     assert heard.last("job_cancelled")["job"].args == ()
 
 
-def test_more_shapes_of_calls_than_are_remembered_still_fit() -> None:
+def test_calls_of_more_shapes_than_the_cache_holds_are_decoded() -> None:
     def function(**kwargs: int) -> None: ...
 
     arguments = Arguments(function, "function")
@@ -1004,14 +1004,14 @@ def test_a_function_without_a_signature_is_refused() -> None:
         Arguments(type, "type")
 
 
-def test_the_recursion_limit_is_left_alone() -> None:
+def test_the_recursion_limit_is_not_changed() -> None:
     before = sys.getrecursionlimit()
     with pytest.raises(InvalidArguments):
         Arguments(taking(Any), "take").encode((nested(50_000),), {})
     assert sys.getrecursionlimit() == before
 
 
-def test_a_reader_is_made_once_for_each_way_to_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_is_built_once_per_call_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     def function(a: int, b: int = 0) -> None: ...
 
     made: list[object] = []

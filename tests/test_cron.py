@@ -1,4 +1,4 @@
-"""Periodic tasks are due at exact moments, whatever the clocks of a zone do."""
+"""Periodic tasks are due at exact moments, also when the clocks of a zone change."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ CHANGES = [
         ["2024-10-27 00:30", "2024-10-28 01:30", "2024-10-29 01:30"],
     ),
     (
-        "whoever asks in the repeated hour of Paris gets the next day",
+        "after a moment in the repeated hour of Paris the next day is due",
         Cron("30 2 * * *", tz=PARIS),
         "2024-10-27 01:10",
         ["2024-10-28 01:30", "2024-10-29 01:30"],
@@ -115,7 +115,7 @@ CHANGES = [
         ["2024-11-03 05:30", "2024-11-04 06:30"],
     ),
     (
-        "whoever asks in the repeated hour of New York gets the next day",
+        "after a moment in the repeated hour of New York the next day is due",
         Cron("30 1 * * *", tz=NEW_YORK),
         "2024-11-03 06:00",
         ["2024-11-04 06:30", "2024-11-05 06:30"],
@@ -132,9 +132,7 @@ CHANGES = [
 @pytest.mark.parametrize(
     ("cron", "after", "expected"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES]
 )
-def test_a_change_of_the_clocks_is_gone_through_as_documented(
-    cron: Cron, after: str, expected: list[str]
-) -> None:
+def test_a_change_of_the_clocks_is_handled_as_documented(cron: Cron, after: str, expected: list[str]) -> None:
     assert dues(cron, after, len(expected)) == expected
 
 
@@ -158,9 +156,7 @@ NIGHTS = [
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 @pytest.mark.parametrize(("tz", "start"), NIGHTS)
-def test_all_who_ask_before_a_due_moment_get_the_same_one_and_it_lies_after_now(
-    expression: str, tz: str, start: str
-) -> None:
+def test_the_next_moment_is_the_same_until_it_is_reached(expression: str, tz: str, start: str) -> None:
     cron, now = Cron(expression, tz=tz), moment(start)
     end, due = now + 24 * 3600_000, cron.next_after(now)
     while now < end:
@@ -180,7 +176,7 @@ def test_the_next_moment_is_strictly_after_now(expression: str, tz: str, now: in
     assert Cron(expression, tz=tz).next_after(now) > now
 
 
-def test_a_due_moment_is_followed_by_another_and_one_millisecond_before_it_is_still_to_come() -> None:
+def test_a_moment_is_due_up_to_its_millisecond_and_then_the_next_one_is() -> None:
     cron, due = Cron("0 9 * * *"), moment("2024-06-07 09:00")
     assert cron.next_after(due - 1) == due
     assert cron.next_after(due) == moment("2024-06-08 09:00")
@@ -188,7 +184,7 @@ def test_a_due_moment_is_followed_by_another_and_one_millisecond_before_it_is_st
 
 
 @pytest.mark.parametrize("day", ["2026-04-05", "2026-10-04"])
-def test_no_minute_is_left_out_on_the_day_when_the_clocks_move_by_half_an_hour(day: str) -> None:
+def test_no_minute_is_skipped_when_the_clocks_move_by_half_an_hour(day: str) -> None:
     zone, cron = ZoneInfo("Australia/Lord_Howe"), Cron("* 4 * * *", tz="Australia/Lord_Howe")
     now, minutes = to_milliseconds(datetime.fromisoformat(day).replace(tzinfo=zone), what="the test"), []
     while True:
@@ -201,24 +197,24 @@ def test_no_minute_is_left_out_on_the_day_when_the_clocks_move_by_half_an_hour(d
 
 
 HALF_HOURS = [
-    # To 02:30 at 02:00: what is skipped is due right after.
+    # To 02:30 at 02:00: a skipped time is due right after.
     ("15 2 * * *", "2026-10-04", ["02:30"]),
     ("0 2 * * *", "2026-10-04", ["02:30"]),
     ("30 2 * * *", "2026-10-04", ["02:30"]),
     ("45 1,2 * * *", "2026-10-04", ["01:45", "02:45"]),
-    # Back to 01:30 at 02:00: what comes twice is due once, the first time.
+    # Back to 01:30 at 02:00: a repeated time is due once, the first time.
     ("45 1 * * *", "2026-04-05", ["01:45"]),
     ("30 1 * * *", "2026-04-05", ["01:30"]),
     ("0 2 * * *", "2026-04-05", ["02:00"]),
     ("15,45 1,2 * * *", "2026-04-05", ["01:15", "01:45", "02:15", "02:45"]),
-    # What follows the clock is due both times.
+    # An expression whose minute or hour begins with * is due both times.
     ("*/15 1 * * *", "2026-04-05", ["01:00", "01:15", "01:30", "01:45", "01:30", "01:45"]),
     ("*/15 2 * * *", "2026-10-04", ["02:30", "02:45"]),
 ]
 
 
 @pytest.mark.parametrize(("expression", "day", "expected"), HALF_HOURS)
-def test_a_change_by_half_an_hour_is_gone_through_like_any_other(
+def test_a_change_by_half_an_hour_is_handled_like_any_other(
     expression: str, day: str, expected: list[str]
 ) -> None:
     zone, cron = ZoneInfo("Australia/Lord_Howe"), Cron(expression, tz="Australia/Lord_Howe")
@@ -235,13 +231,13 @@ ZONES = [
     "Africa/Cairo",  # at midnight
     "Atlantic/Azores",  # at midnight, to another day
     "America/Caracas",  # for good, by half an hour, in the middle of an hour
-    "Pacific/Apia",  # left out a day
+    "Pacific/Apia",  # skipped a day
     "UTC",
 ]
 
 
 def changes_of(tz: str) -> list[int]:
-    """About when the clocks of a zone changed in some years: the noon before, in milliseconds."""
+    """The noons before the clocks of a zone changed in some years, in milliseconds."""
     zone, found = ZoneInfo(tz), []
     for year in (2011, 2016, 2024, 2026):
         noons = [datetime(year, 1, 1, 12, tzinfo=UTC) + timedelta(days=days) for days in range(365)]
@@ -271,7 +267,7 @@ def fields(low: int, high: int) -> st.SearchStrategy[str]:
     fields(0, 23),
     st.sampled_from(["* * *", "* * *", "* * sun", "1-7 * *", "L * *", "*/2 3-4 *", "* 10 fri#1"]),
 )
-def test_the_next_moment_never_goes_back_and_is_the_same_for_all_who_ask_before_it(
+def test_the_next_moment_never_goes_back_and_is_the_same_until_it_is_reached(
     data: st.DataObject, tz: str, minute: str, hour: str, days: str
 ) -> None:
     cron = Cron(f"{minute} {hour} {days}", tz=tz)
@@ -309,7 +305,7 @@ def test_a_wrong_field_is_named(expression: str, field: str) -> None:
 
 
 @pytest.mark.parametrize("expression", ["", "*", "* * * *", "0 0 * * * * *"])
-def test_another_number_of_fields_than_five_or_six_is_refused(expression: str) -> None:
+def test_an_expression_must_have_five_or_six_fields(expression: str) -> None:
     with pytest.raises(InvalidValue, match="five fields"):
         Cron(expression)
 
@@ -336,7 +332,7 @@ def test_an_unknown_zone_is_refused_by_name(tz: str) -> None:
         max_size=6,
     )
 )
-def test_whatever_stands_in_the_fields_is_taken_or_refused_in_our_own_words(fields: list[str]) -> None:
+def test_any_fields_are_accepted_or_refused_with_our_own_error(fields: list[str]) -> None:
     try:
         cron = Cron(" ".join(fields))
     except AiospinachError:
@@ -367,7 +363,7 @@ def test_a_nickname_stands_for_five_fields(nickname: str, fields: str) -> None:
 
 
 @pytest.mark.parametrize("nickname", ["@reboot", "@every 5m", "@", "@daily 5"])
-def test_an_unknown_nickname_is_refused_and_told_which_there_are(nickname: str) -> None:
+def test_the_error_for_an_unknown_nickname_names_the_known_ones(nickname: str) -> None:
     with pytest.raises(InvalidValue, match=r"@daily, @midnight, @hourly.*timedelta"):
         Cron(nickname)
 
@@ -390,7 +386,7 @@ def test_the_first_of_six_fields_is_the_second(expression: str, after: str, expe
     assert seen == expected
 
 
-def test_seconds_follow_the_minutes_through_a_change_of_the_clocks() -> None:
+def test_seconds_follow_their_minute_through_a_change_of_the_clocks() -> None:
     minutes = Cron("30 2 * * *", tz=PARIS)
     seconds = Cron("10,40 30 2 * * *", tz=PARIS)
     for day in ("2026-03-29", "2026-10-25"):

@@ -1,4 +1,4 @@
-"""Dead jobs: why they died, and what can be done with them."""
+"""Dead jobs: their records, and how to requeue or discard them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def engine(request: pytest.FixtureRequest, namespace: str) -> AsyncIterato
 
 
 async def fail(engine: Engine, count: int = 1) -> None:
-    """Have jobs 0 to count - 1 fail for ever."""
+    """Run jobs 0 to count - 1, which fail without retries."""
 
     @engine.task(name="fragile", queue="glass")
     async def fragile(number: int) -> None:
@@ -32,7 +32,7 @@ async def fail(engine: Engine, count: int = 1) -> None:
     await engine.start_workers(1, "glass", stop_when_queue_empty=True)
 
 
-async def test_a_dead_job_tells_why(engine: Engine) -> None:
+async def test_a_dead_job_has_its_reason_error_and_traceback(engine: Engine) -> None:
     await fail(engine)
     [dead] = [dead async for dead in engine.dead_jobs()]
     assert (dead.job.id, dead.job.args, dead.job.status) == ("job-0", (0,), JobStatus.FAILED)
@@ -43,7 +43,7 @@ async def test_a_dead_job_tells_why(engine: Engine) -> None:
 
 
 @pytest.mark.large
-async def test_dead_jobs_come_the_latest_first_and_all_of_them(engine: Engine) -> None:
+async def test_all_dead_jobs_are_listed_latest_first(engine: Engine) -> None:
     await fail(engine, 250)
     found = [dead.job.id async for dead in engine.dead_jobs(queue="glass")]
     assert found == [f"job-{number}" for number in reversed(range(250))]
@@ -51,7 +51,7 @@ async def test_dead_jobs_come_the_latest_first_and_all_of_them(engine: Engine) -
 
 @pytest.mark.large
 @pytest.mark.parametrize("what", ["requeue", "discard"])
-async def test_none_is_left_out_while_one_acts_on_them(engine: Engine, what: str) -> None:
+async def test_requeueing_or_discarding_while_iterating_skips_no_job(engine: Engine, what: str) -> None:
     await fail(engine, 350)
     found = []
     async for dead in engine.dead_jobs():
@@ -61,7 +61,7 @@ async def test_none_is_left_out_while_one_acts_on_them(engine: Engine, what: str
     assert [dead async for dead in engine.dead_jobs()] == []
 
 
-async def test_a_requeued_job_runs_again_as_if_it_never_had(engine: Engine) -> None:
+async def test_a_requeued_job_runs_again_with_no_retries_used(engine: Engine) -> None:
     await fail(engine)
     assert await engine.requeue("job-0")
     assert not await engine.requeue("job-0", queue="glass")
@@ -70,7 +70,7 @@ async def test_a_requeued_job_runs_again_as_if_it_never_had(engine: Engine) -> N
     assert dead.job.retries == 0
 
 
-async def test_what_is_not_dead_cannot_be_acted_on(engine: Engine) -> None:
+async def test_only_a_dead_job_can_be_requeued_or_discarded(engine: Engine) -> None:
     await fail(engine)
     assert not await engine.requeue("another")
     assert not await engine.discard("another")

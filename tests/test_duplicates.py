@@ -1,4 +1,4 @@
-"""A job that is not stored, since its id is in use, is not dropped without a word where a word is needed."""
+"""A job whose id is in use is not stored; where that is probably a mistake, a warning is logged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("delay", [None, timedelta(seconds=0.05)])
-async def test_a_chain_of_one_id_goes_on(
+async def test_a_job_can_schedule_its_own_id_again_and_again(
     engine: Engine, heard: Heard, delay: timedelta | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     ran: list[tuple[str, int]] = []
@@ -63,7 +63,7 @@ async def test_a_chain_of_one_id_goes_on(
     assert not warnings(caplog)
 
 
-async def test_a_chain_survives_its_failures_and_ends_when_it_is_cancelled(
+async def test_a_chain_continues_after_a_failure_and_ends_when_cancelled(
     engine: Engine, heard: Heard
 ) -> None:
     ran: list[int] = []
@@ -124,7 +124,7 @@ async def test_a_successor_may_come_in_a_batch(engine: Engine) -> None:
     assert sorted(ran) == ["first", "other", "second"]
 
 
-async def test_a_successor_that_comes_too_late_is_told(
+async def test_a_successor_scheduled_after_the_job_ended_is_logged(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     @engine.task
@@ -136,12 +136,12 @@ async def test_a_successor_that_comes_too_late_is_told(
 
     await refresh.options(id="object-7").schedule()
     await engine.start_workers(stop_when_queue_empty=True)
-    [said] = warnings(caplog)
-    assert "id=object-7" in said
-    assert "had ended, and the id is in use for ten minutes" in said
+    [warning] = warnings(caplog)
+    assert "id=object-7" in warning
+    assert "had ended, and the id is in use for ten minutes" in warning
 
 
-async def test_who_is_no_job_schedules_an_id_as_often_as_it_likes(
+async def test_duplicates_of_other_jobs_are_not_logged(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     statuses: list[JobStatus] = []
@@ -158,7 +158,7 @@ async def test_who_is_no_job_schedules_an_id_as_often_as_it_likes(
     assert not warnings(caplog)
 
 
-async def test_another_moment_for_a_waiting_job_is_told_and_it_stays_where_it_is(
+async def test_another_moment_for_a_waiting_job_is_logged_and_not_applied(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     @engine.task
@@ -171,14 +171,14 @@ async def test_another_moment_for_a_waiting_job_is_told_and_it_stays_where_it_is
     assert not warnings(caplog)
     moved = await named.schedule_at(LATER + timedelta(hours=1))
     assert (moved.status, moved.at) == (JobStatus.NOT_SET, LATER)
-    [said] = warnings(caplog)
-    assert "id=reminder" in said
-    assert f"for {LATER}, and is not moved to {LATER + timedelta(hours=1)}: cancel it first" in said
+    [warning] = warnings(caplog)
+    assert "id=reminder" in warning
+    assert f"for {LATER}, and is not moved to {LATER + timedelta(hours=1)}: cancel it first" in warning
     assert await engine.cancel(again) is JobStatus.WAITING
     assert (await named.schedule_at(LATER + timedelta(hours=1))).status is JobStatus.WAITING
 
 
-async def test_a_moment_to_come_for_a_job_that_has_ended_is_told(
+async def test_a_future_moment_for_a_job_that_has_ended_is_logged(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     @engine.task
@@ -191,8 +191,8 @@ async def test_a_moment_to_come_for_a_job_that_has_ended_is_told(
     assert (await named.schedule_at(past)).status is JobStatus.NOT_SET
     assert not warnings(caplog)
     assert (await named.schedule_at(LATER)).status is JobStatus.NOT_SET
-    [said] = warnings(caplog)
-    assert f"nothing will run at {LATER}, give it another id" in said
+    [warning] = warnings(caplog)
+    assert f"nothing will run at {LATER}, give it another id" in warning
 
 
 async def test_a_job_that_waits_for_its_retry_has_no_moment_to_compare(
@@ -206,7 +206,7 @@ async def test_a_job_that_waits_for_its_retry_has_no_moment_to_compare(
     past = datetime.now(UTC) - timedelta(minutes=1)
     await named.schedule_at(past)
     await engine.start_workers(block=False)
-    await until(lambda: warnings(caplog), "the retry is told")
+    await until(lambda: warnings(caplog), "the retry is logged")
     await engine.stop_workers()
     caplog.clear()
     again = await named.schedule_at(past)
@@ -215,7 +215,7 @@ async def test_a_job_that_waits_for_its_retry_has_no_moment_to_compare(
 
 
 @pytest.mark.parametrize("error", [BrokerUnavailable, TimeoutError])
-async def test_who_cannot_look_says_nothing(
+async def test_nothing_is_logged_if_the_job_cannot_be_looked_up(
     namespace: str, caplog: pytest.LogCaptureFixture, error: Callable[[str], Exception]
 ) -> None:
     class Blind(MemoryBroker):

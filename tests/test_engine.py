@@ -1,4 +1,4 @@
-"""The face: scheduling, batches, executing here, and what an engine refuses."""
+"""The public interface: scheduling, batches, inline execution, and what an engine refuses."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def hour() -> datetime:
     return datetime.now(UTC) + timedelta(hours=1)
 
 
-# Making one.
+# Creation.
 
 
-def test_the_defaults_are_those_that_are_promised() -> None:
+def test_the_defaults_are_as_documented() -> None:
     engine = Engine(MemoryBroker())
     assert engine.namespace == "aiospinach"
 
@@ -54,7 +54,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         pass
 
     assert (job.queue, job.max_retries) == ("default", 0)
-    assert job.name == "test_the_defaults_are_those_that_are_promised.job"
+    assert job.name == "test_the_defaults_are_as_documented.job"
 
 
 @pytest.mark.parametrize("namespace", ["", "a b", "a:b", "a@b", "a/b", "é", "x" * 101, None, 5, b"shop"])
@@ -157,7 +157,9 @@ async def test_a_registry_is_attached_once_or_twice_and_grows(engine: Engine, he
     assert heard.count("job_finished") == 2
 
 
-async def test_a_task_of_two_engines_has_to_be_told_which(engine: Engine, namespace: str) -> None:
+async def test_a_task_of_two_engines_must_be_scheduled_with_one_of_them(
+    engine: Engine, namespace: str
+) -> None:
     tasks = Tasks()
 
     @tasks.task
@@ -178,7 +180,7 @@ async def test_a_task_of_two_engines_has_to_be_told_which(engine: Engine, namesp
 # Scheduling.
 
 
-async def test_a_scheduled_job_is_the_snapshot_that_the_signal_shows(engine: Engine, heard: Heard) -> None:
+async def test_schedule_returns_the_job_that_the_signal_carries(engine: Engine, heard: Heard) -> None:
     @engine.task(name="compute", queue="sums", max_retries=3)
     async def compute(a: int, b: int = 0) -> int:
         return a + b
@@ -194,7 +196,7 @@ async def test_a_scheduled_job_is_the_snapshot_that_the_signal_shows(engine: Eng
     assert "5" not in repr(job).replace(job.id, "").replace(engine.namespace, "")
 
 
-async def test_the_three_ways_to_schedule_are_one(engine: Engine, heard: Heard) -> None:
+async def test_the_three_ways_to_schedule_are_equivalent(engine: Engine, heard: Heard) -> None:
     ran: list[tuple[int, int]] = []
 
     @engine.task(name="compute")
@@ -243,7 +245,7 @@ async def test_a_moment_is_a_datetime(engine: Engine, heard: Heard, at: Any) -> 
     assert heard == []
 
 
-async def test_what_is_not_a_task_of_the_engine_is_refused(engine: Engine, heard: Heard) -> None:
+async def test_tasks_of_another_registry_are_refused(engine: Engine, heard: Heard) -> None:
     async def function() -> None:
         pass
 
@@ -266,7 +268,7 @@ async def test_what_is_not_a_task_of_the_engine_is_refused(engine: Engine, heard
     assert heard == []
 
 
-async def test_a_foreign_task_of_a_known_name_is_not_mistaken_for_it(engine: Engine) -> None:
+async def test_a_foreign_task_with_a_known_name_is_refused(engine: Engine) -> None:
     @engine.task(name="same")
     async def ours() -> None:
         pass
@@ -280,7 +282,7 @@ async def test_a_foreign_task_of_a_known_name_is_not_mistaken_for_it(engine: Eng
 
 
 @pytest.mark.parametrize(
-    ("args", "kwargs", "told"),
+    ("args", "kwargs", "message"),
     [
         ((), {}, "a"),
         ((1, 2, 3), {}, "job"),
@@ -291,7 +293,7 @@ async def test_a_foreign_task_of_a_known_name_is_not_mistaken_for_it(engine: Eng
     ],
 )
 async def test_arguments_that_do_not_fit_are_refused(
-    engine: Engine, heard: Heard, args: tuple[Any, ...], kwargs: dict[str, Any], told: str
+    engine: Engine, heard: Heard, args: tuple[Any, ...], kwargs: dict[str, Any], message: str
 ) -> None:
     @engine.task(name="job")
     async def job(a: int, b: int = 0) -> None:
@@ -299,9 +301,9 @@ async def test_arguments_that_do_not_fit_are_refused(
 
     schedule: Callable[..., Any] = engine.schedule
     for task in (job, "job"):
-        with pytest.raises(InvalidArguments, match=told):
+        with pytest.raises(InvalidArguments, match=message):
             await schedule(task, *args, **kwargs)
-    with pytest.raises(InvalidArguments, match=told):
+    with pytest.raises(InvalidArguments, match=message):
         await engine.schedule_batch(Batch().schedule("job", *args, **kwargs))
     assert heard == []
 
@@ -350,7 +352,7 @@ async def test_an_id_belongs_to_its_queue(engine: Engine) -> None:
     assert first != second
 
 
-async def test_options_are_of_one_call(engine: Engine) -> None:
+async def test_options_apply_to_one_call(engine: Engine) -> None:
     @engine.task
     async def job() -> None:
         pass
@@ -409,7 +411,7 @@ async def test_a_batch_is_stored_in_its_order(engine: Engine, heard: Heard) -> N
     assert ran == ["a1", "a2", "b1"]
 
 
-async def test_an_empty_batch_is_nothing(engine: Engine, heard: Heard) -> None:
+async def test_an_empty_batch_stores_nothing(engine: Engine, heard: Heard) -> None:
     assert await engine.schedule_batch(Batch()) == []
     assert heard == []
     with pytest.raises(InvalidValue):
@@ -460,7 +462,7 @@ async def test_a_batch_holds_eight_megabytes(engine: Engine, heard: Heard, named
 
 
 class QueueAway(MemoryBroker):
-    """Cannot store anything in one queue."""
+    """Refuses to store jobs in one queue."""
 
     def __init__(self, queue: str) -> None:
         super().__init__()
@@ -473,7 +475,7 @@ class QueueAway(MemoryBroker):
 
 
 @pytest.mark.parametrize(("away", "stored"), [("a", None), ("b", ["a1", "a2"]), ("c", ["a1", "b1", "a2"])])
-async def test_a_batch_over_several_queues_names_what_was_stored(
+async def test_the_error_for_a_batch_over_several_queues_names_the_stored_jobs(
     namespace: str, away: str, stored: list[str] | None
 ) -> None:
     engine = Engine(QueueAway(away), namespace)
@@ -496,7 +498,7 @@ async def test_a_batch_over_several_queues_names_what_was_stored(
     assert isinstance(caught.value.__cause__, BrokerUnavailable)
 
 
-# Executing here.
+# Inline execution.
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
@@ -559,7 +561,7 @@ async def test_executing_raises_what_the_body_raises(engine: Engine, heard: Hear
     assert current_job() is None
 
 
-async def test_executing_has_the_time_limit_of_the_task(engine: Engine, heard: Heard) -> None:
+async def test_executing_applies_the_timeout_of_the_task(engine: Engine, heard: Heard) -> None:
     @engine.task(timeout=0.02)
     async def slow() -> None:
         await asyncio.Event().wait()
@@ -569,7 +571,7 @@ async def test_executing_has_the_time_limit_of_the_task(engine: Engine, heard: H
     assert isinstance(heard.last("job_finished")["err"], JobTimeout)
 
 
-async def test_a_timeout_of_the_body_itself_is_not_that_of_the_task(engine: Engine) -> None:
+async def test_a_timeout_error_of_the_body_is_not_the_timeout_of_the_task(engine: Engine) -> None:
     @engine.task(timeout=30)
     async def own() -> None:
         async with asyncio.timeout(0.01):
@@ -601,7 +603,7 @@ async def test_cancelling_an_execution_cancels_the_body(engine: Engine, heard: H
     assert isinstance(heard.last("job_finished")["err"], asyncio.CancelledError)
 
 
-async def test_cancelling_an_execution_waits_for_the_thread_and_goes_on(engine: Engine, heard: Heard) -> None:
+async def test_cancelling_an_execution_waits_for_its_thread(engine: Engine, heard: Heard) -> None:
     release = threading.Event()
     began = threading.Event()
 
@@ -623,7 +625,7 @@ async def test_cancelling_an_execution_waits_for_the_thread_and_goes_on(engine: 
     assert heard.names() == ["job_started", "job_finished"]
 
 
-async def test_a_time_limit_around_an_execution_holds_for_a_thread(engine: Engine) -> None:
+async def test_a_timeout_around_an_execution_also_ends_one_in_a_thread(engine: Engine) -> None:
     release = threading.Event()
 
     @engine.task
@@ -682,7 +684,7 @@ async def test_executing_checks_that_the_arguments_fit(engine: Engine, heard: He
     assert await execute(job, a=1) == 1
 
 
-async def test_executing_takes_what_no_broker_could_store(engine: Engine) -> None:
+async def test_executing_accepts_arguments_that_no_broker_could_store(engine: Engine) -> None:
     @engine.task
     async def same(value: object) -> object:
         return value
@@ -691,7 +693,7 @@ async def test_executing_takes_what_no_broker_could_store(engine: Engine) -> Non
     assert await engine.execute(same, value) is value
 
 
-async def test_an_id_is_that_of_the_execution(engine: Engine, heard: Heard) -> None:
+async def test_an_execution_has_the_given_id(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def job() -> None:
         pass
@@ -719,7 +721,7 @@ class Opened(MemoryBroker):
         await super().aclose()
 
 
-async def test_making_an_engine_opens_nothing_and_entering_it_does(namespace: str) -> None:
+async def test_the_broker_is_opened_by_entering_an_engine_not_by_creating_it(namespace: str) -> None:
     broker = Opened()
     engine = Engine(broker, namespace)
 
@@ -755,7 +757,9 @@ async def test_leaving_an_engine_closes_its_broker_even_if_its_workers_crashed(n
     assert broker.calls[-1] == "close"
 
 
-async def test_two_engines_in_one_process_do_not_hear_each_other(namespace: str, heard: Heard) -> None:
+async def test_two_engines_in_one_process_run_and_signal_only_their_own_jobs(
+    namespace: str, heard: Heard
+) -> None:
     mine, other = Engine(MemoryBroker(), namespace), Engine(MemoryBroker(), f"{namespace}-other")
     ran: list[str] = []
     for engine in (mine, other):
@@ -774,7 +778,9 @@ async def test_two_engines_in_one_process_do_not_hear_each_other(namespace: str,
     assert heard.count("job_finished") == 1
 
 
-async def test_a_schedule_that_is_cancelled_stores_the_job_or_not(engine: Engine, heard: Heard) -> None:
+async def test_a_cancelled_schedule_either_stores_and_signals_the_job_or_neither(
+    engine: Engine, heard: Heard
+) -> None:
     ran: list[int] = []
 
     @engine.task
@@ -792,7 +798,7 @@ async def test_a_schedule_that_is_cancelled_stores_the_job_or_not(engine: Engine
     assert len(ran) == heard.count("job_scheduled")
 
 
-async def test_a_job_that_the_store_holds_is_not_of_this_engine_only(namespace: str, heard: Heard) -> None:
+async def test_a_job_that_another_process_stored_is_run(namespace: str, heard: Heard) -> None:
     broker = MemoryBroker()
     engine = Engine(broker, namespace)
 

@@ -1,4 +1,4 @@
-"""Every example runs as its docstring says, and prints what it says."""
+"""Every example runs as its docstring says, and prints the expected lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .contrib import ROOT, Server
 from .waiting import until
 
 EXAMPLES = ROOT / "examples"
-# Without writing byte code: the standard library must not change while it is hashed.
+# No byte code is written: the standard library must not change while it is hashed.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 PATIENCE = 50
 
@@ -38,13 +38,13 @@ def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]
 
 
 def printed(name: str) -> list[str]:
-    """The lines that an example prints, if it does nothing but that."""
+    """The lines that an example prints; it must exit with 0 and print no errors."""
     ran = run(name)
     assert (ran.returncode, ran.stderr) == (0, b"")
     return ran.stdout.decode().splitlines()
 
 
-def test_every_example_is_tested_here_and_says_how_to_run_it() -> None:
+def test_every_example_is_tested_here_and_documents_its_command() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
         "batch.py",
@@ -52,7 +52,7 @@ def test_every_example_is_tested_here_and_says_how_to_run_it() -> None:
         "fastapi_app.py",
         "periodic.py",
         "quickstart.py",
-        "redis_worker.py",  # and the next but one, are run by test_redis_examples.py
+        "redis_worker.py",  # run by test_redis_examples.py, like web_and_worker.py
         "signals.py",
         "web_and_worker.py",
     }
@@ -66,7 +66,7 @@ def test_the_quickstart_adds_and_is_short() -> None:
     assert len((EXAMPLES / "quickstart.py").read_text().splitlines()) <= 30
 
 
-def test_the_signals_tell_the_story_of_each_order() -> None:
+def test_the_signals_trace_each_order() -> None:
     lines = printed("signals.py")
     for order in (1, 2):
         assert [line for line in lines if line.startswith(f"[trace-{order}]")] == [
@@ -113,20 +113,20 @@ async def test_the_web_application_adds_in_the_background(tmp_path: Path) -> Non
 
 
 async def test_the_web_application_is_not_ready_while_its_workers_do_not_run() -> None:
-    transport = httpx.ASGITransport(app)  # which does not start what the server starts
+    transport = httpx.ASGITransport(app)  # runs no lifespan, and so starts no workers
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get("/ready")
     assert answer.status_code == 503
     assert answer.json()["detail"]["is_running"] is False
 
 
-async def test_two_processes_of_the_web_application_run_jobs_of_their_own(tmp_path: Path) -> None:
+async def test_two_processes_of_the_web_application_run_separate_jobs(tmp_path: Path) -> None:
     async with Server("fastapi_app:app", tmp_path, f"--app-dir={EXAMPLES}", "--workers=2") as server:
         job_id = server.request("POST", "/sums", json={"a": 1, "b": 2}).json()["id"]
         where: set[int] = set()
 
         def found_and_not_found() -> bool:
-            """One process has the result, and the other never heard of the job."""
+            """One process has the result, the other does not know the job."""
             where.add(server.request("GET", f"/results/{job_id}").status_code)
             return where == {200, 404}
 
@@ -136,7 +136,7 @@ async def test_two_processes_of_the_web_application_run_jobs_of_their_own(tmp_pa
     assert "Traceback" not in server.log
 
 
-# The real job. What it must print, find and sha256sum tell.
+# The larger example. Its expected output comes from find and sha256sum.
 
 needs_oracle = pytest.mark.skipif(
     not sys.platform.startswith("linux") or shutil.which("sha256sum") is None, reason="needs GNU's sha256sum"
@@ -145,7 +145,7 @@ STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
 
 def sha256sum(folder: str | Path, *but: str) -> bytes:
-    """What sha256sum prints of all files under a folder, sorted by path."""
+    """The output of sha256sum for all files under a folder, sorted by path."""
     found = subprocess.run(
         ["find", folder, *but, "-xtype", "f", "-print0"], capture_output=True, check=True, timeout=PATIENCE
     )
@@ -195,7 +195,7 @@ def folder_of(folder: Path, names: list[str]) -> Path:
 
 
 @needs_oracle
-def test_the_whole_standard_library_is_hashed_as_sha256sum_does_it(of_standard_library: list[bytes]) -> None:
+def test_the_sums_of_the_standard_library_equal_those_of_sha256sum(of_standard_library: list[bytes]) -> None:
     ran = run("checksums.py")
     assert ran.stdout == b"".join(of_standard_library)
     assert ran.returncode == 0
@@ -205,7 +205,7 @@ def test_the_whole_standard_library_is_hashed_as_sha256sum_does_it(of_standard_l
 
 @needs_oracle
 @pytest.mark.large
-def test_all_sums_are_right_although_a_tenth_of_the_jobs_fails_at_first(
+def test_all_sums_are_right_when_a_tenth_of_the_jobs_fails_at_first(
     of_standard_library: list[bytes],
 ) -> None:
     ran = run("checksums.py", "--flaky", "--number=20")
@@ -214,13 +214,13 @@ def test_all_sums_are_right_although_a_tenth_of_the_jobs_fails_at_first(
     count = len(of_standard_library)
     counted = totals(ran.stderr)
     assert counted[:4] == (count, count, 0, 0)
-    # A tenth fails, one to three times.
+    # A tenth of the jobs fails one to three times.
     assert 1.15 * count < counted.starts < 1.25 * count
 
 
 @needs_oracle
 @pytest.mark.parametrize(("number", "options"), [(signal.SIGTERM, ["--flaky"]), (signal.SIGINT, [])])
-def test_after_a_signal_the_sums_that_were_made_are_printed_and_right(
+def test_after_a_signal_the_finished_sums_are_printed(
     of_standard_library: list[bytes], tmp_path: Path, number: signal.Signals, options: list[str]
 ) -> None:
     output = tmp_path / "output"
@@ -246,7 +246,7 @@ def test_after_a_signal_the_sums_that_were_made_are_printed_and_right(
 
 
 @needs_oracle
-async def test_a_job_that_runs_when_the_signal_arrives_is_finished(tmp_path: Path) -> None:
+async def test_a_job_that_runs_when_the_signal_arrives_finishes(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "folder", ["a", "b", "d", "e", "f"])
     large = folder / "c"
     with large.open("wb") as file:
@@ -260,7 +260,7 @@ async def test_a_job_that_runs_when_the_signal_arrives_is_finished(tmp_path: Pat
 
         def is_hashing() -> bool:
             for opened in Path(f"/proc/{process.pid}/fd").iterdir():
-                with contextlib.suppress(OSError):  # it is closed meanwhile
+                with contextlib.suppress(OSError):  # the file was closed meanwhile
                     if os.readlink(opened) == os.path.realpath(large):
                         return True
             return False
@@ -303,9 +303,7 @@ def test_odd_names_are_printed_as_sha256sum_prints_them(tmp_path: Path) -> None:
 
 @needs_oracle
 @pytest.mark.parametrize("options", [[], ["--flaky"]])
-def test_a_file_that_cannot_be_read_is_reported_and_costs_no_other(
-    tmp_path: Path, options: list[str]
-) -> None:
+def test_an_unreadable_file_is_reported_and_the_others_are_hashed(tmp_path: Path, options: list[str]) -> None:
     folder = folder_of(tmp_path / "folder", [f"{number:02}" for number in range(30)])
     (folder / "dangling").symlink_to("nowhere")
     ran = run("checksums.py", folder, *options)
@@ -315,11 +313,11 @@ def test_a_file_that_cannot_be_read_is_reported_and_costs_no_other(
     assert ran.stderr.decode().splitlines()[-2] == f"checksums: {folder}/dangling: No such file or directory"
 
 
-def test_a_folder_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
-    gone = os.fsencode(tmp_path / "gone")
-    paths, [error] = files_under(gone, set())
+def test_an_unreadable_folder_is_reported(tmp_path: Path) -> None:
+    missing = os.fsencode(tmp_path / "gone")
+    paths, [error] = files_under(missing, set())
     assert paths == []
-    assert (error.filename, error.strerror) == (gone, "No such file or directory")
+    assert (error.filename, error.strerror) == (missing, "No such file or directory")
 
 
 def test_progress_is_a_line_for_every_tenth(tmp_path: Path) -> None:
@@ -356,13 +354,13 @@ def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
     assert bars[-1].startswith("checksums: 4 files: 4 hashed")
 
 
-def test_an_empty_folder_has_no_sums(tmp_path: Path) -> None:
+def test_an_empty_folder_prints_nothing(tmp_path: Path) -> None:
     ran = run("checksums.py", tmp_path)
     assert (ran.returncode, ran.stdout) == (0, b"")
     assert totals(ran.stderr) == Totals(0, 0, 0, 0, 0)
 
 
-def test_the_same_seed_has_the_same_jobs_fail(tmp_path: Path) -> None:
+def test_the_seed_decides_which_jobs_fail(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "folder", [f"{number:03}" for number in range(200)])
 
     def failing(seed: int) -> list[str]:
@@ -375,14 +373,14 @@ def test_the_same_seed_has_the_same_jobs_fail(tmp_path: Path) -> None:
     assert failing(1) == failing(1) != failing(2)
 
 
-def test_the_log_is_silent_unless_it_is_asked_for(tmp_path: Path) -> None:
+def test_nothing_is_logged_without_verbose(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "folder", [f"{number:03}" for number in range(200)])
     ran = run("checksums.py", folder, "--flaky")
     assert totals(ran.stderr).starts > 200
     assert b"MadeToFail" not in ran.stderr
 
 
-def test_its_help_tells_how_to_use_it() -> None:
+def test_the_help_lists_options_and_exit_status() -> None:
     ran = run("checksums.py", "--help")
     shown = ran.stdout.decode()
     assert (ran.returncode, ran.stderr) == (0, b"")
@@ -399,7 +397,7 @@ def test_its_help_tells_how_to_use_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["no-such-folder"], "'no-such-folder' is not a folder"),
         (["--number=0"], "a number from 1 to 1000 is needed"),
@@ -407,13 +405,13 @@ def test_its_help_tells_how_to_use_it() -> None:
         (["--seed=x"], "invalid int value: 'x'"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_hashed(arguments: list[str], complaint: str) -> None:
+def test_wrong_usage_is_reported_before_anything_is_hashed(arguments: list[str], message: str) -> None:
     ran = run("checksums.py", *arguments)
     assert (ran.returncode, ran.stdout) == (2, b"")
-    assert complaint in ran.stderr.decode()
+    assert message in ran.stderr.decode()
 
 
-def test_a_reader_that_goes_away_ends_it_in_silence(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_it_without_a_traceback(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "folder", ["a"])
     reading, writing = os.pipe()
     os.close(reading)

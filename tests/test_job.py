@@ -1,4 +1,4 @@
-"""A job is an immutable snapshot, known by namespace, queue and id, and shows no arguments."""
+"""A job is an immutable snapshot, identified by namespace, queue and id; its repr hides arguments."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def test_a_job_is_immutable(name: str) -> None:
         {"task_name": "other"},
     ],
 )
-def test_snapshots_of_one_job_are_equal_whatever_happened_meanwhile(changes: dict[str, Any]) -> None:
+def test_snapshots_of_one_job_are_equal_in_any_state(changes: dict[str, Any]) -> None:
     assert job(**changes) == job()
     assert not job(**changes) != job()  # noqa: SIM202
     assert len({job(**changes), job()}) == 1
 
 
 @pytest.mark.parametrize("changes", [{"id": "a2"}, {"queue": "mail"}, {"namespace": "other"}])
-def test_jobs_are_told_apart_by_namespace_queue_and_id(changes: dict[str, Any]) -> None:
+def test_jobs_differ_by_namespace_queue_and_id(changes: dict[str, Any]) -> None:
     assert job(**changes) != job()
     assert len({job(**changes), job()}) == 2
 
 
-def test_a_job_equals_no_other_thing() -> None:
+def test_a_job_equals_no_object_of_another_type() -> None:
     assert job() != "a1"
     assert job() != ("shop", "default", "a1")
 
 
-def test_the_repr_of_a_job_tells_what_it_is_and_no_arguments() -> None:
+def test_the_repr_of_a_job_identifies_it_and_hides_its_arguments() -> None:
     shown = repr(job(args=(SECRET,), kwargs={SECRET: SECRET}))
     assert shown == "<Job work id=a1 queue=default QUEUED namespace=shop>"
     assert repr(job(retries=1, max_retries=3)) == (
@@ -70,7 +70,7 @@ def test_the_repr_of_a_job_tells_what_it_is_and_no_arguments() -> None:
     assert SECRET not in f"{job(args=(SECRET,))}"
 
 
-def test_the_states_of_a_job_are_these() -> None:
+def test_the_states_of_a_job_are_documented() -> None:
     assert [status.name for status in JobStatus] == [
         "NOT_SET",
         "WAITING",
@@ -84,7 +84,7 @@ def test_the_states_of_a_job_are_these() -> None:
     assert all(status.name in JobStatus.__doc__ for status in JobStatus)
 
 
-async def test_a_scheduled_job_says_everything_about_itself(engine: Engine, namespace: str) -> None:
+async def test_a_scheduled_job_has_all_its_attributes_set(engine: Engine, namespace: str) -> None:
     @engine.task(name="work", queue="mail", max_retries=4)
     async def work(a: int, *, b: str) -> None: ...
 
@@ -102,7 +102,7 @@ async def test_a_scheduled_job_says_everything_about_itself(engine: Engine, name
     ("away", "status"),
     [(timedelta(hours=1), JobStatus.WAITING), (-timedelta(hours=1), JobStatus.QUEUED)],
 )
-async def test_a_job_waits_for_its_moment_and_a_past_one_means_now(
+async def test_a_job_waits_for_its_moment_and_a_past_moment_means_now(
     engine: Engine, away: timedelta, status: JobStatus
 ) -> None:
     @engine.task
@@ -114,7 +114,7 @@ async def test_a_job_waits_for_its_moment_and_a_past_one_means_now(
     assert scheduled.at == at
 
 
-async def test_a_duplicate_is_not_stored_and_says_so(engine: Engine, heard: Heard) -> None:
+async def test_a_duplicate_is_not_stored_and_has_the_status_not_set(engine: Engine, heard: Heard) -> None:
     ran = []
 
     @engine.task
@@ -130,7 +130,7 @@ async def test_a_duplicate_is_not_stored_and_says_so(engine: Engine, heard: Hear
     assert heard.count("job_scheduled") == 1
 
 
-async def test_jobs_that_nobody_named_have_ids_of_their_own(engine: Engine) -> None:
+async def test_jobs_without_a_given_id_get_unique_ids(engine: Engine) -> None:
     @engine.task
     async def work() -> None: ...
 
@@ -141,7 +141,7 @@ def test_there_is_no_current_job_outside_of_jobs() -> None:
     assert current_job() is None
 
 
-async def test_the_current_job_is_known_in_the_body_its_tasks_its_threads_and_its_receivers(
+async def test_current_job_works_in_the_body_and_its_tasks_threads_and_receivers(
     engine: Engine, namespace: str
 ) -> None:
     seen: dict[str, Job | None] = {}
@@ -177,7 +177,7 @@ async def test_the_current_job_is_known_in_the_body_its_tasks_its_threads_and_it
     assert current_job() is None
 
 
-async def test_a_job_within_a_job_is_the_inner_one_until_it_ends(engine: Engine) -> None:
+async def test_current_job_is_the_inner_job_while_one_is_executed_in_another(engine: Engine) -> None:
     @engine.task
     async def inner() -> Job | None:
         return current_job()

@@ -1,4 +1,4 @@
-"""What becomes of a job after a run is decided by one pure function, in one documented order."""
+"""One pure function decides what happens to a job after a run, by rules in a documented order."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ TABLE: list[tuple[str, dict[str, Any], BaseException | None, Outcome]] = [
     ("RetryException", {"max_retries": 1}, RetryException(), retry(exponential_backoff(1, "a1"))),
 ]
 
-# What a task group raises holds the errors of its tasks.
+# An exception group holds the errors of the tasks of a task group.
 TABLE += [
     ("an abort in a group", {"max_retries": 3}, ExceptionGroup("", [ERROR, ABORT]), failed("aborted")),
     (
@@ -153,14 +153,14 @@ TABLE += [
 @pytest.mark.parametrize(
     ("changes", "error", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
 )
-def test_the_verdict_is_the_first_rule_that_applies(
+def test_the_first_rule_that_applies_decides(
     changes: dict[str, Any], error: BaseException | None, expected: Outcome
 ) -> None:
     assert judge(job(**changes), error, NOW) == expected
 
 
 @pytest.mark.parametrize(("changes", "error"), [row[1:3] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_the_same_arguments_give_the_same_verdict_and_are_not_changed(
+def test_the_verdict_is_deterministic_and_changes_no_argument(
     changes: dict[str, Any], error: BaseException | None
 ) -> None:
     judged = job(**changes)
@@ -183,7 +183,7 @@ AT = [
 
 
 @pytest.mark.parametrize(("at", "delay"), [row[1:] for row in AT], ids=[row[0] for row in AT])
-def test_a_retry_exception_chooses_the_moment(at: datetime | timedelta, delay: float) -> None:
+def test_a_retry_exception_can_give_the_moment(at: datetime | timedelta, delay: float) -> None:
     assert judge(job(max_retries=1), RetryException("later", at=at), NOW) == retry(delay)
 
 
@@ -193,12 +193,12 @@ def test_the_moment_may_be_the_second_argument() -> None:
 
 
 @pytest.mark.parametrize("moment", [timedelta(seconds=5), datetime(2030, 1, 1)])
-def test_a_moment_in_the_place_of_the_message_is_refused(moment: Any) -> None:
+def test_a_moment_instead_of_the_message_is_refused(moment: Any) -> None:
     with pytest.raises(InvalidValue, match="a message first"):
         RetryException(moment)
 
 
-def test_a_retry_exception_without_a_moment_leaves_it_to_the_backoff_of_the_task() -> None:
+def test_a_retry_exception_without_a_moment_uses_the_backoff_of_the_task() -> None:
     assert judge(job(max_retries=1), RetryException("later"), NOW, lambda attempt: 7.0) == retry(7.0)
 
 
@@ -225,25 +225,25 @@ BACKOFFS: list[tuple[str, Callable[[int], Any], float]] = [
 @pytest.mark.parametrize(
     ("backoff", "delay"), [row[1:] for row in BACKOFFS], ids=[row[0] for row in BACKOFFS]
 )
-def test_a_backoff_of_the_task_is_asked_for_the_number_of_the_retry(
+def test_the_backoff_of_the_task_is_called_with_the_number_of_the_retry(
     backoff: Callable[[int], Any], delay: float
 ) -> None:
     assert judge(job(max_retries=9, retries=2), ERROR, NOW, backoff) == retry(delay)
 
 
 @pytest.mark.parametrize("endless", [float("inf"), 1e300, 10**400])
-def test_an_endless_backoff_ends_before_the_year_9999(endless: float) -> None:
+def test_an_infinite_backoff_is_capped_before_the_year_9999(endless: float) -> None:
     delay = judge(job(max_retries=1), ERROR, NOW, lambda attempt: endless).delay
     assert from_milliseconds(NOW + delay * 1000).year == 9998
 
 
 @pytest.mark.parametrize("wrong", [None, "5", float("nan"), [], object()])
-def test_a_backoff_that_gives_no_duration_is_an_invalid_value(wrong: Any) -> None:
+def test_a_backoff_that_returns_no_duration_raises_invalid_value(wrong: Any) -> None:
     with pytest.raises(InvalidValue, match="backoff"):
         judge(job(max_retries=1), ERROR, NOW, lambda attempt: wrong)
 
 
-def test_what_a_backoff_raises_is_raised() -> None:
+def test_an_error_of_a_backoff_is_raised() -> None:
     def backoff(attempt: int) -> float:
         raise KeyError("no such attempt")
 
@@ -251,7 +251,7 @@ def test_what_a_backoff_raises_is_raised() -> None:
         judge(job(max_retries=1), ERROR, NOW, backoff)
 
 
-def test_a_lost_worker_does_not_ask_for_a_backoff() -> None:
+def test_the_backoff_is_not_called_for_a_lost_worker() -> None:
     def backoff(attempt: int) -> float:
         raise AssertionError("it has waited for its lease already")
 
@@ -279,21 +279,21 @@ def test_jobs_that_failed_together_come_back_spread_over_the_second_half(
 
 
 def described(error: BaseException, reason: str = "exhausted") -> dict[str, str]:
-    told: dict[str, str] = json.loads(describe(error, reason))
-    assert set(told) == {"reason", "error", "message", "traceback"}
-    assert told["reason"] == reason
-    return told
+    description: dict[str, str] = json.loads(describe(error, reason))
+    assert set(description) == {"reason", "error", "message", "traceback"}
+    assert description["reason"] == reason
+    return description
 
 
-def test_a_dead_job_tells_the_reason_the_class_the_message_and_the_traceback() -> None:
+def test_a_description_has_reason_class_message_and_traceback() -> None:
     try:
         raise KeyError("order-17")
     except KeyError as raised:
-        told = described(raised, "aborted")
-    assert told["error"] == "builtins.KeyError"
-    assert told["message"] == "'order-17'"
-    assert told["traceback"].startswith("Traceback (most recent call last):")
-    assert told["traceback"].endswith("KeyError: 'order-17'\n")
+        description = described(raised, "aborted")
+    assert description["error"] == "builtins.KeyError"
+    assert description["message"] == "'order-17'"
+    assert description["traceback"].startswith("Traceback (most recent call last):")
+    assert description["traceback"].endswith("KeyError: 'order-17'\n")
 
 
 class Unprintable(Exception):
@@ -319,40 +319,40 @@ class Trapped(Exception):
         return Text("springs")
 
 
-def test_an_exception_whose_str_raises_is_survived() -> None:
-    told = described(Unprintable())
-    assert told["error"] == f"{__name__}.Unprintable"
-    assert told["message"] == "<its __str__ raises>"
+def test_an_exception_whose_str_raises_is_described() -> None:
+    description = described(Unprintable())
+    assert description["error"] == f"{__name__}.Unprintable"
+    assert description["message"] == "<its __str__ raises>"
 
 
-def test_an_exception_whose_str_is_a_hostile_string_is_survived() -> None:
+def test_an_exception_whose_str_is_a_hostile_string_is_described() -> None:
     assert described(Trapped())["message"] == "springs"
 
 
 def test_an_exception_with_a_lone_surrogate_is_written_as_text() -> None:
-    told = described(ValueError("file \udcff.txt"))
-    assert told["message"] == r"file \udcff.txt"
-    assert r"\udcff" in told["traceback"]
+    description = described(ValueError("file \udcff.txt"))
+    assert description["message"] == r"file \udcff.txt"
+    assert r"\udcff" in description["traceback"]
 
 
-def test_an_exception_of_a_class_with_an_unwritable_name_is_survived() -> None:
+def test_an_exception_of_a_class_with_an_unencodable_name_is_described() -> None:
     odd = type("Odd", (Exception,), {"__module__": "m\udcff"})
     assert described(odd("x"))["error"] == r"m\udcff.Odd"
 
 
-def test_an_exception_whose_module_is_no_text_is_survived() -> None:
+def test_an_exception_whose_module_is_no_string_is_described() -> None:
     odd = type("Odd", (Exception,), {"__module__": None})
     assert described(odd("x"))["error"] == "None.Odd"
 
 
 def test_a_huge_message_is_cut_and_the_end_of_the_traceback_is_kept() -> None:
-    told = described(ValueError("é" * 1_000_000))
-    assert told["message"] == "é" * MESSAGE_LIMIT
-    assert len(told["traceback"]) == TRACEBACK_LIMIT
-    assert told["traceback"].endswith("éé\n")
+    description = described(ValueError("é" * 1_000_000))
+    assert description["message"] == "é" * MESSAGE_LIMIT
+    assert len(description["traceback"]) == TRACEBACK_LIMIT
+    assert description["traceback"].endswith("éé\n")
 
 
-def test_an_exception_that_caused_itself_is_survived() -> None:
+def test_an_exception_that_is_its_own_cause_is_described() -> None:
     error = ValueError("round")
     other = KeyError("and round")
     error.__cause__, other.__cause__ = other, error
@@ -366,15 +366,15 @@ def test_a_bottomless_traceback_is_cut() -> None:
     try:
         dig()
     except RecursionError as raised:
-        told = described(raised)
-    assert told["error"] == "builtins.RecursionError"
-    assert len(told["traceback"]) <= TRACEBACK_LIMIT
+        description = described(raised)
+    assert description["error"] == "builtins.RecursionError"
+    assert len(description["traceback"]) <= TRACEBACK_LIMIT
 
 
-def test_a_group_of_exceptions_is_told_with_its_members() -> None:
-    told = described(ExceptionGroup("many", [ValueError("first"), KeyError("second")]))
-    assert "ValueError: first" in told["traceback"]
-    assert "KeyError: 'second'" in told["traceback"]
+def test_an_exception_group_is_described_with_its_members() -> None:
+    description = described(ExceptionGroup("many", [ValueError("first"), KeyError("second")]))
+    assert "ValueError: first" in description["traceback"]
+    assert "KeyError: 'second'" in description["traceback"]
 
 
 def test_moments_of_verdicts_are_aware() -> None:

@@ -1,4 +1,4 @@
-"""What an engine is told to leave out lies neither in the log nor among the dead jobs."""
+"""Parts named in ``leave_out`` appear neither in the log nor in the records of dead jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRET = "canary"
 
 
 class Chatty(Exception):
-    """It repeats its message wherever it is printed."""
+    """Repeats its message in its str, repr and notes."""
 
     def __init__(self) -> None:
         super().__init__(SECRET)
@@ -42,7 +42,7 @@ async def engine(request: pytest.FixtureRequest, namespace: str, leave_out: Any)
 
 
 async def fail(engine: Engine, error: BaseException | None = None) -> None:
-    """Have a job fail, after it was tried again, and a receiver of that."""
+    """Run a job that fails after a retry, with a receiver of job_failed that fails as well."""
 
     @signals.job_failed.connect_via(engine.namespace)
     async def receiver(sender: str, **kwargs: Any) -> None:
@@ -57,17 +57,15 @@ async def fail(engine: Engine, error: BaseException | None = None) -> None:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:
-    """Everything that the log holds: as text, and in the errors that handlers get."""
+    """The whole log: its text, and the errors passed to handlers."""
     formatter = logging.Formatter()
     records = [record for record in caplog.records if record.name.startswith("aiospinach")]
-    told = [formatter.format(record) for record in records]
+    texts = [formatter.format(record) for record in records]
     errors = [repr(record.exc_info[1]) for record in records if record.exc_info]
-    return "\n".join(told + errors)
+    return "\n".join(texts + errors)
 
 
-async def test_by_default_the_log_and_the_dead_job_tell_all(
-    engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_nothing_is_left_out_by_default(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     await fail(engine)
     [dead] = [dead async for dead in engine.dead_jobs()]
     assert dead.message == SECRET
@@ -89,13 +87,13 @@ async def test_messages_are_left_out_wherever_an_error_is_printed(
     assert "raise Chatty() if error is None else error" in dead.traceback
     assert SECRET not in dead.traceback
     text = logged(caplog)
-    assert text.count("Traceback") >= 3, "of a retry, of the failure, and of the receiver"
+    assert text.count("Traceback") >= 3, "one each for the retry, the failure and the receiver"
     assert "Chatty" in text
     assert SECRET not in text
 
 
 @pytest.mark.parametrize("leave_out", [["tracebacks"]])
-async def test_without_tracebacks_a_line_tells_the_message(
+async def test_without_tracebacks_the_message_is_logged_on_one_line(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     await fail(engine)
@@ -107,7 +105,7 @@ async def test_without_tracebacks_a_line_tells_the_message(
 
 
 @pytest.mark.parametrize("leave_out", [("arguments", "messages", "tracebacks")])
-async def test_all_of_it_may_be_left_out(
+async def test_everything_may_be_left_out(
     engine: Engine, caplog: pytest.LogCaptureFixture, heard: Heard
 ) -> None:
     await fail(engine)
@@ -124,7 +122,7 @@ async def test_all_of_it_may_be_left_out(
 
 
 @pytest.mark.parametrize("leave_out", ["arguments"])
-async def test_a_dead_job_without_its_arguments_says_that_it_cannot_be_requeued(engine: Engine) -> None:
+async def test_a_dead_job_without_its_arguments_cannot_be_requeued(engine: Engine) -> None:
     await fail(engine)
     with pytest.raises(InvalidValue, match=r"'quick' was kept without its arguments.*schedule it again"):
         await engine.requeue("quick")
@@ -175,7 +173,7 @@ class Odd(Exception):
     ],
 )
 @pytest.mark.parametrize("leave_out", ["messages"])
-async def test_no_kind_of_error_tells_its_message(
+async def test_messages_of_all_kinds_of_errors_are_left_out(
     engine: Engine, caplog: pytest.LogCaptureFixture, error: Exception, names: list[str]
 ) -> None:
     await fail(engine, error)
@@ -186,7 +184,7 @@ async def test_no_kind_of_error_tells_its_message(
     assert dead.message == ""
 
 
-def test_errors_that_name_each_other_are_shown_once() -> None:
+def test_errors_that_cause_each_other_are_shown_once() -> None:
     first, second = ValueError(SECRET), KeyError(SECRET)
     first.__cause__, second.__cause__ = second, first
     shown = Redaction(messages=True).shown(first)
@@ -196,7 +194,7 @@ def test_errors_that_name_each_other_are_shown_once() -> None:
 
 
 @pytest.mark.parametrize("leave_out", ["messages"])
-async def test_a_backoff_that_raises_tells_no_message(
+async def test_the_message_of_a_failing_backoff_is_left_out(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     def backoff(attempt: int) -> float:
@@ -216,6 +214,6 @@ async def test_a_backoff_that_raises_tells_no_message(
 
 
 @pytest.mark.parametrize("leave_out", ["message", ["all"], [1], None, 5, b"messages", ["messages", "names"]])
-def test_what_cannot_be_left_out_is_refused(leave_out: Any) -> None:
+def test_an_invalid_leave_out_is_refused(leave_out: Any) -> None:
     with pytest.raises(InvalidValue, match=r"leave_out=\) takes some of arguments, messages, tracebacks"):
         Engine(MemoryBroker(), leave_out=leave_out)

@@ -1,4 +1,4 @@
-"""Every example that needs Redis runs on a real server as its docstring says, and survives kills."""
+"""Every example that needs Redis runs on a real server as its docstring says, and resumes after a kill."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .waiting import until
 
 @pytest.fixture
 def url() -> str:
-    """The shared server's, in a database that only this test uses, and that is empty."""
+    """The URL of an empty database of the shared server, which only this test uses."""
     server = shared_server()
     with server.client() as client:
         client.execute_command("SELECT", 9)
@@ -40,7 +40,7 @@ def url() -> str:
 
 @pytest.fixture
 def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes that end with the test, if they did not before."""
+    """Processes that are killed after the test, if they have not ended."""
     started: list[subprocess.Popen[bytes]] = []
     yield started
     for process in started:
@@ -49,7 +49,7 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 class Worker:
-    """A worker process, whose output goes to a file."""
+    """A worker process; its output is written to a file."""
 
     def __init__(self, folder: Path, name: str, *arguments: str, **environment: str) -> None:
         self._output = folder / f"{name}.log"
@@ -65,7 +65,7 @@ class Worker:
     def output(self) -> str:
         return self._output.read_text()
 
-    async def says(self, line: str) -> None:
+    async def prints(self, line: str) -> None:
         await until(
             lambda: line in self.output.splitlines(), f"{line!r}", timeout=30, show=lambda: self.output
         )
@@ -89,13 +89,13 @@ async def test_the_worker_runs_what_another_process_schedules_and_drains_on_sigt
         )
         assert (scheduled.returncode, scheduled.stderr) == (0, b"")
         assert re.fullmatch(rb"scheduled [0-9a-f]{32}\n", scheduled.stdout)
-        await worker.says(f"hello, {name}")
+        await worker.prints(f"hello, {name}")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(PATIENCE) == 0
     assert "Traceback" not in worker.output
 
 
-def test_the_worker_asks_for_a_url() -> None:
+def test_the_worker_needs_a_url() -> None:
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "REDIS_URL"}
     ran = subprocess.run(command("redis_worker.py"), capture_output=True, timeout=PATIENCE, env=environment)
     assert ran.returncode == 2
@@ -113,9 +113,9 @@ async def test_the_web_application_schedules_and_a_worker_process_runs_each_repo
         assert (again.status_code, again.json()) == (202, {"id": "may", "is_new": False})
         worker = Worker(tmp_path, "web_and_worker.py", REDIS_URL=url)
         processes.append(worker.process)
-        await worker.says("report may has 3 lines")
+        await worker.prints("report may has 3 lines")
         server.request("POST", "/reports", json={"id": "june", "lines": 4})
-        await worker.says("report june has 4 lines")
+        await worker.prints("report june has 4 lines")
         worker.process.send_signal(signal.SIGTERM)
         assert worker.process.wait(PATIENCE) == 0
         server.terminate()
@@ -142,7 +142,7 @@ def checksums(url: str, folder: Path, *options: str) -> list[str]:
 
 @pytest.fixture
 def large_files(tmp_path: Path) -> Path:
-    """A hundred files of zeros, each of its own length, that take half a second of a core or more to hash."""
+    """A hundred files of zeros of different lengths; hashing them takes half a second or more."""
     folder = tmp_path / "folder"
     folder.mkdir()
     for number in range(100):
@@ -174,7 +174,7 @@ async def test_after_three_kills_every_file_is_reported_once_with_the_right_sum(
     counted = totals(ran.stderr)
     assert counted[:4] == (100, 100, 0, 0)
     if not options:
-        assert counted.starts <= 100 - 3 * 10 + 2 * 3  # it went on, and did not begin anew
+        assert counted.starts <= 100 - 3 * 10 + 2 * 3  # it resumed, and did not start over
 
 
 @needs_oracle
@@ -192,7 +192,7 @@ def test_a_second_run_hashes_again_what_has_changed(url: str, tmp_path: Path) ->
 
 @needs_oracle
 @pytest.mark.large
-def test_after_a_signal_the_next_start_goes_on_and_prints_all(url: str, large_files: Path) -> None:
+def test_after_a_signal_the_next_start_resumes_and_prints_all(url: str, large_files: Path) -> None:
     start = checksums(url, large_files, "--number=2")
     with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stderr is not None

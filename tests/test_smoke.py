@@ -5,7 +5,7 @@ from aiospinach import Engine
 from .conftest import Heard
 
 
-async def test_a_job_runs_and_its_signals_are_heard_in_order(engine: Engine, heard: Heard) -> None:
+async def test_a_job_runs_and_its_signals_are_sent_in_order(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def add(a: int, b: int) -> int:
         return a + b

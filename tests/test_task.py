@@ -1,4 +1,4 @@
-"""A task is a function with a name, made by a decorator, kept in a registry, attached to engines."""
+"""A task is a named function, created by a decorator, kept in a registry, and attached to engines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def double(number: int) -> int:
     return number * 2
 
 
-def test_the_decorator_stands_bare_or_with_options() -> None:
+def test_the_decorator_is_used_with_or_without_options() -> None:
     tasks = Tasks()
 
     @tasks.task
@@ -98,7 +98,7 @@ def test_a_lambda_needs_a_name() -> None:
     assert Tasks().task(name="nothing")(lambda: None).name == "nothing"
 
 
-def test_a_function_whose_name_is_not_ascii_needs_another() -> None:
+def test_a_function_with_a_non_ascii_name_needs_another() -> None:
     def données() -> None: ...
 
     with pytest.raises(InvalidValue, match="task name"):
@@ -106,7 +106,7 @@ def test_a_function_whose_name_is_not_ascii_needs_another() -> None:
     assert Tasks().task(name="data")(données).name == "data"
 
 
-async def test_a_task_is_still_the_function() -> None:
+async def test_a_task_behaves_like_its_function() -> None:
     tasks = Tasks()
     task = tasks.task(double)
     assert await task(21) == 42
@@ -122,7 +122,7 @@ async def test_a_task_is_still_the_function() -> None:
     assert plain(1, b=2) == 3
 
 
-def test_options_name_the_next_job_and_leave_the_task_as_it_is() -> None:
+def test_options_do_not_change_the_task() -> None:
     task = Tasks().task(double)
     named = task.options(id="order-17@a:b")
     assert named._job_id == "order-17@a:b"
@@ -216,7 +216,7 @@ def test_a_generator_cannot_be_a_task(function: Any) -> None:
 
 
 @pytest.mark.parametrize("function", ["double", 5, object(), [double]])
-def test_what_cannot_be_called_cannot_be_a_task(function: Any) -> None:
+def test_only_callables_can_be_tasks(function: Any) -> None:
     with pytest.raises(InvalidValue, match="made of a function"):
         Tasks().task(function)
 
@@ -252,7 +252,7 @@ def test_the_longest_name_of_a_periodic_task_leaves_room_for_its_ticks() -> None
         tasks.task(name="x" * 187)(nothing)
 
 
-def test_a_registry_gives_its_tasks_their_defaults() -> None:
+def test_a_registry_has_defaults_for_its_tasks() -> None:
     tasks = Tasks(queue="mail", max_retries=3, periodicity=timedelta(hours=1), max_concurrency=2)
 
     @tasks.task
@@ -267,7 +267,7 @@ def test_a_registry_gives_its_tasks_their_defaults() -> None:
     assert own.periodicity == timedelta(hours=2)
 
 
-def test_none_means_none_whatever_the_registry_says() -> None:
+def test_none_overrides_the_default_of_the_registry() -> None:
     tasks = Tasks(queue="mail", periodicity=timedelta(hours=1), max_concurrency=2)
     task = tasks.task(queue=None, periodicity=None, max_concurrency=None)(double)
     assert (task.queue, task.periodicity, task.max_concurrency) == ("mail", None, None)
@@ -284,7 +284,7 @@ def test_none_means_none_whatever_the_registry_says() -> None:
         lambda retries: Engine(MemoryBroker()).task(max_retries=retries)(double),
     ],
 )
-def test_no_number_of_retries_is_refused_and_told_how_to_try_for_ever(
+def test_infinite_retries_are_refused_with_the_value_to_use(
     take: Callable[[Any], object], endless: Any
 ) -> None:
     with pytest.raises(InvalidValue, match=rf"max_retries.*{endless} is not.* give 2147483647 .*for ever"):
@@ -292,7 +292,7 @@ def test_no_number_of_retries_is_refused_and_told_how_to_try_for_ever(
     take(2147483647)
 
 
-async def test_a_registry_attached_later_brings_its_tasks(engine: Engine, heard: Heard) -> None:
+async def test_the_tasks_of_an_attached_registry_run(engine: Engine, heard: Heard) -> None:
     tasks = Tasks(queue="mail")
     task = tasks.task(double)
     engine.attach_tasks(tasks)
@@ -333,7 +333,7 @@ async def test_attaching_a_registry_twice_does_nothing(engine: Engine) -> None:
     assert list(tasks) == [task]
 
 
-def test_two_tasks_of_a_registry_need_two_names() -> None:
+def test_two_tasks_of_a_registry_cannot_share_a_name() -> None:
     tasks = Tasks()
     first = tasks.task(name="work")(double)
     with pytest.raises(DuplicateTask, match="'work'"):
@@ -341,7 +341,7 @@ def test_two_tasks_of_a_registry_need_two_names() -> None:
     assert list(tasks) == [first]
 
 
-async def test_a_registry_with_a_name_that_the_engine_has_attaches_nothing(engine: Engine) -> None:
+async def test_a_registry_with_a_name_known_to_the_engine_is_not_attached(engine: Engine) -> None:
     engine.task(name="work")(double)
     tasks = Tasks()
     other = tasks.task(name="other")(double)
@@ -356,7 +356,7 @@ async def test_a_registry_with_a_name_that_the_engine_has_attaches_nothing(engin
         await engine.schedule("later", 1)
 
 
-def test_a_late_task_that_an_engine_cannot_take_is_not_added_to_the_registry(engine: Engine) -> None:
+def test_a_late_task_refused_by_the_engine_is_not_added_to_the_registry(engine: Engine) -> None:
     engine.task(name="work")(double)
     tasks = Tasks()
     engine.attach_tasks(tasks)
@@ -365,7 +365,7 @@ def test_a_late_task_that_an_engine_cannot_take_is_not_added_to_the_registry(eng
     assert len(tasks) == 0
 
 
-def test_a_late_task_that_one_of_two_engines_cannot_take_is_taken_by_neither(engine: Engine) -> None:
+def test_a_late_task_refused_by_one_of_two_engines_is_added_to_neither(engine: Engine) -> None:
     other = Engine(MemoryBroker(), "other")
     tasks = Tasks()
     engine.attach_tasks(tasks)
@@ -376,11 +376,11 @@ def test_a_late_task_that_one_of_two_engines_cannot_take_is_taken_by_neither(eng
         with pytest.raises(DuplicateTask, match=name):
             tasks.task(name=name)(add)
     assert len(tasks) == 0
-    engine.task(name="there")(double)  # the names are still free
+    engine.task(name="there")(double)  # both names are still free
     other.task(name="here")(double)
 
 
-async def test_a_task_without_an_engine_says_that_it_is_not_attached() -> None:
+async def test_scheduling_a_task_without_an_engine_raises_not_attached() -> None:
     task = Tasks().task(double)
     with pytest.raises(NotAttached, match=r"'double' is attached to no engines.*attach_tasks"):
         await task.schedule(1)
@@ -388,7 +388,7 @@ async def test_a_task_without_an_engine_says_that_it_is_not_attached() -> None:
         await task.schedule_at(datetime.now(UTC), 1)
 
 
-async def test_a_task_of_two_engines_asks_which_one_is_meant(engine: Engine) -> None:
+async def test_scheduling_a_task_of_two_engines_raises_not_attached(engine: Engine) -> None:
     tasks = Tasks()
     task = tasks.task(double)
     other = Engine(MemoryBroker(), "other")
@@ -400,7 +400,7 @@ async def test_a_task_of_two_engines_asks_which_one_is_meant(engine: Engine) -> 
     assert (await other.schedule(task, 1)).namespace == "other"
 
 
-def test_a_type_that_cannot_make_the_trip_is_refused_and_the_task_is_not_added() -> None:
+def test_a_task_with_an_unsupported_type_is_not_added() -> None:
     def function(file: Callable[[], None]) -> None: ...
 
     tasks = Tasks()
@@ -409,6 +409,6 @@ def test_a_type_that_cannot_make_the_trip_is_refused_and_the_task_is_not_added()
     assert len(tasks) == 0
 
 
-def test_an_unknown_option_is_named_with_those_there_are() -> None:
+def test_the_error_for_an_unknown_option_lists_the_known_ones() -> None:
     with pytest.raises(InvalidValue, match=r"no option retries; it has name, queue, max_retries"):
         Tasks().task(retries=3)(double)  # type: ignore[call-overload]

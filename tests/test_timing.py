@@ -1,4 +1,4 @@
-"""Moments and durations are checked where they come in, and exact within."""
+"""Moments and durations are validated at the interface, and converted exactly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_datetime_is_a_number_of_milliseconds_and_a_naive_one_means_utc(
 
 
 @given(st.integers(min_value=0, max_value=LAST_MOMENT - 1))
-def test_milliseconds_survive_the_trip_through_an_aware_datetime(milliseconds: int) -> None:
+def test_milliseconds_survive_a_conversion_to_an_aware_datetime(milliseconds: int) -> None:
     moment = from_milliseconds(milliseconds)
     assert moment.tzinfo is UTC
     assert to_milliseconds(moment, what="at") == milliseconds
@@ -70,7 +70,7 @@ def test_a_moment_that_cannot_be_stored_is_refused(moment: datetime) -> None:
 @pytest.mark.parametrize(
     "wrong", [None, 5, 5.0, "2024-01-01", datetime(2024, 1, 1).date(), timedelta(1), True]
 )
-def test_a_moment_of_another_type_is_refused_by_its_name(wrong: Any) -> None:
+def test_a_moment_of_another_type_is_refused_with_the_name_of_the_type(wrong: Any) -> None:
     with pytest.raises(InvalidValue, match=f"the start takes a datetime, not {type(wrong).__name__}"):
         to_milliseconds(wrong, what="the start")
 
@@ -95,12 +95,12 @@ def test_a_duration_out_of_bounds_is_refused(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, "5", True, False, [], object(), datetime(2024, 1, 1)])
-def test_a_duration_of_another_type_is_refused_by_its_name(wrong: Any) -> None:
+def test_a_duration_of_another_type_is_refused_with_the_name_of_the_type(wrong: Any) -> None:
     with pytest.raises(InvalidValue, match=f"pause takes seconds or a timedelta, not {type(wrong).__name__}"):
         to_seconds(wrong, what="pause")
 
 
-def test_the_least_duration_is_taken_and_a_shorter_one_is_not() -> None:
+def test_the_shortest_duration_is_accepted_and_a_shorter_one_is_not() -> None:
     assert to_seconds(0.1, what="pause", least=0.1) == 0.1
     with pytest.raises(InvalidValue, match=r"at least 0\.1 s"):
         to_seconds(0.0999, what="pause", least=0.1)

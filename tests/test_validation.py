@@ -1,4 +1,4 @@
-"""What may be a name or an id, and what is said of a character that may not."""
+"""Valid names and ids, and the errors for invalid characters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 
 
 @pytest.mark.parametrize("job_id", OTHERS)
-async def test_the_ids_of_others_are_ids(broker: Broker, namespace: str, job_id: str) -> None:
+async def test_ids_of_other_systems_are_accepted(broker: Broker, namespace: str, job_id: str) -> None:
     async with Engine(broker, namespace) as engine:
         ran: list[str] = []
 
@@ -66,7 +66,7 @@ async def test_the_ids_of_others_are_ids(broker: Broker, namespace: str, job_id:
         (17, "not int"),
     ],
 )
-def test_what_is_no_id_is_told_which_characters_are(job_id: Any, named: str) -> None:
+def test_the_error_for_an_invalid_id_names_the_wrong_characters(job_id: Any, named: str) -> None:
     async def task() -> None: ...
 
     with pytest.raises(InvalidValue, match=named) as caught:
@@ -74,7 +74,7 @@ def test_what_is_no_id_is_told_which_characters_are(job_id: Any, named: str) -> 
     assert "1 to 200 letters, digits and other characters of ASCII" in str(caught.value)
 
 
-def test_what_is_no_name_is_told_which_characters_are() -> None:
+def test_the_error_for_an_invalid_name_names_the_wrong_characters() -> None:
     with pytest.raises(InvalidValue, match=r"task name 'a b/c' must be 1 to 200 .*'@', and has ' ', '/'$"):
         Tasks().task(name="a b/c")(print)
     with pytest.raises(InvalidValue, match=r"namespace 'a:b' must be 1 to 100 .*'-', and has ':'$"):

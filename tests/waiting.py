@@ -14,7 +14,7 @@ async def until(
     timeout: float = 10.0,
     show: Callable[[], object] | None = None,
 ) -> None:
-    """Return when the condition is true; fail after ``timeout`` seconds, saying ``what`` did not come."""
+    """Return when the condition is true; fail after ``timeout`` seconds, with ``what`` in the message."""
     deadline, pause = time.monotonic() + timeout, 0.001
     while not condition():
         if time.monotonic() > deadline:

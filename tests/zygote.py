@@ -1,8 +1,8 @@
-"""Runs single tests on copies of the package, each in a process that has imported all else already.
+"""Runs single tests on copies of the package, each in a fork of a process that has the imports done.
 
-``python -P tests/zygote.py`` reads lines of a folder, a tab and a test. For each it runs the test in a
-fork of itself, in that folder, and answers a line: how the test ended. ``<folder>/output`` holds what was
-printed, and first of all where the package came from.
+``python -P tests/zygote.py`` reads lines of a folder, a tab and a test. For each line it runs the test in
+a fork of itself, in that folder, and prints a line with the result. ``<folder>/output`` holds the output of
+the test; its first line is the path of the imported package.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LIMIT = 30
 
 
 class FirstFailure:
-    """Leaves at the first failure, without the time that a broken package may take to clean up."""
+    """Exits at the first failure: the cleanup of a broken package may take long."""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -35,10 +35,10 @@ class FirstFailure:
 
 
 def run(folder: Path, test: str) -> None:
-    """Run one test here, and leave."""
+    """Run one test in this process, and exit."""
     code = 3
     try:
-        os.setsid()  # what it starts ends with it
+        os.setsid()  # child processes are killed with this group
         output = os.open(folder / "output", os.O_CREAT | os.O_WRONLY)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -48,7 +48,7 @@ def run(folder: Path, test: str) -> None:
         import aiospinach
 
         print(aiospinach.__file__, flush=True)
-        # A mutant may wait for ever; the signal makes that an end of the test, where a thread would exit.
+        # A mutant may wait for ever; a timeout by signal fails the test, one by thread would end the process.
         options = ["-x", "--capture=no", "-p", "no:cacheprovider"]
         options += [f"--timeout={LIMIT}", "--timeout-method=signal"]
         plugins = [FirstFailure(), *(sys.modules[name] for name in PLUGINS)]

@@ -1,4 +1,4 @@
-"""Every broker that the contract is tested with, and the words that its tests are written in."""
+"""The brokers that the contract is tested with, and helpers for its tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiospinach.outcome import Action
 from ..brokers_under_test import BROKERS, MakeBroker
 
 LEASE = 0.4
-"""Seconds: long beside a call to a broker, short enough to be waited for."""
+"""In seconds: long compared to a call of a broker, short enough to wait for its end."""
 
 
 @pytest.fixture(params=BROKERS)
@@ -31,7 +31,7 @@ async def broker(request: pytest.FixtureRequest, namespace: str) -> AsyncIterato
 
 @pytest.fixture
 async def queue(broker: Broker) -> AsyncIterator[str]:
-    """The name of a queue, which is forgotten after the test."""
+    """The name of a queue, which is flushed after the test."""
     yield "mail"
     await broker.flush("mail")
 
@@ -44,7 +44,7 @@ async def other_queue(broker: Broker) -> AsyncIterator[str]:
 
 
 def job(job_id: str, **fields: Any) -> Envelope:
-    """A job of the task ``send``, with a body that tells whose it is."""
+    """A job of the task ``send``, with a body that contains its id."""
     return Envelope(**{"id": job_id, "task": "send", "body": b"body of " + job_id.encode()} | fields)
 
 
@@ -75,15 +75,15 @@ async def take_parked(broker: Broker, queue: str, *tasks: str, want: int = 10) -
 async def settle(
     broker: Broker, queue: str, lease: Lease, action: Action, delay: float = 0.0, detail: bytes = b""
 ) -> bool:
-    """Give one job back; False if the lease was gone."""
+    """Settle one job; False if its lease was fenced."""
     exchanged = await broker.exchange(queue, [Settlement(lease, action, delay, detail)], 0)
     assert list(exchanged.leases) == []
     assert list(exchanged.fenced) in ([], [lease.id])
     return not exchanged.fenced
 
 
-async def bury(broker: Broker, queue: str, *job_ids: str) -> None:
-    """Have jobs die one after the other, each in a millisecond of its own."""
+async def make_dead(broker: Broker, queue: str, *job_ids: str) -> None:
+    """Store jobs, and fail them for good one by one, each in a different millisecond."""
     for job_id in job_ids:
         lease = await put_and_take(broker, queue, job_id)
         assert await settle(broker, queue, lease, Action.FAIL, detail=b"why " + job_id.encode())
@@ -95,7 +95,7 @@ async def bury(broker: Broker, queue: str, *job_ids: str) -> None:
 async def fire(
     broker: Broker, queue: str, task: str, due: int, next_due: int, job: Envelope | None = None
 ) -> bool:
-    """Fire one tick; False if somebody else did."""
+    """Fire one tick; False if it was fired before."""
     [fired] = await broker.fire(queue, [Firing(task, due, next_due, job)])
     assert fired in (Fired.MOVED, Fired.TAKEN)
     return fired is Fired.MOVED
@@ -113,7 +113,7 @@ async def take_when_due(broker: Broker, queue: str) -> list[Lease]:
 
 
 async def take_when_expired(broker: Broker, queue: str) -> list[Lease]:
-    """Tick until leases of others have expired, and get them."""
+    """Tick until leases have expired, and return the leases for their recovery."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if expired := (await broker.tick(queue)).expired:
@@ -122,8 +122,8 @@ async def take_when_expired(broker: Broker, queue: str) -> list[Lease]:
     raise AssertionError("no lease expired in 10 s")
 
 
-async def swallow_wakes(broker: Broker, *queues: str) -> None:
-    """Use up what is kept for the next that waits."""
+async def drain_wake_ups(broker: Broker, *queues: str) -> None:
+    """Consume pending wake-ups."""
     while await broker.wait(queues, 0.02) is not None:
         pass
 

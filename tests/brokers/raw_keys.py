@@ -1,4 +1,4 @@
-"""What lies in a queue's keys, read with a plain client and by its own rules, without asking the broker."""
+"""The contents of a queue's keys, read with a plain client and without the code of the broker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 REMAINING = {"control", "looked", "workers", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
-"""What may remain of a queue that has been drained, besides what sessions have for a time."""
+"""Keys that may remain of a drained queue, besides those of sessions, which expire."""
 OF_SESSIONS = ("sess:", "nudge:", "answers:")
 
 _TYPES = {
@@ -51,7 +51,7 @@ class Header:
 
     @staticmethod
     def read(envelope: bytes) -> Header | None:
-        """The header of an envelope; None if it is unreadable."""
+        """Parse the header of an envelope; None if it is unreadable."""
         lines = envelope.split(b"\n", 2)
         static = lines[0].split(b" ")
         variable = lines[1].split(b" ") if len(lines) == 3 else []
@@ -69,7 +69,7 @@ class RawKeys:
         self.prefix = f"ais2:{{{namespace}:{queue}}}:"
 
     def read(self) -> dict[str, Any]:
-        """Every key that there is, without the prefix, and what lies in it."""
+        """All keys of the queue without their prefix, and their contents."""
         names = sorted(_decoded(self._client.keys(self.prefix + "*")))
         pipe = self._client.pipeline(transaction=True)
         for name in names:
@@ -87,8 +87,8 @@ class RawKeys:
         found = pipe.execute() if names else []
         return {name.removeprefix(self.prefix): value for name, value in zip(names, found, strict=True)}
 
-    def places(self, seen: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
-        """The ids in each place: queued (in ready or a lane), leased, waiting, parked."""
+    def ids_by_state(self, seen: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
+        """Job ids by state: queued (in ready or a lane), leased, waiting, parked."""
         seen = self.read() if seen is None else seen
         lanes = [entry.split(b"\n", 2) for entry, _ in seen.get("lanes", [])]
         held = [job_id for gate, _, job_id in lanes if gate[:1] != b"?"]
@@ -100,32 +100,32 @@ class RawKeys:
         }
 
     def check(self, most: Mapping[str, int] | None = None) -> dict[str, Any]:
-        """Assert the invariants I2 and I3, and that what belongs together is together.
+        """Assert the invariants I2 and I3, and the consistency of the keys.
 
-        ``most`` is how many leases each limited task may have, if not as many as its limit is.
+        ``most`` is the number of leases that each limited task may have, if it is not its limit.
         """
         seen = self.read()
         jobs = seen.get("jobs", {})
-        places = self.places(seen)
+        ids_by_state = self.ids_by_state(seen)
         marks = {job_id.decode(): mark for job_id, mark in seen.get("cancels", {}).items()}
-        gone = {job_id for job_id in marks if job_id.encode() not in jobs}
-        assert all(marks[job_id] == b"gone" for job_id in gone)
-        assert gone <= set(places["queued"]), "what was cancelled in line lies there still"
-        assert not marks or b" cancels" in seen["control"], "that there are marks is known"
-        everything = Counter(job_id for ids in places.values() for job_id in ids)
+        removed = {job_id for job_id in marks if job_id.encode() not in jobs}
+        assert all(marks[job_id] == b"gone" for job_id in removed)
+        assert removed <= set(ids_by_state["queued"]), "the id of a job cancelled in the queue stays there"
+        assert not marks or b" cancels" in seen["control"], "control records that there are marks"
+        everything = Counter(job_id for ids in ids_by_state.values() for job_id in ids)
         assert set(everything.values()) <= {1}, f"I2: disjoint: {everything}"
-        assert set(everything) - gone == {job_id.decode() for job_id in jobs}, "I2: their union is jobs"
+        assert set(everything) - removed == {job_id.decode() for job_id in jobs}, "I2: their union is jobs"
         leases = _decoded(lease for lease, _ in seen.get("leases", []))
-        for job_id in marks.keys() - gone:
-            place = "queued" if marks[job_id] == b"later" else "leased"
-            assert job_id in places[place], "a mark goes with its job"
+        for job_id in marks.keys() - removed:
+            state = "queued" if marks[job_id] == b"later" else "leased"
+            assert job_id in ids_by_state[state], "a mark belongs to a queued or leased job"
         headers = {job_id.decode(): Header.read(envelope) for job_id, envelope in jobs.items()}
         for job_id, header in headers.items():
-            assert header is not None or job_id in places["parked"]
+            assert header is not None or job_id in ids_by_state["parked"]
         for job_id, score in seen.get("future", []):
             due = headers[job_id.decode()]
             assert due is not None
-            assert due.at == int(score), "its due is said in two places"
+            assert due.at == int(score), "future and envelope have the same due"
         self._check_slots(seen, leases, headers, most)
         dead = _decoded(job_id for job_id, _ in seen.get("dead", []))
         assert sorted(dead) == sorted(_decoded(seen.get("deadjobs", {}))), "a dead job has a record"
@@ -139,14 +139,14 @@ class RawKeys:
         headers: Mapping[str, Header | None],
         most: Mapping[str, int] | None,
     ) -> None:
-        """I3. A task whose limit was removed may keep slots of what was leased before."""
+        """I3. A task whose limit was removed may keep slots of earlier leases."""
         known = {task.decode(): entry for task, entry in seen.get("control", {}).items() if task[:1] != b" "}
         limits = {task: limit for task, entry in known.items() if (limit := int(entry.split(b" ")[0]))}
         slots = {member.decode() for member, _ in seen.get("slots", [])}
         holders = set()
         for lease in leases:
             header = headers[lease.rpartition(":")[0]]
-            assert header is not None, "what is leased can be read"
+            assert header is not None, "a leased job is readable"
             holders.add(f"{header.task}\n{lease}")
         assert slots <= holders, "I3: a slot does not leak"
         assert {slot.partition("\n")[0] for slot in slots} <= set(known), "I3: only limited tasks have slots"
@@ -156,21 +156,23 @@ class RawKeys:
             assert len(own) <= (limit if most is None else most[task]), "I3: within the limit"
         control, opened = seen.get("control", {}), _decoded(seen.get("open", ()))
         held = {entry.partition(b"\n")[0].decode() for entry, _ in seen.get("lanes", [])}
-        assert (b" lanes" in control) >= bool(held), "what is held back is known to be"
+        assert (b" lanes" in control) >= bool(held), "control records that there are lanes"
         for task in held:
             if task.startswith("?"):
-                assert task not in opened, "what is parked waits for a worker that wants it"
+                assert task not in opened, "a lane of parked jobs has no open gate"
                 continue
             used = sum(slot.startswith(task + "\n") for slot in slots)
-            assert task in opened or used >= limits.get(task, math.inf), "what may pass has an open gate"
+            assert task in opened or used >= limits.get(task, math.inf), (
+                "a lane with a free slot has an open gate"
+            )
 
     def check_drained(self) -> None:
-        """I9: nothing is left but what is meant to, and that of each call and session for a time."""
+        """I9: only the keys in REMAINING are left, and keys of sessions, which expire."""
         seen = self.read()
         assert {name for name in seen if not name.startswith(OF_SESSIONS)} <= REMAINING
         for name in seen:
             if name.startswith((*OF_SESSIONS, "dedup:")):
-                assert self._client.pttl(self.prefix + name) > 0, f"{name} ends by itself"
+                assert self._client.pttl(self.prefix + name) > 0, f"{name} expires"
 
 
 def _decoded(values: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Looking after jobs: cancelling them, what became of the dead ones, and how many are where."""
+"""Cancelling jobs, dead jobs, counts of jobs, and flushing a queue."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aiospinach.outcome import Action
 
 from .. import asking
 from .conftest import (
-    bury,
     fire,
     ids,
     job,
+    make_dead,
     put,
     put_and_take,
     settle,
@@ -32,7 +32,7 @@ async def test_a_dead_job_may_be_kept_without_its_arguments(broker: Broker, queu
         lease = await put_and_take(broker, queue, name, body=body)
         await broker.exchange(queue, [Settlement(lease, Action.FAIL, detail=b"{}", is_bare=True)], 0)
     dead = {dead.job.id: bytes(dead.job.body) for dead in await asking.dead(broker, queue)}
-    assert dead == {"a": b"", "b": b"[[],{}]"}, "who had none has lost none"
+    assert dead == {"a": b"", "b": b"[[],{}]"}, "a job without arguments is not bare"
     assert await broker.steer(queue, Requeue("a")) == SteerResult(JobStatus.NOT_SET, is_bare=True)
     assert await broker.steer(queue, Requeue("b")) == SteerResult(JobStatus.FAILED)
     assert ids(await take(broker, queue)) == ["b"]
@@ -95,7 +95,7 @@ async def test_cancelling_a_queued_job_removes_it(broker: Broker, queue: str) ->
     assert ids(await take(broker, queue)) == ["a", "c"]
 
 
-async def test_cancelling_a_running_job_tells_its_worker(broker: Broker, queue: str) -> None:
+async def test_the_next_renewal_reports_the_cancellation_of_a_running_job(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
     for _ in range(2):
         cancelled = await asking.cancel(broker, queue, "a")
@@ -107,8 +107,8 @@ async def test_cancelling_a_running_job_tells_its_worker(broker: Broker, queue: 
     assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("others", [1, 1001])  # so many that they are looked through in pages
-async def test_a_running_job_is_found_by_its_id_whatever_the_characters(
+@pytest.mark.parametrize("others", [1, 1001])  # more than one page of leases
+async def test_a_running_job_is_found_by_an_id_of_any_characters(
     broker: Broker, queue: str, others: int
 ) -> None:
     odd = "~!$&'()*[a-c]^`{|}\\?"
@@ -119,15 +119,15 @@ async def test_a_running_job_is_found_by_its_id_whatever_the_characters(
     assert list(renewed.cancelled) == [leases[0].id]
 
 
-async def test_a_lost_job_can_be_cancelled_at_whoever_found_it(broker: Broker, queue: str) -> None:
+async def test_a_recovered_job_can_be_cancelled(broker: Broker, queue: str) -> None:
     await put_and_take(broker, queue, "a")
     (found,) = await take_when_expired(broker, queue)
     assert (await asking.cancel(broker, queue, "a")).status is JobStatus.RUNNING
     assert list((await broker.renew(queue, [found.id])).cancelled) == [found.id]
 
 
-async def test_cancelling_what_does_not_live_does_nothing(broker: Broker, queue: str) -> None:
-    await bury(broker, queue, "dead")
+async def test_cancelling_a_job_that_is_not_live_does_nothing(broker: Broker, queue: str) -> None:
+    await make_dead(broker, queue, "dead")
     lease = await put_and_take(broker, queue, "done")
     assert await settle(broker, queue, lease, Action.DONE)
     await put(broker, queue, "cancelled")
@@ -144,8 +144,8 @@ async def test_a_job_is_cancelled_in_its_own_queue_only(broker: Broker, queue: s
     assert ids(await take(broker, queue)) == ["a"]
 
 
-async def test_dead_jobs_come_the_latest_first_and_page_by_page(broker: Broker, queue: str) -> None:
-    await bury(broker, queue, *"cadbe")
+async def test_dead_jobs_are_listed_latest_first_and_in_pages(broker: Broker, queue: str) -> None:
+    await make_dead(broker, queue, *"cadbe")
 
     async def page(offset: int, limit: int) -> str:
         return "".join(dead.job.id for dead in await asking.dead(broker, queue, offset=offset, limit=limit))
@@ -159,7 +159,7 @@ async def test_dead_jobs_come_the_latest_first_and_page_by_page(broker: Broker, 
     assert [bytes(dead.detail) for dead in await asking.dead(broker, queue, limit=2)] == [b"why e", b"why b"]
 
 
-async def test_a_page_holds_a_hundred_unless_told(broker: Broker, queue: str) -> None:
+async def test_a_page_holds_a_hundred_dead_jobs_by_default(broker: Broker, queue: str) -> None:
     await put(broker, queue, *(str(number) for number in range(101)))
     failed = [Settlement(lease, Action.FAIL) for lease in await take(broker, queue, 101)]
     await broker.exchange(queue, failed, 0)
@@ -167,8 +167,8 @@ async def test_a_page_holds_a_hundred_unless_told(broker: Broker, queue: str) ->
     assert len(await asking.dead(broker, queue, offset=100)) == 1
 
 
-async def test_a_job_that_dies_again_is_dead_once_and_the_latest(broker: Broker, queue: str) -> None:
-    await bury(broker, queue, "a", "b")
+async def test_a_job_that_dies_again_has_one_record_which_is_the_latest(broker: Broker, queue: str) -> None:
+    await make_dead(broker, queue, "a", "b")
     lease = await put_and_take(broker, queue, "a", body=b"another")
     assert await settle(broker, queue, lease, Action.FAIL, detail=b"again")
     dead = await asking.dead(broker, queue)
@@ -177,8 +177,8 @@ async def test_a_job_that_dies_again_is_dead_once_and_the_latest(broker: Broker,
     assert (await asking.counts(broker, queue)).dead == 2
 
 
-async def test_the_oldest_dead_jobs_give_way(broker: Broker, queue: str) -> None:
-    await bury(broker, queue, "oldest")
+async def test_the_oldest_dead_jobs_are_dropped_beyond_the_maximum(broker: Broker, queue: str) -> None:
+    await make_dead(broker, queue, "oldest")
     for start in range(0, DEAD_AT_MOST, 1000):
         await put(broker, queue, *(str(number) for number in range(start, start + 1000)))
         failed = [Settlement(lease, Action.FAIL) for lease in await take(broker, queue, 1000)]
@@ -189,7 +189,7 @@ async def test_the_oldest_dead_jobs_give_way(broker: Broker, queue: str) -> None
     assert not await asking.discard(broker, queue, "oldest")
 
 
-async def test_a_requeued_job_is_as_if_it_never_had_run(broker: Broker, queue: str) -> None:
+async def test_a_requeued_job_has_no_retries_crashes_or_parking_time(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=2)
     assert await settle(broker, queue, lease, Action.RETRY)
     (lease,) = await take_when_due(broker, queue)
@@ -205,18 +205,18 @@ async def test_a_requeued_job_is_as_if_it_never_had_run(broker: Broker, queue: s
     (lease,) = await take(broker, queue)
     assert (lease.job.retries, lease.job.crashes, lease.job.parked_at) == (0, 0, 0)
     assert (lease.job.max_retries, bytes(lease.job.body)) == (2, b"body of a")
-    assert (dead.job.retries, dead.job.crashes) == (1, 1), "what was read before does not change"
+    assert (dead.job.retries, dead.job.crashes) == (1, 1), "a record does not change after it was read"
 
 
-async def test_a_requeued_job_stands_at_the_end_of_the_queue(broker: Broker, queue: str) -> None:
-    await bury(broker, queue, "a")
+async def test_a_requeued_job_is_added_to_the_end_of_the_queue(broker: Broker, queue: str) -> None:
+    await make_dead(broker, queue, "a")
     await put(broker, queue, "b")
     assert await asking.requeue(broker, queue, "a")
     assert ids(await take(broker, queue)) == ["b", "a"]
 
 
 async def test_a_requeued_job_may_die_again(broker: Broker, queue: str) -> None:
-    await bury(broker, queue, "a")
+    await make_dead(broker, queue, "a")
     assert await asking.requeue(broker, queue, "a")
     (lease,) = await take(broker, queue)
     assert await settle(broker, queue, lease, Action.FAIL, detail=b"again")
@@ -227,28 +227,28 @@ async def test_only_a_dead_job_is_requeued(broker: Broker, queue: str) -> None:
     await put(broker, queue, "queued")
     assert not await asking.requeue(broker, queue, "queued")
     assert not await asking.requeue(broker, queue, "unknown")
-    await bury_behind(broker, queue, "a")
+    await make_dead_behind(broker, queue, "a")
     assert [await asking.requeue(broker, queue, "a") for _ in range(2)] == [True, False]
     assert await asking.counts(broker, queue) == Counts(ready=1, running=1, waiting=0, dead=0)
 
 
-async def bury_behind(broker: Broker, queue: str, job_id: str) -> None:
-    """Have a job die, while the one before it keeps running."""
+async def make_dead_behind(broker: Broker, queue: str, job_id: str) -> None:
+    """Fail a job for good while the one before it keeps running."""
     await put(broker, queue, job_id)
     _, lease = await take(broker, queue)
     assert lease.job.id == job_id
     assert await settle(broker, queue, lease, Action.FAIL)
 
 
-async def test_of_many_callers_one_requeues(broker: Broker, queue: str) -> None:
-    await bury(broker, queue, "a")
+async def test_only_one_of_several_concurrent_requeues_succeeds(broker: Broker, queue: str) -> None:
+    await make_dead(broker, queue, "a")
     answers = await asyncio.gather(*(asking.requeue(broker, queue, "a") for _ in range(5)))
     assert sorted(answers) == [False] * 4 + [True]
     assert ids(await take(broker, queue)) == ["a"]
 
 
-async def test_a_dead_job_is_not_requeued_while_its_id_lives_again(broker: Broker, queue: str) -> None:
-    await bury(broker, queue, "a")
+async def test_a_dead_job_is_not_requeued_while_its_id_is_in_use(broker: Broker, queue: str) -> None:
+    await make_dead(broker, queue, "a")
     lease = await put_and_take(broker, queue, "a", body=b"another")
     assert not await asking.requeue(broker, queue, "a")
     assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=1)
@@ -259,7 +259,7 @@ async def test_a_dead_job_is_not_requeued_while_its_id_lives_again(broker: Broke
 
 
 async def test_a_discarded_job_is_forgotten(broker: Broker, queue: str) -> None:
-    await bury(broker, queue, *"ab")
+    await make_dead(broker, queue, *"ab")
     assert [await asking.discard(broker, queue, "a") for _ in range(2)] == [True, False]
     assert [dead.job.id for dead in await asking.dead(broker, queue)] == ["b"]
     assert not await asking.requeue(broker, queue, "a")
@@ -274,9 +274,9 @@ async def test_only_a_dead_job_is_discarded(broker: Broker, queue: str) -> None:
     assert await asking.counts(broker, queue) == Counts(ready=1, running=1, waiting=0, dead=0)
 
 
-async def test_counts_tell_how_many_jobs_are_where(broker: Broker, queue: str, other_queue: str) -> None:
+async def test_counts_are_the_numbers_of_jobs_by_state(broker: Broker, queue: str, other_queue: str) -> None:
     assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
-    await bury(broker, queue, *"xyz")
+    await make_dead(broker, queue, *"xyz")
     await put(broker, queue, *"abc")
     await take(broker, queue, 2)
     await put(broker, queue, *"defg", at=broker.now() + 60_000)
@@ -284,7 +284,7 @@ async def test_counts_tell_how_many_jobs_are_where(broker: Broker, queue: str, o
     assert await asking.counts(broker, other_queue) == Counts(0, 0, 0, 0)
 
 
-async def test_a_job_that_waits_and_is_due_counts_as_ready(broker: Broker, queue: str) -> None:
+async def test_a_waiting_job_that_is_due_counts_as_ready(broker: Broker, queue: str) -> None:
     due = broker.now() + 30
     await put(broker, queue, "a", at=due)
     while broker.now() <= due:
@@ -293,9 +293,9 @@ async def test_a_job_that_waits_and_is_due_counts_as_ready(broker: Broker, queue
 
 
 @pytest.mark.parametrize("again", ["named", "token", "limit", "periodic"])
-async def test_a_flushed_queue_knows_nothing(broker: Broker, queue: str, again: str) -> None:
+async def test_flushing_a_queue_removes_everything(broker: Broker, queue: str, again: str) -> None:
     due = broker.now() - 5
-    await bury(broker, queue, "dead")
+    await make_dead(broker, queue, "dead")
     await broker.register(queue, {"send": 1}, {"hourly": due})
     await broker.enqueue(queue, [job("a", named=True), job("b")], token="call-1")
     await put(broker, queue, "later", at=broker.now() + 60_000)
@@ -319,7 +319,7 @@ async def test_a_flushed_queue_knows_nothing(broker: Broker, queue: str, again: 
         assert not await fire(broker, queue, "hourly", due, due + 1, job("c"))
 
 
-async def test_a_lease_of_before_the_flush_never_looks_live(broker: Broker, queue: str) -> None:
+async def test_a_lease_from_before_a_flush_is_fenced(broker: Broker, queue: str) -> None:
     old = await put_and_take(broker, queue, "a")
     await broker.flush(queue)
     new = await put_and_take(broker, queue, "a")
@@ -329,14 +329,14 @@ async def test_a_lease_of_before_the_flush_never_looks_live(broker: Broker, queu
     assert await settle(broker, queue, new, Action.DONE)
 
 
-async def test_flushing_a_queue_leaves_the_others(broker: Broker, queue: str, other_queue: str) -> None:
+async def test_flushing_a_queue_does_not_affect_others(broker: Broker, queue: str, other_queue: str) -> None:
     await put(broker, queue, "a")
     await put(broker, other_queue, "a")
     await broker.flush(queue)
     assert ids(await take(broker, other_queue)) == ["a"]
 
 
-async def test_a_living_job_is_looked_up_by_its_id(broker: Broker, queue: str, other_queue: str) -> None:
+async def test_a_live_job_is_looked_up_by_its_id(broker: Broker, queue: str, other_queue: str) -> None:
     due = broker.now() + 60_000
     await put(broker, queue, "later", at=due, max_retries=2)
     await put(broker, queue, "now")

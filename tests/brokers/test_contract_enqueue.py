@@ -1,4 +1,4 @@
-"""Storing jobs: all or none, once, in order, not before they are due, and byte by byte."""
+"""Enqueueing jobs: atomic, once per id and token, in order, when they are due, with unchanged bodies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
 from .. import asking
-from .conftest import ids, job, put, put_and_take, settle, swallow_wakes, take, take_when_due
+from .conftest import drain_wake_ups, ids, job, put, put_and_take, settle, take, take_when_due
 
 BODIES = [
     b"",
@@ -29,7 +29,7 @@ BODIES = [
 ]
 
 
-async def test_jobs_come_out_in_the_order_in_which_they_went_in(broker: Broker, queue: str) -> None:
+async def test_jobs_are_leased_in_the_order_in_which_they_were_stored(broker: Broker, queue: str) -> None:
     await put(broker, queue, "c", "a")
     await put(broker, queue, "b")
     await put(broker, queue, *(f"job-{number}" for number in range(50)))
@@ -38,34 +38,32 @@ async def test_jobs_come_out_in_the_order_in_which_they_went_in(broker: Broker, 
     assert ids(await take(broker, queue)) == [f"job-{number}" for number in range(2, 50)]
 
 
-async def test_what_may_run_at_once_is_not_put_off_to_a_moment_of_another_clock(
-    broker: Broker, queue: str
-) -> None:
+async def test_a_job_to_run_at_once_does_not_wait_if_its_clock_is_ahead(broker: Broker, queue: str) -> None:
     ahead = broker.now() + 60_000
     jobs = [job("a", at=ahead, at_once=True), job("b", at=ahead), job("c", at=ahead, at_once=True)]
     assert await broker.enqueue(queue, jobs) == [True] * 3
     leases = await take(broker, queue)
     assert ids(leases) == ["a", "c"]
-    assert [lease.job.at for lease in leases] == [ahead, ahead], "what it says of itself is kept"
+    assert [lease.job.at for lease in leases] == [ahead, ahead], "their at is not changed"
     assert (await asking.counts(broker, queue)).waiting == 1
 
 
-async def test_a_job_comes_out_as_it_went_in(broker: Broker, queue: str) -> None:
+async def test_a_leased_job_equals_the_stored_one(broker: Broker, queue: str) -> None:
     sent = job("order:17@x", task="a.b:c@d", max_retries=7, at=broker.now() - 5, named=True)
     assert await broker.enqueue(queue, [sent]) == [True]
     (lease,) = await take(broker, queue)
-    come_back = msgspec.structs.replace(lease.job, named=True)
-    assert come_back == job("order:17@x", task="a.b:c@d", max_retries=7, at=sent.at, named=True)
+    restored = msgspec.structs.replace(lease.job, named=True)
+    assert restored == job("order:17@x", task="a.b:c@d", max_retries=7, at=sent.at, named=True)
     assert (lease.job.retries, lease.job.crashes, lease.job.parked_at) == (0, 0, 0)
 
 
-async def test_bodies_come_out_byte_by_byte(broker: Broker, queue: str) -> None:
+async def test_bodies_are_returned_byte_for_byte(broker: Broker, queue: str) -> None:
     await broker.enqueue(queue, [job(str(number), body=body) for number, body in enumerate(BODIES)])
     leases = await take(broker, queue)
     assert [bytes(lease.job.body) for lease in leases] == BODIES
 
 
-async def test_a_body_survives_waiting_retries_and_death(broker: Broker, queue: str) -> None:
+async def test_a_body_is_unchanged_by_waiting_retries_and_death(broker: Broker, queue: str) -> None:
     for number, body in enumerate(BODIES):
         await put(broker, queue, str(number), body=body, at=broker.now() + 20)
         (lease,) = await take_when_due(broker, queue)
@@ -81,7 +79,7 @@ async def test_a_body_survives_waiting_retries_and_death(broker: Broker, queue: 
         await settle(broker, queue, lease, Action.DONE)
 
 
-async def test_names_of_full_length_and_of_all_their_characters_pass(broker: Broker, queue: str) -> None:
+async def test_ids_of_any_allowed_length_and_characters_work(broker: Broker, queue: str) -> None:
     names = ["x" * 200, "A-z_0.9:@", "@:", "1:2:3", ":"]
     await put(broker, queue, *names)
     for name, lease in zip(names, await take(broker, queue), strict=True):
@@ -90,7 +88,7 @@ async def test_names_of_full_length_and_of_all_their_characters_pass(broker: Bro
         assert await settle(broker, queue, lease, Action.DONE)
 
 
-async def test_storing_nothing_answers_nothing(broker: Broker, queue: str) -> None:
+async def test_storing_no_jobs_returns_nothing(broker: Broker, queue: str) -> None:
     assert await broker.enqueue(queue, []) == []
     assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
@@ -105,27 +103,27 @@ async def test_an_id_is_unique_within_its_queue_only(broker: Broker, queue: str,
     assert lease.job.body == b"2"
 
 
-async def test_a_job_of_the_future_is_not_leased_before_it_is_due(broker: Broker, queue: str) -> None:
+async def test_a_job_for_later_is_not_leased_before_it_is_due(broker: Broker, queue: str) -> None:
     due = broker.now() + 120
     await put(broker, queue, "later", at=due)
     assert ids(await take_when_due(broker, queue)) == ["later"]
     assert broker.now() >= due
 
 
-async def test_a_job_that_is_due_far_off_waits(broker: Broker, queue: str) -> None:
+async def test_a_job_that_is_due_later_waits(broker: Broker, queue: str) -> None:
     await put(broker, queue, "later", at=broker.now() + 60_000)
     assert (await broker.tick(queue)).next_due == pytest.approx(60, abs=5)
     assert await take(broker, queue) == []
     assert await asking.counts(broker, queue) == Counts(ready=0, running=0, waiting=1, dead=0)
 
 
-async def test_a_job_of_the_past_is_queued_at_once(broker: Broker, queue: str) -> None:
+async def test_a_job_with_a_past_moment_is_queued_at_once(broker: Broker, queue: str) -> None:
     await put(broker, queue, "past", at=broker.now() - 60_000)
     await put(broker, queue, "no-time-at-all")
     assert ids(await take(broker, queue)) == ["past", "no-time-at-all"]
 
 
-async def test_jobs_of_the_future_come_in_the_order_of_their_moments(broker: Broker, queue: str) -> None:
+async def test_waiting_jobs_are_queued_in_the_order_of_their_moments(broker: Broker, queue: str) -> None:
     now = broker.now()
     for delay in (90, 30, 60):
         await put(broker, queue, str(delay), at=now + delay)
@@ -135,7 +133,7 @@ async def test_jobs_of_the_future_come_in_the_order_of_their_moments(broker: Bro
     assert ids(await take(broker, queue)) == ["30", "60", "90"]
 
 
-async def test_a_job_that_became_due_stands_behind_those_that_are_queued(broker: Broker, queue: str) -> None:
+async def test_a_job_that_became_due_is_queued_behind_the_others(broker: Broker, queue: str) -> None:
     due = broker.now() + 300
     await put(broker, queue, "future", at=due)
     await put(broker, queue, "present")
@@ -159,7 +157,7 @@ async def test_the_id_of_a_live_job_is_a_duplicate(
     assert await asking.counts(broker, queue) == before
 
 
-async def test_within_one_batch_an_id_is_stored_once(broker: Broker, queue: str) -> None:
+async def test_an_id_is_stored_once_within_one_batch(broker: Broker, queue: str) -> None:
     batch = [job("a", body=b"1"), job("b"), job("a", body=b"2")]
     assert await broker.enqueue(queue, batch) == [True, True, False]
     leases = await take(broker, queue)
@@ -167,7 +165,7 @@ async def test_within_one_batch_an_id_is_stored_once(broker: Broker, queue: str)
     assert leases[0].job.body == b"1"
 
 
-async def test_each_job_of_a_batch_is_answered_in_its_place(broker: Broker, queue: str) -> None:
+async def test_the_results_of_a_batch_are_in_the_order_of_its_jobs(broker: Broker, queue: str) -> None:
     await put(broker, queue, "b", "d")
     batch = [job(name) for name in "abcde"]
     assert await broker.enqueue(queue, batch) == [True, False, True, False, True]
@@ -175,7 +173,7 @@ async def test_each_job_of_a_batch_is_answered_in_its_place(broker: Broker, queu
 
 
 @pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.CANCELLED])
-async def test_an_id_that_a_user_gave_is_known_after_the_job_has_ended(
+async def test_an_id_given_by_a_user_is_remembered_after_the_job_has_ended(
     broker: Broker, queue: str, action: Action
 ) -> None:
     lease = await put_and_take(broker, queue, "order-17", named=True)
@@ -187,7 +185,7 @@ async def test_an_id_that_a_user_gave_is_known_after_the_job_has_ended(
 
 
 @pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.CANCELLED])
-async def test_an_id_that_no_user_gave_is_free_once_the_job_has_ended(
+async def test_a_generated_id_is_free_once_the_job_has_ended(
     broker: Broker, queue: str, action: Action
 ) -> None:
     lease = await put_and_take(broker, queue, "a")
@@ -195,7 +193,7 @@ async def test_an_id_that_no_user_gave_is_free_once_the_job_has_ended(
     await put_and_take(broker, queue, "a")
 
 
-async def test_a_repeat_with_the_same_token_answers_the_same_and_stores_nothing(
+async def test_a_repeat_with_the_same_token_returns_the_same_and_stores_nothing(
     broker: Broker, queue: str
 ) -> None:
     await put(broker, queue, "b")
@@ -233,7 +231,7 @@ async def test_a_token_counts_for_its_queue_only(broker: Broker, queue: str, oth
     assert ids(await take(broker, other_queue)) == ["a"]
 
 
-async def test_of_concurrent_calls_with_one_id_one_stores(broker: Broker, queue: str) -> None:
+async def test_only_one_of_several_concurrent_calls_stores_an_id(broker: Broker, queue: str) -> None:
     answers = await asyncio.gather(
         *(broker.enqueue(queue, [job("a"), job(f"b-{number}")]) for number in range(10))
     )
@@ -243,7 +241,7 @@ async def test_of_concurrent_calls_with_one_id_one_stores(broker: Broker, queue:
 
 
 @pytest.mark.parametrize("named", [True, False])
-async def test_the_id_of_a_job_that_was_cancelled_in_line_is_free(
+async def test_the_id_of_a_job_cancelled_in_the_queue_is_free(
     broker: Broker, queue: str, named: bool
 ) -> None:
     await put(broker, queue, "a", "b", named=named)
@@ -258,15 +256,17 @@ async def test_the_id_of_a_job_that_was_cancelled_in_line_is_free(
     assert sorted(ids(leases)) == ["a", "b", "c"]
 
 
-async def test_the_id_of_a_job_that_was_cancelled_in_line_may_be_due_later(
+async def test_the_id_of_a_job_cancelled_in_the_queue_can_be_scheduled_for_later(
     broker: Broker, queue: str
 ) -> None:
     await put(broker, queue, "a", "b")
     await asking.cancel(broker, queue, "a")
-    await swallow_wakes(broker, queue)
+    await drain_wake_ups(broker, queue)
     due = broker.now() + 200
     await put(broker, queue, "a", at=due)
-    assert await broker.wait([queue], 5) == queue, "somebody is to put it off, or it would be late"
+    assert await broker.wait([queue], 5) == queue, (
+        "a worker must move it to the waiting jobs, or it would be late"
+    )
     assert ids(await take(broker, queue)) == ["b"]
     assert (await asking.counts(broker, queue)).waiting == 1
     while not (leases := await take(broker, queue)):
@@ -276,7 +276,7 @@ async def test_the_id_of_a_job_that_was_cancelled_in_line_may_be_due_later(
     assert broker.now() >= due
 
 
-async def test_the_id_of_a_job_that_was_cancelled_as_it_runs_is_free_when_it_has_ended(
+async def test_the_id_of_a_job_cancelled_while_running_is_free_when_it_has_ended(
     broker: Broker, queue: str
 ) -> None:
     await put(broker, queue, "a", named=True)
@@ -288,20 +288,18 @@ async def test_the_id_of_a_job_that_was_cancelled_as_it_runs_is_free_when_it_has
     (lease,) = await take(broker, queue)
     assert not (await broker.renew(queue, [lease.id])).cancelled
     assert await settle(broker, queue, lease, Action.RELEASE)
-    assert ids(await take(broker, queue)) == ["a"], "the wish to cancel was for the one before"
+    assert ids(await take(broker, queue)) == ["a"], "the cancellation was for the previous job"
 
 
 @pytest.mark.parametrize("at", [0, 60_000])
-async def test_the_id_that_a_user_gave_to_a_cancelled_job_is_free(
-    broker: Broker, queue: str, at: int
-) -> None:
+async def test_an_id_given_by_a_user_to_a_cancelled_job_is_free(broker: Broker, queue: str, at: int) -> None:
     await put(broker, queue, "a", named=True, at=broker.now() + at if at else 0)
     await asking.cancel(broker, queue, "a")
     assert await broker.enqueue(queue, [job("a", named=True)]) == [True]
     assert ids(await take(broker, queue)) == ["a"]
 
 
-async def test_the_id_of_a_cancelled_job_is_free_when_the_queue_was_emptied(
+async def test_the_id_of_a_job_cancelled_in_the_queue_is_free_after_the_queue_was_drained(
     broker: Broker, queue: str
 ) -> None:
     await put(broker, queue, "a", "b")

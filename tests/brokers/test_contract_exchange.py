@@ -1,4 +1,4 @@
-"""Giving back and taking in one trip: what every action does to a job, and what a lost lease cannot."""
+"""Settling and leasing in one call: the effects of every action, and the fencing of lost leases."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SETTLEMENTS = [
 ]
 
 
-async def test_an_exchange_of_nothing_for_nothing(broker: Broker, queue: str) -> None:
+async def test_an_exchange_with_an_empty_queue_returns_nothing(broker: Broker, queue: str) -> None:
     exchanged = await broker.exchange(queue, [], 10)
     assert (list(exchanged.leases), list(exchanged.fenced)) == ([], [])
 
 
-async def test_want_is_the_most_that_is_leased(broker: Broker, queue: str) -> None:
+async def test_want_is_the_maximum_number_of_leases(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"abcde")
     assert ids(await take(broker, queue, 0)) == []
     assert ids(await take(broker, queue, 2)) == ["a", "b"]
@@ -42,7 +42,7 @@ async def test_want_is_the_most_that_is_leased(broker: Broker, queue: str) -> No
     assert ids(await take(broker, queue, 1)) == []
 
 
-async def test_a_leased_job_is_nobody_elses(broker: Broker, queue: str) -> None:
+async def test_a_job_is_leased_to_one_caller_only(broker: Broker, queue: str) -> None:
     names = [str(number) for number in range(100)]
     await put(broker, queue, *names)
     shares = await asyncio.gather(*(take(broker, queue, 7) for _ in range(20)))
@@ -61,7 +61,7 @@ async def test_one_exchange_settles_and_leases(broker: Broker, queue: str) -> No
     assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=1)
 
 
-async def test_what_an_exchange_puts_back_it_may_lease_again(broker: Broker, queue: str) -> None:
+async def test_an_exchange_may_lease_the_job_that_it_releases(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
     exchanged = await broker.exchange(queue, [Settlement(lease, Action.RELEASE)], 1)
     (again,) = exchanged.leases
@@ -79,7 +79,7 @@ async def test_a_lease_is_trusted_until_its_margin_before_the_end(broker: Broker
 
 
 @pytest.mark.parametrize(("action", "delay", "after"), SETTLEMENTS)
-async def test_each_action_puts_the_job_where_it_belongs(
+async def test_each_action_moves_the_job_to_its_new_state(
     broker: Broker, queue: str, action: Action, delay: float, after: Counts
 ) -> None:
     lease = await put_and_take(broker, queue, "a")
@@ -88,7 +88,7 @@ async def test_each_action_puts_the_job_where_it_belongs(
     assert await asking.counts(broker, queue) == after
 
 
-async def test_a_retry_is_counted_and_comes_when_its_delay_is_over(broker: Broker, queue: str) -> None:
+async def test_a_retry_is_counted_and_leased_after_its_delay(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=5)
     for retry in (1, 2, 3):
         before = broker.now()
@@ -101,7 +101,7 @@ async def test_a_retry_is_counted_and_comes_when_its_delay_is_over(broker: Broke
         assert (lease.job.retries, lease.job.max_retries, lease.job.crashes) == (retry, 5, 0)
 
 
-async def test_a_retry_without_delay_stands_at_the_end_of_the_queue(broker: Broker, queue: str) -> None:
+async def test_a_retry_without_delay_is_added_to_the_end_of_the_queue(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"abc")
     (lease,) = await take(broker, queue, 1)
     assert await settle(broker, queue, lease, Action.RETRY)
@@ -124,7 +124,7 @@ async def test_a_failed_job_is_dead_with_its_detail(broker: Broker, queue: str) 
     assert await take(broker, queue) == []
 
 
-async def test_a_released_job_is_the_next_and_uses_no_retry(broker: Broker, queue: str) -> None:
+async def test_a_released_job_is_next_and_uses_no_retry(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"abc", max_retries=3)
     first, second = await take(broker, queue, 2)
     assert await settle(broker, queue, second, Action.RELEASE)
@@ -134,7 +134,7 @@ async def test_a_released_job_is_the_next_and_uses_no_retry(broker: Broker, queu
     assert [(lease.job.retries, lease.job.crashes) for lease in leases] == [(0, 0)] * 3
 
 
-async def test_a_parked_job_keeps_the_moment_when_it_first_was(broker: Broker, queue: str) -> None:
+async def test_a_parked_job_keeps_the_moment_of_its_first_parking(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=1)
     before = broker.now()
     assert await settle(broker, queue, lease, Action.PARK)
@@ -162,7 +162,7 @@ async def test_the_moment_of_parking_survives_release_and_death(broker: Broker, 
     assert dead.job.parked_at == lease.job.parked_at
 
 
-async def test_a_retry_ends_the_parking(broker: Broker, queue: str) -> None:
+async def test_a_retry_resets_the_moment_of_parking(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=1)
     assert await settle(broker, queue, lease, Action.PARK)
     (lease,) = await take_parked(broker, queue, "send")
@@ -173,7 +173,7 @@ async def test_a_retry_ends_the_parking(broker: Broker, queue: str) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 3])
-async def test_what_one_exchange_releases_keeps_its_order(broker: Broker, queue: str, limit: int) -> None:
+async def test_jobs_released_in_one_exchange_keep_their_order(broker: Broker, queue: str, limit: int) -> None:
     await broker.register(queue, {"send": limit}, {})
     await put(broker, queue, *"abcde")
     leases = await take(broker, queue, 3)
@@ -182,7 +182,7 @@ async def test_what_one_exchange_releases_keeps_its_order(broker: Broker, queue:
     assert ids(await take(broker, queue, 3)) == ["a", "b", "c"]
 
 
-async def test_a_retry_in_a_far_century_is_a_job_still(broker: Broker, queue: str) -> None:
+async def test_a_retry_in_a_distant_future_remains_a_job(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=1)
     assert await settle(broker, queue, lease, Action.RETRY, 250e9)
     assert await asking.counts(broker, queue) == Counts(ready=0, running=0, waiting=1, dead=0)
@@ -203,7 +203,7 @@ async def test_a_lease_settles_once(
     assert [bytes(dead.detail) for dead in await asking.dead(broker, queue)] == [b"first"] * after.dead
 
 
-async def test_of_two_settlements_of_one_lease_in_one_exchange_the_first_counts(
+async def test_the_first_of_two_settlements_of_one_lease_in_an_exchange_counts(
     broker: Broker, queue: str
 ) -> None:
     lease = await put_and_take(broker, queue, "a")
@@ -215,14 +215,12 @@ async def test_of_two_settlements_of_one_lease_in_one_exchange_the_first_counts(
 
 
 def successor(job_id: str, **fields: Any) -> Envelope:
-    """A job that follows another of its id."""
+    """A job that is stored when the previous one of its id ends."""
     return job(job_id, body=b"next", **fields)
 
 
 @pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.CANCELLED])
-async def test_a_successor_takes_the_place_of_a_job_that_ends(
-    broker: Broker, queue: str, action: Action
-) -> None:
+async def test_a_successor_is_queued_when_the_job_ends(broker: Broker, queue: str, action: Action) -> None:
     lease = await put_and_take(broker, queue, "a", named=True)
     await put(broker, queue, "b")
     exchanged = await broker.exchange(queue, [Settlement(lease, action, successor=successor("a"))], 2)
@@ -244,7 +242,7 @@ async def test_a_successor_waits_for_its_moment(broker: Broker, queue: str) -> N
     assert (lease.job.body, broker.now() >= later.at) == (b"next", True)
 
 
-async def test_a_successor_that_is_due_by_its_word_is_due_whatever_the_clock_says(
+async def test_a_successor_to_run_at_once_does_not_wait_if_its_clock_is_ahead(
     broker: Broker, queue: str
 ) -> None:
     lease = await put_and_take(broker, queue, "a")
@@ -254,7 +252,9 @@ async def test_a_successor_that_is_due_by_its_word_is_due_whatever_the_clock_say
 
 
 @pytest.mark.parametrize("action", [Action.RETRY, Action.RELEASE, Action.PARK])
-async def test_a_job_that_is_put_back_has_no_successor(broker: Broker, queue: str, action: Action) -> None:
+async def test_no_successor_is_stored_for_a_job_that_will_run_again(
+    broker: Broker, queue: str, action: Action
+) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=1)
     exchanged = await broker.exchange(queue, [Settlement(lease, action, successor=successor("a"))], 0)
     assert not exchanged.fenced
@@ -263,7 +263,7 @@ async def test_a_job_that_is_put_back_has_no_successor(broker: Broker, queue: st
 
 
 @pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.RETRY])
-async def test_a_job_that_was_cancelled_has_no_successor(broker: Broker, queue: str, action: Action) -> None:
+async def test_no_successor_is_stored_for_a_cancelled_job(broker: Broker, queue: str, action: Action) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=1)
     assert (await asking.cancel(broker, queue, "a")).status is JobStatus.RUNNING
     await broker.exchange(queue, [Settlement(lease, action, successor=successor("a"))], 0)
@@ -271,7 +271,7 @@ async def test_a_job_that_was_cancelled_has_no_successor(broker: Broker, queue: 
     assert after == Counts(ready=0, running=0, waiting=0, dead=int(action is Action.FAIL))
 
 
-async def test_a_lease_that_is_gone_stores_no_successor(broker: Broker, queue: str) -> None:
+async def test_a_fenced_settlement_stores_no_successor(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
     assert await settle(broker, queue, lease, Action.DONE)
     late = Settlement(lease, Action.DONE, successor=successor("a"))
@@ -279,7 +279,7 @@ async def test_a_lease_that_is_gone_stores_no_successor(broker: Broker, queue: s
     assert await asking.counts(broker, queue) == NOTHING
 
 
-async def test_only_the_lost_ones_of_a_batch_are_fenced(broker: Broker, queue: str) -> None:
+async def test_only_the_lost_leases_of_an_exchange_are_fenced(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"abc")
     a, b, c = await take(broker, queue)
     assert await settle(broker, queue, b, Action.DONE)
@@ -288,7 +288,7 @@ async def test_only_the_lost_ones_of_a_batch_are_fenced(broker: Broker, queue: s
     assert await asking.counts(broker, queue) == NOTHING
 
 
-async def test_a_settled_lease_cannot_touch_the_next_run_of_its_job(broker: Broker, queue: str) -> None:
+async def test_a_settled_lease_cannot_affect_the_next_run_of_its_job(broker: Broker, queue: str) -> None:
     old = await put_and_take(broker, queue, "a", max_retries=1)
     assert await settle(broker, queue, old, Action.RETRY)
     (new,) = await take(broker, queue)
@@ -300,7 +300,7 @@ async def test_a_settled_lease_cannot_touch_the_next_run_of_its_job(broker: Brok
 
 
 @pytest.mark.parametrize("action", list(Action))
-async def test_a_zombie_cannot_touch_the_job_that_was_taken_from_it(
+async def test_a_zombie_cannot_affect_a_job_recovered_by_another_worker(
     broker: Broker, queue: str, action: Action
 ) -> None:
     zombie = await put_and_take(broker, queue, "a", max_retries=1)
@@ -335,7 +335,7 @@ async def _expire(broker: Broker, queue: str, lease: Lease) -> None:
 
 
 @pytest.mark.parametrize("change", [_retry, _park, _expire])
-async def test_what_a_lease_says_of_its_job_does_not_change_under_its_holder(
+async def test_the_job_of_a_lease_is_not_changed_by_later_calls(
     broker: Broker, queue: str, change: Callable[[Broker, str, Lease], Awaitable[None]]
 ) -> None:
     lease = await put_and_take(broker, queue, "a", max_retries=3)
@@ -344,14 +344,14 @@ async def test_what_a_lease_says_of_its_job_does_not_change_under_its_holder(
     assert (lease.job.at, lease.job.retries, lease.job.crashes, lease.job.parked_at) == then
 
 
-async def test_a_cancelled_job_in_the_queue_is_passed_over(broker: Broker, queue: str) -> None:
+async def test_a_job_cancelled_in_the_queue_is_skipped(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"abcd")
     for name in "ac":
         assert (await asking.cancel(broker, queue, name)).status is JobStatus.QUEUED
     assert ids(await take(broker, queue, 2)) == ["b", "d"]
 
 
-async def test_an_exchange_says_whether_something_is_left_for_its_caller(broker: Broker, queue: str) -> None:
+async def test_is_something_left_reports_further_runnable_jobs(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"limited": 1}, {})
     await put(broker, queue, "a", "b", "c")
     await put(broker, queue, "first", "second", task="limited")
@@ -366,7 +366,7 @@ async def test_an_exchange_says_whether_something_is_left_for_its_caller(broker:
     assert (ids(exchanged.leases), exchanged.is_something_left) == (["second"], False)
 
 
-async def test_jobs_that_wait_or_were_cancelled_are_not_left_for_long(broker: Broker, queue: str) -> None:
+async def test_is_something_left_ignores_waiting_and_cancelled_jobs(broker: Broker, queue: str) -> None:
     await put(broker, queue, "later", at=broker.now() + 60_000)
     await put(broker, queue, "a", "b", "c")
     for job_id in ("a", "c"):

@@ -1,4 +1,4 @@
-"""Keeping leases, and finding the jobs of those who did not."""
+"""Renewing leases, and recovering the jobs of leases that were not renewed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ROUNDING = 0.002
 """A broker may count in whole milliseconds."""
 
 
-async def be_silent(broker: Broker) -> None:
-    """Wait until what is leased now could be found lost, and look at nothing meanwhile."""
+async def let_leases_expire(broker: Broker) -> None:
+    """Wait without any call until leases taken now have expired, including their grace."""
     end = time.monotonic() + broker.lease + broker.grace + ROUNDING
     while time.monotonic() < end:
         await asyncio.sleep(0.01)
@@ -34,7 +34,7 @@ async def test_the_times_of_a_lease_follow_from_its_length(broker: Broker) -> No
     assert broker.tick_period == pytest.approx(LEASE / 12)
 
 
-async def test_a_renewal_moves_the_trust_on(broker: Broker, queue: str) -> None:
+async def test_a_renewal_extends_the_trust_in_a_lease(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
     trusted_until = lease.trusted_until
     for _ in range(3):
@@ -59,7 +59,7 @@ async def test_a_renewed_lease_does_not_expire(broker: Broker, queue: str) -> No
     assert await settle(broker, queue, lease, Action.DONE)
 
 
-async def test_a_renewal_tells_the_lost_from_the_live(broker: Broker, queue: str) -> None:
+async def test_a_renewal_returns_the_lost_leases(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"ab")
     a, b = await take(broker, queue)
     assert await settle(broker, queue, a, Action.DONE)
@@ -68,12 +68,12 @@ async def test_a_renewal_tells_the_lost_from_the_live(broker: Broker, queue: str
     assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=0)
 
 
-async def test_renewing_nothing_answers_nothing(broker: Broker, queue: str) -> None:
+async def test_renewing_no_leases_returns_nothing(broker: Broker, queue: str) -> None:
     renewed = await broker.renew(queue, [])
     assert (list(renewed.lost), list(renewed.cancelled)) == ([], [])
 
 
-async def test_a_renewal_tells_of_cancelled_jobs_as_long_as_they_run(broker: Broker, queue: str) -> None:
+async def test_renewals_return_cancelled_jobs_as_long_as_they_run(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"ab")
     a, b = await take(broker, queue)
     assert (await asking.cancel(broker, queue, "a")).status is JobStatus.RUNNING
@@ -87,23 +87,23 @@ async def test_a_renewal_tells_of_cancelled_jobs_as_long_as_they_run(broker: Bro
 
 
 @pytest.mark.parametrize("action", [Action.RETRY, Action.RELEASE, Action.PARK])
-async def test_a_job_that_was_cancelled_as_it_ran_is_not_put_back(
+async def test_a_job_cancelled_while_running_is_not_requeued(
     broker: Broker, queue: str, action: Action
 ) -> None:
     await put(broker, queue, "a", "b", "c")
-    wanted, fenced, unwanted = await take(broker, queue)
+    kept_job, fenced, cancelled_job = await take(broker, queue)
     assert await settle(broker, queue, fenced, Action.DONE)
     assert (await asking.cancel(broker, queue, "c")).status is JobStatus.RUNNING
-    settled = [Settlement(lease, action, 60.0) for lease in (wanted, fenced, unwanted)]
+    settled = [Settlement(lease, action, 60.0) for lease in (kept_job, fenced, cancelled_job)]
     exchanged = await broker.exchange(queue, settled, 0)
-    assert (list(exchanged.fenced), list(exchanged.cancelled)) == ([fenced.id], [unwanted.id])
+    assert (list(exchanged.fenced), list(exchanged.cancelled)) == ([fenced.id], [cancelled_job.id])
     counts = await asking.counts(broker, queue)
     assert (counts.ready + counts.waiting + counts.parked, counts.running) == (1, 0)
     assert (await asking.cancel(broker, queue, "c")).status is JobStatus.NOT_SET
 
 
 @pytest.mark.parametrize("action", [Action.DONE, Action.FAIL, Action.CANCELLED])
-async def test_a_job_that_ends_before_its_worker_hears_that_it_was_cancelled_has_ended(
+async def test_a_job_that_ends_before_its_worker_noticed_the_cancellation_has_ended(
     broker: Broker, queue: str, action: Action
 ) -> None:
     lease = await put_and_take(broker, queue, "a")
@@ -113,7 +113,7 @@ async def test_a_job_that_ends_before_its_worker_hears_that_it_was_cancelled_has
     assert (await asking.counts(broker, queue)).dead == (action is Action.FAIL)
 
 
-async def test_a_wish_to_cancel_outlives_the_worker(broker: Broker, queue: str) -> None:
+async def test_a_cancellation_survives_the_loss_of_the_worker(broker: Broker, queue: str) -> None:
     await put_and_take(broker, queue, "a", max_retries=1)
     await asking.cancel(broker, queue, "a")
     (found,) = await take_when_expired(broker, queue)
@@ -122,7 +122,7 @@ async def test_a_wish_to_cancel_outlives_the_worker(broker: Broker, queue: str) 
     assert (list(exchanged.cancelled), list(exchanged.leases)) == ([found.id], [])
 
 
-async def test_an_expired_lease_goes_to_the_caller_after_the_grace(broker: Broker, queue: str) -> None:
+async def test_a_tick_leases_an_expired_job_to_its_caller_after_the_grace(broker: Broker, queue: str) -> None:
     await put(broker, queue, "a", max_retries=2)
     taken = time.monotonic()
     (lost,) = await take(broker, queue)
@@ -135,7 +135,7 @@ async def test_an_expired_lease_goes_to_the_caller_after_the_grace(broker: Broke
     assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=0)
 
 
-async def test_an_expired_lease_is_not_handed_out_by_an_exchange(broker: Broker, queue: str) -> None:
+async def test_an_exchange_does_not_lease_an_expired_job(broker: Broker, queue: str) -> None:
     await put_and_take(broker, queue, "a")
     (found,) = await take_when_expired(broker, queue)
     assert await take(broker, queue) == []
@@ -144,23 +144,21 @@ async def test_an_expired_lease_is_not_handed_out_by_an_exchange(broker: Broker,
     assert (dead.job.id, dead.job.crashes) == ("a", 1)
 
 
-async def test_who_gets_an_expired_lease_can_trust_and_lose_it_like_any_other(
-    broker: Broker, queue: str
-) -> None:
+async def test_a_lease_for_recovery_is_trusted_and_expires_like_any_other(broker: Broker, queue: str) -> None:
     await put_and_take(broker, queue, "a")
     for _ in range(3):
         sent = time.monotonic()
         (found,) = await take_when_expired(broker, queue)
         trust = broker.lease - broker.margin
         assert sent + trust <= found.trusted_until <= time.monotonic() + trust
-        assert found.job.crashes == 1, "one worker was lost that ran the job"
+        assert found.job.crashes == 1, "only one worker that ran the job was lost"
         assert list((await broker.tick(queue)).expired) == []
     assert await settle(broker, queue, found, Action.RETRY)
     (lease,) = await take(broker, queue)
     assert (lease.job.crashes, lease.job.retries) == (1, 1)
 
 
-async def test_each_worker_that_was_lost_counts_once(broker: Broker, queue: str) -> None:
+async def test_each_lost_worker_counts_as_one_crash(broker: Broker, queue: str) -> None:
     await put(broker, queue, "a", max_retries=5)
     for crashes in (1, 2, 3):
         await take(broker, queue)
@@ -170,7 +168,7 @@ async def test_each_worker_that_was_lost_counts_once(broker: Broker, queue: str)
         assert await settle(broker, queue, found, Action.RETRY)
 
 
-async def test_of_many_callers_one_gets_the_expired_lease(broker: Broker, queue: str) -> None:
+async def test_only_one_of_several_concurrent_ticks_gets_an_expired_job(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"abc")
     assert len(await take(broker, queue)) == 3
     found: list[str] = []
@@ -185,7 +183,7 @@ async def test_of_many_callers_one_gets_the_expired_lease(broker: Broker, queue:
     assert sorted(found) == ["a", "b", "c"]
 
 
-async def test_only_the_leases_that_were_not_renewed_expire(broker: Broker, queue: str) -> None:
+async def test_only_leases_that_were_not_renewed_expire(broker: Broker, queue: str) -> None:
     await put(broker, queue, *"ab")
     kept, lost = await take(broker, queue)
     found: list[str] = []
@@ -198,37 +196,39 @@ async def test_only_the_leases_that_were_not_renewed_expire(broker: Broker, queu
     assert found == [lost.job.id]
 
 
-async def test_a_late_worker_may_settle_as_long_as_nobody_took_its_job(broker: Broker, queue: str) -> None:
+async def test_an_expired_lease_can_be_settled_until_the_job_is_recovered(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
-    await be_silent(broker)
+    await let_leases_expire(broker)
     assert await settle(broker, queue, lease, Action.DONE)
     assert list((await broker.tick(queue)).expired) == []
     assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
-async def test_a_late_worker_may_renew_as_long_as_nobody_took_its_job(broker: Broker, queue: str) -> None:
+async def test_an_expired_lease_can_be_renewed_until_the_job_is_recovered(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a")
-    await be_silent(broker)
+    await let_leases_expire(broker)
     assert list((await broker.renew(queue, [lease.id])).lost) == []
     assert list((await broker.tick(queue)).expired) == []
     assert await settle(broker, queue, lease, Action.DONE)
 
 
 @pytest.mark.parametrize("count", [100, 350, 5000])
-async def test_many_lost_jobs_are_all_found_without_waiting(broker: Broker, queue: str, count: int) -> None:
-    """A tick finds some of them, and says that another has to follow at once."""
+async def test_many_lost_jobs_are_all_recovered_without_waiting(
+    broker: Broker, queue: str, count: int
+) -> None:
+    """A tick recovers some of them, and requests another tick at once."""
     names = [str(number) for number in range(count)]
     await put(broker, queue, *names)
     taken = [lease for _ in range(0, count, 1000) for lease in await take(broker, queue, 1000)]
     assert len(taken) == count
-    await be_silent(broker)
+    await let_leases_expire(broker)
     found: list[str] = []
     ticks = 0
     deadline = time.monotonic() + 30
     while len(found) < count:
         assert time.monotonic() < deadline
         ticked = await broker.tick(queue)
-        if not ticked.expired:  # the machine stood still for so long that it counts as a silence
+        if not ticked.expired:  # the machine was paused for so long that the rescue pauses
             await asyncio.sleep(0.01)
             continue
         found += ids(ticked.expired)
@@ -241,48 +241,48 @@ async def test_many_lost_jobs_are_all_found_without_waiting(broker: Broker, queu
     assert await asking.counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
-# A silence of the store, or of everybody.
+# Rescue pauses after a time without ticks.
 
 
-async def test_nothing_counts_as_lost_at_once_after_a_time_in_which_nobody_looked(
-    broker: Broker, queue: str
-) -> None:
+async def test_no_lease_is_recovered_at_once_after_a_time_without_ticks(broker: Broker, queue: str) -> None:
     await put(broker, queue, "settled", "renewed")
     settled, renewed = await take(broker, queue)
     await broker.tick(queue)
-    await be_silent(broker)
+    await let_leases_expire(broker)
     assert list((await broker.tick(queue)).expired) == []
     assert list((await broker.renew(queue, [renewed.id])).lost) == []
     assert await settle(broker, queue, settled, Action.DONE)
     assert await asking.counts(broker, queue) == Counts(ready=0, running=1, waiting=0, dead=0)
 
 
-async def test_what_stays_silent_is_lost_a_quarter_of_a_lease_later(broker: Broker, queue: str) -> None:
+async def test_expired_leases_are_recovered_after_a_rescue_pause_of_a_quarter_lease(
+    broker: Broker, queue: str
+) -> None:
     await put_and_take(broker, queue, "a")
     await broker.tick(queue)
-    await be_silent(broker)
+    await let_leases_expire(broker)
     first = time.monotonic()
     assert ids(await take_when_expired(broker, queue)) == ["a"]
     assert time.monotonic() - first >= broker.lease / 4 - ROUNDING
 
 
-async def test_lost_jobs_are_found_however_often_everybody_is_silent(broker: Broker, queue: str) -> None:
-    """Workers that live shorter than the calm lasts, or stand still again and again, look now and then."""
+async def test_lost_jobs_are_recovered_even_if_ticks_are_far_apart(broker: Broker, queue: str) -> None:
+    """Ticks that are further apart than the threshold shorten the rescue pause, and do not restart it."""
     await put_and_take(broker, queue, "a")
     await broker.tick(queue)
-    await be_silent(broker)
+    await let_leases_expire(broker)
     found: list[str] = []
-    looks = 0
+    ticks_made = 0
     while not found:
         found += ids((await broker.tick(queue)).expired)
-        looks += 1
-        assert looks <= 6
+        ticks_made += 1
+        assert ticks_made <= 6
         await asyncio.sleep(0 if found else broker.lease / 4 + 2 * ROUNDING)
     assert found == ["a"]
-    assert looks >= 3, "a silence uses up little of the calm"
+    assert ticks_made >= 3, "a long gap shortens the rescue pause only a little"
 
 
-async def test_a_silence_of_one_queue_says_nothing_of_another(
+async def test_a_rescue_pause_of_one_queue_does_not_affect_another(
     broker: Broker, queue: str, other_queue: str
 ) -> None:
     lease = await put_and_take(broker, queue, "a")

@@ -1,4 +1,4 @@
-"""Limits of tasks: never exceeded, given back by whatever ends a run, and never in the way of others."""
+"""Limits of tasks are never exceeded, their slots are freed by every settlement, and other tasks run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
 from ..asking import cancel, counts
-from .conftest import ids, put, put_and_take, settle, swallow_wakes, take, take_when_due, take_when_expired
+from .conftest import drain_wake_ups, ids, put, put_and_take, settle, take, take_when_due, take_when_expired
 
 
-async def test_no_more_jobs_of_a_task_are_leased_than_may_run(broker: Broker, queue: str) -> None:
+async def test_jobs_of_a_task_are_leased_up_to_its_limit(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 2}, {})
     await put(broker, queue, *"abcde")
     assert ids(await take(broker, queue, 1)) == ["a"]
@@ -25,7 +25,7 @@ async def test_no_more_jobs_of_a_task_are_leased_than_may_run(broker: Broker, qu
     assert await counts(broker, queue) == Counts(ready=3, running=2, waiting=0, dead=0)
 
 
-async def test_limits_count_for_each_task_and_queue(broker: Broker, queue: str, other_queue: str) -> None:
+async def test_limits_apply_per_task_and_queue(broker: Broker, queue: str, other_queue: str) -> None:
     await broker.register(queue, {"one": 1, "two": 2}, {})
     await broker.register(other_queue, {"one": 2}, {})
     for name in (queue, other_queue):
@@ -49,10 +49,10 @@ async def test_a_limit_holds_under_many_interleaved_exchanges(broker: Broker, qu
         chance = random.Random(seed)
         held: list[Lease] = []
         while len(ended) < 120:
-            back, held = held, []
-            ended.extend(ids(back))
-            running.difference_update(ids(back))
-            done = [Settlement(lease, Action.DONE) for lease in back]
+            settled, held = held, []
+            ended.extend(ids(settled))
+            running.difference_update(ids(settled))
+            done = [Settlement(lease, Action.DONE) for lease in settled]
             exchanged = await broker.exchange(queue, done, chance.randint(0, 5))
             assert list(exchanged.fenced) == []
             held = list(exchanged.leases)
@@ -120,7 +120,7 @@ async def test_a_saturated_task_does_not_block_others(broker: Broker, queue: str
     assert ids(await take(broker, queue, 3)) == ["limited-0", "free-0", "free-1"]
 
 
-async def test_jobs_that_stood_aside_come_before_later_ones(broker: Broker, queue: str) -> None:
+async def test_jobs_held_back_by_a_limit_run_before_later_ones(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 1}, {})
     lease = await put_and_take(broker, queue, "limited-0")
     await put(broker, queue, "limited-1", "limited-2")
@@ -137,7 +137,7 @@ async def test_jobs_that_stood_aside_come_before_later_ones(broker: Broker, queu
     assert sorted(ids(exchanged.leases)) == ["free-1", "limited-3"]
 
 
-async def test_a_released_job_comes_before_those_that_stood_aside(broker: Broker, queue: str) -> None:
+async def test_a_released_job_runs_before_those_held_back_by_the_limit(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 1}, {})
     lease = await put_and_take(broker, queue, "a")
     await put(broker, queue, *"bc")
@@ -149,7 +149,7 @@ async def test_a_released_job_comes_before_those_that_stood_aside(broker: Broker
         assert await settle(broker, queue, lease, Action.DONE)
 
 
-async def test_a_job_that_becomes_due_counts_like_any_other(broker: Broker, queue: str) -> None:
+async def test_the_limit_applies_to_jobs_that_become_due(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 1}, {})
     await put(broker, queue, "a", "b", at=broker.now() + 20)
     (lease,) = await take_when_due(broker, queue)
@@ -160,7 +160,7 @@ async def test_a_job_that_becomes_due_counts_like_any_other(broker: Broker, queu
     assert sorted([lease.job.id, other.job.id]) == ["a", "b"]
 
 
-async def test_a_raised_limit_counts_at_once(broker: Broker, queue: str) -> None:
+async def test_a_raised_limit_applies_at_once(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 1}, {})
     await put(broker, queue, *"abcde")
     assert ids(await take(broker, queue)) == ["a"]
@@ -169,7 +169,7 @@ async def test_a_raised_limit_counts_at_once(broker: Broker, queue: str) -> None
     assert await take(broker, queue) == []
 
 
-async def test_a_limit_that_is_removed_sets_all_free(broker: Broker, queue: str) -> None:
+async def test_a_removed_limit_holds_back_no_job(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 1}, {})
     await put(broker, queue, *"abc")
     assert ids(await take(broker, queue)) == ["a"]
@@ -177,7 +177,7 @@ async def test_a_limit_that_is_removed_sets_all_free(broker: Broker, queue: str)
     assert ids(await take(broker, queue)) == ["b", "c"]
 
 
-async def test_a_lowered_limit_leases_nothing_until_enough_have_ended(broker: Broker, queue: str) -> None:
+async def test_a_lowered_limit_leases_no_job_until_enough_have_ended(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 3}, {})
     await put(broker, queue, *"abcde")
     leases = await take(broker, queue)
@@ -190,9 +190,7 @@ async def test_a_lowered_limit_leases_nothing_until_enough_have_ended(broker: Br
 
 
 @pytest.mark.parametrize("before", [{}, {"send": 0}])
-async def test_a_new_limit_counts_the_jobs_that_run_already(
-    broker: Broker, queue: str, before: dict[str, int]
-) -> None:
+async def test_a_new_limit_counts_running_jobs(broker: Broker, queue: str, before: dict[str, int]) -> None:
     await broker.register(queue, before, {})
     await put(broker, queue, *"abcd")
     first, second = await take(broker, queue, 2)
@@ -203,7 +201,7 @@ async def test_a_new_limit_counts_the_jobs_that_run_already(
     assert ids(await take(broker, queue)) == ["c", "d"]
 
 
-async def test_registering_other_tasks_leaves_a_limit_as_it_is(broker: Broker, queue: str) -> None:
+async def test_registering_other_tasks_does_not_change_a_limit(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 1}, {})
     await broker.register(queue, {"free": 0}, {})
     await broker.register(queue, {}, {})
@@ -211,7 +209,7 @@ async def test_registering_other_tasks_leaves_a_limit_as_it_is(broker: Broker, q
     assert ids(await take(broker, queue)) == ["a"]
 
 
-async def test_a_job_that_stood_aside_can_be_cancelled(broker: Broker, queue: str) -> None:
+async def test_a_job_held_back_by_a_limit_can_be_cancelled(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 1}, {})
     lease = await put_and_take(broker, queue, "a")
     await put(broker, queue, *"bc")
@@ -228,36 +226,34 @@ async def test_a_freed_slot_wakes_a_waiter(broker: Broker, queue: str, action: A
     lease = await put_and_take(broker, queue, "a")
     await put(broker, queue, "b")
     assert await take(broker, queue) == []
-    await swallow_wakes(broker, queue)
+    await drain_wake_ups(broker, queue)
     assert await settle(broker, queue, lease, action, 60.0)
     assert await broker.wait([queue], 5) == queue
 
 
-async def test_jobs_that_may_not_run_wake_nobody(broker: Broker, queue: str) -> None:
+async def test_jobs_held_back_by_a_limit_wake_no_worker(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 1}, {})
     await put_and_take(broker, queue, "a")
     await put(broker, queue, "b")
     assert await take(broker, queue) == []
-    await swallow_wakes(broker, queue)
+    await drain_wake_ups(broker, queue)
     assert await take(broker, queue, 0) == []
     await broker.tick(queue)
     assert await broker.wait([queue], 0.05) is None
 
 
 @pytest.mark.parametrize("limit", [0, 2])
-async def test_a_wider_limit_wakes_a_waiter(broker: Broker, queue: str, limit: int) -> None:
+async def test_a_raised_or_removed_limit_wakes_a_waiter(broker: Broker, queue: str, limit: int) -> None:
     await broker.register(queue, {"send": 1}, {})
     await put_and_take(broker, queue, "a")
     await put(broker, queue, "b")
     assert await take(broker, queue) == []
-    await swallow_wakes(broker, queue)
+    await drain_wake_ups(broker, queue)
     await broker.register(queue, {"send": limit}, {})
     assert await broker.wait([queue], 5) == queue
 
 
-async def test_jobs_that_wait_for_a_slot_keep_their_order_whenever_they_were_met(
-    broker: Broker, queue: str
-) -> None:
+async def test_jobs_held_back_by_a_limit_keep_their_order(broker: Broker, queue: str) -> None:
     await broker.register(queue, {"send": 1}, {})
     await put(broker, queue, "first")
     (lease,) = await take(broker, queue)

@@ -1,4 +1,4 @@
-"""A broker outlives what uses it: opening and closing, owners, and event loops that come and go."""
+"""A broker can be opened and closed repeatedly, by several owners in turn, and in several event loops."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ from ..waiting import until
 from .conftest import LEASE, ids, job, put, put_and_take, settle, take, take_when_expired
 
 
-async def test_opening_again_does_nothing(broker: Broker, queue: str, namespace: str) -> None:
+async def test_opening_an_open_broker_does_nothing(broker: Broker, queue: str, namespace: str) -> None:
     await put(broker, queue, "a")
     await broker.open(namespace)
     assert ids(await take(broker, queue)) == ["a"]
 
 
-async def test_what_is_stored_stays_stored_when_the_broker_is_closed(
-    broker: Broker, queue: str, namespace: str
-) -> None:
+async def test_stored_jobs_survive_closing_the_broker(broker: Broker, queue: str, namespace: str) -> None:
     await put(broker, queue, "a", "b")
     (lease,) = await take(broker, queue, 1)
     for _ in range(2):
@@ -40,7 +38,7 @@ async def test_what_is_stored_stays_stored_when_the_broker_is_closed(
 
 
 class Owner:
-    """Somebody who can be referred to weakly."""
+    """An object that can be referenced weakly."""
 
 
 async def test_a_broker_belongs_to_one_owner(broker: Broker) -> None:
@@ -55,7 +53,7 @@ async def test_a_broker_belongs_to_one_owner(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("lease", [0.05, 0, -1, float("nan"), float("inf"), "long"])
-def test_a_lease_that_is_no_sensible_time_is_refused(lease: Any) -> None:
+def test_an_invalid_length_of_leases_is_refused(lease: Any) -> None:
     with pytest.raises(InvalidValue, match="lease"):
         MemoryBroker(lease=lease)
 
@@ -74,7 +72,7 @@ def test_jobs_outlive_the_event_loop_that_stored_them() -> None:
     async def second() -> None:
         await broker.open("loops")
         assert ids(await take(broker, "mail")) == ["b"]
-        # Both were leased in some loop; the one whose loop has ended is lost first.
+        # Both were leased; the lease of the loop that has ended expires first.
         assert ids(await take_when_expired(broker, "mail"))[0] == "a"
         waiting = asyncio.create_task(broker.wait(["mail.slow"], 5))
         await asyncio.sleep(0)
@@ -86,15 +84,15 @@ def test_jobs_outlive_the_event_loop_that_stored_them() -> None:
     asyncio.run(second())
 
 
-async def elsewhere(function: Callable[..., object], *args: object) -> None:
-    """Run it in a thread of its own, which ends with it."""
+async def in_thread(function: Callable[..., object], *args: object) -> None:
+    """Run a function in a new thread."""
     thread = threading.Thread(target=function, args=args)
     thread.start()
     await until(lambda: not thread.is_alive(), "the thread has ended")
 
 
 def abandon_a_wait(broker: Broker, queue: str, *, woken: bool = False) -> None:
-    """Leave somebody behind who waits, in a loop that was closed under them."""
+    """Start a wait in an event loop that is then closed."""
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda loop, context: None)
 
@@ -109,7 +107,7 @@ def abandon_a_wait(broker: Broker, queue: str, *, woken: bool = False) -> None:
 
 
 class Collecting(list[Envelope]):
-    """A batch during which the interpreter collects its garbage."""
+    """A batch whose iteration collects garbage."""
 
     def __iter__(self) -> Iterator[Envelope]:
         gc.collect()
@@ -124,31 +122,31 @@ def no_collection() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collection")
-async def test_a_wait_whose_loop_was_closed_takes_no_wake_up() -> None:
+async def test_a_wait_in_a_closed_loop_consumes_no_wake_up() -> None:
     broker = MemoryBroker(lease=LEASE)
-    await elsewhere(abandon_a_wait, broker, "mail")
+    await in_thread(abandon_a_wait, broker, "mail")
     await put(broker, "mail", "a")
     assert await broker.wait(["mail"], 5) == "mail"
     gc.collect()
 
 
 @pytest.mark.usefixtures("no_collection")
-async def test_a_wait_that_is_garbage_collected_within_a_call_does_not_block_it() -> None:
+async def test_collecting_an_abandoned_wait_during_a_call_does_not_block_it() -> None:
     broker = MemoryBroker(lease=LEASE)
-    await elsewhere(abandon_a_wait, broker, "mail")
+    await in_thread(abandon_a_wait, broker, "mail")
     assert await broker.enqueue("mail", Collecting([job("a")])) == [True]
     assert await broker.wait(["mail"], 5) == "mail"
 
 
 @pytest.mark.usefixtures("no_collection")
-def test_a_wake_up_that_a_closed_loop_never_heard_is_kept_for_the_next() -> None:
+def test_a_wake_up_not_delivered_to_a_closed_loop_is_kept() -> None:
     broker = MemoryBroker(lease=LEASE)
     abandon_a_wait(broker, "mail", woken=True)
     gc.collect()
     assert asyncio.run(broker.wait(["mail"], 5)) == "mail"
 
 
-async def test_several_threads_share_a_broker_each_with_its_own_loop() -> None:
+async def test_several_threads_with_their_own_loops_share_a_broker() -> None:
     broker = MemoryBroker()
     taken: list[str] = []
 
@@ -175,6 +173,6 @@ async def test_a_wait_is_woken_from_another_thread() -> None:
     broker = MemoryBroker()
     waiting = asyncio.create_task(broker.wait(["mail"], 10))
     await asyncio.sleep(0)
-    await elsewhere(asyncio.run, put_and_take(broker, "mail.slow", "a"))
-    await elsewhere(asyncio.run, put(broker, "mail", "a"))
+    await in_thread(asyncio.run, put_and_take(broker, "mail.slow", "a"))
+    await in_thread(asyncio.run, put(broker, "mail", "a"))
     assert await waiting == "mail"

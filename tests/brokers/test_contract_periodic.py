@@ -1,4 +1,4 @@
-"""Periodic tasks: registered once, due when they are due, fired by one caller only."""
+"""Periodic tasks: registration, due moments, and ticks that only one caller fires."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
 from ..asking import cancel, counts
-from .conftest import fire, ids, job, put, settle, swallow_wakes, take, take_when_due
+from .conftest import drain_wake_ups, fire, ids, job, put, settle, take, take_when_due
 
 MINUTE = 60_000
 
 
-async def test_a_registered_task_is_due_when_its_moment_has_come(broker: Broker, queue: str) -> None:
+async def test_a_registered_task_becomes_due_at_its_moment(broker: Broker, queue: str) -> None:
     due = broker.now() + 80
     await broker.register(queue, {}, {"hourly": due})
     deadline = time.monotonic() + 10
@@ -38,7 +38,7 @@ async def test_a_due_task_stays_due_until_it_is_fired(broker: Broker, queue: str
     assert list((await broker.tick(queue)).periodic) == []
 
 
-async def test_a_task_that_nobody_fired_for_weeks_is_due_still(broker: Broker, queue: str) -> None:
+async def test_a_task_not_fired_for_weeks_is_still_due(broker: Broker, queue: str) -> None:
     due = broker.now() - 30 * 24 * 60 * MINUTE
     await broker.register(queue, {}, {"hourly": due})
     for _ in range(2):
@@ -56,7 +56,7 @@ async def test_the_earlier_due_is_kept(broker: Broker, queue: str, again: int) -
     assert list((await broker.tick(queue)).periodic) == [("hourly", first + min(0, again))]
 
 
-async def test_registering_others_forgets_nobody(broker: Broker, queue: str) -> None:
+async def test_registering_other_tasks_keeps_periodic_tasks(broker: Broker, queue: str) -> None:
     due = broker.now() - 5
     await broker.register(queue, {}, {"a": due})
     await broker.register(queue, {}, {"b": due})
@@ -64,7 +64,7 @@ async def test_registering_others_forgets_nobody(broker: Broker, queue: str) -> 
     assert sorted((await broker.tick(queue)).periodic) == [("a", due), ("b", due)]
 
 
-async def test_a_fired_task_moves_and_stores_its_job(broker: Broker, queue: str) -> None:
+async def test_firing_moves_the_due_moment_and_stores_the_job(broker: Broker, queue: str) -> None:
     due = broker.now() - 5
     await broker.register(queue, {}, {"hourly": due})
     tick = job(f"hourly@{due}", task="hourly", at=due, max_retries=2)
@@ -76,7 +76,7 @@ async def test_a_fired_task_moves_and_stores_its_job(broker: Broker, queue: str)
     assert (lease.job.id, lease.job.task, lease.job.max_retries) == (f"hourly@{due}", "hourly", 2)
 
 
-async def test_one_of_many_concurrent_callers_fires(broker: Broker, queue: str) -> None:
+async def test_only_one_of_several_concurrent_callers_fires_a_tick(broker: Broker, queue: str) -> None:
     due = broker.now() - 5
     await broker.register(queue, {}, {"hourly": due})
     fired = await asyncio.gather(
@@ -92,7 +92,7 @@ async def test_one_of_many_concurrent_callers_fires(broker: Broker, queue: str) 
 
 
 async def test_many_ticks_are_fired_in_one_call(broker: Broker, queue: str) -> None:
-    """Each of them for itself, whatever becomes of the others."""
+    """Each tick has its own result, also if others were fired before."""
     due = broker.now() - 5
     names = [f"task-{number}" for number in range(1200)]
     await broker.register(queue, {}, dict.fromkeys(names, due))
@@ -109,17 +109,17 @@ async def test_many_ticks_are_fired_in_one_call(broker: Broker, queue: str) -> N
 
 
 @pytest.mark.parametrize("task", ["hourly", "unknown"])
-async def test_firing_what_somebody_else_moved_does_nothing(broker: Broker, queue: str, task: str) -> None:
+async def test_firing_a_tick_that_was_moved_does_nothing(broker: Broker, queue: str, task: str) -> None:
     due = broker.now() - 5
     await broker.register(queue, {}, {"hourly": due})
-    await swallow_wakes(broker, queue)
+    await drain_wake_ups(broker, queue)
     assert not await fire(broker, queue, task, due - 1, due + MINUTE, job("late"))
     assert not await fire(broker, queue, task, due + MINUTE, due + 2 * MINUTE, job("early"))
     assert list((await broker.tick(queue)).periodic) == [("hourly", due)]
     assert await counts(broker, queue) == Counts(0, 0, 0, 0)
 
 
-async def test_firing_without_a_job_only_moves(broker: Broker, queue: str) -> None:
+async def test_firing_without_a_job_only_moves_the_due_moment(broker: Broker, queue: str) -> None:
     due = broker.now() - 5
     await broker.register(queue, {}, {"hourly": due})
     assert await fire(broker, queue, "hourly", due, due + MINUTE, None)
@@ -128,7 +128,7 @@ async def test_firing_without_a_job_only_moves(broker: Broker, queue: str) -> No
     assert list((await broker.tick(queue)).periodic) == []
 
 
-async def test_a_job_of_a_tick_that_lives_already_is_not_stored_twice(broker: Broker, queue: str) -> None:
+async def test_the_job_of_a_tick_is_not_stored_twice(broker: Broker, queue: str) -> None:
     due = broker.now() - 5
     await put(broker, queue, f"hourly@{due}")
     await broker.register(queue, {}, {"hourly": due})
@@ -136,7 +136,7 @@ async def test_a_job_of_a_tick_that_lives_already_is_not_stored_twice(broker: Br
     assert ids(await take(broker, queue)) == [f"hourly@{due}"]
 
 
-async def test_a_tick_knows_the_seconds_to_the_next_due_thing(broker: Broker, queue: str) -> None:
+async def test_a_tick_returns_the_seconds_until_the_next_due_moment(broker: Broker, queue: str) -> None:
     assert (await broker.tick(queue)).next_due is None
     now = broker.now()
     await put(broker, queue, "later", at=now + 50_000)
@@ -149,18 +149,18 @@ async def test_a_tick_knows_the_seconds_to_the_next_due_thing(broker: Broker, qu
     assert (await broker.tick(queue)).next_due == pytest.approx(30, abs=5)
 
 
-async def test_an_overdue_periodic_task_is_due_in_no_seconds(broker: Broker, queue: str) -> None:
+async def test_the_next_due_of_an_overdue_periodic_task_is_zero(broker: Broker, queue: str) -> None:
     await broker.register(queue, {}, {"hourly": broker.now() - MINUTE})
     assert (await broker.tick(queue)).next_due == 0
 
 
-async def test_queued_running_and_dead_jobs_are_not_due(broker: Broker, queue: str) -> None:
+async def test_queued_and_running_jobs_have_no_due_moment(broker: Broker, queue: str) -> None:
     await put(broker, queue, "queued", "running")
     await take(broker, queue, 1)
     assert (await broker.tick(queue)).next_due is None
 
 
-async def test_a_tick_queues_all_that_is_due_and_only_once(broker: Broker, queue: str) -> None:
+async def test_a_tick_queues_all_due_jobs_once(broker: Broker, queue: str) -> None:
     due = broker.now() + 30
     await put(broker, queue, *"abc", at=due)
     await put(broker, queue, "later", at=due + MINUTE)
@@ -177,7 +177,9 @@ async def test_the_broker_counts_milliseconds_since_1970(broker: Broker) -> None
     assert broker.now() - first >= 45
 
 
-async def test_a_tick_whose_predecessor_lives_is_skipped(broker: Broker, queue: str) -> None:
+async def test_a_tick_is_skipped_while_the_job_of_the_previous_one_is_live(
+    broker: Broker, queue: str
+) -> None:
     await broker.register(queue, {}, {"beat": 100})
 
     async def fired(due: int, *, may_overlap: bool = False) -> Fired:
@@ -186,16 +188,16 @@ async def test_a_tick_whose_predecessor_lives_is_skipped(broker: Broker, queue: 
         return how
 
     assert await fired(100) is Fired.MOVED
-    assert await fired(200) is Fired.OVERLAPPING, "it waits"
+    assert await fired(200) is Fired.OVERLAPPING, "the job is queued"
     [lease] = await take(broker, queue)
-    assert await fired(300) is Fired.OVERLAPPING, "it runs"
+    assert await fired(300) is Fired.OVERLAPPING, "the job is running"
     assert await fired(400, may_overlap=True) is Fired.MOVED
     assert await fired(400) is Fired.TAKEN
     assert await settle(broker, queue, lease, Action.DONE)
     [lease] = await take(broker, queue)
     assert lease.job.id == "beat@400"
     assert await settle(broker, queue, lease, Action.RETRY, 60.0)
-    assert await fired(500) is Fired.OVERLAPPING, "it is to be tried again"
+    assert await fired(500) is Fired.OVERLAPPING, "the job waits for its retry"
     assert (await cancel(broker, queue, "beat@400")).status is JobStatus.WAITING
     assert await fired(600) is Fired.MOVED
     assert ids(await take(broker, queue)) == ["beat@600"]

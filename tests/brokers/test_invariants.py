@@ -1,6 +1,7 @@
-"""Whatever workers, zombies and users do in whatever order, the promises of a broker hold: checked against a
-model of its own, which knows where each job is but not how it got there; on Redis the keys are looked into
-as well."""
+"""Random sequences of calls by workers, zombies and users keep the invariants of a broker.
+
+The results are compared with a model, which knows the state of each job; on Redis the keys are checked too.
+"""
 
 from __future__ import annotations
 
@@ -44,74 +45,73 @@ T = TypeVar("T")
 
 QUEUE = "mail"
 LEASE = 12.0
-"""With its margin of 1 s and grace of 2 s, exact in binary: the model and the broker agree on each edge."""
+"""Its margin of 1 s and grace of 2 s are exact in binary, so that model and broker agree at boundaries."""
 PLAIN = ("plain", "other")
 LIMITED = ("one", "two")
 USER_IDS = tuple(f"order-{number}" for number in range(4))
-"""Given by users, and so remembered after the job has ended."""
+"""Ids given by users, which are remembered after the job has ended."""
 OWN_IDS = tuple(f"own-{number}" for number in range(10))
 WORKERS_IN_ALL = 3
 WORKERS = st.integers(0, WORKERS_IN_ALL - 1)
 IDS = st.one_of(st.just(""), st.just(""), st.sampled_from(USER_IDS + OWN_IDS))
-"""An empty one stands for one that is new."""
+"""An empty id stands for a new one."""
 BODIES = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"\n", b"[]", bytes(range(256))]))
 DELAYS = st.sampled_from([0.0, 0.0, 0.0, 0.125, 1.0, 30.0])
 WANT = st.sampled_from([10, 3, 2, 1, 0])
 CRASHES_AT_MOST = 3
-SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "ring"}
-"""Scripts that answer a repeat as they did before. The others tell what there was to do then."""
+SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "wake_another"}
+"""Scripts that return the same for a repeated call. The others return what is to be done now."""
 
 
 class BrokerUnderTest(ABC):
-    """A broker, and the only things that the machine must know of its kind: how time goes by for it, and
-    what can be seen from behind."""
+    """A broker, and what the state machine needs of its kind: control of time, and checks of its state."""
 
     brokers: Sequence[Broker]
-    """That of each worker. The first is also that of the users."""
+    """One for each worker; the first is also used by the users."""
 
     @abstractmethod
     def run(self, call: Coroutine[Any, Any, T]) -> T:
-        """The answer to a call. No time passes for the broker meanwhile."""
+        """Run a call. No time passes for the broker meanwhile."""
 
     @abstractmethod
     def pass_time(self, seconds: float) -> None:
-        """Have so many seconds, a multiple of 1/8, go by for the broker, and for ``monotonic``."""
+        """Advance the broker's clocks by ``seconds``, a multiple of 1/8."""
 
     @abstractmethod
     def monotonic(self) -> float:
-        """What the broker takes for ``time.monotonic()``."""
+        """The broker's ``time.monotonic()``."""
 
     @abstractmethod
     def check(self, live: Mapping[str, Known], most: Mapping[str, int]) -> None:
-        """Whether all that lives lies where it belongs; ``most`` is how often each limited task may run."""
+        """Assert that each live job is in its state, and limited tasks run up to ``most`` jobs."""
 
     @abstractmethod
-    def lies_in_line(self, job_id: str) -> bool:
-        """Whether the id of this cancelled job still lies in a line."""
+    def has_queue_entry(self, job_id: str) -> bool:
+        """Whether the id of this cancelled job is still in the queue."""
 
     @abstractmethod
     def is_parked(self, job_id: str) -> bool:
-        """Whether this job waits for a worker that knows its task."""
+        """Whether this job is parked."""
 
     @abstractmethod
     def look_for_orphans(self, number: int) -> None:
-        """Have a worker look for jobs that lie nowhere, of which there are none."""
+        """Have a worker look for orphans, of which there are none."""
 
     @abstractmethod
     def check_drained(self) -> None:
-        """Whether nothing lies about, now that nothing lives."""
+        """Assert that no data of jobs is left."""
 
     @abstractmethod
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Close broker and clients."""
 
 
 class Clock:
-    """What the broker takes for the module ``time``."""
+    """A replacement for the module ``time``."""
 
     def __init__(self, start: int = 1_700_000_000) -> None:
         self.start = start
-        self.begin = int(time.monotonic())  # near the real one, by which calls end; whole, to be exact
+        self.begin = int(time.monotonic())  # near the real one, which limits calls; an integer, to be exact
         self.passed = 0.0
 
     def time(self) -> float:
@@ -141,7 +141,7 @@ class MemoryUnderTest(BrokerUnderTest):
     def check(self, live: Mapping[str, Known], most: Mapping[str, int]) -> None:
         pass
 
-    def lies_in_line(self, job_id: str) -> bool:
+    def has_queue_entry(self, job_id: str) -> bool:
         return job_id in self.broker._queues[QUEUE].gone
 
     def is_parked(self, job_id: str) -> bool:
@@ -159,15 +159,14 @@ class MemoryUnderTest(BrokerUnderTest):
 
 
 class RedisUnderTest(BrokerUnderTest):
-    """A broker for each worker, with a session of its own, on one server.
+    """A broker with its own session for each worker, on one server.
 
-    The scripts read the time from a key, by the one line that is changed in them, so that it stands still
-    unless it is told to go by. Every third call is sent twice, as after a lost answer. After every fifth
-    one a copy arrives of an earlier call that stored jobs.
+    The scripts are patched to read the time from a key, so that only the test advances it. Every third call
+    is sent twice, as after a lost answer. After every fifth call a copy of an earlier enqueue arrives.
     """
 
     def __init__(self, server: Server) -> None:
-        self._clock = Clock(int(time.time()) + 3600)  # ahead, so that the server forgets nothing by itself
+        self._clock = Clock(int(time.time()) + 3600)  # in the future, so that no key expires by itself
         self._client = server.client()
         self._client.flushdb()
         self._keys = RawKeys(self._client, "invariants", QUEUE)
@@ -201,10 +200,10 @@ class RedisUnderTest(BrokerUnderTest):
                 self._earlier.append((script, send, keys, arguments))
             if self._earlier and self._calls % 5 == 0:
                 earlier = self._earlier[0]
-                if self._client.exists(earlier[2][-1]):  # a flush, or much time, has them forgotten
+                if self._client.exists(earlier[2][-1]):  # the session's answers: a flush removes them
                     before = self._keys.read()
                     await run(*earlier)
-                    assert self._keys.read() == before, "I6: a copy that comes late changes nothing"
+                    assert self._keys.read() == before, "I6: a late copy changes nothing"
             if self._calls % 3 == 0:
                 before = self._keys.read()
                 again = await run(script, send, keys, arguments)
@@ -236,15 +235,15 @@ class RedisUnderTest(BrokerUnderTest):
 
     def check(self, live: Mapping[str, Known], most: Mapping[str, int]) -> None:
         seen = self._keys.check(most)
-        places = self._keys.places(seen)
+        ids_by_state = self._keys.ids_by_state(seen)
         jobs = {key.decode(): value for key, value in seen.get("jobs", {}).items()}
         of_status = {JobStatus.QUEUED: "queued", JobStatus.WAITING: "waiting", JobStatus.RUNNING: "leased"}
         assert set(jobs) == set(live), "I1"
         expiries = {lease.decode(): score for lease, score in seen.get("leases", [])}
-        assert len(expiries) == len(places["leased"])
+        assert len(expiries) == len(ids_by_state["leased"])
         start = self._clock.time() - self._clock.monotonic()
         for job_id, known in live.items():
-            assert job_id in places["parked" if known.is_parked else of_status[known.status]]
+            assert job_id in ids_by_state["parked" if known.is_parked else of_status[known.status]]
             if known.lease is not None:
                 assert expiries[known.lease] == (start + known.expiry) * 1000
             job = known.job
@@ -259,11 +258,11 @@ class RedisUnderTest(BrokerUnderTest):
                 job.task,
             )
 
-    def lies_in_line(self, job_id: str) -> bool:
+    def has_queue_entry(self, job_id: str) -> bool:
         return bool(self._client.hexists(self._keys.prefix + "cancels", job_id))
 
     def is_parked(self, job_id: str) -> bool:
-        return job_id in self._keys.places()["parked"]
+        return job_id in self._keys.ids_by_state()["parked"]
 
     def look_for_orphans(self, number: int) -> None:
         async def look() -> None:
@@ -271,7 +270,7 @@ class RedisUnderTest(BrokerUnderTest):
 
         broker, before = self.brokers[number], self._keys.read()
         self.run(look())
-        assert self._keys.read() == before, "while all is well, looking changes nothing"
+        assert self._keys.read() == before, "without orphans, looking for them changes nothing"
 
     def check_drained(self) -> None:
         self._keys.check_drained()
@@ -286,25 +285,25 @@ class RedisUnderTest(BrokerUnderTest):
 
 @dataclass
 class Known:
-    """What the model knows of one live job."""
+    """The model of one live job."""
 
     job: Envelope
     status: JobStatus
-    was_in_line: bool = False
-    """A cancelled job of its id lay in line when it was stored."""
+    had_queue_entry: bool = False
+    """Whether the id was still in the queue, of a cancelled job, when this one was stored."""
     rank: int = 0
-    """Its place among the queued; what was put back at one stroke shares one."""
+    """Its position among queued jobs; jobs queued by one tick share one."""
     is_parked: bool = False
-    """It waits for a worker that knows its task, and its status is WAITING."""
+    """Whether it is parked; its status is then WAITING."""
     lease: str | None = None
     is_judged: bool = False
-    """Its lease is for judging only: the worker that ran it was lost."""
+    """Whether its lease is for recovery: the worker that ran it was lost."""
     expiry: float = 0.0
     cancel_wanted: bool = False
-    """Somebody cancelled it as it ran."""
+    """Whether it was cancelled while it ran."""
     starts: int = 0
     allowed: int = 0
-    """Starts beyond the first and the retries, which were given back unused."""
+    """The number of releases and parkings, which allow as many additional starts."""
 
     def matches(self, seen: Envelope) -> bool:
         return msgspec.structs.replace(seen, at=0, named=False) == msgspec.structs.replace(
@@ -314,10 +313,10 @@ class Known:
 
 @dataclass
 class Held:
-    """A lease that a worker believes to have, and what it was told of the job."""
+    """A lease that a worker believes to hold, and a copy of its job as it was leased."""
 
     lease: Lease
-    told: Envelope
+    job: Envelope
     is_recovery: bool = False
 
 
@@ -329,7 +328,7 @@ class Worker:
 
 
 class Promises(RuleBasedStateMachine):
-    """Workers that die and come back as zombies, users, and the passing of time."""
+    """Workers that disappear and return as zombies, users, and the passing of time."""
 
     make: Callable[[], BrokerUnderTest]
 
@@ -340,13 +339,13 @@ class Promises(RuleBasedStateMachine):
         self.workers = [Worker(broker) for broker in self.under_test.brokers]
         self.forget()
         self.flushes = 0
-        self.gone: list[str] = []
+        self.settled_leases: list[str] = []
 
     def forget(self) -> None:
         self.live: dict[str, Known] = {}
         self.dead: dict[str, tuple[Envelope, bytes]] = {}
         self.cancelled_in_queue: dict[str, Known] = {}
-        """What was cancelled in line. The id is free: the next job that has it takes the place over."""
+        """Jobs cancelled in the queue. The next job of such an id takes over its position."""
         self.named: dict[str, int] = {}
         self.calls: list[tuple[str, list[Envelope], list[bool], int]] = []
         self.limits: dict[str, int] = {}
@@ -356,10 +355,10 @@ class Promises(RuleBasedStateMachine):
         self.ticks: dict[str, str] = {}
         self.first = self.last = 0
         self.looked_at = math.inf
-        self.calm_left = 0.0
+        self.pause_left = 0.0
         self.stored = self.succeeded = self.cancelled = self.discarded = self.replaced = 0
 
-    # What the model says.
+    # The model.
 
     def now(self) -> int:
         return self.broker.now()
@@ -380,7 +379,7 @@ class Promises(RuleBasedStateMachine):
         return [known for known in self.queued() if known.job.task in PLAIN]
 
     def runnable(self, some: Sequence[Known] | None = None) -> int:
-        """How many jobs could be leased at once, of all that are queued, or of these."""
+        """The number of jobs that could be leased now, of all queued ones or of ``some``."""
         some = self.queued() if some is None else some
         plain = sum(known.job.task in PLAIN for known in some)
         return plain + sum(
@@ -398,21 +397,21 @@ class Promises(RuleBasedStateMachine):
         else:
             known.status = JobStatus.WAITING
 
-    def store(self, job: Envelope, *, was_in_line: bool = False) -> None:
+    def store(self, job: Envelope, *, had_queue_entry: bool = False) -> None:
         self.stored += 1
-        # A copy: the broker may not change what the model knows.
-        known = self.live[job.id] = Known(msgspec.structs.replace(job), JobStatus.WAITING, was_in_line)
+        # A copy, which the broker cannot change.
+        known = self.live[job.id] = Known(msgspec.structs.replace(job), JobStatus.WAITING, had_queue_entry)
         self.put_off(known, job.at)
         self.take_over(known)
 
     def take_over(self, known: Known) -> None:
-        """Have a job that is queued now the place of a cancelled one of its id."""
+        """Give a queued job the position of the cancelled one of its id."""
         cancelled = self.cancelled_in_queue.pop(known.job.id, None)
-        if cancelled is not None and known.was_in_line:
+        if cancelled is not None and known.had_queue_entry:
             known.rank = cancelled.rank
 
     def expected(self, job: Envelope) -> bool | None:
-        """Whether a new job is stored; None if the broker is free to remember its name or not."""
+        """Whether a new job is stored; None if the broker may have forgotten its id or not."""
         if job.id in self.live:
             return False
         if not job.named or job.id not in self.named:
@@ -426,15 +425,15 @@ class Promises(RuleBasedStateMachine):
         del self.live[known.job.id]
 
     def worker(self, number: int) -> Worker:
-        """That worker, or if it is dead, one that lives; the first never dies."""
+        """That worker, or the first one, which never dies, if it is dead."""
         return self.workers[number if self.workers[number].lives else 0]
 
-    # What the broker is asked, and whether the answer is right.
+    # Calls of the broker, and checks of their results.
 
     def lease(self, known: Known, lease: Lease, worker: Worker, *, is_recovery: bool = False) -> None:
         trust = self.under_test.monotonic() + LEASE - self.broker.margin
         assert lease.trusted_until == trust
-        assert known.matches(lease.job), "I8: what comes out is what went in"
+        assert known.matches(lease.job), "I8: a leased job equals the stored one"
         assert lease.id not in {held.lease.id for each in self.workers for held in each.held}
         known.status, known.lease, known.is_judged = JobStatus.RUNNING, lease.id, is_recovery
         known.is_parked = False
@@ -453,7 +452,7 @@ class Promises(RuleBasedStateMachine):
     ) -> None:
         successors = {
             held.lease.job.id: Envelope(
-                held.lease.job.id, held.told.task, b"[[2],{}]", self.now() + int(delay * 1000), 1
+                held.lease.job.id, held.job.task, b"[[2],{}]", self.now() + int(delay * 1000), 1
             )
             for held, _, delay in back
             if has_successors
@@ -479,25 +478,25 @@ class Promises(RuleBasedStateMachine):
                 successor = successors.get(known.job.id)
                 if successor is not None and known.job.id not in self.live and not known.cancel_wanted:
                     self.store(successor)
-        assert list(exchanged.fenced) == fenced, "I5: a lease that is gone changes nothing"
-        assert list(exchanged.cancelled) == cancelled, "what was cancelled as it ran is not put back"
+        assert list(exchanged.fenced) == fenced, "I5: a lost lease changes nothing"
+        assert list(exchanged.cancelled) == cancelled, "a job cancelled while running is not requeued"
         for held, _, _ in back:
-            assert held.lease.job == held.told, "what a lease says does not change"
+            assert held.lease.job == held.job, "the job of a lease does not change"
             worker.held.remove(held)
-            self.gone.append(held.lease.id)
+            self.settled_leases.append(held.lease.id)
         room = {task: self.room(task) for task in LIMITED}
         queued = self.queued()
         offered = [known for known in queued if known.job.task not in parking.unknown]
         parked = [known for known in self.live.values() if known.is_parked]
         wanted = [known for known in parked if known.job.task in parking.wanted]
         assert len(exchanged.leases) == min(want, self.runnable(offered + wanted)), (
-            "all that may run is handed out"
+            "all runnable jobs are leased"
         )
         taken = []
         for lease in exchanged.leases:
             known = self.live[lease.job.id]
-            assert known in offered or known in wanted, "I2, I7: only what is queued is leased, and once"
-            assert known.job.at <= self.now(), "I7: nothing starts before it is due"
+            assert known in offered or known in wanted, "I2, I7: only queued jobs are leased, and once"
+            assert known.job.at <= self.now(), "I7: no job starts before it is due"
             self.lease(known, lease, worker)
             known.starts += 1
             assert known.starts <= 1 + known.job.max_retries + known.allowed, "I4"
@@ -508,18 +507,18 @@ class Promises(RuleBasedStateMachine):
         for task in parking.wanted:
             came = [known.job.parked_at for known in taken if known in wanted and known.job.task == task]
             ranks = sorted(known.job.parked_at for known in wanted if known.job.task == task)
-            assert came == ranks[: len(came)], "those that are parked for long come first"
+            assert came == ranks[: len(came)], "jobs parked first are leased first"
         for known in queued:
             if known.job.task in parking.unknown and self.under_test.is_parked(known.job.id):
                 self.park(known)
         if len(taken) < want:
-            assert not exchanged.is_something_left, "all was looked at"
+            assert not exchanged.is_something_left, "all jobs were considered"
             assert not any(known.job.task in (*parking.unknown,) for known in self.queued_plain())
         elif self.runnable([*self.queued(), *(known for known in wanted if known.is_parked)]):
             assert exchanged.is_something_left
 
     def check_order(self, queued: list[Known], taken: list[Known]) -> None:
-        """I10, for the tasks without a limit together, and for each of the others."""
+        """I10: for all tasks without a limit together, and for each limited one."""
         for tasks in (PLAIN, *((task,) for task in LIMITED)):
             ranks = sorted(known.rank for known in queued if known.job.task in tasks)
             came = [known.rank for known in taken if known.job.task in tasks]
@@ -553,18 +552,18 @@ class Promises(RuleBasedStateMachine):
         known.job = msgspec.structs.replace(known.job, parked_at=known.job.parked_at or self.now())
 
     def look(self) -> bool:
-        """Somebody looks at the queue. Tells whether nothing counts as lost, since nobody has for so long."""
+        """Record a tick or sweep. Returns whether the rescue is paused, after a time without any."""
         now = self.under_test.monotonic()
         passed = max(0.0, now - self.looked_at)
-        if self.calm_left > 0:
-            self.calm_left = max(0.0, self.calm_left - min(passed, LEASE / 12))
+        if self.pause_left > 0:
+            self.pause_left = max(0.0, self.pause_left - min(passed, LEASE / 12))
         elif passed > LEASE / 4:
-            self.calm_left = LEASE / 4
+            self.pause_left = LEASE / 4
         self.looked_at = now
-        return self.calm_left > 0
+        return self.pause_left > 0
 
     def tick(self, worker: Worker) -> None:
-        is_calm = self.look()
+        is_paused = self.look()
         ticked = self.under_test.run(worker.broker.tick(QUEUE))
         due = [
             known
@@ -582,7 +581,7 @@ class Promises(RuleBasedStateMachine):
             for known in self.live.values()
             if known.status is JobStatus.RUNNING and known.expiry + self.broker.grace <= monotonic
         }
-        expired = set() if is_calm else expired
+        expired = set() if is_paused else expired
         assert sorted(lease.job.id for lease in ticked.expired) == sorted(expired)
         for lease in ticked.expired:
             known = self.live[lease.job.id]
@@ -604,7 +603,7 @@ class Promises(RuleBasedStateMachine):
             assert ticked.next_due is None
 
     def renew(self, worker: Worker) -> None:
-        leases = [held.lease.id for held in worker.held] + self.gone[-5:]
+        leases = [held.lease.id for held in worker.held] + self.settled_leases[-5:]
         renewed = self.under_test.run(worker.broker.renew(QUEUE, leases))
         live = {known.lease: known for known in self.live.values() if known.lease is not None}
         assert sorted(renewed.lost) == sorted(lease for lease in leases if lease not in live)
@@ -617,8 +616,8 @@ class Promises(RuleBasedStateMachine):
                 live[lease].expiry = self.under_test.monotonic() + LEASE
 
     def actions(self, held: Held) -> list[Action]:
-        """What a worker may say of a job, given what it was told."""
-        job = held.told
+        """The actions that a worker may choose for a job."""
+        job = held.job
         if held.is_recovery:
             again = job.max_retries > job.retries and job.crashes < CRASHES_AT_MOST
             return [Action.RETRY] if again else [Action.FAIL]
@@ -630,14 +629,14 @@ class Promises(RuleBasedStateMachine):
         return actions
 
     def draw_back(self, data: st.DataObject, worker: Worker) -> list[tuple[Held, Action, float]]:
-        """Some of what a worker holds, and what is to become of it."""
+        """Some leases of a worker, with actions and delays."""
         if not worker.held:
             return []
         some = data.draw(st.lists(st.sampled_from(range(len(worker.held))), unique=True, max_size=4))
-        back = [worker.held[place] for place in some]
+        back = [worker.held[index] for index in some]
         return [(held, data.draw(st.sampled_from(self.actions(held))), data.draw(DELAYS)) for held in back]
 
-    # What users and workers do.
+    # Actions of users and workers.
 
     @initialize(limits=st.fixed_dictionaries({task: st.integers(0, 2) for task in LIMITED}))
     def begin(self, limits: dict[str, int]) -> None:
@@ -657,8 +656,8 @@ class Promises(RuleBasedStateMachine):
 
     @rule(task=st.sampled_from(PLAIN), delay=DELAYS)
     def register_periodic(self, task: str, delay: float) -> None:
-        due = self.now() + int(delay * 1000) + 1  # a calendar tells what comes after now
-        for broker in self.under_test.brokers:  # a tick tells what its caller has registered
+        due = self.now() + int(delay * 1000) + 1  # a calendar returns moments after now
+        for broker in self.under_test.brokers:  # a tick returns tasks that its caller has registered
             self.under_test.run(broker.register(QUEUE, {}, {task: due}))
         self.periodic[task] = min(due, self.periodic.get(task, due))
 
@@ -678,21 +677,21 @@ class Promises(RuleBasedStateMachine):
     )
     def enqueue(self, wanted: list[tuple[str, str, bytes, int, float]], with_token: bool) -> None:
         now = self.now()
-        places = self.cancelled_in_queue
-        # The new job has the same task here: a job of another one would wait in that place.
+        cancelled = self.cancelled_in_queue
+        # The new job has the task of the cancelled one: one of another task would wait in its position.
         jobs = [
             Envelope(
-                job_id or f"new-{self.stored}-{place}",
-                places[job_id].job.task if job_id in places else task,
+                job_id or f"new-{self.stored}-{index}",
+                cancelled[job_id].job.task if job_id in cancelled else task,
                 body,
-                now + (0 if job_id in places else int(delay * 1000)),
+                now + (0 if job_id in cancelled else int(delay * 1000)),
                 max_retries,
                 named=job_id in USER_IDS,
             )
-            for place, (job_id, task, body, max_retries, delay) in enumerate(wanted)
+            for index, (job_id, task, body, max_retries, delay) in enumerate(wanted)
         ]
         token = f"call-{self.flushes}-{len(self.calls)}" if with_token else None
-        in_line = {job.id for job in jobs if self.under_test.lies_in_line(job.id)}
+        with_entry = {job.id for job in jobs if self.under_test.has_queue_entry(job.id)}
         answer = self.under_test.run(self.broker.enqueue(QUEUE, jobs, token=token))
         assert len(answer) == len(jobs)
         for job, stored in zip(jobs, answer, strict=True):
@@ -700,7 +699,7 @@ class Promises(RuleBasedStateMachine):
             if stored:
                 if job.named:
                     self.named[job.id] = now
-                self.store(job, was_in_line=job.id in in_line)
+                self.store(job, had_queue_entry=job.id in with_entry)
         if token is not None:
             self.calls.append((token, jobs, answer, now))
 
@@ -718,7 +717,7 @@ class Promises(RuleBasedStateMachine):
         worker = self.worker(number)
         back = self.draw_back(data, worker)
         self.exchange(worker, back, want, has_successors=has_successors)
-        if again:  # I6: a repeat is fenced
+        if again:  # I6: a repeated settlement is fenced
             settled = [Settlement(held.lease, action, delay) for held, action, delay in back]
             exchanged = self.under_test.run(worker.broker.exchange(QUEUE, settled, 0))
             assert list(exchanged.fenced) == [held.lease.id for held, _, _ in back]
@@ -734,7 +733,7 @@ class Promises(RuleBasedStateMachine):
     def exchange_without_some(
         self, number: int, data: st.DataObject, want: int, unknown: set[str], wanted: set[str]
     ) -> None:
-        """A worker that does not know all tasks, and wants parked jobs of others."""
+        """Exchange as a worker to which some tasks are unknown, and which wants parked jobs of others."""
         worker = self.worker(number)
         parking = Parking(sorted(unknown), sorted(wanted - unknown))
         self.exchange(worker, self.draw_back(data, worker), want, parking)
@@ -756,13 +755,13 @@ class Promises(RuleBasedStateMachine):
 
     @rule(number=WORKERS, data=st.data(), want=WANT)
     def sleep_and_work(self, number: int, data: st.DataObject, want: int) -> None:
-        """Where something may run, whoever waits is woken at once."""
+        """A waiter is woken at once if a job is runnable."""
         worker = self.worker(number)
         woken = self.under_test.run(worker.broker.wait([QUEUE], 0.001))
         assert woken == QUEUE or (woken is None and not self.runnable())
         if woken is not None:
             self.exchange(worker, self.draw_back(data, worker), want)
-        if not self.runnable():  # use up what is kept, so that the next wake-up is one for new work
+        if not self.runnable():  # consume a pending wake-up, so that the next one is for new work
             self.under_test.run(worker.broker.wait([QUEUE], 0.001))
 
     @rule(number=WORKERS, action=st.sampled_from(Action), want=WANT)
@@ -800,8 +799,7 @@ class Promises(RuleBasedStateMachine):
         number=WORKERS,
     )
     def pass_time(self, seconds: float, renewing: bool, looking: bool, number: int) -> None:
-        """Time goes by, and then somebody looks; workers that live may keep their leases meanwhile, or one of
-        them may look all the time."""
+        """Advance the time, and tick. Meanwhile live workers may renew their leases, and one may tick."""
         while (renewing or looking) and 2.0 < seconds <= 60:
             self.under_test.pass_time(2.0)
             seconds -= 2.0
@@ -879,8 +877,8 @@ class Promises(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from([*OWN_IDS[:2], *self.dead]))
         cancelled = self.cancelled_in_queue.get(job_id)
         if job_id in self.dead and cancelled and cancelled.job.task != self.dead[job_id][0].task:
-            return  # it would wait in the place of a job of another task
-        was_in_line = self.under_test.lies_in_line(job_id)
+            return  # it would wait in the position of a job of another task
+        had_queue_entry = self.under_test.has_queue_entry(job_id)
         requeued = self.under_test.run(asking.requeue(self.broker, QUEUE, job_id))
         if job_id not in self.dead or job_id in self.live:
             assert not requeued
@@ -888,7 +886,7 @@ class Promises(RuleBasedStateMachine):
             assert requeued
             job, _ = self.dead.pop(job_id)
             fresh = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0)
-            known = self.live[job_id] = Known(fresh, JobStatus.QUEUED, was_in_line)
+            known = self.live[job_id] = Known(fresh, JobStatus.QUEUED, had_queue_entry)
             self.append(known)
             self.take_over(known)
             assert not self.under_test.run(asking.requeue(self.broker, QUEUE, job_id))
@@ -905,13 +903,13 @@ class Promises(RuleBasedStateMachine):
     @precondition(lambda self: len(self.live) > 8)
     @rule()
     def flush(self) -> None:
-        """What was leased before haunts what comes after."""
-        for worker in self.workers:  # one that had registered would have its limits back otherwise
+        """Leases from before the flush remain with the workers."""
+        for worker in self.workers:  # otherwise a worker that had registered limits would register them again
             self.under_test.run(worker.broker.flush(QUEUE))
         self.flushes += 1
         self.forget()
 
-    # What always holds.
+    # Invariants.
 
     @invariant()
     def every_job_is_in_one_place(self) -> None:
@@ -948,11 +946,11 @@ class Promises(RuleBasedStateMachine):
             self.under_test.close()
 
     def drain(self) -> None:
-        """I9: in the end every job has come out, and nothing lies in the way of new ones."""
+        """I9: in the end every job can be leased, and no data is left that affects new jobs."""
         self.under_test.run(self.broker.register(QUEUE, dict.fromkeys(LIMITED, 0), {}))
         self.limits = {}
         last = Worker(self.broker)
-        for seconds in (60, *[2] * 8, 60, *[2] * 8):  # until it is calm no more
+        for seconds in (60, *[2] * 8, 60, *[2] * 8):  # until the rescue pause is over
             self.under_test.pass_time(seconds)
             self.tick(last)
             while True:
@@ -961,7 +959,7 @@ class Promises(RuleBasedStateMachine):
                 if not last.held:
                     break
         assert self.live == {}
-        for worker in self.workers:  # zombies to the last
+        for worker in self.workers:  # settle the leases of zombies
             self.exchange(worker, [(held, Action.RELEASE, 0.0) for held in list(worker.held)], 5)
             assert worker.held == []
         self.every_job_is_in_one_place()
@@ -988,19 +986,19 @@ SETTINGS = settings(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A server that no other test sees."""
+    """A server that no other test uses."""
     server = Server().start()
     yield server
     server.close()
 
 
 @pytest.mark.large
-def test_the_promises_of_the_memory_broker_hold_whatever_happens() -> None:
+def test_the_memory_broker_keeps_its_invariants() -> None:
     run_state_machine_as_test(MemoryPromises, settings=SETTINGS)
 
 
 @pytest.mark.large
-def test_the_promises_of_the_redis_broker_hold_whatever_happens(server: Server) -> None:
+def test_the_redis_broker_keeps_its_invariants(server: Server) -> None:
     class RedisPromises(Promises):
         make = staticmethod(lambda: RedisUnderTest(server))
 

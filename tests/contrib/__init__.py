@@ -1,4 +1,4 @@
-"""What the tests of web applications share: a real server in a process of its own."""
+"""A server process for the tests of web applications."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RUNNING = re.compile(r"Uvicorn running on (http://127\.0\.0\.1:\d+)")
 
 
 class Server:
-    """uvicorn, on a free port of the loopback; it ends with the ``async with`` block."""
+    """uvicorn on a free port of the loopback; it stops with the ``async with`` block."""
 
     def __init__(self, app: str, folder: Path, *arguments: str, **environment: str) -> None:
         self._log = folder / "server.log"
@@ -48,7 +48,7 @@ class Server:
         try:
             await until(
                 lambda: self.has_ended or _RUNNING.search(self.log),
-                "the server tells its port",
+                "the server logs its port",
                 timeout=30,
                 show=lambda: self.log,
             )
@@ -57,7 +57,7 @@ class Server:
             # A connection for each request, so that every process of a server gets some.
             limits = httpx.Limits(max_keepalive_connections=0)
             self._http = httpx.Client(base_url=found[1], trust_env=False, timeout=20, limits=limits)
-            # With several processes the port is bound, and told, before the first of them listens.
+            # With several processes the port is bound and logged before the first of them listens.
             await until(self.listens, "the server answers", timeout=30, show=lambda: self.log)
         except BaseException:
             await self._end()
@@ -87,7 +87,7 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
 
     async def ended(self) -> int:
-        """Wait for its end; returns its exit status."""
+        """Wait until the process ends, and return its exit status."""
         await until(lambda: self.has_ended, "the server ends", timeout=30, show=lambda: self.log)
         return self.process.wait()
 

@@ -1,6 +1,6 @@
-"""Workers live and stop with a FastAPI or Starlette application, under a test client and a real server.
+"""Workers start and stop with a FastAPI or Starlette application, under a test client and a real server.
 
-The real server imports ``app`` from this file; what happens in it is told by lines of a file."""
+The real server imports ``app`` from this file; its jobs write lines to a file, which tests read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ from ..waiting import until
 from . import ROOT, Server
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Starlette 1 prefers another HTTP client, and older ones know httpx only
+    warnings.simplefilter(
+        "ignore"
+    )  # Starlette 1 prefers another HTTP client, older versions support httpx only
     from starlette.testclient import TestClient
 
 # The application that the real server serves.
@@ -43,7 +45,7 @@ opened: ContextVar[str] = ContextVar("opened", default="nothing")
 
 
 def note(what: str, **details: Any) -> None:
-    """Add a line to the file that the test reads; one write, so that processes do not mix theirs."""
+    """Append a line to the file that tests read, with one write, so that lines of processes do not mix."""
     line = json.dumps({"what": what, **details}) + "\n"
     file = os.open(os.environ["EVIDENCE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
@@ -106,7 +108,7 @@ async def post_hold(release: str) -> None:
 
 
 class Evidence:
-    """The lines that the served application and its jobs wrote."""
+    """The lines written by the served application and its jobs."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "evidence"
@@ -153,7 +155,7 @@ async def test_jobs_run_in_the_event_loop_of_the_server(evidence: Evidence, loop
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-async def test_a_server_that_is_terminated_ends_after_its_running_jobs(
+async def test_a_terminated_server_waits_for_its_running_jobs(
     evidence: Evidence, tmp_path: Path, loop: str
 ) -> None:
     release = tmp_path / "release"
@@ -195,12 +197,12 @@ async def test_each_process_of_a_server_runs_the_jobs_of_its_own_requests(eviden
     assert "Traceback" not in server.log
 
 
-# In this process, under Starlette's test client, which runs an application in a thread and loop of its own.
+# In this process, under Starlette's test client, which runs an application in its own thread and loop.
 
 
 @pytest.fixture
 def own(namespace: str) -> Engine:
-    """An engine for the loops of test clients; the fixture ``engine`` is open in the test's own loop."""
+    """An engine for the loops of test clients; the fixture ``engine`` is open in the loop of the test."""
     return Engine(MemoryBroker(), namespace)
 
 
@@ -209,7 +211,7 @@ def wait(client: TestClient, condition: Callable[[], object], what: str) -> None
     client.portal.call(until, condition, what)
 
 
-def test_a_test_client_works_twice_on_one_engine(own: Engine) -> None:
+def test_an_engine_runs_jobs_for_two_test_clients_in_turn(own: Engine) -> None:
     ran: list[tuple[int, int]] = []
 
     @own.task
@@ -232,7 +234,7 @@ def test_a_test_client_works_twice_on_one_engine(own: Engine) -> None:
     assert loops[0] is not loops[1]
 
 
-def test_leaving_a_test_client_waits_for_running_jobs(own: Engine) -> None:
+def test_closing_a_test_client_waits_for_running_jobs(own: Engine) -> None:
     order: list[str] = []
 
     @own.task
@@ -275,8 +277,8 @@ def test_jobs_that_outlast_the_shutdown_timeout_are_cancelled(own: Engine) -> No
     with TestClient(app) as client:
         client.post("/work")
         wait(client, began.is_set, "the job runs")
-        leaving = time.monotonic()
-    assert time.monotonic() - leaving < 15  # the default would be 25 s
+        stopping = time.monotonic()
+    assert time.monotonic() - stopping < 15  # the default would be 25 s
     assert [type(error) for error in errors] == [Interrupted]
 
 
@@ -295,7 +297,7 @@ def test_the_workers_run_before_the_application_takes_requests(own: Engine) -> N
         assert len(started) == 1
 
 
-def test_number_and_queue_are_those_of_the_workers(own: Engine) -> None:
+def test_lifespan_passes_number_and_queue_to_the_workers(own: Engine) -> None:
     running, most, ended = 0, 0, []
 
     async def body(queue: str) -> None:
@@ -427,7 +429,7 @@ def test_the_application_does_not_start_if_the_workers_cannot(own: Engine) -> No
     assert closed == []
 
 
-def test_a_starlette_application_has_it_as_well(own: Engine) -> None:
+def test_workers_run_in_a_starlette_application(own: Engine) -> None:
     ran: list[str] = []
 
     @own.task

@@ -1,4 +1,4 @@
-"""Servers to be broken, workers to be killed, and how large the scenarios are."""
+"""Fixtures: a server and workers to be harmed, a ledger of what ran, and the sizes of scenarios."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from .ledger import Ledger
 from .worker import faulty_tasks
 
 CHAOS = os.environ.get("AIOSPINACH_CHAOS") == "1"
-"""Scenarios have their full size; without it, about a tenth."""
+"""Whether scenarios have their full size, and not about a tenth of it."""
 
 
 class Size(Protocol):
-    """Chooses between the size in the suite and the full one."""
+    """Returns the short size in the suite, and the full one with CHAOS."""
 
     def __call__(self, short: int, full: int) -> int: ...
 
 
 class Report(Protocol):
-    """Prints what was counted, for people who run with ``-s``."""
+    """Prints counts, which pytest shows with ``-s``."""
 
     def __call__(self, **counts: object) -> None: ...
 
 
 class ScheduleAll(Protocol):
-    """Gives back the keys of the jobs it scheduled."""
+    """Schedules jobs, and returns their keys."""
 
     async def __call__(self, task: str, count: int, *args: object, name: str | None = None) -> list[str]: ...
 
@@ -51,22 +51,22 @@ def size() -> Size:
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
-    def tell(**counts: object) -> None:
+    def print_counts(**counts: object) -> None:
         shown = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
         print(f"\n{request.node.name}: {shown}")
 
-    return tell
+    return print_counts
 
 
 @pytest.fixture
 def server_options() -> list[str]:
-    """What the server is started with; a module may have its own."""
+    """The options of the server; a module may override them."""
     return []
 
 
 @pytest.fixture
 def server(server_options: list[str]) -> Iterator[Server]:
-    """A server of the test's own."""
+    """A server for one test."""
     server = Server(*server_options).start()
     yield server
     server.close()
@@ -93,7 +93,7 @@ def store(server: Server, namespace: str) -> Store:
 
 @pytest.fixture
 async def engine(server: Server, namespace: str, ledger: Ledger) -> AsyncIterator[Engine]:
-    """Schedules the jobs, and runs none."""
+    """An engine that schedules jobs, and runs none."""
     async with Engine(RedisBroker(server.url), namespace) as engine:
         engine.attach_tasks(faulty_tasks(ledger))
         yield engine

@@ -1,4 +1,4 @@
-"""Worker processes that can be harmed, and the store as a plain client sees it."""
+"""Worker processes that can be harmed, and the store read with a plain client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..servers import Server, killed_with_us
+from ..servers import Server, kill_with_parent
 from ..waiting import until
 from .ledger import Ledger
 
@@ -23,13 +23,13 @@ runpy.run_module("tests.faults.worker", run_name="__main__", alter_sys=True)
 
 
 class Worker:
-    """One process that runs ``worker.py``."""
+    """A process that runs ``worker.py``."""
 
     def __init__(self, command: list[str], log: Path) -> None:
         self.log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=file, stderr=file, preexec_fn=killed_with_us()
+                command, cwd=ROOT, stdout=file, stderr=file, preexec_fn=kill_with_parent()
             )
 
     @property
@@ -41,25 +41,25 @@ class Worker:
         return self.process.poll() is None
 
     def kill(self) -> None:
-        """End it at once."""
+        """Send SIGKILL."""
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> None:
-        """Have it stand still."""
+    def suspend(self) -> None:
+        """Suspend the process."""
         self.process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """Have it go on as if nothing had been."""
+    def resume(self) -> None:
+        """Continue the suspended process."""
         self.process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
 
 
 class Fleet:
-    """The worker processes of one test, on one server and one ledger."""
+    """The worker processes of one test, with one server and one ledger."""
 
     def __init__(self, url: str, namespace: str, ledger: Ledger, folder: Path) -> None:
         self._arguments = [url, namespace, str(ledger.path)]
@@ -68,20 +68,20 @@ class Fleet:
         self.workers: list[Worker] = []
 
     def start(self, *options: str, release: Path = ROOT) -> Worker:
-        """Start a process, of this checkout or of the release in a wheel, without waiting for it."""
+        """Start a process, of this checkout or of the release in a wheel, and return at once."""
         command = [sys.executable, "-c", RUN, str(release), *self._arguments, *options]
         worker = Worker(command, self._folder / f"worker-{len(self.workers)}.log")
         self.workers.append(worker)
         return worker
 
     async def started(self, count: int, *options: str, release: Path = ROOT) -> list[Worker]:
-        """Start so many, and return when they fetch."""
+        """Start ``count`` processes, and return when they fetch jobs."""
         workers = [self.start(*options, release=release) for _ in range(count)]
         await self.up(*workers)
         return workers
 
     async def up(self, *workers: Worker) -> None:
-        """Return when these fetch."""
+        """Return when these processes fetch jobs."""
         pids = {worker.pid for worker in workers}
         await until(
             lambda: pids <= {entry.pid for entry in self._ledger.of("up")},
@@ -95,20 +95,20 @@ class Fleet:
         return [worker for worker in self.workers if worker.is_alive]
 
     def logs(self, *, whole: bool = False) -> str:
-        """What they said, or only their last words."""
+        """The logs of all processes, or their ends."""
         return "\n".join(
             f"--- {worker.pid} {worker.process.poll()}\n{worker.log.read_text()[0 if whole else -1500 :]}"
             for worker in self.workers
         )
 
     def close(self) -> None:
-        """End all that still run."""
+        """Kill the processes that are still running."""
         for worker in self.alive:
             worker.kill()
 
 
 class Store:
-    """What lies in the keys of the queue ``default``."""
+    """The keys of the queue ``default``."""
 
     def __init__(self, server: Server, namespace: str) -> None:
         self._server = server
@@ -120,7 +120,7 @@ class Store:
 
     @property
     def live(self) -> int:
-        """Jobs that have not ended."""
+        """The number of jobs that have not ended."""
         count: int = self("HLEN", "jobs")
         return count
 
@@ -140,23 +140,23 @@ class Store:
         return count
 
     def dead(self) -> dict[str, tuple[str, str]]:
-        """By the keys of jobs that died (a job's id where it has no key): task and reason."""
-        buried = {}
+        """Task and reason of each dead job, by its key (or its id, if it has no key)."""
+        dead_jobs = {}
         for job_id, record in self("HGETALL", "deadjobs").items():
             head, _, rest = record.partition(b"\n")
             length = int(head.split(b" ")[1])
             static, _, body = rest[:length].split(b"\n", 2)
             args = json.loads(body)[0]
             reason = json.loads(rest[length:])["reason"]
-            buried[args[0] if args else job_id.decode()] = (static.split(b" ")[1].decode(), reason)
-        return buried
+            dead_jobs[args[0] if args else job_id.decode()] = (static.split(b" ")[1].decode(), reason)
+        return dead_jobs
 
     def reasons(self) -> Counter[tuple[str, str]]:
-        """How many jobs of each task died for each reason."""
+        """The number of dead jobs by task and reason."""
         return Counter(self.dead().values())
 
     async def drained(self, fleet: Fleet, *, timeout: float = 20) -> None:
-        """Return when no job lives or lies in the queue, and no lease or slot is left."""
+        """Return when no job is live or queued, and no lease or slot is left."""
 
         def left() -> dict[str, int]:
             return {"live": self.live, "leases": self.leases, "slots": self.slots, "ready": self.ready}
@@ -164,5 +164,5 @@ class Store:
         def shown() -> str:
             return f"{left()}\n{fleet.logs()}"
 
-        # All together, for a periodic task may tick at any moment.
+        # All at once, since a periodic task may tick at any moment.
         await until(lambda: not any(left().values()), "every job has ended", timeout=timeout, show=shown)

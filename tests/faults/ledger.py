@@ -1,4 +1,4 @@
-"""What the bodies of jobs did, in a file beside the store that is being broken."""
+"""A record of what the bodies of jobs did, in a file that is independent of the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """One line: ``kind`` is start or end of a body, finished (the signal), up or down of a worker."""
+    """A line. Kinds: start, end or cancelled (of a body), finished (the signal), up or down (of a worker)."""
 
     kind: str
     key: str
@@ -22,18 +22,18 @@ class Entry(NamedTuple):
 
 
 class Ledger:
-    """Lines are appended whole by any number of processes, and survive those that are killed."""
+    """A file to which any number of processes append whole lines, which survive kills."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
 
     def write(self, kind: str, key: str, note: str = "-") -> None:
-        """Append a line; the words hold no blanks."""
+        """Append a line; the arguments contain no spaces."""
         os.write(self._file, f"{kind} {key} {os.getpid()} {time.monotonic():.6f} {note}\n".encode())
 
     def read(self) -> list[Entry]:
-        """All whole lines, in the order in which they were written; the last one may be half there yet."""
+        """All complete lines in the order of writing; the last line may be incomplete."""
         entries = []
         for line in self.path.read_text().split("\n")[:-1]:
             kind, key, pid, at, note = line.split(" ")
@@ -41,7 +41,7 @@ class Ledger:
         return entries
 
     def of(self, kind: str, key: str = "", *, pid: int | None = None) -> list[Entry]:
-        """The lines of a kind, whose key begins so, of one process or of all."""
+        """The lines of a kind whose key starts with ``key``, of one process or all."""
         return [
             entry
             for entry in self.read()
@@ -49,35 +49,35 @@ class Ledger:
         ]
 
     def of_task(self, key: str) -> list[Entry]:
-        """The lines whose key begins so."""
+        """The lines whose key starts with ``key``."""
         return [entry for entry in self.read() if entry.key.startswith(key)]
 
     def counted(self, kind: str, key: str = "", *, pid: int | None = None) -> Counter[str]:
-        """How many lines of a kind each key has."""
+        """The number of lines of a kind by key."""
         return Counter(entry.key for entry in self.of(kind, key, pid=pid))
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file."""
         os.close(self._file)
 
 
-def most_at_once(entries: Iterable[Entry], *, gone: Mapping[int, float]) -> int:
-    """How many bodies ran at the same time at most.
+def most_at_once(entries: Iterable[Entry], *, stopped_at: Mapping[int, float]) -> int:
+    """The maximum number of bodies that ran at the same time.
 
-    A process of ``gone`` stood still from the time given on: what it ran then is others' from there.
+    ``stopped_at`` are the times at which processes were killed or suspended; their bodies count until then.
     """
     changes: list[tuple[float, int]] = []
     running: dict[tuple[str, int], float] = {}
     for entry in entries:
-        place = entry.key, entry.pid
+        run = entry.key, entry.pid
         if entry.kind == "start":
-            running[place] = entry.at
-        elif entry.kind in ("end", "cancelled") and place in running:
-            began = running.pop(place)
-            stood_still = gone.get(entry.pid, began)
-            changes += [(began, 1), (stood_still if began < stood_still < entry.at else entry.at, -1)]
+            running[run] = entry.at
+        elif entry.kind in ("end", "cancelled") and run in running:
+            began = running.pop(run)
+            process_stopped = stopped_at.get(entry.pid, began)
+            changes += [(began, 1), (process_stopped if began < process_stopped < entry.at else entry.at, -1)]
     for (_, pid), at in running.items():
-        changes += [(at, 1), (gone.get(pid, float("inf")), -1)]
+        changes += [(at, 1), (stopped_at.get(pid, float("inf")), -1)]
     most = now = 0
     for _, change in sorted(changes):
         now += change

@@ -1,4 +1,4 @@
-"""A network between workers and their server that is slow, is cut in two, or forgets its connections."""
+"""A network between workers and their server that can be slow, partitioned, or lose its connections."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from ..redis.proxy import Proxy
 
 
 class Network(Proxy):
-    """Nothing is lost in it while it is parted: what was sent arrives when it is whole again, if anybody
-    waits for it still. That is what TCP does, and it brings late calls to the server."""
+    """A proxy that can be partitioned. Data that was sent meanwhile arrives after healing, if the connection
+    is still open. So does TCP, and so the server may receive late calls."""
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
-        self._whole = asyncio.Event()
-        self._whole.set()
-        self.made = 0
-        """How many connections were ever made."""
+        self._is_connected = asyncio.Event()
+        self._is_connected.set()
+        self.connections_made = 0
+        """The number of all connections so far."""
         self.lose_answers(None, SCRIPTS)
 
-    def part(self) -> None:
-        """Nothing passes any more, and nobody is told; new connections wait as well."""
-        self._whole.clear()
-        self.forget()
+    def partition(self) -> None:
+        """Forward nothing, without closing connections; new connections wait as well."""
+        self._is_connected.clear()
+        self.freeze_connections()
 
     def heal(self) -> None:
-        """Everything passes again, first what was held back."""
-        self._whole.set()
+        """Forward again, first the data that was held back."""
+        self._is_connected.set()
         for pair in self._pairs:
             pair.client.transport.resume_reading()  # type: ignore[attr-defined]
             pair.server.transport.resume_reading()  # type: ignore[attr-defined]
 
-    def forget(self) -> None:
-        """The connections that there are go nowhere, in either direction, and stay open."""
+    def freeze_connections(self) -> None:
+        """Forward nothing on the existing connections, and keep them open."""
         for pair in self._pairs:
             pair.client.transport.pause_reading()  # type: ignore[attr-defined]
             pair.server.transport.pause_reading()  # type: ignore[attr-defined]
 
     def refuse(self) -> None:
-        self._whole.set()
+        self._is_connected.set()
         super().refuse()
 
     async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        self.made += 1
-        await self._whole.wait()
+        self.connections_made += 1
+        await self._is_connected.wait()
         await super()._serve(from_client, to_client)

@@ -1,4 +1,4 @@
-"""Callers who are cancelled while they schedule harm nobody, and leave each job there once or not at all."""
+"""A cancelled call to schedule stores its job once or not at all, and affects no other call."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .conftest import Report, Size
 from .fleet import Store
 
 
-@pytest.mark.parametrize("company", [1, 4], ids=["alone", "sharing"])
+@pytest.mark.parametrize("callers", [1, 4], ids=["alone", "sharing"])
 async def test_schedule_is_cancelled_at_every_await(
-    company: int, server: Server, namespace: str, store: Store, size: Size, report: Report
+    callers: int, server: Server, namespace: str, store: Store, size: Size, report: Report
 ) -> None:
     times = size(500, 10_000)
-    returned: dict[str, str] = {}  # what was scheduled, and the id that was told
+    returned: dict[str, str] = {}  # names of scheduled jobs, and the returned ids
     maybe: set[str] = set()
     turns, most_turns, rounds, cancelled, duplicates = 0, 0, 0, 0, 0
     connections = set()
@@ -34,16 +34,16 @@ async def test_schedule_is_cancelled_at_every_await(
         returned["known"] = (await known.schedule("known")).id
         with server.client() as client:
             while cancelled < times:
-                # One caller in three repeats a job: an answer that went astray would say so to another.
-                names = [f"{rounds}-{place}" for place in range(company)]
-                repeats = [(rounds + place) % 3 == 0 for place in range(company)]
+                # Every third call schedules a duplicate, so that a misdirected answer is noticed.
+                names = [f"{rounds}-{index}" for index in range(callers)]
+                repeats = [(rounds + index) % 3 == 0 for index in range(callers)]
                 calls = [
                     asyncio.create_task((known if is_repeat else job).schedule(name))
                     for name, is_repeat in zip(names, repeats, strict=True)
                 ]
                 for _ in range(turns):
                     await asyncio.sleep(0)
-                victim = rounds % company
+                victim = rounds % callers
                 calls[victim].cancel()
                 answers = await asyncio.gather(*calls, return_exceptions=True)
                 is_cancelled = isinstance(answers[victim], asyncio.CancelledError)
@@ -65,7 +65,7 @@ async def test_schedule_is_cancelled_at_every_await(
                 turns = turns + 1 if is_cancelled else 0
                 if rounds % 50 == 0:
                     connections.add(len(client.client_list()))
-        returned["last"] = (await job.schedule("last")).id  # travels after all the others
+        returned["last"] = (await job.schedule("last")).id  # sent after all the others
 
         bodies = store("HGETALL", "jobs").items()
         stored = {json.loads(body.split(b"\n", 2)[2])[0][0]: job_id.decode() for job_id, body in bodies}
@@ -74,7 +74,7 @@ async def test_schedule_is_cancelled_at_every_await(
         cancelled=cancelled,
         at_awaits=most_turns,
         returned=len(returned),
-        repeats_told=duplicates,
+        duplicates=duplicates,
         cancelled_and_stored=len(stored.keys() & maybe),
         cancelled_and_not=len(maybe - stored.keys()),
         stored_more_than_once=sum(count > 1 for count in queue.values()),

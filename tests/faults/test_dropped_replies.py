@@ -1,4 +1,4 @@
-"""ScriptCalls whose replies are dropped are repeated, and no job is lost or run twice by that."""
+"""Calls whose replies are dropped are repeated, and no job is lost or run twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ["enqueue", "exchange", "tick", "sweep", "renew", "fire", "register"]
 BEATS = 20
 
 
-async def test_the_replies_of_every_so_many_calls_of_each_kind_are_dropped(
+async def test_no_job_is_lost_or_run_twice_when_replies_of_all_kinds_are_dropped(
     server: Server, namespace: str, store: Store, heard: Heard, size: Size, report: Report
 ) -> None:
     count, one_in = size(500, 5000), size(4, 20)
@@ -35,7 +35,7 @@ async def test_the_replies_of_every_so_many_calls_of_each_kind_are_dropped(
         @engine.task
         async def job(number: int) -> None:
             ran[number] += 1
-            if number == 0:  # long enough to be renewed
+            if number == 0:  # runs until its lease was renewed
                 await end.wait()
 
         for beat in range(BEATS):

@@ -1,4 +1,4 @@
-"""A loop that was used before forks goes on in the parent and in every child, while connections are cut."""
+"""An event loop used before forks works in the parent and in every child, while connections are cut."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ children = []
 for who in range(1, 1 + int(forks)):
     child = os.fork()
     if child == 0:
-        schedule(who)  # once more before there is a grandchild
+        schedule(who)  # once more before the next fork
         grandchild = os.fork()
         if grandchild == 0:
             schedule(100 + who)
@@ -67,7 +67,7 @@ work()
 """
 
 
-async def test_forks_of_a_used_loop_lose_and_double_nothing_while_connections_are_cut(
+async def test_no_job_is_lost_or_run_twice_by_forks_of_a_used_loop(
     namespace: str, server: Server, tmp_path: Path, size: Size, report: Report
 ) -> None:
     forks, jobs = size(3, 8), size(40, 400)
@@ -81,8 +81,8 @@ async def test_forks_of_a_used_loop_lose_and_double_nothing_while_connections_ar
         while not (await asyncio.wait([ended], timeout=0.15))[0]:
             proxy.cut()
             cuts += 1
-        _, faults = await ended
-    assert process.returncode == 0, faults.decode()
+        _, errors = await ended
+    assert process.returncode == 0, errors.decode()
     stored = [name for path in tmp_path.glob("stored-*") for name in json.loads(path.read_text())]
     ran = Counter((tmp_path / "ran").read_text().split())
     expected = (2 + 2 * forks) * jobs

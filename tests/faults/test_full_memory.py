@@ -1,4 +1,4 @@
-"""A Redis at its maxmemory refuses new jobs whole, while those it has run, are renewed, and drain."""
+"""A Redis at its maxmemory refuses new jobs, while stored jobs run, are renewed, and drain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH = 20
 PADDING = "x" * 50_000
 
 
-async def test_memory_is_full(
+async def test_stored_jobs_run_when_the_memory_is_full(
     engine: Engine,
     schedule_all: ScheduleAll,
     server: Server,
@@ -53,7 +53,7 @@ async def test_memory_is_full(
         else:
             stored += keys
     with server.client() as client:
-        # Nothing may be left for those that lease, renew and settle either.
+        # No memory is left for leasing, renewing and settling either.
         client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - 1_000_000)
     with pytest.raises(BrokerError):
         await engine.schedule("again", "refused", 0.0)
@@ -85,10 +85,10 @@ async def test_memory_is_full(
     assert worker.is_alive
 
 
-async def test_memory_is_full_when_ticks_of_an_earlier_queue_are_due(
+async def test_a_queue_drains_when_the_memory_is_full_and_an_earlier_queue_has_ticks(
     server: Server, namespace: str, heard: Heard, size: Size, report: Report, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The later queue drains, although what fills the memory are its own jobs."""
+    """The later queue drains, although its own jobs fill the memory."""
     count = size(20, 200)
     async with Engine(RedisBroker(server.url, lease=6), namespace) as engine:
 
@@ -112,7 +112,7 @@ async def test_memory_is_full_when_ticks_of_an_earlier_queue_are_due(
         await engine.start_workers(5, ["first", "second"], block=False)
 
         def done() -> int:
-            return sum(told["job"].queue == "second" for name, told in heard if name == "job_finished")
+            return sum(kwargs["job"].queue == "second" for name, kwargs in heard if name == "job_finished")
 
         await until(lambda: done() == count, "the second queue drains", show=done)
         refused = caplog.text.count("the store is full")

@@ -1,4 +1,4 @@
-"""Workers with nothing to give back do not wait for a server that is away when they are told to stop."""
+"""Idle workers that are stopped do not wait for an unavailable server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HARMS = [pytest.param(Server.kill, id="killed"), pytest.param(Server.pause, id="
 
 
 @pytest.mark.parametrize("harm", HARMS)
-async def test_idle_workers_leave_within_two_seconds_of_a_sigterm(
+async def test_idle_workers_exit_within_two_seconds_of_a_sigterm(
     schedule_all: ScheduleAll,
     server: Server,
     fleet: Fleet,
@@ -31,12 +31,12 @@ async def test_idle_workers_leave_within_two_seconds_of_a_sigterm(
     workers = await fleet.started(count, "--lease", "12")
     keys = await schedule_all("again", 10 * count, 0.0)
     await store.drained(fleet)
-    await until(lambda: len(ledger.of("finished")) == len(keys), "all hear", show=fleet.logs)
+    await until(lambda: len(ledger.of("finished")) == len(keys), "all runs have finished", show=fleet.logs)
     harm(server)
     began = time.monotonic()
     for worker in workers:
         worker.terminate()
-    await until(lambda: not fleet.alive, "they leave", timeout=40, show=fleet.logs)
+    await until(lambda: not fleet.alive, "they exit", timeout=40, show=fleet.logs)
     took = max(entry.at for entry in ledger.of("down")) - began
     report(workers=count, stopped_within=f"{took:.2f} s")
     assert {worker.process.returncode for worker in workers} == {0}, fleet.logs()

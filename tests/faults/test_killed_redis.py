@@ -1,4 +1,4 @@
-"""A Redis that crashes and comes back with its file, and one that answers late or drops its connections."""
+"""A Redis that crashes and restarts with its data, and one that is paused and closes its connections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def server_options() -> list[str]:
     return ["--appendonly", "yes", "--appendfsync", "always"]
 
 
-async def test_redis_is_killed_under_load_and_comes_back(
+async def test_no_job_is_lost_when_redis_is_killed_under_load(
     engine: Engine,
     server: Server,
     fleet: Fleet,
@@ -35,12 +35,12 @@ async def test_redis_is_killed_under_load_and_comes_back(
 ) -> None:
     kills, uncertain = size(3, 5), 0
     stored: list[str] = []
-    is_over = False
+    is_ending = False
 
     async def produce(task: str) -> None:
         nonlocal uncertain
         number = 0
-        while not is_over:
+        while not is_ending:
             key = f"{task}-{number}"
             number += 1
             try:
@@ -68,7 +68,7 @@ async def test_redis_is_killed_under_load_and_comes_back(
         back = time.monotonic()
         await work_since(back)
         resumed.append(time.monotonic() - back)
-    is_over = True
+    is_ending = True
     await asyncio.gather(*producers)
     await store.drained(fleet)
 
@@ -94,7 +94,7 @@ async def test_redis_is_killed_under_load_and_comes_back(
     assert len(fleet.alive) == 3
 
 
-async def test_all_connections_are_killed_again_and_again_and_calls_are_held_up(
+async def test_no_job_is_lost_when_all_connections_are_killed_repeatedly(
     engine: Engine,
     schedule_all: ScheduleAll,
     server: Server,
@@ -120,7 +120,7 @@ async def test_all_connections_are_killed_again_and_again_and_calls_are_held_up(
             await asyncio.sleep(0.1)
         clients = [c for c in client.client_list() if c["cmd"] not in ("client|list", "NULL")]
     await store.drained(fleet)
-    await until(lambda: len(ledger.of("finished")) == jobs, "all hear of it")
+    await until(lambda: len(ledger.of("finished")) == jobs, "all runs have finished")
 
     starts, ends = ledger.counted("start"), ledger.counted("end")
     report(

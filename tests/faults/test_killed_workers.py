@@ -1,4 +1,4 @@
-"""Workers that are killed, by others or by their jobs, lose no job and run none twice that may start once."""
+"""No job is lost when workers are killed, and at-most-once jobs do not run twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .ledger import Ledger, most_at_once
 from .worker import LIMIT
 
 
-async def test_random_workers_are_killed_again_and_again(
+async def test_no_job_is_lost_when_random_workers_are_killed_repeatedly(
     schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
     jobs = size(400, 2000)
@@ -27,27 +27,27 @@ async def test_random_workers_are_killed_again_and_again(
     limited = await schedule_all("limited", jobs // 10, seconds * 1.5)
     once = await schedule_all("once", jobs // 2, seconds)
     again = await schedule_all("again", jobs * 2 // 5, seconds)
-    gone: dict[int, float] = {}
+    stopped_at: dict[int, float] = {}
 
     def serving() -> list[Worker]:
         up = {entry.pid for entry in ledger.of("up")}
         return [worker for worker in fleet.alive if worker.pid in up]
 
-    # What was hit goes to the tail, so while most jobs have not run yet none is hit twice, let alone thrice.
+    # Recovered jobs go to the end of the queue, so that none is hit twice while most jobs have not run.
     while len(ledger.of("end")) < jobs * 0.6:
         await asyncio.sleep(pause)
         await until(serving, "one serves", timeout=20, show=fleet.logs)
         worker = random.choice(serving())
         worker.kill()
-        gone[worker.pid] = time.monotonic()
+        stopped_at[worker.pid] = time.monotonic()
         fleet.start(*options)
     await store.drained(fleet, timeout=60)
 
     starts, ends, dead = ledger.counted("start"), ledger.counted("end"), store.dead()
-    at_once = most_at_once(ledger.of_task("limited"), gone=gone)
+    at_once = most_at_once(ledger.of_task("limited"), stopped_at=stopped_at)
     report(
         jobs=jobs,
-        kills=len(gone),
+        kills=len(stopped_at),
         lost=len({*once, *again, *limited} - ends.keys() - dead.keys()),
         once_dead=len(dead),
         once_starts_at_most=max(starts[key] for key in once),
@@ -56,7 +56,7 @@ async def test_random_workers_are_killed_again_and_again(
         limited_at_most=at_once,
         slots=store.slots,
     )
-    assert len(gone) >= size(2, 8)
+    assert len(stopped_at) >= size(2, 8)
     assert at_once <= LIMIT
     assert max(starts[key] for key in once) == 1
     assert {*once, *again, *limited} - ends.keys() == dead.keys() - ends.keys()
@@ -65,7 +65,7 @@ async def test_random_workers_are_killed_again_and_again(
     assert ends.keys() >= {*again, *limited}
 
 
-async def test_one_process_is_killed_three_times_in_a_long_drain(
+async def test_no_job_is_lost_when_a_drain_is_killed_three_times(
     schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
     jobs = size(1200, 20_000)
@@ -100,7 +100,7 @@ async def test_one_process_is_killed_three_times_in_a_long_drain(
     assert ends.keys() >= {*again}
 
 
-async def test_a_body_that_exits_is_dead_as_poison_after_three_workers(
+async def test_a_job_that_exits_its_process_is_poison_after_three_workers(
     engine: Engine,
     schedule_all: ScheduleAll,
     fleet: Fleet,
@@ -110,7 +110,7 @@ async def test_a_body_that_exits_is_dead_as_poison_after_three_workers(
     report: Report,
 ) -> None:
     await fleet.started(4, "--lease", "1", "--number", "5")
-    # The ids decide how far apart those come back that were killed together.
+    # The ids decide when jobs that were lost together are retried.
     await engine.schedule(engine._tasks.find("exits").options(id="killer"), "poison")
     again = engine._tasks.find("again")
     companions = [f"again-{number}" for number in range(8)]

@@ -1,4 +1,4 @@
-"""Leases that arrive late, or cannot be renewed in time, cost no job, and run none beside itself."""
+"""Leases that arrive late, or cannot be renewed in time, lose no job, and run none twice at a time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .ledger import Ledger, most_at_once
 from .network import Network
 from .worker import LIMIT
 
-# Of a lease, between the exchange and the answer that brings its jobs: a worker trusts 11 twelfths of it, and
-# another worker gets the jobs after 7 sixths.
+# Fractions of a lease between an exchange and its answer. A worker trusts a lease for 11/12 of its length,
+# and another worker gets the jobs after 7/6.
 DELAYS = [0.4, 0.6, 0.7, 0.8, 0.87, 0.95, 1.05] if CHAOS else [0.6, 0.75, 0.95]
 
 
 @pytest.fixture
 async def network(server: Server) -> AsyncIterator[Network]:
-    """A network before the server; the engine that schedules is not in it."""
+    """A network in front of the server; the scheduling engine does not use it."""
     async with Network(server.port) as network:
         yield network
 
@@ -41,14 +41,14 @@ async def far(network: Network, namespace: str, ledger: Ledger, tmp_path: Path) 
 
 
 def lose_next_answer(network: Network) -> asyncio.Event:
-    """Have the next exchange carried out, lose its answer, and part the network then."""
+    """Have the server run the next exchange, lose its answer, and partition the network."""
     lost = asyncio.Event()
 
     def loses(name: bytes, count: int) -> bool:
         if name != b"exchange" or lost.is_set():
             return False
         lost.set()
-        network.part()
+        network.partition()
         return True
 
     network.lose_answers(loses)
@@ -60,7 +60,7 @@ async def moment(at: float) -> None:
     await asyncio.sleep(at - time.monotonic())
 
 
-async def test_answers_that_come_late_run_no_job_beside_itself(
+async def test_late_answers_run_no_job_concurrently_with_itself(
     schedule_all: ScheduleAll,
     network: Network,
     fleet: Fleet,
@@ -77,7 +77,7 @@ async def test_answers_that_come_late_run_no_job_beside_itself(
     once: list[str] = []
     others: list[str] = []
     for round_, delay in enumerate(DELAYS):
-        near.stop()  # so that the other one gets the jobs
+        near.suspend()  # so that the other worker gets the jobs
         before = len(ledger.of("start", pid=late.pid))
         lost = lose_next_answer(network)
         once += await schedule_all("once", each, 2 * lease, name=f"once-{round_}")
@@ -87,33 +87,33 @@ async def test_answers_that_come_late_run_no_job_beside_itself(
         others += await schedule_all("plain_again", each, 0.2 * lease, name=f"plain-again-{round_}")
         await asyncio.wait_for(lost.wait(), 20)
         sent = time.monotonic()
-        near.go_on()
+        near.resume()
         await moment(sent + delay * lease)
         network.heal()
         while len(ledger.of("start", pid=late.pid)) == before and time.monotonic() < sent + 1.5 * lease:
             await asyncio.sleep(0.001)
-        network.part()  # before its leases can be renewed
+        network.partition()  # before the leases can be renewed
         await moment(sent + 2.5 * lease)
         network.heal()
         await store.drained(fleet, timeout=30)
 
     starts, ends = ledger.counted("start"), ledger.counted("end")
-    beside = {
+    concurrent = {
         key
         for key in (*once, *others)
-        if most_at_once([entry for entry in ledger.of_task(key) if entry.key == key], gone={}) > 1
+        if most_at_once([entry for entry in ledger.of_task(key) if entry.key == key], stopped_at={}) > 1
     }
-    limited = most_at_once(ledger.of_task("limited"), gone={})
+    limited = most_at_once(ledger.of_task("limited"), stopped_at={})
     report(
         jobs=len(once) + len(others),
         begun_by_the_late_one=len(ledger.of("start", pid=late.pid)),
         once_starts_at_most=max(starts[key] for key in once),
         dead=store.reasons(),
-        beside_themselves=len(beside),
+        concurrent=len(concurrent),
         limited_at_most=limited,
         lost=len({*others} - ends.keys()),
     )
-    assert beside == set()
+    assert concurrent == set()
     assert max(starts[key] for key in once) <= 1
     assert limited <= LIMIT
     assert ends.keys() >= {*others}
@@ -121,7 +121,7 @@ async def test_answers_that_come_late_run_no_job_beside_itself(
     assert {key for key in once if key not in ends} <= store.dead().keys()
 
 
-async def test_plain_functions_outlast_a_network_that_is_away_for_nearly_a_lease(
+async def test_plain_functions_survive_a_network_outage_of_nearly_a_lease(
     schedule_all: ScheduleAll,
     network: Network,
     far: Fleet,
@@ -135,11 +135,11 @@ async def test_plain_functions_outlast_a_network_that_is_away_for_nearly_a_lease
     keys = await schedule_all("plain_once", each, 1.5 * lease)
     keys += await schedule_all("plain_again", each, 1.5 * lease)
     await until(lambda: len(ledger.of("start")) == 2 * each, "they run", show=far.logs)
-    network.part()
+    network.partition()
     await moment(time.monotonic() + 0.97 * lease)
     network.heal()
     await store.drained(far)
-    await until(lambda: len(ledger.of("finished")) >= 2 * each, "all hear of it", show=far.logs)
+    await until(lambda: len(ledger.of("finished")) >= 2 * each, "all runs have finished", show=far.logs)
 
     starts, ends = ledger.counted("start"), ledger.counted("end")
     notes = Counter(entry.note for entry in ledger.of("finished"))

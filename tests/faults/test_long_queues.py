@@ -1,4 +1,4 @@
-"""What a call costs does not grow with the queue."""
+"""The cost of a call does not depend on the length of the queue."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .conftest import CHAOS, Report, Size
 from .fleet import Store
 
 SLOW = 10_000
-"""Microseconds that no call may take."""
+"""In microseconds, the maximum of a call."""
 IN_A_ROW = 3
-"""A machine that stands still slows a call now and then; one kind so often in a row is slow itself."""
+"""A busy machine slows single calls; so many slow calls of one kind in a row are the calls' fault."""
 HOUR = 3_600_000
 Result = TypeVar("Result")
 
 
 class Steps:
-    """Takes steps, and looks for each in the server's log of slow calls."""
+    """Runs steps, and looks each one up in the server's slow log."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -50,7 +50,7 @@ class Steps:
 
 
 class Filled:
-    """A queue that is made longer, and worked on by hand."""
+    """A queue that is filled, and worked on without workers."""
 
     def __init__(self, broker: RedisBroker, client: redis.Redis) -> None:
         self.broker = broker
@@ -59,7 +59,7 @@ class Filled:
         self._number = 0
 
     async def add(self, count: int, *, due_in: int = 0) -> int:
-        """Add jobs in batches of up to 1,000, due in so many milliseconds; gives back when."""
+        """Add jobs in batches of up to 1,000, due in ``due_in`` milliseconds; returns their moment."""
         at = self.broker.now() + due_in if due_in else 0
         for first in range(0, count, 1000):
             numbers = range(self._number, self._number + min(1000, count - first))
@@ -69,12 +69,12 @@ class Filled:
         return at
 
     async def add_due(self, count: int) -> None:
-        """Add jobs to the future, and return when they are due."""
+        """Add jobs for later, and return when they are due."""
         at = await self.add(count, due_in=1000)
         await until(lambda: self.broker.now() > at + 50, "they are due")
 
     async def work(self, settled: list[Settlement], want: int) -> list[Settlement]:
-        """Settle these and lease others, which are done then."""
+        """Settle jobs and lease others; returns settlements for these."""
         answer = await self.steps.take("exchange", lambda: self.broker.exchange("default", settled, want))
         assert not answer.fenced
         return [Settlement(lease, Action.DONE) for lease in answer.leases]
@@ -83,9 +83,9 @@ class Filled:
         await self.steps.take("tick", lambda: self.broker.tick("default"))
 
     async def costs(self) -> dict[str, dict[str, int]]:
-        """The commands of each kind of call, those inside of scripts among them."""
+        """The commands of each kind of call, including those inside of scripts."""
         await self.work([], 0)
-        await self.tick()  # so that the server knows both scripts
+        await self.tick()  # so that the server has both scripts
         await self.add_due(10)
         costs, counts = {}, Counts(self._client)
 
@@ -105,7 +105,7 @@ class Filled:
         return costs
 
 
-async def test_a_long_queue_costs_what_a_short_one_does(
+async def test_a_long_queue_costs_no_more_commands_than_a_short_one(
     server: Server, namespace: str, store: Store, size: Size, report: Report
 ) -> None:
     queued, future = size(20_000, 1_000_000), size(5_000, 100_000)
@@ -148,5 +148,5 @@ async def test_a_long_queue_costs_what_a_short_one_does(
     )
     assert long == short
     assert sum(long["fetch of 10"].values()) <= 13
-    if CHAOS:  # the suite asserts no times
+    if CHAOS:  # the suite asserts no durations
         assert steps.most_in_a_row < IN_A_ROW

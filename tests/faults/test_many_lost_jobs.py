@@ -1,4 +1,4 @@
-"""A worker that is killed with many jobs: all of them are back as soon as one would be."""
+"""All jobs of a killed worker are recovered as soon as a single one would be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SLACK = 3.0
 """Seconds that the test's own machine may take to judge the jobs."""
 
 
-async def test_a_worker_is_killed_that_ran_many_jobs(
+async def test_many_jobs_of_a_killed_worker_are_recovered_in_time(
     schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
     count, lease = 1000, size(6, 12)
@@ -25,10 +25,10 @@ async def test_a_worker_is_killed_that_ran_many_jobs(
     killed.kill()
     killed_at = time.monotonic()
 
-    def is_back() -> bool:
+    def are_recovered() -> bool:
         return store("ZCARD", "dead") == count and len(ledger.of("start", "again")) == 2
 
-    await until(is_back, "all are back", timeout=30 * lease, show=fleet.logs)
+    await until(are_recovered, "all are recovered", timeout=30 * lease, show=fleet.logs)
     seconds = time.monotonic() - killed_at
     promised = lease + lease / 6 + lease / 12
     report(lost=count + 1, back_within=f"{seconds:.1f} s", promised=f"{promised:.1f} s")

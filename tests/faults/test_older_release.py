@@ -1,4 +1,4 @@
-"""An older release and this one serve one queue together, and none loses, doubles or spoils a job."""
+"""An older release and this one work on one queue, and no job is lost, run twice or damaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .worker import LIMIT
 """The last release. There is none yet: it is the first state of the present stored format."""
 
 
-async def test_an_older_release_works_beside_this_one_and_both_are_killed(
+async def test_an_older_release_and_this_one_work_together_while_both_are_killed(
     engine: Engine,
     schedule_all: ScheduleAll,
     fleet: Fleet,
@@ -30,7 +30,7 @@ async def test_an_older_release_works_beside_this_one_and_both_are_killed(
 ) -> None:
     each, kills = size(60, 400), size(4, 20)
     options = {OLDER: ("--without", "added"), ROOT: ("--without", "removed")}
-    gone: dict[int, float] = {}
+    stopped_at: dict[int, float] = {}
     workers: dict[Path, Worker] = {}
 
     async def start(release: Path) -> None:
@@ -49,7 +49,7 @@ async def test_an_older_release_works_beside_this_one_and_both_are_killed(
     for release in itertools.islice(itertools.cycle(options), kills):
         await asyncio.sleep(0.3)
         workers[release].kill()
-        gone[workers[release].pid] = time.monotonic()
+        stopped_at[workers[release].pid] = time.monotonic()
         await start(release)
     late = await engine.schedule("again", "late-1", 0.0)
     assert await engine.cancel(late) in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.NOT_SET)
@@ -57,11 +57,11 @@ async def test_an_older_release_works_beside_this_one_and_both_are_killed(
     await until(lambda: store.slots == 0, "no slot is left", show=fleet.logs)
 
     starts, ends, dead = ledger.counted("start"), ledger.counted("end"), store.dead()
-    at_once = most_at_once(ledger.of_task("limited"), gone=gone)
+    at_once = most_at_once(ledger.of_task("limited"), stopped_at=stopped_at)
     everything = {*once, *again, *limited, *straight}
     report(
         jobs=len(everything),
-        kills=len(gone),
+        kills=len(stopped_at),
         lost=len(everything - ends.keys() - dead.keys()),
         dead=len(dead),
         once_starts_at_most=max(starts[key] for key in once),
@@ -69,7 +69,7 @@ async def test_an_older_release_works_beside_this_one_and_both_are_killed(
     )
     assert everything - ends.keys() <= dead.keys()
     assert {reason for _, reason in dead.values()} <= {"lost"}
-    assert dead.keys() <= {*once, *straight}, "what has retries runs in the end"
+    assert dead.keys() <= {*once, *straight}, "jobs with retries run in the end"
     assert max(starts[key] for key in [*once, *straight]) == 1
     assert at_once <= LIMIT
     assert store("EXISTS", "lanes") == store("EXISTS", "future") == store("EXISTS", "cancels") == 0

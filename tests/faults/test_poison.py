@@ -1,4 +1,4 @@
-"""Poison in the store, and in what is scheduled, stops no good job and no worker."""
+"""Unreadable data in the store, and invalid arguments, stop no good job and no worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BODIES: dict[str, bytes] = {
     "a surrogate": b'[["\\ud800",0],{}]',
     "a surrogate in bytes": b'[["\xed\xa0\x80",0],{}]',
 }
-"""What no engine would have written after the header of a job of ``again``, whose arguments are a text and a
+"""Invalid bodies for jobs of the task ``again``, whose arguments are a text and a
 number."""
 
 
@@ -57,13 +57,13 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "an object": (object(), 0.0),
     "bytes for a text": (b"\xff", 0.0),
 }
-"""Arguments that cannot arrive equal."""
+"""Arguments that would not arrive equal."""
 
 TYPES = ("ready", "leases", "slots", "future", "cancels", "control", "wake", "dead", "lanes")
 
 
 class Poisoner:
-    """Writes to the store as no engine would."""
+    """Writes invalid data to the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -72,7 +72,7 @@ class Poisoner:
         self.dead: list[str] = []
 
     def put_ids(self, round_: int) -> None:
-        """What cannot be a job: its id or header cannot be read, or it has no envelope."""
+        """Queue ids that are unreadable, or whose envelopes are unreadable or missing."""
         for job_id, envelope in POISON.values():
             unique = job_id + str(round_).encode() if job_id else job_id
             if envelope is not None:
@@ -81,7 +81,7 @@ class Poisoner:
             (self.foreign if (envelope or b"").startswith(b"3 ") else self.bad).append(unique)
 
     def put_bodies(self, round_: int) -> None:
-        """Jobs whose arguments cannot be read, with retries in every other round."""
+        """Queue jobs with unreadable arguments, with retries in every other round."""
         for name, body in BODIES.items():
             job_id = f"{name}-{round_}".replace(" ", "-")
             self._store(
@@ -91,7 +91,7 @@ class Poisoner:
             self.dead.append(job_id)
 
 
-async def test_poison_among_good_jobs(
+async def test_good_jobs_run_among_unreadable_ones(
     engine: Engine,
     schedule_all: ScheduleAll,
     fleet: Fleet,
@@ -104,7 +104,7 @@ async def test_poison_among_good_jobs(
     poisoner = Poisoner(store)
     workers = await fleet.started(2, "--lease", "2", "--number", "5")
     for worker in workers:
-        worker.stop()  # so that everything lies there when they begin
+        worker.suspend()  # so that all jobs are queued when they begin
     good: list[str] = []
     refused: Counter[str] = Counter()
     for round_ in range(rounds):
@@ -117,10 +117,10 @@ async def test_poison_among_good_jobs(
             refused[name] += 1
     assert store.ready == len(good) + len(poisoner.bad + poisoner.foreign) + len(poisoner.dead)
     for worker in workers:
-        worker.go_on()
+        worker.resume()
     await until(lambda: ledger.counted("end").keys() >= {*good}, "good ones", timeout=20, show=fleet.logs)
-    buried = {*poisoner.bad, *(job_id.encode() for job_id in poisoner.dead)}
-    await until(lambda: store("ZCARD", "dead") == len(buried), "the others are dead", show=fleet.logs)
+    expected = {*poisoner.bad, *(job_id.encode() for job_id in poisoner.dead)}
+    await until(lambda: store("ZCARD", "dead") == len(expected), "the others are dead", show=fleet.logs)
 
     dead = {*store("HKEYS", "deadjobs")}
     starts, ends = ledger.counted("start"), ledger.counted("end")
@@ -134,13 +134,13 @@ async def test_poison_among_good_jobs(
         workers_up=len(fleet.alive),
     )
     assert starts == ends == dict.fromkeys(good, 1)
-    assert dead == buried
-    assert {*store("HKEYS", "jobs")} == {*poisoner.foreign}, "what another release has written is kept"
+    assert dead == expected
+    assert {*store("HKEYS", "jobs")} == {*poisoner.foreign}, "jobs of another release are kept"
     assert (store.ready, store.leases, store.slots) == (0, 0, 0)
     assert len(fleet.alive) == 2
 
 
-async def test_each_key_turns_into_another_type_under_load_and_back(
+async def test_jobs_run_after_each_key_had_another_type_for_a_while(
     server: Server,
     schedule_all: ScheduleAll,
     fleet: Fleet,
@@ -157,21 +157,21 @@ async def test_each_key_turns_into_another_type_under_load_and_back(
     async def ended(count: int) -> None:
         await until(lambda: len(ledger.counted("end", "good")) >= count, "load", show=fleet.logs)
 
-    def turn(name: str) -> bool:
-        """Put a string in the place of a key, if there is one."""
+    def replace_key(name: str) -> bool:
+        """Replace a key by a string, if it exists."""
         with server.client() as client, client.pipeline(transaction=True) as both:
             both.rename(key(namespace, name), key(namespace, "aside"))
             both.set(key(namespace, name), "another type")
             try:
                 both.execute()
-            except redis.ResponseError:  # there is none, and the string is there
+            except redis.ResponseError:  # it does not exist, and the string was set
                 return False
         return True
 
-    def turn_back(name: str, was_there: bool) -> None:
+    def restore_key(name: str, existed: bool) -> None:
         with server.client() as client, client.pipeline(transaction=True) as both:
             both.delete(key(namespace, name))
-            if was_there:
+            if existed:
                 both.rename(key(namespace, "aside"), key(namespace, name))
             both.execute()
 
@@ -179,9 +179,9 @@ async def test_each_key_turns_into_another_type_under_load_and_back(
         first = len(good)
         good += await schedule_all("again", each, 0.02, name=f"good-{name}")
         await ended(first + each // 4)
-        was_there = turn(name)
+        existed = replace_key(name)
         await asyncio.sleep(0.1)
-        turn_back(name, was_there)
+        restore_key(name, existed)
         await ended(len(good))
     await store.drained(fleet)
 

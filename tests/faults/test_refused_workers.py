@@ -1,5 +1,4 @@
-"""A server that lets workers in no more, or does not do what they ask for: they say so once, try on rarely,
-and go on where they were when it does again."""
+"""Workers that a server refuses log it once, retry rarely, and continue when they are accepted again."""
 
 from __future__ import annotations
 
@@ -29,15 +28,15 @@ DENIED = r"does not let this user in, or do this \(\w+\): check user, password a
 
 
 Admin = Callable[[str], object]
-"""Carries out a command."""
+"""Runs a command."""
 
 
 class Refusal(NamedTuple):
-    """What the administrator does to refuse, and to give back; what the workers are to say."""
+    """The commands that refuse workers and accept them again, and the expected message."""
 
     refuse: str
-    give_back: str
-    says: str
+    accept: str
+    message: str
 
 
 REFUSALS = [
@@ -54,7 +53,7 @@ REFUSALS = [
 
 @pytest.fixture
 def admin(server: Server) -> Iterator[Admin]:
-    """One connection, which stays when others are refused."""
+    """A connection that stays open when others are refused."""
     with redis.Redis(unix_socket_path=str(server.socket), single_connection_client=True) as admin:
         admin.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all")
         yield lambda command: admin.execute_command(*command.split())
@@ -69,7 +68,7 @@ async def network(server: Server) -> AsyncIterator[Network]:
 
 @pytest.fixture
 def users(admin: Admin, network: Network, namespace: str, ledger: Ledger, tmp_path: Path) -> Iterator[Fleet]:
-    """Workers with a user and password of their own."""
+    """Workers with their own user and password."""
     folder = tmp_path / "users"
     folder.mkdir()
     fleet = Fleet(network.url.replace("//", "//app:pw@"), namespace, ledger, folder)
@@ -78,7 +77,7 @@ def users(admin: Admin, network: Network, namespace: str, ledger: Ledger, tmp_pa
 
 
 def seconds_of_cpu(worker: Worker) -> float:
-    """What a process has used so far, as proc(5) tells; 0 where there is none."""
+    """The processor time of a process, from proc(5); 0 where there is none."""
     if sys.platform != "linux":
         return 0.0
     fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
@@ -86,51 +85,51 @@ def seconds_of_cpu(worker: Worker) -> float:
 
 
 class Outage:
-    """What workers do while they are refused."""
+    """Measures workers while they are refused."""
 
     def __init__(self, fleet: Fleet, network: Network, admin: Admin, refusal: Refusal) -> None:
         self._fleet = fleet
         self._network = network
         self._admin = admin
         self._refusal = refusal
-        self._words = [worker.log.read_text() for worker in fleet.workers]
+        self._logs_before = [worker.log.read_text() for worker in fleet.workers]
         self._used = [seconds_of_cpu(worker) for worker in fleet.workers]
-        self._made, self._calls = network.made, network.calls.total()
+        self._made, self._calls = network.connections_made, network.calls.total()
         admin(refusal.refuse)
         admin("CLIENT KILL USER app")
         self.began = time.monotonic()
 
     @property
-    def said(self) -> list[list[str]]:
-        """The lines that each has logged since."""
+    def logged(self) -> list[list[str]]:
+        """The lines that each worker has logged since."""
         return [
             worker.log.read_text()[len(before) :].splitlines()
-            for worker, before in zip(self._fleet.workers, self._words, strict=True)
+            for worker, before in zip(self._fleet.workers, self._logs_before, strict=True)
         ]
 
     @property
-    def is_told(self) -> bool:
-        """Each has said what is wrong."""
-        return all(any(re.search(self._refusal.says, line) for line in lines) for lines in self.said)
+    def is_logged(self) -> bool:
+        """Whether each worker has logged the refusal."""
+        return all(any(re.search(self._refusal.message, line) for line in lines) for lines in self.logged)
 
     @property
     def tries(self) -> int:
-        """Connections and calls of all."""
-        return self._network.made - self._made + self._network.calls.total() - self._calls
+        """The number of connections and calls of all workers."""
+        return self._network.connections_made - self._made + self._network.calls.total() - self._calls
 
     @property
     def cpu(self) -> float:
-        """Percent of a processor that the busiest used."""
+        """The processor time of the busiest worker, in percent."""
         seconds = time.monotonic() - self.began
         used = zip(self._fleet.workers, self._used, strict=True)
         return max(seconds_of_cpu(worker) - before for worker, before in used) / seconds * 100
 
     def end(self) -> None:
-        self._admin(self._refusal.give_back)
+        self._admin(self._refusal.accept)
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-async def test_workers_are_refused_for_a_while(
+async def test_refused_workers_retry_rarely_and_continue_when_accepted(
     schedule_all: ScheduleAll,
     admin: Admin,
     network: Network,
@@ -146,18 +145,18 @@ async def test_workers_are_refused_for_a_while(
     keys = await schedule_all("once", each, 0.03) + await schedule_all("again", each, 0.03)
     await until(lambda: len(ledger.of("end")) >= each / 2, "load", show=users.logs)
     outage = Outage(users, network, admin, refusal)
-    await until(lambda: outage.is_told, "they say it", show=users.logs)
+    await until(lambda: outage.is_logged, "they log it", show=users.logs)
     started = len(ledger.of("start"))
     keys += await schedule_all("again", each, 0.03, name="during")
     await asyncio.sleep(OUTAGE - (time.monotonic() - outage.began))
-    tries, cpu, said, alive = outage.tries, outage.cpu, outage.said, len(users.alive)
+    tries, cpu, logged, alive = outage.tries, outage.cpu, outage.logged, len(users.alive)
     started_meanwhile = len(ledger.of("start")) - started
     outage.end()
     back = time.monotonic()
-    await until(lambda: ledger.of("start")[-1].at > back, "they go on", timeout=20, show=users.logs)
+    await until(lambda: ledger.of("start")[-1].at > back, "they continue", timeout=20, show=users.logs)
     resumed = time.monotonic() - back
     await store.drained(users, timeout=60)
-    await until(lambda: len(ledger.of("finished")) == len(keys), "all hear of it", show=users.logs)
+    await until(lambda: len(ledger.of("finished")) == len(keys), "all runs have finished", show=users.logs)
 
     starts, ends = ledger.counted("start"), ledger.counted("end")
     report(
@@ -166,19 +165,19 @@ async def test_workers_are_refused_for_a_while(
         doubled=sum(count - 1 for count in starts.values()),
         dead=len(store.dead()),
         started_meanwhile=started_meanwhile,
-        lines=[len(lines) for lines in said],
+        lines=[len(lines) for lines in logged],
         connections_and_calls=tries,
         cpu=f"{cpu:.1f} %",
         resumed_after=f"{resumed:.2f} s",
         alive=alive,
     )
     assert started_meanwhile == 0
-    assert all(said)
-    for lines in said:  # each of consumer, sweeper, listener and the like says it once
-        tellers = [line.split(" ", 3)[3].partition(": Redis at")[0] for line in lines]
-        assert len(tellers) == len({*tellers}), lines
-    assert not any("pw" in line for lines in said for line in lines)
-    # Consumer, maintenance and listener each try about once a second at most, in up to four calls each.
+    assert all(logged)
+    for lines in logged:  # consumer, sweeper, listener and others log it once each
+        parts = [line.split(" ", 3)[3].partition(": Redis at")[0] for line in lines]
+        assert len(parts) == len({*parts}), lines
+    assert not any("pw" in line for lines in logged for line in lines)
+    # Consumer, maintenance and listener each retry at most once a second, in up to four calls.
     assert tries <= WORKERS * (3 * OUTAGE + 10) * 5
     assert alive == WORKERS
     assert starts == ends == dict.fromkeys(keys, 1)

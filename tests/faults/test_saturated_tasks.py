@@ -1,4 +1,4 @@
-"""A task that may not run more often lets the others pass, and none of its jobs is forgotten."""
+"""Jobs of a task at its limit do not block others, and none of them is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .ledger import Ledger, most_at_once
 from .worker import LIMIT
 
 
-async def test_many_jobs_of_a_saturated_task_stand_ahead_of_some_free_ones(
+async def test_jobs_behind_many_of_a_saturated_task_run(
     schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
     many, free = size(5000, 100_000), size(50, 100)
@@ -18,7 +18,7 @@ async def test_many_jobs_of_a_saturated_task_stand_ahead_of_some_free_ones(
     passing = await schedule_all("once", free, 0.01)
     await fleet.started(2, "--lease", "10", "--number", "10")
     if CHAOS:
-        # It does not know the task, puts back what it gets of it, and strands nothing.
+        # A worker to which the task is unknown parks its jobs, and loses none.
         await fleet.started(1, "--lease", "10", "--number", "10", "--without", "limited")
     await until(
         lambda: len(ledger.of("end", "once")) == free, "the free ones ran", timeout=60, show=fleet.logs
@@ -30,7 +30,7 @@ async def test_many_jobs_of_a_saturated_task_stand_ahead_of_some_free_ones(
     await store.drained(fleet, timeout=size(30, 500))
 
     ends = ledger.counted("end")
-    at_once = most_at_once([e for e in ledger.read() if not e.key.startswith("once")], gone={})
+    at_once = most_at_once([e for e in ledger.read() if not e.key.startswith("once")], stopped_at={})
     report(
         blocked=many,
         passed=free,

@@ -1,4 +1,4 @@
-"""SIGTERM: nothing starts after the first, a second cancels, and who has left holds no lease."""
+"""SIGTERM: no job starts after the first one, a second one cancels bodies, and no lease is left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_one_sigterm_drains_and_a_second_interrupts(
     await until(lambda: len(ledger.of("start")) == 4 * quarter, "all run", show=fleet.logs)
     waiting = await schedule_all("again", 100, 0.0, name="waiting")
     worker.terminate()
-    # Slots become free, and there are jobs to put in them.
+    # Slots become free while jobs are queued.
     await until(lambda: len(ledger.of("finished")) == 2 * quarter, "half of them ended", show=fleet.logs)
     assert worker.is_alive
     worker.terminate()
@@ -50,7 +50,7 @@ async def test_one_sigterm_drains_and_a_second_interrupts(
     assert len(ledger.of("down")) == 1
 
 
-async def test_bodies_that_outlast_the_time_to_stop_are_interrupted(
+async def test_bodies_are_interrupted_after_the_shutdown_timeout(
     schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
     half, timeout = size(50, 100), 1.0

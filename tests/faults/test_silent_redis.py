@@ -1,4 +1,4 @@
-"""A Redis that is silent for longer than a lease: nobody died, and so nothing is lost or done twice."""
+"""A Redis that does not answer for longer than a lease: no job is lost or run twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Silence = Callable[[Server, float], Awaitable[None]]
 async def stopped(server: Server, seconds: float) -> None:
     server.pause()
     await asyncio.sleep(seconds)
-    server.go_on()
+    server.resume()
 
 
 async def paused(server: Server, seconds: float) -> None:
@@ -41,7 +41,7 @@ def server_options() -> list[str]:
 
 @pytest.mark.parametrize("silence", [stopped, paused, killed])
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_jobs_end_while_redis_is_silent(
+async def test_jobs_that_end_while_redis_is_silent_are_settled(
     schedule_all: ScheduleAll,
     server: Server,
     fleet: Fleet,

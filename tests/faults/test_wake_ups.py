@@ -1,4 +1,4 @@
-"""Wake-ups of an idle worker with several queues, whose jobs come one by one, at once and in between."""
+"""Wake-ups of an idle worker with two queues, whose jobs are scheduled one by one and concurrently."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A program that runs workers, to be killed: ``python -m tests.faults.worker URL NAMESPACE LEDGER``.
+"""A program that runs workers: ``python -m tests.faults.worker URL NAMESPACE LEDGER``.
 
-It runs on older releases too."""
+It also works with older releases."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .ledger import Ledger
 Body = Callable[..., Coroutine[Any, Any, None]]
 
 LIMIT = 3
-"""How many jobs of the task ``limited`` may run at once."""
+"""The limit of the task ``limited``."""
 
 
 def faulty_tasks(ledger: Ledger, *, without: str = "", period: float = 0.0, limit: int = LIMIT) -> Tasks:
-    """Tasks that write when they start and end; the last word of a key tells which job it is."""
+    """Tasks whose bodies write their start and end to the ledger, with the key of the job."""
     tasks = Tasks()
 
-    def often(name: str, max_concurrency: int | None = None) -> Callable[[Body], object]:
+    def retried(name: str, max_concurrency: int | None = None) -> Callable[[Body], object]:
         return tasks.task(
             name=name, max_retries=1000, backoff=lambda attempt: 0.05, max_concurrency=max_concurrency
         )
@@ -47,13 +47,13 @@ def faulty_tasks(ledger: Ledger, *, without: str = "", period: float = 0.0, limi
     async def once(key: str, seconds: float) -> None:
         await body(key, seconds)
 
-    @often("again")
+    @retried("again")
     async def again(key: str, seconds: float, padding: str = "") -> None:
         await body(key, seconds)
 
     if without != "limited":
 
-        @often("limited", limit)
+        @retried("limited", limit)
         async def limited(key: str, seconds: float) -> None:
             await body(key, seconds)
 
@@ -80,12 +80,12 @@ def faulty_tasks(ledger: Ledger, *, without: str = "", period: float = 0.0, limi
     def plain_again(key: str, seconds: float) -> None:
         plain_body(key, seconds)
 
-    @often("exits")
+    @retried("exits")
     async def exits(key: str) -> None:
         ledger.write("start", key)
         os._exit(9)
 
-    @often("blocks")
+    @retried("blocks")
     async def blocks(key: str, seconds: float) -> None:
         ledger.write("start", key)
         job = current_job()
@@ -93,7 +93,7 @@ def faulty_tasks(ledger: Ledger, *, without: str = "", period: float = 0.0, limi
             time.sleep(seconds)
         ledger.write("end", key)
 
-    @often("ignores")
+    @retried("ignores")
     async def ignores(key: str, seconds: float) -> None:
         ledger.write("start", key)
         until = time.monotonic() + seconds
@@ -122,8 +122,8 @@ def faulty_tasks(ledger: Ledger, *, without: str = "", period: float = 0.0, limi
     return tasks
 
 
-def hear(ledger: Ledger) -> None:
-    """Write how runs end, and when the workers do."""
+def record_signals(ledger: Ledger) -> None:
+    """Write the ends of runs, and starts and ends of workers."""
 
     @signals.job_finished.connect
     def finished(namespace: str, job: Any, err: Any, **kwargs: Any) -> None:
@@ -159,7 +159,7 @@ def main() -> None:
         right = time.time
         time.time = lambda: right() + options.clock
     ledger = Ledger(options.ledger)
-    hear(ledger)
+    record_signals(ledger)
     engine = Engine(RedisBroker(options.url, lease=options.lease), options.namespace)
     engine.attach_tasks(
         faulty_tasks(ledger, without=options.without, period=options.period, limit=options.limit)

@@ -1,4 +1,4 @@
-"""What the tests of RedisBroker share: servers, the counts that they keep, and their keys."""
+"""Fixtures and helpers for RedisBroker: servers, proxies, keys, and counts of commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .proxy import Loses, Proxy
 SCRIPTS: dict[str, str] = {
     script.sha: script.name for script in vars(scripts).values() if isinstance(script, Script)
 }
-"""SHA-1 of each script, and its name."""
+"""Names of scripts by SHA-1."""
 
 
 @pytest.fixture
@@ -39,48 +39,48 @@ def plain() -> Iterator[redis.Redis]:
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[Proxy]:
-    """A proxy before the shared server, which knows the scripts by their names."""
+    """A proxy in front of the shared server, which counts scripts by name."""
     async with Proxy(shared_server().port) as proxy:
         proxy.lose_answers(None, SCRIPTS)
         yield proxy
 
 
 def key(namespace: str, name: str, queue: str = "default") -> str:
-    """The key of a queue."""
+    """The full name of a queue's key."""
     return f"ais2:{{{namespace}:{queue}}}:{name}"
 
 
 def keys_of(client: redis.Redis, namespace: str) -> set[str]:
-    """What follows the prefix in the keys of a namespace."""
+    """The keys of a namespace, without their prefixes."""
     found: list[bytes] = list(client.scan_iter(f"ais2:{{{namespace}:*", count=10_000))
     return {name.decode().partition("}:")[2] for name in found}
 
 
 def live(client: redis.Redis, namespace: str, queue: str = "default") -> int:
-    """How many jobs of a queue have an envelope."""
+    """The number of live jobs of a queue."""
     stored: int = client.hlen(key(namespace, "jobs", queue))
     return stored
 
 
 def names_in(answer: Any) -> list[str]:
-    """An answer of names as strings."""
+    """Decode an answer that is a list of names."""
     return [name.decode() for name in answer]
 
 
 def every(number: int, *kinds: str) -> Loses:
-    """Lose the answer of every so many calls of these kinds."""
+    """Lose the answer of every n-th call of these kinds."""
     names = {kind.encode() for kind in kinds}
     return lambda name, count: name in names and count % number == 0
 
 
-def settings_of(place: object) -> tuple[type[Any], dict[str, Any]]:
-    """The class of the connections to one server, and what they are made with."""
-    assert isinstance(place, ServerEndpoint)
-    return place._kind, dict(place._settings)
+def settings_of(endpoint: object) -> tuple[type[Any], dict[str, Any]]:
+    """The class and the settings of connections to one server."""
+    assert isinstance(endpoint, ServerEndpoint)
+    return endpoint._kind, dict(endpoint._settings)
 
 
 class Counts:
-    """How many commands a server carried out since ``start``, by name; inner ones of scripts as well."""
+    """Counts the commands of a server since ``start``, by name, including those inside of scripts."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client

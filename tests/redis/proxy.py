@@ -1,4 +1,4 @@
-"""A TCP proxy before a real server, which does harm: it cuts, delays, swallows and loses answers."""
+"""A TCP proxy in front of a real server, which injects faults: it cuts, delays and drops connections."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Self
 
 Loses = Callable[[bytes, int], bool]
-"""Is the answer lost of a call with this script or command, which is the n-th of them?"""
+"""Whether the answer to the n-th call of a script or command is lost."""
 
 
 class _Pair:
-    """One client's connection, and the proxy's to the server for it."""
+    """A client's connection, and the connection to the server for it."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.client = client
@@ -28,7 +28,7 @@ class _Pair:
 
 
 class Proxy:
-    """Listens at a port of its own, in the running event loop, and passes on what it hears."""
+    """Listens on a port of its own, in the running event loop, and forwards data in both directions."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -39,13 +39,13 @@ class Proxy:
         self._loses: Loses | None = None
         self.port = 0
         self.delay = 0.0
-        """Seconds that every answer takes longer."""
+        """In seconds, for every answer."""
         self.is_black_hole = False
-        """Nothing passes, in either direction, and nothing is closed."""
+        """If set, nothing is forwarded, and no connection is closed."""
         self.calls: Counter[bytes] = Counter()
-        """How often each command or script was called."""
+        """The number of calls by command or script."""
         self.lost: Counter[bytes] = Counter()
-        """How many answers to it were lost."""
+        """The number of lost answers by command or script."""
 
     @property
     def url(self) -> str:
@@ -56,40 +56,40 @@ class Proxy:
         return len(self._pairs)
 
     def lose_answers(self, loses: Loses | None, names: dict[str, str] | None = None) -> None:
-        """Have the server carry out the calls chosen, lose their answers, and cut the connections.
+        """Forward the chosen calls, lose their answers, and cut their connections.
 
-        ``names`` tells the names of scripts by their SHA-1, so that ``loses`` hears of ``enqueue``, and
-        not of ``EVALSHA``.
+        ``names`` are the names of scripts by SHA-1, so that ``loses`` is called with ``enqueue``, not with
+        ``EVALSHA``.
         """
         self._loses = loses
         if names is not None:
             self._names = {sha.encode(): name.encode() for sha, name in names.items()}
 
     def cut(self) -> None:
-        """Reset every connection; new ones are taken."""
+        """Reset all connections; new ones are accepted."""
         for pair in list(self._pairs):
             pair.cut()
 
     def half_close(self) -> None:
-        """Have the clients hear that nothing more will come, while what they send still is taken."""
+        """Send EOF to the clients, and still receive what they send."""
         for pair in self._pairs:
             pair.swallows = True
             with contextlib.suppress(OSError, RuntimeError):
                 pair.client.write_eof()
 
-    def swallow(self) -> None:
-        """Have the connections that there are pass nothing any more, and stay open; new ones work."""
+    def make_half_open(self) -> None:
+        """Make all connections half-open: nothing is forwarded, and they stay open; new ones work."""
         for pair in self._pairs:
             pair.is_half_open = True
 
     def refuse(self) -> None:
-        """Take no connections any more, and reset those that are there."""
+        """Accept no more connections, and reset the existing ones."""
         assert self._server is not None
         self._server.close()
         self.cut()
 
     async def accept(self) -> None:
-        """Listen, at the same port as before if there was one."""
+        """Listen, on the same port as before if there was one."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -138,7 +138,7 @@ class Proxy:
 
     async def _ask(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(1 << 16):
-            # Commands are sent one at a time, so that a command begins where data does after an answer.
+            # Clients send one command at a time, so that each one begins at the start of a chunk.
             name = self._name_of(data)
             if name:
                 self.calls[name] += 1
@@ -151,7 +151,7 @@ class Proxy:
         raise ConnectionResetError
 
     async def _answer(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
-        """Pass the answers on, each as much later as it is delayed: a long way holds many at once."""
+        """Forward the answers, each after the delay; several may be delayed at a time."""
         loop = asyncio.get_running_loop()
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 

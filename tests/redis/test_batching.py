@@ -1,4 +1,4 @@
-"""EnqueueBatcher that callers share: neither a caller nor the server does harm to the others on it."""
+"""EnqueueBatcher, shared by callers: neither another caller nor the server makes their calls fail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .proxy import Proxy
 
 
 @pytest.mark.large
-async def test_a_server_that_forgets_the_scripts_under_load_loses_nothing(
+async def test_no_job_is_lost_if_the_server_forgets_scripts_under_load(
     namespace: str, heard: Heard, own_server: Any
 ) -> None:
     ran: Counter[int] = Counter()
@@ -39,7 +39,7 @@ async def test_a_server_that_forgets_the_scripts_under_load_loses_nothing(
     assert ran == Counter(dict.fromkeys(range(500), 1))
 
 
-async def test_a_shared_trip_without_an_answer_is_stored_once_whoever_asks_first(
+async def test_a_shared_call_without_an_answer_is_stored_once_by_any_retry(
     namespace: str, proxy: Proxy, heard: Heard
 ) -> None:
     ran: Counter[int] = Counter()
@@ -85,10 +85,10 @@ async def test_a_cancelled_call_with_a_token_is_stored_once_by_its_repeat(
     await broker.aclose()
 
 
-async def test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived(
+async def test_a_shared_call_cancelled_after_sending_is_uncertain(
     namespace: str, proxy: Proxy, plain: redis.Redis
 ) -> None:
-    """A stray cancellation of every task strikes the one of the trips as well."""
+    """Code that cancels all tasks also cancels the task of the batcher."""
     async with Engine(RedisBroker(proxy.url), namespace) as engine:
 
         @engine.task
@@ -99,8 +99,8 @@ async def test_a_trip_that_is_cancelled_while_it_is_out_may_have_arrived(
         proxy.delay = 0.5
         calls = [asyncio.create_task(job.schedule(number)) for number in (2, 3)]
         await until(lambda: live(plain, namespace) == 3)
-        trips = engine._broker._calls.here().batchers["default"]  # type: ignore[attr-defined]
-        trips._task.cancel()
+        batcher = engine._broker._calls.here().batchers["default"]  # type: ignore[attr-defined]
+        batcher._task.cancel()
         errors = await asyncio.gather(*calls, return_exceptions=True)
         proxy.delay = 0
         for error in errors:

@@ -1,4 +1,4 @@
-"""Clients of redis.asyncio tell a RedisBroker where to connect, and are not used themselves."""
+"""A RedisBroker takes its settings from clients of redis.asyncio, and does not use these clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..servers import Server
 from .conftest import settings_of
 
 
-async def test_a_client_is_read_for_its_settings_only() -> None:
+async def test_connection_settings_are_taken_from_a_client() -> None:
     client = redis.Redis(
         host="a",
         port=7,
@@ -33,7 +33,7 @@ async def test_a_client_is_read_for_its_settings_only() -> None:
     assert settings_of(endpoint_of(client)) == (Connection, expected)
 
 
-async def test_a_client_with_tls_is_read() -> None:
+async def test_settings_are_taken_from_a_client_with_tls() -> None:
     version = ssl.TLSVersion.TLSv1_3
     client = redis.Redis(
         host="a", ssl=True, ssl_ca_certs="/ca.pem", ssl_cert_reqs="none", ssl_min_version=version
@@ -46,7 +46,7 @@ async def test_a_client_with_tls_is_read() -> None:
     assert kind(**settings).ssl_context.cert_reqs is ssl.CERT_NONE
 
 
-async def test_a_client_of_a_socket_is_read() -> None:
+async def test_settings_are_taken_from_a_client_of_a_unix_socket() -> None:
     client = redis.Redis(unix_socket_path="/run/s", db=2)
     kind, settings = settings_of(endpoint_of(client))
     assert kind is UnixDomainSocketConnection
@@ -54,32 +54,32 @@ async def test_a_client_of_a_socket_is_read() -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_a_client_from_sentinels_is_read(tls: bool) -> None:
+async def test_settings_are_taken_from_a_client_of_sentinels(tls: bool) -> None:
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         [("a", 1), ("b", 2)], sentinel_kwargs={"password": "theirs"}, password="pw"
     )
-    place = endpoint_of(sentinel.master_for("mymaster", db=3, ssl=tls))
-    assert isinstance(place, SentinelEndpoint)
-    assert place._sentinels == [("a", 1), ("b", 2)]
-    assert place._service == "mymaster"
-    assert (place._settings["password"], place._settings["db"]) == ("pw", 3)
-    assert place._kind is (SSLConnection if tls else Connection)
-    assert place._sentinel_settings["password"] == "theirs"
-    place._kind(host="a", port=1, **place._settings)
+    endpoint = endpoint_of(sentinel.master_for("mymaster", db=3, ssl=tls))
+    assert isinstance(endpoint, SentinelEndpoint)
+    assert endpoint._sentinels == [("a", 1), ("b", 2)]
+    assert endpoint._service == "mymaster"
+    assert (endpoint._settings["password"], endpoint._settings["db"]) == ("pw", 3)
+    assert endpoint._kind is (SSLConnection if tls else Connection)
+    assert endpoint._sentinel_settings["password"] == "theirs"
+    endpoint._kind(host="a", port=1, **endpoint._settings)
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_a_client_of_a_cluster_is_read(tls: bool) -> None:
+async def test_settings_are_taken_from_a_client_of_a_cluster(tls: bool) -> None:
     client = redis.RedisCluster(host="a", port=7, username="user", password="pw", ssl=tls)
-    place = endpoint_of(client)
-    assert isinstance(place, ClusterEndpoint)
-    assert place._nodes == [("a", 7)]
-    assert (place._settings["username"], place._settings["password"]) == ("user", "pw")
-    assert place._tls is tls
-    assert {"host", "port", "db"}.isdisjoint(place._settings)
+    endpoint = endpoint_of(client)
+    assert isinstance(endpoint, ClusterEndpoint)
+    assert endpoint._nodes == [("a", 7)]
+    assert (endpoint._settings["username"], endpoint._settings["password"]) == ("user", "pw")
+    assert endpoint._tls is tls
+    assert {"host", "port", "db"}.isdisjoint(endpoint._settings)
 
 
-async def test_a_client_is_never_used(namespace: str, own_server: Server) -> None:
+async def test_the_client_itself_is_not_used(namespace: str, own_server: Server) -> None:
     client = redis.Redis(unix_socket_path=str(own_server.socket), client_name="the-users-own")
     async with Engine(RedisBroker(client), namespace) as engine:
 

@@ -1,4 +1,4 @@
-"""Redis' clock is the only one, from the first call on."""
+"""Only the clock of Redis is used, from the first call on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ real_time = time.time
 
 
 @pytest.mark.parametrize("hours", [-24, 1, 24])
-async def test_a_program_whose_clock_is_wrong_schedules_for_now(
+async def test_a_program_with_a_wrong_clock_schedules_for_now(
     namespace: str, heard: Heard, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     monkeypatch.setattr("time.time", lambda: real_time() + hours * 3600)
@@ -33,7 +33,9 @@ async def test_a_program_whose_clock_is_wrong_schedules_for_now(
     assert heard.count("job_finished") == 2
 
 
-async def test_the_first_call_of_all_knows_the_clock(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_call_uses_the_clock_of_redis(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("time.time", lambda: real_time() + 3600)
     engine = Engine(RedisBroker(shared_server().unix_url), namespace)
     body = engine.task(name="body")(lambda: None)
@@ -45,10 +47,10 @@ async def test_the_first_call_of_all_knows_the_clock(namespace: str, monkeypatch
 
 
 @pytest.mark.parametrize("ahead", [3, -3])
-async def test_what_may_run_at_once_is_ready_whatever_a_client_takes_for_now(
+async def test_jobs_to_run_at_once_are_ready_if_the_estimated_clock_is_wrong(
     namespace: str, plain: redis.Redis, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
-    """Its estimate comes from the node of a Cluster that answered last, or from a master that is gone."""
+    """The estimate of the clock may come from another node of a Cluster, or from a former master."""
     broker = RedisBroker(shared_server().unix_url)
     async with Engine(broker, namespace) as engine:
         body = engine.task(name="body")(lambda: None)
@@ -61,4 +63,4 @@ async def test_what_may_run_at_once_is_ready_whatever_a_client_takes_for_now(
         assert plain.zcard(key(namespace, "future")) == 0
         soon = datetime.fromtimestamp(right() / 1000 + 2, UTC)
         await body.schedule_at(soon)
-        assert plain.zcard(key(namespace, "future")) == 1, "a moment that was asked for is kept"
+        assert plain.zcard(key(namespace, "future")) == 1, "a requested moment is kept"

@@ -1,4 +1,4 @@
-"""What work costs, counted in commands and connections by the server itself, never in time."""
+"""The cost of work, counted by the server in commands and connections, not in time."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def stored(engine: Engine, number: int, task: str = "job") -> None:
 
 
 @pytest.mark.large
-async def test_a_large_batch_drains_in_few_trips_and_commands(
+async def test_a_large_batch_is_drained_with_few_calls_and_commands(
     namespace: str, own_server: Server, heard: Heard
 ) -> None:
     broker = CountingBroker(own_server.unix_url)
@@ -70,13 +70,13 @@ async def test_a_large_batch_drains_in_few_trips_and_commands(
             await engine.start_workers(100, stop_when_queue_empty=True)
             commands = counts.by_name()
     assert heard.count("job_finished") == 1000
-    # Eleven to drain, one for others at the end, and one or two for a wake-up that lay there.
+    # Eleven to drain, one at the end to wake others, and one or two for a pending wake-up.
     assert broker.calls["exchange"] <= 14
     assert sum(commands.values()) <= 500, commands
 
 
 @pytest.mark.parametrize("waiting", [0, 20_000])
-async def test_what_a_fetch_costs_does_not_depend_on_what_is_queued(
+async def test_the_cost_of_an_exchange_does_not_depend_on_the_queue_length(
     namespace: str, own_server: Server, waiting: int
 ) -> None:
     broker = RedisBroker(own_server.unix_url)
@@ -96,7 +96,7 @@ async def test_what_a_fetch_costs_does_not_depend_on_what_is_queued(
             assert sum(counts.by_name().values()) <= 13, counts.by_name()
 
 
-async def test_an_exchange_of_32_jobs_is_fifteen_commands(namespace: str, own_server: Server) -> None:
+async def test_an_exchange_of_32_jobs_takes_fifteen_commands(namespace: str, own_server: Server) -> None:
     broker = RedisBroker(own_server.unix_url)
     async with Engine(broker, namespace) as engine:
 
@@ -113,7 +113,7 @@ async def test_an_exchange_of_32_jobs_is_fifteen_commands(namespace: str, own_se
             assert sum(counts.by_name().values()) <= 15, counts.by_name()
 
 
-async def test_one_worker_drains_with_one_exchange_a_job(
+async def test_one_worker_drains_with_one_exchange_per_job(
     namespace: str, own_server: Server, heard: Heard
 ) -> None:
     broker = CountingBroker(own_server.unix_url)
@@ -155,7 +155,7 @@ async def test_a_process_uses_three_connections_for_any_number_of_queues(
             await until(lambda: len(client.client_list()) == 1)
 
 
-async def test_a_call_to_schedule_is_short_and_makes_no_timer_of_its_own(
+async def test_scheduling_a_job_is_one_short_call_without_a_timer_of_its_own(
     namespace: str, own_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -185,7 +185,7 @@ async def test_a_call_to_schedule_is_short_and_makes_no_timer_of_its_own(
     assert len(timers) <= 5
 
 
-async def test_concurrent_callers_share_trips(namespace: str, own_server: Server) -> None:
+async def test_concurrent_callers_share_round_trips(namespace: str, own_server: Server) -> None:
     async with Engine(RedisBroker(own_server.unix_url), namespace) as engine:
 
         @engine.task
@@ -202,13 +202,13 @@ async def test_concurrent_callers_share_trips(namespace: str, own_server: Server
             commands = counts.by_name()
             assert len({job_id for mine in ids for job_id in mine}) == 640
             assert client.hlen(f"ais2:{{{namespace}:default}}:jobs") == 641
-        # All 32 go with one trip, or those of the first with one of their own: never one a job.
+        # All 32 share one call, or those of the first caller take another one: there is never one per job.
         assert commands["evalsha"] <= 2 * 20 + 2
         assert commands.get("eval", 0) == 0
 
 
 @pytest.mark.large
-async def test_a_trip_carries_a_thousand_jobs_and_a_megabyte_at_most(
+async def test_a_round_trip_has_a_thousand_jobs_and_a_megabyte_at_most(
     namespace: str, own_server: Server
 ) -> None:
     async with Engine(RedisBroker(own_server.unix_url), namespace) as engine:
@@ -227,9 +227,7 @@ async def test_a_trip_carries_a_thousand_jobs_and_a_megabyte_at_most(
             assert 4 <= counts.by_name()["evalsha"] <= 6
 
 
-async def test_jobs_for_later_are_stored_with_as_few_commands_as_others(
-    namespace: str, own_server: Server
-) -> None:
+async def test_jobs_for_later_take_no_more_commands_than_others(namespace: str, own_server: Server) -> None:
     async with Engine(RedisBroker(own_server.unix_url), namespace) as engine:
 
         @engine.task
@@ -248,10 +246,10 @@ async def test_jobs_for_later_are_stored_with_as_few_commands_as_others(
     assert sum(commands.values()) <= 16, commands
 
 
-async def test_an_idle_worker_waits_looks_and_ticks_once_a_period(
+async def test_an_idle_worker_waits_looks_and_ticks_once_per_period(
     namespace: str, own_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "LISTEN_FOR", 0.25)  # for 5 s, as 3 s are for 60 s
+    monkeypatch.setattr(listener, "LISTEN_FOR", 0.25)  # 5 s scaled down, like the lease from 60 s to 3 s
     broker = CountingBroker(own_server.unix_url, lease=3)
     async with Engine(broker, namespace) as engine:
 
@@ -266,7 +264,7 @@ async def test_an_idle_worker_waits_looks_and_ticks_once_a_period(
         calls = Counter(broker.calls)
         await engine.stop_workers()
     assert calls["exchange"] <= 8 + 1
-    # A renewal, every third period, wakes the maintenance once more.
+    # A renewal, in every third period, wakes the maintenance as well.
     assert calls["tick"] <= 8 + 1 + 3, calls
 
 
@@ -296,16 +294,16 @@ async def test_a_job_for_an_idle_worker_costs_one_wake_up_and_two_exchanges(
         await engine.stop_workers()
     assert calls["woken"] == 50
     assert calls["exchange"] <= 2 * 50 + 1
-    assert calls["tick"] <= 2, "a job that may run at once makes nobody look what is due later"
+    assert calls["tick"] <= 2, "a job to run at once causes no tick"
     assert commands["evalsha"] <= 3 * 50 + 4
     assert commands["blpop"] <= 50 + 2
 
 
 @pytest.mark.large
-async def test_a_hundred_idle_workers_cost_little_and_one_job_wakes_one_of_them(
+async def test_a_job_wakes_one_of_a_hundred_idle_workers_which_cost_little(
     namespace: str, own_server: Server, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "LISTEN_FOR", 1.0)  # for 5 s, as 12 s are for 60 s
+    monkeypatch.setattr(listener, "LISTEN_FOR", 1.0)  # 5 s scaled down, like the lease from 60 s to 12 s
     brokers = [CountingBroker(own_server.unix_url, lease=12) for _ in range(100)]
     async with AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(Engine(broker, namespace)) for broker in brokers]
@@ -332,6 +330,6 @@ async def test_a_hundred_idle_workers_cost_little_and_one_job_wakes_one_of_them(
             counts, waits = Counts(client), total("wait")
             await until(lambda: total("wait") - waits >= 300, timeout=30)
             commands = counts.by_name()
-            # In 5 s each waits, looks and ticks once: 60 calls a second of a hundred.
+            # Each one waits, looks and ticks once in 5 s: together 60 calls a second.
             calls = commands["blpop"] + commands["evalsha"] + commands.get("eval", 0)
             assert calls <= 3 * (total("wait") - waits) + 100, commands

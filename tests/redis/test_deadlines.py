@@ -1,4 +1,4 @@
-"""``enqueue_timeout`` holds for each caller, wherever its jobs wait, and for the first call of a process."""
+"""``enqueue_timeout`` applies to each caller of a batcher, and to the first call of a process."""
 
 from __future__ import annotations
 
@@ -32,111 +32,111 @@ from .conftest import live
 from .proxy import Proxy
 
 LONG = 4.0
-"""Seconds that a patient caller waits."""
+"""In seconds, of a caller with a long timeout."""
 
 
-class Road:
-    """Where trips go: it fails, holds them up or answers, and notes the ids that each carried."""
+class FakeServer:
+    """Receives round trips: fails, delays or answers them, and records the ids of each one."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.answers = asyncio.Semaphore(0)
-        self.carried: list[list[str]] = []
-        self.trips = EnqueueBatcher("mail", self.send, CallNumbers(), within=5)
+        self.received: list[list[str]] = []
+        self.batcher = EnqueueBatcher("mail", self.send, CallNumbers(), within=5)
 
-    async def send(self, trip: RoundTrip) -> list[Any]:
-        self.carried.append([part for part in trip.arguments if str(part).startswith("job")])
+    async def send(self, round_trip: RoundTrip) -> list[Any]:
+        self.received.append([part for part in round_trip.arguments if str(part).startswith("job")])
         if self.error is not None:
             raise self.error
-        async with asyncio.timeout(trip.until - time.monotonic()):
+        async with asyncio.timeout(round_trip.until - time.monotonic()):
             await self.answers.acquire()
         return [0, b"stored", []]
 
     def store(self, name: str, seconds: float) -> asyncio.Task[list[bool]]:
         until = time.monotonic() + seconds
-        return asyncio.create_task(self.trips.store([Envelope(name, "send", b"")], None, until=until))
+        return asyncio.create_task(self.batcher.store([Envelope(name, "send", b"")], None, until=until))
 
 
-async def test_a_caller_whose_time_is_over_waits_no_longer_for_others_on_its_trip() -> None:
-    road = Road()
-    first = road.store("job-0", LONG)
-    await until(lambda: road.carried)
-    short, long = road.store("job-1", 0.1), road.store("job-2", LONG)
+async def test_a_caller_times_out_while_the_round_trip_that_it_shares_is_under_way() -> None:
+    server = FakeServer()
+    first = server.store("job-0", LONG)
+    await until(lambda: server.received)
+    short, long = server.store("job-1", 0.1), server.store("job-2", LONG)
     await asyncio.sleep(0)
-    road.answers.release()
+    server.answers.release()
     await first
-    await until(lambda: road.carried[-1] == ["job-1", "job-2"])
-    with pytest.raises(EnqueueUncertain) as caught:  # it is under way, and may arrive
+    await until(lambda: server.received[-1] == ["job-1", "job-2"])
+    with pytest.raises(EnqueueUncertain) as caught:  # the call was sent, and may be stored
         await short
     assert not long.done()
     again = asyncio.create_task(caught.value.retry())
-    await until(lambda: len(road.carried) == 3)
-    assert road.carried[1] == road.carried[2] == ["job-1", "job-2"], "a repeat is identical"
-    road.answers.release()
-    road.answers.release()
+    await until(lambda: len(server.received) == 3)
+    assert server.received[1] == server.received[2] == ["job-1", "job-2"], "a repeated call is identical"
+    server.answers.release()
+    server.answers.release()
     assert [await long, await again] == [[True], [True]]
     assert await caught.value.retry() == [True]
-    assert len(road.carried) == 3, "the answer is known"
-    await road.trips.aclose()
+    assert len(server.received) == 3, "the answer is known"
+    await server.batcher.aclose()
 
 
-async def test_what_was_not_sent_in_time_is_not_sent_with_others_who_have_time() -> None:
-    road = Road()
-    first = road.store("job-0", LONG)
-    await until(lambda: road.carried)
-    short, long = road.store("job-1", 0.2), road.store("job-2", LONG)
+async def test_a_timed_out_entry_is_not_sent_with_those_of_other_callers() -> None:
+    server = FakeServer()
+    first = server.store("job-0", LONG)
+    await until(lambda: server.received)
+    short, long = server.store("job-1", 0.2), server.store("job-2", LONG)
     await asyncio.sleep(0)
-    road.error = BrokerUnavailable("away")
-    road.answers.release()
+    server.error = BrokerUnavailable("away")
+    server.answers.release()
     await first
     with pytest.raises(BrokerUnavailable) as caught:
         await short
     assert not isinstance(caught.value, EnqueueUncertain)
-    road.error = None
-    road.answers.release()
+    server.error = None
+    server.answers.release()
     assert await long == [True]
-    assert road.carried[-1] == ["job-2"]
-    await road.trips.aclose()
+    assert server.received[-1] == ["job-2"]
+    await server.batcher.aclose()
 
 
-async def test_what_may_have_arrived_stays_on_its_trip() -> None:
-    road = Road()
-    first = road.store("job-0", LONG)
-    await until(lambda: road.carried)
-    short, long = road.store("job-1", 0.2), road.store("job-2", LONG)
+async def test_an_entry_that_may_have_arrived_is_repeated_with_its_round_trip() -> None:
+    server = FakeServer()
+    first = server.store("job-0", LONG)
+    await until(lambda: server.received)
+    short, long = server.store("job-1", 0.2), server.store("job-2", LONG)
     await asyncio.sleep(0)
-    road.error = Unanswered("lost")
-    road.answers.release()
+    server.error = Unanswered("lost")
+    server.answers.release()
     await first
     with pytest.raises(EnqueueUncertain):
         await short
-    road.error = None
-    road.answers.release()
+    server.error = None
+    server.answers.release()
     assert await long == [True]
-    assert road.carried[-1] == ["job-1", "job-2"]
-    await road.trips.aclose()
+    assert server.received[-1] == ["job-1", "job-2"]
+    await server.batcher.aclose()
 
 
-async def test_a_caller_whose_time_is_over_waits_no_longer_behind_others() -> None:
-    road = Road()
-    first = road.store("job-0", LONG)
-    await until(lambda: road.carried)
-    waiting = [road.store(f"job-{number}", 0.1) for number in range(1, 4)]
+async def test_a_caller_times_out_while_it_waits_for_an_earlier_round_trip() -> None:
+    server = FakeServer()
+    first = server.store("job-0", LONG)
+    await until(lambda: server.received)
+    waiting = [server.store(f"job-{number}", 0.1) for number in range(1, 4)]
     for call in waiting:
         with pytest.raises(BrokerUnavailable) as caught:
             await call
         assert not isinstance(caught.value, EnqueueUncertain)
-    last = road.store("job-4", LONG)
+    last = server.store("job-4", LONG)
     await asyncio.sleep(0)
-    road.answers.release()
-    road.answers.release()
+    server.answers.release()
+    server.answers.release()
     assert [await first, await last] == [[True], [True]]
-    assert road.carried == [["job-0"], ["job-4"]]
-    await road.trips.aclose()
+    assert server.received == [["job-0"], ["job-4"]]
+    await server.batcher.aclose()
 
 
 @pytest.mark.parametrize("harm", ["refuses", "is silent"])
-async def test_batches_that_wait_for_each_other_all_give_up_in_time(
+async def test_batches_that_wait_for_each_other_all_time_out_in_time(
     namespace: str, proxy: Proxy, harm: str
 ) -> None:
     batches, within = 20, 0.5
@@ -156,12 +156,12 @@ async def test_batches_that_wait_for_each_other_all_give_up_in_time(
             return time.monotonic() - began
 
         took = await asyncio.gather(*(schedule() for _ in range(batches)))
-        assert max(took) < batches * within / 2  # one after the other would take twice as long
+        assert max(took) < batches * within / 2  # in sequence they would take twice as long
         proxy.is_black_hole = False
 
 
 @pytest.mark.parametrize("harm", ["refuses", "is silent"])
-async def test_the_first_schedule_of_a_process_waits_for_redis_as_later_ones_do(
+async def test_the_first_schedule_of_a_process_waits_for_redis_like_later_ones(
     namespace: str, proxy: Proxy, plain: redis.Redis, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiospinach.brokers.redis.transports.ANSWER_WITHIN", 0.3)
@@ -181,25 +181,25 @@ async def test_the_first_schedule_of_a_process_waits_for_redis_as_later_ones_do(
         proxy.is_black_hole = False
     assert {job.status for job in await asyncio.gather(*calls)} == {JobStatus.QUEUED}
     assert live(plain, namespace) == 50
-    assert proxy.calls[b"HELLO"] - before <= 3, "one of the callers asks for all, and connecting asks as well"
+    assert proxy.calls[b"HELLO"] - before <= 3, "one handshake for all callers, and those of connections"
     async with engine:
         pass
 
 
-@pytest.mark.parametrize("place", ["redis://127.0.0.1:{}/0", "redis+cluster://127.0.0.1:{}"])
-async def test_the_first_schedule_of_a_process_gives_up_in_time(namespace: str, place: str) -> None:
-    engine = Engine(RedisBroker(place.format(free_port()), enqueue_timeout=0.3), namespace)
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "redis+cluster://127.0.0.1:{}"])
+async def test_the_first_schedule_of_a_process_times_out_in_time(namespace: str, url: str) -> None:
+    engine = Engine(RedisBroker(url.format(free_port()), enqueue_timeout=0.3), namespace)
     job = engine.task(name="job")(lambda: None)
     calls = await asyncio.wait_for(
         asyncio.gather(*(job.schedule() for _ in range(30)), return_exceptions=True), 5
     )
     assert {type(call) for call in calls} <= {BrokerUnavailable, Unanswered}
     async with asyncio.timeout(5):
-        with pytest.raises(BrokerUnavailable):  # who enters or starts workers hears at once
+        with pytest.raises(BrokerUnavailable):  # entering an engine does not wait
             await engine.__aenter__()
 
 
-async def test_a_first_schedule_that_is_cancelled_leaves_the_others_trying(
+async def test_cancelling_the_first_schedule_does_not_end_concurrent_ones(
     namespace: str, proxy: Proxy, plain: redis.Redis
 ) -> None:
     engine = Engine(RedisBroker(proxy.url), namespace)
@@ -219,19 +219,19 @@ async def test_a_first_schedule_that_is_cancelled_leaves_the_others_trying(
 # The limit of an engine, and of a call.
 
 
-def test_a_web_request_waits_three_seconds_at_most_unless_somebody_says_otherwise() -> None:
+def test_the_default_enqueue_timeout_is_three_seconds_at_most() -> None:
     assert RedisBroker().enqueue_timeout <= 3
     assert RedisBroker(enqueue_timeout=timedelta(seconds=7)).enqueue_timeout == 7
 
 
 @pytest.mark.parametrize("what", ["now", "at", "batch"])
-async def test_a_call_may_have_a_limit_of_its_own(namespace: str, what: str) -> None:
+async def test_a_call_can_have_its_own_timeout(namespace: str, what: str) -> None:
     engine = Engine(RedisBroker(f"redis://127.0.0.1:{free_port()}/0", enqueue_timeout=600), namespace)
     job = engine.task(name="job")(lambda: None)
-    hasty = job.options(enqueue_timeout=0.1)
+    impatient = job.options(enqueue_timeout=0.1)
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
-        "now": hasty.schedule,
-        "at": lambda: hasty.schedule_at(datetime.now(UTC)),
+        "now": impatient.schedule,
+        "at": lambda: impatient.schedule_at(datetime.now(UTC)),
         "batch": lambda: engine.schedule_batch(Batch().schedule(job), enqueue_timeout=timedelta(seconds=0.1)),
     }
     async with asyncio.timeout(20):
@@ -239,7 +239,9 @@ async def test_a_call_may_have_a_limit_of_its_own(namespace: str, what: str) -> 
             await calls[what]()
 
 
-async def test_a_call_may_be_more_patient_than_its_engine(namespace: str, proxy: Proxy) -> None:
+async def test_the_timeout_of_a_call_can_be_longer_than_that_of_its_broker(
+    namespace: str, proxy: Proxy
+) -> None:
     engine = Engine(RedisBroker(proxy.url, enqueue_timeout=0.01), namespace)
     job = engine.task(name="job")(lambda: None)
     proxy.refuse()
@@ -254,7 +256,7 @@ async def test_a_call_may_be_more_patient_than_its_engine(namespace: str, proxy:
 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), "3", True])
-async def test_an_impossible_limit_of_a_call_is_refused(engine: Engine, limit: Any) -> None:
+async def test_an_invalid_timeout_of_a_call_is_refused(engine: Engine, limit: Any) -> None:
     job = engine.task(name="job")(lambda: None)
     with pytest.raises(InvalidValue, match=r"options\(enqueue_timeout=\)"):
         job.options(enqueue_timeout=limit)
@@ -264,7 +266,7 @@ async def test_an_impossible_limit_of_a_call_is_refused(engine: Engine, limit: A
 
 @pytest.mark.parametrize("is_open", [True, False])
 @pytest.mark.parametrize("what", ["cancel", "requeue", "discard", "dead_jobs"])
-async def test_what_people_ask_and_order_gives_up_in_time(
+async def test_calls_to_cancel_requeue_discard_and_list_time_out_in_time(
     namespace: str, proxy: Proxy, what: str, is_open: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiospinach.brokers.redis.transports.ANSWER_WITHIN", 600)
@@ -287,13 +289,13 @@ async def test_what_people_ask_and_order_gives_up_in_time(
         pass
 
 
-# Tasks that are done before they are known.
+# Eager tasks, which may be done when they are created.
 
 
-def eager_before_there_was_one(
+def eager_before_python_3_12(
     loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any
 ) -> Any:
-    """What an eager task factory does with trips that wait for nothing."""
+    """Stands in for an eager task factory, for round trips that do not wait."""
     if "EnqueueBatcher." not in repr(coro):
         return asyncio.Task(coro, loop=loop, **kwargs)
     with pytest.raises(StopIteration):
@@ -303,18 +305,18 @@ def eager_before_there_was_one(
     return done
 
 
-async def test_trips_that_ended_at_once_are_followed_by_others() -> None:
-    road = Road()
-    eager = getattr(asyncio, "eager_task_factory", eager_before_there_was_one)  # new in Python 3.12
+async def test_round_trips_that_end_at_once_are_followed_by_others() -> None:
+    server = FakeServer()
+    eager = getattr(asyncio, "eager_task_factory", eager_before_python_3_12)  # new in Python 3.12
     asyncio.get_running_loop().set_task_factory(eager)  # type: ignore[arg-type]
     for number in range(3):
-        road.error = ValueError("at once")
+        server.error = ValueError("at once")
         with pytest.raises(ValueError, match="at once"):
             async with asyncio.timeout(3):
-                await road.trips.store([Envelope("job", "send", b"")], None, until=time.monotonic() + 5)
-        assert len(road.carried) == number + 1
+                await server.batcher.store([Envelope("job", "send", b"")], None, until=time.monotonic() + 5)
+        assert len(server.received) == number + 1
     asyncio.get_running_loop().set_task_factory(None)
-    await road.trips.aclose()
+    await server.batcher.aclose()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")

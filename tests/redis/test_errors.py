@@ -1,4 +1,4 @@
-"""What a server can refuse: each refusal says where it happened and what to do, and none is a riddle."""
+"""Errors of servers: each message names the server and the remedy."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ LEAST = (
     "-@all +@read +@write +@connection +eval +evalsha +script|load +time -@dangerous +info"
     " ~ais2:{{{namespace}:* ~ais2:{{{namespace}}}:*"
 )
-"""What the documentation asks an administrator to allow."""
+"""The permissions that the documentation requires."""
 
 
 @asynccontextmanager
-async def server_that_says(version: str, name: str = "redis") -> AsyncIterator[str]:
-    """The URL of a server that answers HELLO with this version, and anything else with OK."""
+async def server_of_version(version: str, name: str = "redis") -> AsyncIterator[str]:
+    """The URL of a server that answers HELLO with this version, and all else with OK."""
     facts: list[str | int] = [
         "server",
         name,
@@ -68,7 +68,7 @@ async def server_that_says(version: str, name: str = "redis") -> AsyncIterator[s
 
 @pytest.mark.parametrize("version", ["6.2.0", "6.0.16", "5.0"])
 async def test_an_old_server_is_refused(namespace: str, version: str) -> None:
-    async with server_that_says(version) as url:
+    async with server_of_version(version) as url:
         broker = RedisBroker(url)
         with pytest.raises(
             BrokerError, match=rf"is Redis {version}, and aiospinach needs Redis 7\.0"
@@ -76,43 +76,41 @@ async def test_an_old_server_is_refused(namespace: str, version: str) -> None:
             await broker.open(namespace)
         assert not isinstance(caught.value, BrokerUnavailable)
         assert url in str(caught.value)
-        with pytest.raises(BrokerError, match="needs Redis"):  # it is not forgotten
+        with pytest.raises(BrokerError, match="needs Redis"):  # every call is refused
             await broker.open(namespace)
         await broker.aclose()
 
 
 @pytest.mark.parametrize(("version", "name"), [("7.0.0", "redis"), ("8.2.1", "redis"), ("7.2.4", "valkey")])
-async def test_a_new_server_is_taken(namespace: str, version: str, name: str) -> None:
-    async with server_that_says(version, name) as url:
+async def test_a_new_server_is_accepted(namespace: str, version: str, name: str) -> None:
+    async with server_of_version(version, name) as url:
         broker = RedisBroker(url)
         await broker.open(namespace)
         await broker.aclose()
 
 
-@pytest.mark.parametrize("place", ["redis://127.0.0.1:{}/0", "redis+cluster://127.0.0.1:{}"])
-async def test_a_refused_connection_names_the_place_and_the_remedy(namespace: str, place: str) -> None:
-    place = place.format(free_port())
-    engine = Engine(RedisBroker(place, enqueue_timeout=0.1), namespace)
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "redis+cluster://127.0.0.1:{}"])
+async def test_the_error_for_a_refused_connection_names_address_and_remedy(namespace: str, url: str) -> None:
+    url = url.format(free_port())
+    engine = Engine(RedisBroker(url, enqueue_timeout=0.1), namespace)
 
     @engine.task
     def job() -> None:
         pass
 
     for call in (job.schedule, engine.start_workers, engine.__aenter__):
-        with pytest.raises(
-            BrokerUnavailable, match=rf"{re.escape(place)} does not .*is it running"
-        ) as caught:
+        with pytest.raises(BrokerUnavailable, match=rf"{re.escape(url)} does not .*is it running") as caught:
             await call()
         assert isinstance(caught.value.__cause__, Exception)
 
 
-async def test_a_socket_that_is_not_there_is_named(namespace: str) -> None:
+async def test_the_error_for_a_missing_socket_names_it(namespace: str) -> None:
     with pytest.raises(BrokerUnavailable, match="unix:///nowhere/s does not answer"):
         await RedisBroker("unix:///nowhere/s").open(namespace)
 
 
 @pytest.mark.parametrize("user", ["", "nobody"])
-async def test_a_wrong_password_is_a_clear_error(namespace: str, user: str) -> None:
+async def test_the_error_for_a_wrong_password_names_the_remedy(namespace: str, user: str) -> None:
     server = Server("--requirepass", "right").start()
     try:
         for credentials in (f"{user}:wrong@", ""):
@@ -126,7 +124,7 @@ async def test_a_wrong_password_is_a_clear_error(namespace: str, user: str) -> N
         server.close()
 
 
-async def test_a_database_that_is_not_there_is_a_clear_error(namespace: str, own_server: Server) -> None:
+async def test_the_error_for_a_missing_database_names_it(namespace: str, own_server: Server) -> None:
     broker = RedisBroker(f"redis://127.0.0.1:{own_server.port}/99")
     with pytest.raises(BrokerError, match=r"/99 refuses a call: .*out of range") as caught:
         await broker.open(namespace)
@@ -135,7 +133,7 @@ async def test_a_database_that_is_not_there_is_a_clear_error(namespace: str, own
 
 
 @pytest.mark.parametrize("missing", ["-evalsha -eval", "-lrange", "-zadd", "-time", "-blpop"])
-async def test_a_command_that_an_acl_denies_is_a_clear_error_and_workers_stay_up(
+async def test_the_error_for_a_denied_command_is_clear_and_workers_survive_it(
     namespace: str, own_server: Server, heard: Heard, caplog: pytest.LogCaptureFixture, missing: str
 ) -> None:
     with own_server.client() as client:
@@ -171,7 +169,7 @@ async def test_a_command_that_an_acl_denies_is_a_clear_error_and_workers_stay_up
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-async def test_a_policy_that_may_drop_jobs_is_warned_of_once(
+async def test_an_eviction_policy_that_may_drop_jobs_is_logged_once(
     namespace: str, own_server: Server, caplog: pytest.LogCaptureFixture, policy: str
 ) -> None:
     with own_server.client() as client:
@@ -186,7 +184,7 @@ async def test_a_policy_that_may_drop_jobs_is_warned_of_once(
     assert "noeviction" in record.getMessage()
 
 
-async def test_the_policy_is_not_asked_for_where_info_is_denied(
+async def test_nothing_is_logged_about_the_policy_where_info_is_denied(
     namespace: str, own_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with own_server.client() as client:
@@ -198,7 +196,7 @@ async def test_the_policy_is_not_asked_for_where_info_is_denied(
     assert [r for r in caplog.records if r.name == "aiospinach.broker"] == []
 
 
-async def test_the_right_policy_is_not_worth_a_word(
+async def test_nothing_is_logged_about_the_right_policy(
     namespace: str, own_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = RedisBroker(own_server.unix_url)
@@ -207,7 +205,7 @@ async def test_the_right_policy_is_not_worth_a_word(
     assert [r for r in caplog.records if r.name == "aiospinach.broker"] == []
 
 
-async def test_the_least_privileged_user_runs_jobs_from_end_to_end(
+async def test_a_user_with_the_documented_permissions_can_run_jobs(
     namespace: str, own_server: Server, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     with own_server.client() as client:
@@ -254,10 +252,10 @@ async def test_the_least_privileged_user_runs_jobs_from_end_to_end(
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR and r.name != "aiospinach"]
 
 
-async def test_a_defect_is_not_taken_for_a_server_that_is_away(
+async def test_a_defect_is_raised_and_not_reported_as_an_unavailable_broker(
     namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be repeated for ever, and nobody would hear of it."""
+    """Otherwise the call would be repeated until its timeout, and the defect hidden."""
     broker = RedisBroker(shared_server().unix_url, enqueue_timeout=0.5)
     async with Engine(broker, namespace) as engine:
         job = engine.task(name="job")(lambda: None)
@@ -284,17 +282,19 @@ async def test_a_defect_is_not_taken_for_a_server_that_is_away(
         (ConnectionResetError(), False),
     ],
 )
-def test_only_runtime_errors_of_closed_connections_count_as_such(error: Exception, is_defect: bool) -> None:
+def test_only_runtime_errors_of_closed_connections_are_broker_errors(
+    error: Exception, is_defect: bool
+) -> None:
     found = to_broker_error(error, "redis://here")
     assert (found is error) is is_defect
     assert isinstance(found, BrokerUnavailable) is not is_defect
 
 
-async def test_redis_py_has_what_is_taken_from_it_beside_its_documented_face() -> None:
-    """`protocol.py` goes on with its connections, and Cluster clients are let go of node by node.
+async def test_redis_py_has_the_private_attributes_that_are_used() -> None:
+    """`protocol.py` takes over redis-py's connections, and `let_go_of` closes Cluster clients node by node.
 
-    If this fails, a new redis-py has come: change `RespProtocol`, `let_go_of` and `ClusterTransport`, and
-    then the upper bound in pyproject.toml.
+    If this fails, redis-py has changed: adapt `RespProtocol`, `let_go_of` and `ClusterTransport`, and then
+    the upper bound in pyproject.toml.
     """
     connection = redis.asyncio.Connection(host="127.0.0.1", port=shared_server().port)
     await connection.connect()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""An engine that was made before a process forks, as a preloading server does it, works in every child."""
+"""An engine created before a fork, as in a preloading server, works in every child."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ for child in children:
 """
 
 
-async def test_children_of_one_process_share_no_job(namespace: str, tmp_path: Path) -> None:
+async def test_no_job_runs_in_two_children(namespace: str, tmp_path: Path) -> None:
     path = tmp_path / "ran"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PROGRAM, shared_server().url, namespace, str(path), str(JOBS)
@@ -63,7 +63,7 @@ from aiospinach import Engine, RedisBroker
 
 url, namespace, path, forks, jobs = sys.argv[1:]
 engine = Engine(RedisBroker(url, enqueue_timeout=3), namespace)
-loop = asyncio.new_event_loop()  # a module of the program has it, and each child goes on with it
+loop = asyncio.new_event_loop()  # kept by a module of the program, and used by each child as well
 
 @engine.task
 async def job(who: int, number: int) -> None:
@@ -112,17 +112,17 @@ print(returned)
 
 @pytest.fixture
 async def tls(tmp_path: Path) -> AsyncIterator[str]:
-    """The URL of the shared server in TLS."""
+    """The URL of a TLS proxy in front of the shared server."""
     authority = Authority(tmp_path / "ca")
     async with TLSProxy(shared_server().port, authority.server("127.0.0.1")) as proxy:
         yield f"{proxy.url}?ssl_ca_certs={authority.ca_certs}"
 
 
 @pytest.mark.parametrize("how", ["plain", "tls"])
-async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
+async def test_a_loop_used_before_a_fork_can_be_used_after_it(
     namespace: str, tmp_path: Path, tls: str, how: str
 ) -> None:
-    """No child speaks with its parent's connection, or under its name, which the server takes for repeats."""
+    """A child uses neither its parent's connection nor its session, whose calls would count as repeats."""
     path, forks, jobs = tmp_path / "ran", 4, 50
     url = tls if how == "tls" else shared_server().url
     process = await asyncio.create_subprocess_exec(
@@ -130,8 +130,8 @@ async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, faults = await process.communicate()
-    assert faults.decode() == ""
+    out, errors = await process.communicate()
+    assert errors.decode() == ""
     assert int(out) == (forks + 3) * jobs
     ran = Counter(path.read_text().split())
     assert ran == Counter(f"{who}/{number}" for who in range(-2, 1 + forks) for number in range(jobs))
@@ -151,12 +151,12 @@ assert broker._calls.producer_session.session == parent
 """
 
 
-async def test_a_child_schedules_in_a_session_of_its_own() -> None:
+async def test_a_child_has_its_own_producer_session() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SESSIONS, stderr=asyncio.subprocess.PIPE
     )
-    _, faults = await process.communicate()
-    assert process.returncode == 0, faults.decode()
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
 
 
 IDLE_CHILD = """
@@ -181,12 +181,12 @@ finally:
 """
 
 
-async def test_a_child_leaves_the_answers_of_its_parent_alone(namespace: str) -> None:
+async def test_a_child_does_not_read_the_answers_of_its_parent(namespace: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", IDLE_CHILD, shared_server().url, namespace, stderr=asyncio.subprocess.PIPE
     )
-    _, faults = await process.communicate()
-    assert process.returncode == 0, faults.decode()
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
 
 
 IN_MEMORY = """
@@ -225,9 +225,9 @@ assert ran == [1, 0, 2], ran
 """
 
 
-async def test_a_child_has_neither_the_workers_nor_the_jobs_in_memory_of_its_parent() -> None:
+async def test_a_child_does_not_inherit_workers_or_jobs_in_memory() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", IN_MEMORY, stderr=asyncio.subprocess.PIPE
     )
-    _, faults = await process.communicate()
-    assert process.returncode == 0, faults.decode()
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()

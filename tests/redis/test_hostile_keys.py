@@ -1,4 +1,4 @@
-"""Whatever lies in a key, of the type that it should have, stops no worker and hides no job."""
+"""Garbage in a key of the right type stops no worker and hides no job."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ HEADER = b"2 job 0 0 -\n0 0 0 0 - - - -\n"
 WHOLE = HEADER + b"[[],{}]"
 LONG = b"9" * 400
 TO_COME = 4_000_000_000_000
-"""A moment in milliseconds, so that it is not too old to be kept."""
+"""A future moment in milliseconds, so that its records are not pruned."""
 Commands = list[tuple[Any, ...]]
 
 
 def records(*garbage: bytes) -> Commands:
-    """Such records in the place of dead jobs."""
+    """Commands that store garbage as records of dead jobs."""
     return [
         command
         for number, record in enumerate(garbage)
@@ -98,7 +98,7 @@ GARBAGE: dict[str, Commands] = {
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-async def test_garbage_of_the_right_type_stops_nothing(
+async def test_garbage_of_the_right_type_stops_no_worker(
     namespace: str, heard: Heard, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     ran: Counter[str] = Counter()
@@ -127,8 +127,8 @@ async def test_garbage_of_the_right_type_stops_nothing(
         caplog.clear()
         sessions = {"sess": broker._calls.here().session, "answers": broker._calls.producer_session.session}
         store = Store(shared_server(), namespace)
-        for command, place, *arguments in GARBAGE[name]:
-            store(command, f"{place}:{sessions[place]}" if place in sessions else place, *arguments)
+        for command, part, *arguments in GARBAGE[name]:
+            store(command, f"{part}:{sessions[part]}" if part in sessions else part, *arguments)
         for round_ in (1, 2):
             for number in range(10):
                 await job.schedule(number)
@@ -157,7 +157,7 @@ async def test_garbage_of_the_right_type_stops_nothing(
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 250])
-async def test_many_records_that_cannot_be_read_hide_no_dead_job(
+async def test_many_unreadable_records_hide_no_dead_job(
     namespace: str, proxy: Proxy, plain: redis.Redis, limit: int
 ) -> None:
     broker = RedisBroker(proxy.url)

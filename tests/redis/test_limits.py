@@ -1,4 +1,4 @@
-"""What other hands write into the limits of a queue costs no worker, and no other task its limit."""
+"""Damaged or lost limits of a queue stop no worker, and affect no other task."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STRANGE: list[tuple[bytes, bytes]] = [
 
 
 class Limited:
-    """An engine with a task of which one job may run at a time, and one that has no limit."""
+    """An engine with a task limited to one job at a time, and a task without a limit."""
 
     def __init__(self, namespace: str) -> None:
         self.engine = Engine(RedisBroker(shared_server().unix_url, lease=2), namespace)
@@ -52,7 +52,7 @@ class Limited:
         self.tasks = limited, free
 
     async def run(self, heard: Heard, count: int = 5) -> None:
-        """Have so many jobs of each task run."""
+        """Run ``count`` jobs of each task."""
         finished = heard.count("job_finished")
         for _ in range(count):
             for task in self.tasks:
@@ -67,7 +67,7 @@ def limits(plain: redis.Redis, control: str) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize(("name", "limit"), STRANGE, ids=lambda value: repr(value[:6]))
-async def test_what_is_no_limit_limits_nothing(
+async def test_a_malformed_limit_limits_no_task(
     namespace: str, heard: Heard, plain: redis.Redis, name: bytes, limit: bytes
 ) -> None:
     plain.hset(key(namespace, "control"), name, limit)
@@ -81,7 +81,7 @@ async def test_what_is_no_limit_limits_nothing(
     assert plain.hget(key(namespace, "control"), name) == limit
 
 
-async def test_limits_that_are_spoilt_while_workers_run_stop_none(
+async def test_limits_damaged_while_workers_run_stop_no_worker(
     namespace: str, heard: Heard, plain: redis.Redis
 ) -> None:
     control = key(namespace, "control")
@@ -96,7 +96,7 @@ async def test_limits_that_are_spoilt_while_workers_run_stop_none(
         plain.hset(control, limited, "many")
         await work.run(heard)
         await work.engine.stop_workers()
-        await work.engine.start_workers(4, block=False)  # which registers the right ones
+        await work.engine.start_workers(4, block=False)  # registers the right limits
         found: list[Any] = plain.hmget(control, limited, free, "other")
         assert [entry.split()[0] for entry in found] == [b"1", b"0", b"many"]
         work.most = 0
@@ -105,9 +105,7 @@ async def test_limits_that_are_spoilt_while_workers_run_stop_none(
         await work.engine.stop_workers()
 
 
-async def test_a_limit_that_was_spoilt_holds_again_once_it_is_registered(
-    namespace: str, plain: redis.Redis
-) -> None:
+async def test_a_damaged_limit_applies_again_after_registration(namespace: str, plain: redis.Redis) -> None:
     first, second = (RedisBroker(shared_server().unix_url) for _ in range(2))
     await first.open(namespace)
     await second.open(namespace)
@@ -122,7 +120,7 @@ async def test_a_limit_that_was_spoilt_holds_again_once_it_is_registered(
 
 
 @pytest.mark.parametrize("epoch", [b"", b"new", b"\xff"])
-async def test_an_epoch_that_was_spoilt_is_replaced(namespace: str, plain: redis.Redis, epoch: bytes) -> None:
+async def test_a_damaged_epoch_is_replaced(namespace: str, plain: redis.Redis, epoch: bytes) -> None:
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
     await broker.register("default", {"job": 1}, {})
@@ -134,7 +132,7 @@ async def test_an_epoch_that_was_spoilt_is_replaced(namespace: str, plain: redis
     await broker.aclose()
 
 
-async def test_strange_limits_are_flushed_with_the_queue(namespace: str, plain: redis.Redis) -> None:
+async def test_malformed_limits_are_flushed_with_the_queue(namespace: str, plain: redis.Redis) -> None:
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
     plain.hset(key(namespace, "control"), b"\xff", "1")
@@ -143,7 +141,7 @@ async def test_strange_limits_are_flushed_with_the_queue(namespace: str, plain: 
     await broker.aclose()
 
 
-async def test_a_slot_is_freed_although_the_limit_was_spoilt_meanwhile(
+async def test_a_slot_is_freed_although_the_limit_was_damaged_meanwhile(
     namespace: str, plain: redis.Redis
 ) -> None:
     broker = RedisBroker(shared_server().unix_url)
@@ -157,10 +155,10 @@ async def test_a_slot_is_freed_although_the_limit_was_spoilt_meanwhile(
     await broker.aclose()
 
 
-async def test_a_limit_that_a_new_master_never_heard_of_is_registered_again(
+async def test_a_limit_missing_on_a_new_master_is_registered_again(
     namespace: str, plain: redis.Redis
 ) -> None:
-    """What was registered within the second before a failover is lost, and the table is not empty."""
+    """A registration shortly before a failover is lost, while earlier ones are still there."""
     control, job = key(namespace, "control"), Envelope("a", "job", b"[[],{}]")
     first, second = (RedisBroker(shared_server().unix_url) for _ in range(2))
     for broker, other in ((first, 2), (second, 7)):
@@ -170,9 +168,11 @@ async def test_a_limit_that_a_new_master_never_heard_of_is_registered_again(
     plain.hset(control, " epoch", 1)
     await first.enqueue("default", [msgspec.structs.replace(job, id=str(number)) for number in range(3)])
     assert len((await first.exchange("default", [], 3)).leases) == 1
-    assert limits(plain, control) == {b"job": b"1", b"other": b"7"}, "nobody fights"
+    assert limits(plain, control) == {b"job": b"1", b"other": b"7"}, "no older limit is restored"
     assert (await first.tick("default")).is_forgetful, "periodic tasks may be lost as well"
-    await first.register("default", {"job": 1, "other": 2, "free": 0}, {})  # as its maintenance does then
+    await first.register(
+        "default", {"job": 1, "other": 2, "free": 0}, {}
+    )  # as its maintenance does after that
     assert limits(plain, control)[b"other"] == b"7"
     assert not (await first.tick("default")).is_forgetful
     epoch = plain.hget(control, " epoch")
@@ -184,10 +184,10 @@ async def test_a_limit_that_a_new_master_never_heard_of_is_registered_again(
         await broker.aclose()
 
 
-async def test_a_new_master_that_knows_an_earlier_limit_is_told_the_later_one(
+async def test_an_outdated_limit_on_a_new_master_is_registered_again(
     namespace: str, plain: redis.Redis
 ) -> None:
-    """What was changed within the second before a failover is lost, and no limit is missing."""
+    """A limit changed shortly before a failover is lost, while the earlier one is still there."""
     control = key(namespace, "control")
     old, new = (RedisBroker(shared_server().unix_url) for _ in range(2))
     await old.open(namespace)
@@ -203,14 +203,12 @@ async def test_a_new_master_that_knows_an_earlier_limit_is_told_the_later_one(
     for _ in range(2):
         for broker in (old, new):
             assert (await broker.exchange("default", [], 4)).leases == []
-    assert limits(plain, control) == {b"job": b"1"}, "nobody fights"
+    assert limits(plain, control) == {b"job": b"1"}, "no older limit is restored"
     for broker in (old, new):
         await broker.aclose()
 
 
-async def test_a_new_master_that_never_heard_of_a_periodic_task_is_noticed(
-    namespace: str, plain: redis.Redis
-) -> None:
+async def test_a_periodic_task_missing_on_a_new_master_is_noticed(namespace: str, plain: redis.Redis) -> None:
     control = key(namespace, "control")
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
@@ -230,7 +228,7 @@ async def test_a_new_master_that_never_heard_of_a_periodic_task_is_noticed(
 
 
 @pytest.mark.parametrize("how", ["refused", "cancelled"])
-async def test_nothing_is_leased_before_lost_limits_are_registered_again(
+async def test_no_job_is_leased_before_lost_limits_are_registered_again(
     namespace: str, plain: redis.Redis, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     broker = RedisBroker(shared_server().unix_url)
@@ -238,28 +236,28 @@ async def test_nothing_is_leased_before_lost_limits_are_registered_again(
     await broker.register("default", {"job": 1}, {"beat": broker.now() + 60_000})
     plain.delete(key(namespace, "control"), key(namespace, "periodic"))
     await broker.enqueue("default", [Envelope(str(number), "job", b"[[],{}]") for number in range(3)])
-    link = broker._calls.here().transport
-    work = link.worker_call
+    transport = broker._calls.here().transport
+    worker_call = transport.worker_call
 
     async def failing(*command: Any) -> Any:
         if command[1] == scripts.REGISTER.sha:
             raise BrokerUnavailable("cut before it was sent") if how == "refused" else asyncio.CancelledError
-        return await work(*command)
+        return await worker_call(*command)
 
     asked: list[Settlement] = []
-    monkeypatch.setattr(link, "worker_call", failing)
+    monkeypatch.setattr(transport, "worker_call", failing)
     for _ in range(3):
         with pytest.raises((BrokerUnavailable, asyncio.CancelledError)):
             await broker.exchange("default", asked, 3)
         assert (await broker.tick("default")).is_forgetful
-    monkeypatch.setattr(link, "worker_call", work)
+    monkeypatch.setattr(transport, "worker_call", worker_call)
     assert len((await broker.exchange("default", asked, 3)).leases) == 1
     assert limits(plain, key(namespace, "control")) == {b"job": b"1"}
-    assert (await broker.tick("default")).is_forgetful, "periodic tasks are lost still"
+    assert (await broker.tick("default")).is_forgetful, "periodic tasks are still lost"
     await broker.aclose()
 
 
-async def test_limits_that_were_lost_meanwhile_are_not_forgotten_by_another_registration(
+async def test_another_registration_also_restores_limits_lost_meanwhile(
     namespace: str, plain: redis.Redis
 ) -> None:
     broker = RedisBroker(shared_server().unix_url)
@@ -272,7 +270,7 @@ async def test_limits_that_were_lost_meanwhile_are_not_forgotten_by_another_regi
     await broker.aclose()
 
 
-async def test_a_queue_without_tasks_is_at_rest_after_its_store_was_emptied(
+async def test_a_queue_without_tasks_has_nothing_to_run_after_its_data_was_lost(
     namespace: str, plain: redis.Redis
 ) -> None:
     broker = RedisBroker(shared_server().unix_url)
@@ -285,7 +283,7 @@ async def test_a_queue_without_tasks_is_at_rest_after_its_store_was_emptied(
     await broker.aclose()
 
 
-async def test_a_registration_without_an_answer_hides_no_loss(
+async def test_an_unanswered_registration_hides_no_lost_limits(
     namespace: str, plain: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker = RedisBroker(shared_server().unix_url)
@@ -304,5 +302,5 @@ async def test_a_registration_without_an_answer_hides_no_loss(
             await broker.register("default", {"other": 2}, {})
     await broker.register("default", {"other": 2}, {})
     assert limits(plain, key(namespace, "control")) == {b"job": b"1", b"other": b"2"}
-    assert (await broker.tick("default")).is_forgetful, "the periodic task is lost still"
+    assert (await broker.tick("default")).is_forgetful, "the periodic task is still lost"
     await broker.aclose()

@@ -1,4 +1,4 @@
-"""Answers that never come: every call may be repeated, and no job is lost or run twice by that."""
+"""Lost answers: every call can be repeated, without losing a job or running one twice."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from .proxy import Proxy
 
 KINDS = ["enqueue", "exchange", "tick", "sweep", "renew", "fire", "register"]
 SETTLED = {"control", "looked", "workers", "periodic", "wake"}
-"""What remains of a queue that is drained and had no ids of users, but for its sessions."""
+"""Keys that remain of a drained queue without ids of users, besides those of sessions."""
 
 
 @pytest.mark.large
 @pytest.mark.parametrize("kinds", [*([kind] for kind in KINDS), KINDS], ids="-".join)
-async def test_no_job_is_lost_or_doubled_when_answers_are(
+async def test_no_job_is_lost_or_run_twice_when_answers_are_lost(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis, kinds: list[str]
 ) -> None:
     ran: Counter[int] = Counter()
@@ -49,7 +49,7 @@ async def test_no_job_is_lost_or_doubled_when_answers_are(
         @engine.task
         async def job(number: int) -> None:
             ran[number] += 1
-            if number == 0:  # long enough to be renewed
+            if number == 0:  # runs until its lease was renewed
                 await end.wait()
 
         @engine.task(name="beat", periodicity=timedelta(seconds=1))
@@ -90,10 +90,10 @@ async def test_no_job_is_lost_or_doubled_when_answers_are(
     assert waiting.isdisjoint(beats)
 
 
-# A caller who was not told.
+# Callers without an answer.
 
 
-async def test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_once(
+async def test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_the_job_once(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:
     async with Engine(RedisBroker(proxy.url, enqueue_timeout=3.0), namespace) as engine:
@@ -137,7 +137,7 @@ async def test_a_call_that_never_reached_the_server_is_stored_by_its_retry(
         assert heard.count("job_scheduled") == 1
 
 
-async def test_the_retry_for_a_duplicate_says_so(
+async def test_the_retry_for_a_duplicate_returns_not_set(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:
     async with Engine(RedisBroker(proxy.url, enqueue_timeout=2.0), namespace) as engine:
@@ -156,7 +156,7 @@ async def test_the_retry_for_a_duplicate_says_so(
         assert live(plain, namespace) == 1
 
 
-async def test_each_caller_of_a_shared_trip_can_retry(
+async def test_each_caller_of_a_shared_round_trip_can_retry(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:
     async with Engine(RedisBroker(proxy.url, enqueue_timeout=5.0), namespace) as engine:
@@ -180,7 +180,7 @@ async def test_each_caller_of_a_shared_trip_can_retry(
         assert heard.count("job_scheduled") == 30
 
 
-async def test_the_retry_of_a_batch_stores_the_rest_of_it(
+async def test_the_retry_of_a_batch_stores_its_remaining_jobs(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:
     async with Engine(RedisBroker(proxy.url, enqueue_timeout=3.0), namespace) as engine:
@@ -209,12 +209,12 @@ async def test_the_retry_of_a_batch_stores_the_rest_of_it(
         jobs = await cause.retry()
         assert [job.args for job in jobs] == [(number,) for number in range(9)]
         assert [live(plain, namespace, queue) for queue in "abc"] == [3, 3, 4]
-        told = Counter(kwargs["job"].id for _, kwargs in heard)
-        assert len(told) == 10
-        assert set(told.values()) == {1}
+        signalled = Counter(kwargs["job"].id for _, kwargs in heard)
+        assert len(signalled) == 10
+        assert set(signalled.values()) == {1}
 
 
-async def test_nothing_was_stored_where_no_connection_was_made(
+async def test_a_failure_to_connect_is_not_uncertain(
     namespace: str, proxy: Proxy, plain: redis.Redis
 ) -> None:
     async with Engine(RedisBroker(proxy.url, enqueue_timeout=3.0), namespace) as engine:
@@ -226,7 +226,7 @@ async def test_nothing_was_stored_where_no_connection_was_made(
         proxy.refuse()
         with pytest.raises(BrokerUnavailable):  # never connected
             await RedisBroker(proxy.url).open(namespace)
-        with pytest.raises(BrokerUnavailable):  # the connection that was there is found to be gone
+        with pytest.raises(BrokerUnavailable):  # the existing connection was closed
             await engine.cancel("any")
         with pytest.raises(BrokerUnavailable):
             await job.schedule()
@@ -235,7 +235,7 @@ async def test_nothing_was_stored_where_no_connection_was_made(
         assert live(plain, namespace) == 1
 
 
-async def test_a_refusal_after_a_lost_answer_leaves_it_uncertain(
+async def test_a_call_refused_after_a_lost_answer_remains_uncertain(
     namespace: str, proxy: Proxy, plain: redis.Redis
 ) -> None:
     async with Engine(RedisBroker(proxy.url, enqueue_timeout=20), namespace) as engine:
@@ -245,8 +245,8 @@ async def test_a_refusal_after_a_lost_answer_leaves_it_uncertain(
             pass
 
         plain.acl_setuser(namespace, enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"])
-        place = engine._broker._calls.endpoint  # type: ignore[attr-defined]
-        place._settings |= {"username": namespace, "password": "pw"}
+        endpoint = engine._broker._calls.endpoint  # type: ignore[attr-defined]
+        endpoint._settings |= {"username": namespace, "password": "pw"}
 
         def lose_and_deny(name: bytes, number: int) -> bool:
             return name == b"enqueue" and number == 1
@@ -265,7 +265,7 @@ async def test_a_refusal_after_a_lost_answer_leaves_it_uncertain(
         plain.acl_deluser(namespace)
 
 
-async def test_a_broker_that_is_closed_meanwhile_repeats_what_was_not_answered(
+async def test_an_unanswered_exchange_is_repeated_after_closing_the_broker(
     namespace: str, own_server: Server
 ) -> None:
     broker = RedisBroker(own_server.url)
@@ -275,11 +275,11 @@ async def test_a_broker_that_is_closed_meanwhile_repeats_what_was_not_answered(
     done = [Settlement(lease, Action.DONE)]
     own_server.pause()
     call = asyncio.create_task(broker.exchange("default", done, 1))
-    link = broker._calls.here().transport
-    assert isinstance(link, DirectTransport)
-    await until(lambda: link._work._protocol is not None and not link._work._protocol.is_idle)
+    transport = broker._calls.here().transport
+    assert isinstance(transport, DirectTransport)
+    await until(lambda: transport._work._protocol is not None and not transport._work._protocol.is_idle)
     await broker.aclose()
-    own_server.go_on()
+    own_server.resume()
     with pytest.raises(BrokerUnavailable):
         await call
     exchanged = await broker.exchange("default", done, 1)
@@ -288,9 +288,7 @@ async def test_a_broker_that_is_closed_meanwhile_repeats_what_was_not_answered(
     await broker.aclose()
 
 
-async def test_a_server_that_lacks_the_script_has_no_more_time_than_another(
-    namespace: str, own_server: Server
-) -> None:
+async def test_loading_a_script_does_not_extend_the_timeout(namespace: str, own_server: Server) -> None:
     async with Proxy(own_server.port) as slow:
         broker = RedisBroker(slow.url, enqueue_timeout=0.6)
         await broker.open(namespace)
@@ -303,13 +301,13 @@ async def test_a_server_that_lacks_the_script_has_no_more_time_than_another(
 
 
 @pytest.mark.parametrize("lease", [2.0, 3600.0])
-async def test_an_exchange_is_known_again_after_the_store_was_away_for_long(
+async def test_a_repeated_exchange_is_recognized_after_a_long_outage(
     namespace: str, proxy: Proxy, plain: redis.Redis, lease: float
 ) -> None:
     away = max(1.9 * lease, 3500)
     broker = RedisBroker(proxy.url, lease=lease)
     await broker.open(namespace)
-    await broker.exchange("default", [], 0)  # the server has the script
+    await broker.exchange("default", [], 0)  # loads the script
     await broker.enqueue("default", [Envelope("a", "job", b"[[],{}]")])
     proxy.lose_answers(every(1, "exchange"))
     asked: list[Settlement] = []
@@ -319,7 +317,9 @@ async def test_an_exchange_is_known_again_after_the_store_was_away_for_long(
     assert plain.zcard(key(namespace, "leases")) == 1
     [session] = [name for name in keys_of(plain, namespace) if name.startswith("sess:")]
     left = plain.pttl(key(namespace, session)) - int(away * 1000)
-    plain.pexpire(key(namespace, session), left)  # as if this time had passed; below 0 it is deleted
+    plain.pexpire(
+        key(namespace, session), left
+    )  # as if this time had passed; a negative time deletes the key
     plain.zincrby(key(namespace, "leases"), -away * 1000, *plain.zrange(key(namespace, "leases"), 0, 0))
     [leased] = (await broker.exchange("default", asked, 1)).leases
     assert leased.job.id == "a"

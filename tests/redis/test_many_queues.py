@@ -1,4 +1,4 @@
-"""A worker of many queues costs what a worker of one does, counted by the server and in calls of Python."""
+"""A worker of many queues costs no more than one of a single queue, in commands and in Python calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JOBS = 60
 
 
 class Queues:
-    """An engine with a task for each of so many queues."""
+    """An engine with one task in each of ``count`` queues."""
 
     def __init__(self, broker: Broker, namespace: str, count: int) -> None:
         self.names = [f"queue-{number}" for number in range(count)]
@@ -41,14 +41,14 @@ class Queues:
         await self.engine.start_workers(number, self.names, block=False)
 
     async def run(self, queue: str) -> None:
-        """Schedule a job of a queue, and wait until it has run."""
+        """Schedule a job in a queue, and wait until it has run."""
         done = self.done
         await self.engine.schedule(f"job-{queue}")
         await until(lambda: self.done > done, "the job runs")
 
 
 async def cost_of_a_trickle(server: Server, namespace: str, count: int) -> tuple[float, float, int]:
-    """Scripts and commands a job, and new connections, of jobs that come one by one to a worker."""
+    """Scripts and commands per job, and new connections, of jobs scheduled one by one."""
     queues = Queues(RedisBroker(server.unix_url), f"{namespace}-{count}", count)
     with server.client() as client:
 
@@ -70,7 +70,7 @@ async def cost_of_a_trickle(server: Server, namespace: str, count: int) -> tuple
     return commands["evalsha"] / JOBS, sum(commands.values()) / JOBS, made
 
 
-async def test_a_job_costs_the_same_whatever_the_number_of_queues_of_its_worker(
+async def test_the_cost_of_a_job_does_not_depend_on_the_number_of_queues(
     namespace: str, own_server: Server
 ) -> None:
     alone_scripts, alone_commands, made = await cost_of_a_trickle(own_server, namespace, 1)
@@ -83,13 +83,13 @@ async def test_a_job_costs_the_same_whatever_the_number_of_queues_of_its_worker(
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 30])
-async def test_a_worker_makes_no_connection_however_jobs_come(
+async def test_a_worker_makes_no_new_connection_for_bursts_of_jobs(
     namespace: str, own_server: Server, count: int
 ) -> None:
     queues = Queues(RedisBroker(own_server.unix_url), namespace, count)
     with own_server.client() as client:
         async with queues.engine:
-            await queues.start(number=2)  # so few that queues wait for slots, too
+            await queues.start(number=2)  # so few that queues wait for slots as well
             await queues.run(queues.names[0])
             before = client.info("stats")["total_connections_received"]
             for burst in (1, 3, 10, 2, 30):
@@ -102,7 +102,7 @@ async def test_a_worker_makes_no_connection_however_jobs_come(
 
 
 def counting_calls(calls: Counter[str]) -> Callable[..., None]:
-    """Counts the calls of functions, of Python and of C, as a profiler does."""
+    """A profiler that counts calls of Python and C functions."""
 
     def count(frame: Any, event: str, argument: Any) -> None:
         if event in ("call", "c_call"):
@@ -112,7 +112,7 @@ def counting_calls(calls: Counter[str]) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("make", BROKERS)
-async def test_a_drain_takes_as_many_calls_of_python_a_job_with_a_hundred_queues_as_with_one(
+async def test_the_python_calls_per_job_do_not_depend_on_the_number_of_queues(
     namespace: str, make: MakeBroker
 ) -> None:
     costs: dict[int, float] = {}
@@ -155,10 +155,10 @@ class SweepingBroker(RedisBroker):
 
 
 @pytest.mark.parametrize("count", [1, 100])
-async def test_an_idle_worker_makes_one_call_a_period_for_all_its_queues(
+async def test_an_idle_worker_makes_one_call_per_period_for_all_its_queues(
     namespace: str, own_server: Server, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(listener, "LISTEN_FOR", 0.25)  # for 5 s, as 3 s are for 60 s
+    monkeypatch.setattr(listener, "LISTEN_FOR", 0.25)  # 5 s scaled down, like the lease from 60 s to 3 s
     broker = SweepingBroker(own_server.unix_url, lease=3)
     queues = Queues(broker, namespace, count)
     async with queues.engine:
@@ -174,7 +174,7 @@ async def test_an_idle_worker_makes_one_call_a_period_for_all_its_queues(
     assert commands["blpop"] <= 8 + 2, commands
 
 
-async def test_a_start_with_a_thousand_queues_is_quiet_when_it_has_registered_them(
+async def test_workers_of_a_thousand_queues_are_idle_after_registering_them(
     namespace: str, own_server: Server
 ) -> None:
     broker = SweepingBroker(own_server.unix_url, lease=60)
@@ -189,16 +189,18 @@ async def test_a_start_with_a_thousand_queues_is_quiet_when_it_has_registered_th
             commands = counts.by_name()
         calls = Counter(broker.calls)
         await queues.engine.stop_workers()
-    # One registration a queue; one sweep in four calls; what registering woke is looked at once.
+    # One registration per queue, one sweep in four calls, and one look for each wake-up by registering.
     scripts = commands["evalsha"] + commands.get("eval", 0)
     assert scripts <= 1000 + 4 + 2 * calls["wait"] + 10, (scripts, calls)
     assert calls["sweep"] <= 2
 
 
-async def test_an_idle_worker_hears_of_work_within_a_period_whatever_becomes_of_the_wake_up(
+async def test_an_idle_worker_finds_work_within_a_period_if_the_wake_up_is_lost(
     namespace: str, own_server: Server
 ) -> None:
-    broker = SweepingBroker(own_server.unix_url, lease=3)  # it looks every 0.25 s, as every 5 s with 60
+    broker = SweepingBroker(
+        own_server.unix_url, lease=3
+    )  # it looks every 0.25 s; every 5 s with a lease of 60 s
     queues = Queues(broker, namespace, 2)
     with own_server.client() as client:
 
@@ -214,8 +216,8 @@ async def test_an_idle_worker_hears_of_work_within_a_period_whatever_becomes_of_
                 await until(waiting(2), "the thief waits behind it")
                 waits = broker.calls["wait"]
                 await broker.nudge(queues.names)
-                await until(lambda: broker.calls["wait"] > waits, "the worker waits anew")  # noqa: B023
-                await until(waiting(2), "behind the thief")
+                await until(lambda: broker.calls["wait"] > waits, "the worker waits again")  # noqa: B023
+                await until(waiting(2), "the worker waits behind the thief")
                 sweeps = broker.calls["sweep"]
                 await queues.run(name)
                 assert await thief is not None, "the wake-up was lost"
@@ -223,10 +225,10 @@ async def test_an_idle_worker_hears_of_work_within_a_period_whatever_becomes_of_
             await queues.engine.stop_workers()
 
 
-async def test_a_half_open_connection_costs_no_lease(
+async def test_no_lease_is_lost_by_a_half_open_connection(
     namespace: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The workers' calls are given up after a sixth of a lease, so that the next renewal is in time."""
+    """Calls of workers time out after a sixth of a lease, so that the next renewal is in time."""
     monkeypatch.setattr("aiospinach.brokers.redis.calls.SHORTEST_PATIENCE", 0.1)
     queues = Queues(RedisBroker(proxy.url, lease=3), namespace, 1)
     ran: list[str] = []
@@ -241,13 +243,13 @@ async def test_a_half_open_connection_costs_no_lease(
         await long.schedule()
         await until(lambda: proxy.calls[b"exchange"])
         await asyncio.sleep(0.1)
-        proxy.swallow()
+        proxy.make_half_open()
         await until(lambda: ran, timeout=20)
         await queues.engine.stop_workers()
     assert "lost its lease" not in caplog.text
 
 
-async def test_a_queue_that_is_spoilt_hides_no_other_from_a_sweep(namespace: str, own_server: Server) -> None:
+async def test_a_damaged_queue_hides_no_other_from_a_sweep(namespace: str, own_server: Server) -> None:
     broker = RedisBroker(own_server.unix_url)
     await broker.open(namespace)
     for queue in ("spoilt", "well"):
@@ -258,8 +260,8 @@ async def test_a_queue_that_is_spoilt_hides_no_other_from_a_sweep(namespace: str
             spoilt = key(namespace, name, "spoilt")
             client.delete(spoilt)
             client.hset(spoilt, "of", "another type") if name != "control" else client.set(spoilt, "text")
-            spoilt_queue, well = await broker.sweep(["spoilt", "well"], "worker")
-            assert spoilt_queue == SweepResult(True, 0.0), "its own calls say what is wrong"
+            damaged, well = await broker.sweep(["spoilt", "well"], "worker")
+            assert damaged == SweepResult(True, 0.0), "its own calls report the damage"
             assert well == SweepResult(True, None)
             client.delete(spoilt)
             await broker.register("spoilt", {}, {})

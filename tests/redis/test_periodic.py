@@ -1,4 +1,4 @@
-"""Periodic tasks on a Redis that is full, or whose clocks differ."""
+"""Periodic tasks with a full Redis, and with nodes whose clocks differ."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..waiting import until
 HOUR = 3_600_000
 
 
-async def test_a_full_redis_skips_ticks_and_says_so(own_server: Server, namespace: str) -> None:
+async def test_a_full_redis_skips_ticks_and_returns_refused(own_server: Server, namespace: str) -> None:
     broker = RedisBroker(own_server.unix_url)
     await broker.open(namespace)
     due = broker.now() - 1
@@ -40,10 +40,10 @@ async def test_a_full_redis_skips_ticks_and_says_so(own_server: Server, namespac
     await broker.aclose()
 
 
-async def test_ticks_go_by_the_clock_of_their_queue(
+async def test_ticks_follow_the_clock_of_their_queue(
     namespace: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a Cluster, the node that answered last may be another, whose clock is ahead."""
+    """In a Cluster, the last answer may come from another node, whose clock is ahead."""
     broker = RedisBroker(shared_server().unix_url)
     async with Engine(broker, namespace) as engine:
         engine.task(name="beat", periodicity=timedelta(milliseconds=100))(lambda: None)

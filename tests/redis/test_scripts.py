@@ -1,4 +1,4 @@
-"""What lies in Redis: bodies byte for byte, poison that stops nothing, and no key too many."""
+"""Data in Redis: bodies byte for byte, unreadable entries, and the keys that remain."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ async def test_every_value_arrives_equal(namespace: str, heard: Heard, with_retr
     async with Engine(RedisBroker(shared_server().unix_url), namespace) as engine:
         for number, (hint, value) in enumerate(VALUES):
 
-            async def job(place: int, value: Any) -> None:
-                if with_retry and heard.count("job_schedule_retry") < len(VALUES) and place not in seen:
-                    seen.add(place)
+            async def job(index: int, value: Any) -> None:
+                if with_retry and heard.count("job_schedule_retry") < len(VALUES) and index not in seen:
+                    seen.add(index)
                     raise ValueError
-                arrived[place] = value
+                arrived[index] = value
 
             job.__annotations__["value"] = hint
             task = engine.task(name=f"job-{number}", max_retries=1, backoff=lambda attempt: 0.0)(job)
@@ -80,7 +80,7 @@ async def test_every_value_arrives_equal(namespace: str, heard: Heard, with_retr
     assert [type(arrived[n]) for n in range(len(VALUES))] == [type(value) for _, value in VALUES]
 
 
-async def test_a_body_lies_in_redis_as_it_was_given(namespace: str, plain: redis.Redis) -> None:
+async def test_a_body_is_stored_unchanged(namespace: str, plain: redis.Redis) -> None:
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
     bodies = [b"", b"\n", bytes(range(256)), b"[]", b"{}", b"[18446744073709551617, 1e999, NaN]", b"[" * 2000]
@@ -128,7 +128,7 @@ POISON: dict[str, tuple[bytes, bytes | None]] = {
 @pytest.mark.parametrize(
     "names", [*([name] for name in POISON), list(POISON)], ids=lambda n: "-".join(n)[:30]
 )
-async def test_what_cannot_be_read_is_put_aside_and_stops_nothing(
+async def test_unreadable_jobs_are_quarantined_and_stop_no_worker(
     namespace: str,
     heard: Heard,
     plain: redis.Redis,
@@ -172,7 +172,7 @@ async def test_what_cannot_be_read_is_put_aside_and_stops_nothing(
 @pytest.mark.parametrize(
     "body", [b"", b"\xff\xfe", b"[", b"[[1],{}]", b'[[],{"x":1}]', b"null", b"[" * 2000, b"[[NaN],{}]"]
 )
-async def test_a_body_that_cannot_be_read_fails_its_job_alone(
+async def test_an_unreadable_body_fails_only_its_job(
     namespace: str, heard: Heard, plain: redis.Redis, body: bytes
 ) -> None:
     ran: Counter[int] = Counter()
@@ -192,7 +192,7 @@ async def test_a_body_that_cannot_be_read_fails_its_job_alone(
 
 
 @pytest.mark.parametrize("name", ["ready", "jobs", "leases", "future", "control"])
-async def test_a_key_of_a_wrong_type_stops_its_own_queue_only_and_until_it_is_gone(
+async def test_a_key_of_a_wrong_type_stops_only_its_queue_until_it_is_deleted(
     namespace: str, heard: Heard, plain: redis.Redis, name: str
 ) -> None:
     ran: Counter[str] = Counter()
@@ -222,7 +222,7 @@ async def test_a_key_of_a_wrong_type_stops_its_own_queue_only_and_until_it_is_go
 
 @pytest.mark.parametrize("damage", ["missing", "unreadable"])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_job_whose_envelope_is_damaged_while_it_runs_stops_nothing(
+async def test_an_envelope_damaged_while_its_job_runs_stops_no_worker(
     namespace: str, heard: Heard, plain: redis.Redis, damage: str, fails: bool
 ) -> None:
     async with Engine(RedisBroker(shared_server().unix_url, lease=2), namespace) as engine:
@@ -257,7 +257,7 @@ async def test_a_job_whose_envelope_is_damaged_while_it_runs_stops_nothing(
         await engine._broker.flush("default")
 
 
-# What remains.
+# Remaining keys.
 
 
 async def test_a_drained_queue_leaves_few_keys(namespace: str, heard: Heard, plain: redis.Redis) -> None:

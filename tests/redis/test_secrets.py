@@ -1,4 +1,4 @@
-"""Passwords and arguments are shown nowhere: not in reprs, errors or logs, and not by the server."""
+"""Passwords and arguments appear in no repr, error or log, and not in the client list of the server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_no_repr_shows_a_password(make: Callable[[], object]) -> None:
         assert PASSWORD not in f"{value!r} {value!s}"
 
 
-async def test_a_whole_run_with_failures_shows_neither_password_nor_arguments(
+async def test_a_run_with_failures_shows_neither_password_nor_arguments(
     namespace: str,
     heard: Heard,
     caplog: pytest.LogCaptureFixture,
@@ -55,14 +55,14 @@ async def test_a_whole_run_with_failures_shows_neither_password_nor_arguments(
     caplog.set_level(logging.DEBUG)
     logging.getLogger("asyncio").setLevel(logging.DEBUG)
     server = Server("--requirepass", PASSWORD).start()
-    said: list[str] = []
+    shown: list[str] = []
     try:
         async with Proxy(server.port) as proxy:
             proxy.lose_answers(None, SCRIPTS)
             url = f"redis://:{PASSWORD}@127.0.0.1:{proxy.port}"
             broker = RedisBroker(url, lease=3, enqueue_timeout=0.3)
             async with Engine(broker, namespace) as engine:
-                said += [repr(engine), repr(broker), str(broker)]
+                shown += [repr(engine), repr(broker), str(broker)]
 
                 @engine.task(max_retries=1, backoff=lambda attempt: 0.01)
                 async def failing(text: str) -> None:
@@ -83,20 +83,20 @@ async def test_a_whole_run_with_failures_shows_neither_password_nor_arguments(
                 async def expect(error: type[BaseException], *call: Any) -> None:
                     with pytest.raises(error) as caught:
                         await engine.schedule(*call)
-                    said.append(shown_by(caught.value))
+                    shown.append(shown_by(caught.value))
 
                 await engine.start_workers(3, block=False)
                 held = await blocked.schedule(ARGUMENT)
                 for task in (failing, aborting, ok):
-                    said.append(repr(await task.schedule(ARGUMENT)))
+                    shown.append(repr(await task.schedule(ARGUMENT)))
                 await until(lambda: heard.count("job_failed") == 2)
                 await expect(UnknownTask, "unheard-of", ARGUMENT)
                 await expect(AiospinachError, ok, ARGUMENT, ARGUMENT)
                 await expect(AiospinachError, ok, {ARGUMENT: object()})
-                said += [repr(dead) async for dead in engine.dead_jobs()]
+                shown += [repr(dead) async for dead in engine.dead_jobs()]
                 with plain.Redis(port=server.port, password=PASSWORD) as client:
-                    said.append(str(client.client_list()))
-                    said.append(str(client.execute_command("CLIENT", "LIST")))
+                    shown.append(str(client.client_list()))
+                    shown.append(str(client.execute_command("CLIENT", "LIST")))
 
                 def enqueued(name: bytes, number: int) -> bool:
                     return name == b"enqueue"
@@ -122,13 +122,13 @@ async def test_a_whole_run_with_failures_shows_neither_password_nor_arguments(
                 await engine.cancel(held)
                 await until(lambda: heard.names(held.id)[-1] == "job_finished")
                 await engine.stop_workers()
-                said.append(repr(engine.health()))
+                shown.append(repr(engine.health()))
     finally:
         server.close()
     formatter = logging.Formatter()
-    said += [formatter.format(record) for record in caplog.records]
-    said += capfd.readouterr()
-    everything = "\n".join(said)
+    shown += [formatter.format(record) for record in caplog.records]
+    shown += capfd.readouterr()
+    everything = "\n".join(shown)
     assert "does not answer" in everything
     assert "did not say whether" in everything
     assert PASSWORD not in everything

@@ -1,4 +1,4 @@
-"""Threads with event loops of their own share an engine."""
+"""Threads with their own event loops share an engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THREADS = 8
 
 @pytest.fixture
 def fast_switches() -> Iterator[None]:
-    """Threads take turns as often as they can."""
+    """Makes threads switch as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -29,11 +29,11 @@ def fast_switches() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("fast_switches")
-async def test_threads_that_run_one_loop_after_another_lose_nothing_and_leave_little(
+async def test_consecutive_loops_in_several_threads_lose_no_job_and_leave_little_data(
     own_server: Server, namespace: str
 ) -> None:
-    """Nobody enters the engine or closes it: a connection ends with its loop. What the calls were answered
-    takes room for the process, and not for each loop."""
+    """The engine is not entered: connections are closed with their loops. Answers of calls are kept per
+    process, and not per loop."""
     engine, errors, loops = Engine(RedisBroker(own_server.url), namespace), list[BaseException](), 60
 
     @engine.task

@@ -1,4 +1,4 @@
-"""TLS: verified unless a user says otherwise, and what is wrong with a certificate is said."""
+"""TLS: certificates are verified by default, and errors say what is wrong with them."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Another CA."""
+    """A CA that the server's certificate is not from."""
     return Authority(tmp_path_factory.mktemp("stranger"))
 
 
 @pytest.fixture
 async def tls(authority: Authority) -> AsyncIterator[TLSProxy]:
-    """TLS before the shared server, for the hosts at which it is."""
+    """A TLS proxy in front of the shared server, with a certificate for its hosts."""
     async with TLSProxy(shared_server().port, authority.server(*HOSTS)) as proxy:
         yield proxy
 
 
 async def run_jobs(broker: RedisBroker, namespace: str, heard: Heard) -> None:
-    """Have a worker run jobs that were there before it, and jobs that wake it up."""
+    """Run jobs that were scheduled before the workers started, and jobs that wake them."""
     ran: Counter[int] = Counter()
     async with Engine(broker, namespace) as engine:
 
@@ -71,27 +71,27 @@ async def run_jobs(broker: RedisBroker, namespace: str, heard: Heard) -> None:
 
 
 async def refusal_of(broker: RedisBroker, namespace: str) -> str:
-    """What every call says, which is clear, and is not tried again."""
+    """The message of the error that every call raises at once."""
     engine = Engine(broker, namespace)
 
     @engine.task
     def job() -> None:
         pass
 
-    said = set()
+    messages = set()
     for call in (engine.__aenter__, job.schedule, engine.start_workers):
         with pytest.raises(BrokerError) as caught:
             await asyncio.wait_for(call(), 5)
         assert type(caught.value) is BrokerError
         assert PASSWORD not in shown_by(caught.value)
-        said.add(str(caught.value))
+        messages.add(str(caught.value))
     await broker.aclose()
-    [text] = said
+    [text] = messages
     assert "ssl_ca_certs" in text
     return text
 
 
-# Verified.
+# Verification.
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -100,10 +100,10 @@ async def test_jobs_run_end_to_end(
 ) -> None:
     broker = RedisBroker(f"rediss://{host}:{tls.port}?ssl_ca_certs={authority.ca_certs}")
     await run_jobs(broker, namespace, heard)
-    assert tls.calls[b"BLPOP"] >= 10  # the proxy read in clear what had come to it in TLS
+    assert tls.calls[b"BLPOP"] >= 10  # the proxy decrypted the calls
 
 
-async def test_connections_that_break_are_made_anew_in_tls(
+async def test_broken_connections_are_replaced_in_tls(
     namespace: str, heard: Heard, authority: Authority, tls: TLSProxy
 ) -> None:
     ran: Counter[int] = Counter()
@@ -123,7 +123,7 @@ async def test_connections_that_break_are_made_anew_in_tls(
     assert ran == {0: 1, 1: 1}
 
 
-async def test_a_server_that_no_known_ca_vouches_for_is_refused(
+async def test_a_certificate_of_an_unknown_ca_is_refused(
     namespace: str, stranger: Authority, tls: TLSProxy
 ) -> None:
     for query in ("", f"?ssl_ca_certs={stranger.ca_certs}"):
@@ -143,7 +143,7 @@ async def test_a_certificate_for_another_host_is_refused(namespace: str, authori
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-async def test_a_ca_that_cannot_be_read_is_named(
+async def test_the_error_for_an_unreadable_ca_file_says_why(
     namespace: str, tls: TLSProxy, tmp_path: Path, content: str | None
 ) -> None:
     file = tmp_path / "ca.pem"
@@ -153,7 +153,7 @@ async def test_a_ca_that_cannot_be_read_is_named(
     assert ("No such file" if content is None else "no certificate") in text
 
 
-async def test_a_server_without_tls_does_not_answer_in_it(namespace: str) -> None:
+async def test_the_error_for_a_server_without_tls_mentions_tls(namespace: str) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
@@ -164,10 +164,10 @@ async def test_a_server_without_tls_does_not_answer_in_it(namespace: str) -> Non
     server.close()
 
 
-# As the user says.
+# Settings.
 
 
-async def test_a_server_whose_tls_is_too_old_for_the_user_is_refused(
+async def test_a_server_below_the_required_tls_version_is_refused(
     namespace: str, authority: Authority
 ) -> None:
     context = authority.server(*HOSTS)
@@ -183,7 +183,7 @@ async def test_a_server_whose_tls_is_too_old_for_the_user_is_refused(
         assert not tls.calls
 
 
-async def test_a_host_name_is_not_checked_if_the_user_says_so(
+async def test_the_check_of_the_host_name_can_be_disabled(
     namespace: str, heard: Heard, authority: Authority, stranger: Authority
 ) -> None:
     context = authority.server("redis.test.invalid")
@@ -194,9 +194,7 @@ async def test_a_host_name_is_not_checked_if_the_user_says_so(
         assert "unable to get local issuer certificate" in text
 
 
-async def test_nothing_is_verified_if_the_user_says_so(
-    namespace: str, heard: Heard, authority: Authority
-) -> None:
+async def test_the_verification_can_be_disabled(namespace: str, heard: Heard, authority: Authority) -> None:
     async with TLSProxy(shared_server().port, authority.server("redis.test.invalid")) as tls:
         await run_jobs(RedisBroker(f"{tls.url}?ssl_cert_reqs=none"), namespace, heard)
 
@@ -206,7 +204,7 @@ async def test_nothing_is_verified_if_the_user_says_so(
 
 @contextmanager
 def alerting(context: ssl.SSLContext) -> Iterator[int]:
-    """A port where OpenSSL itself says why a client is refused, as it does in Redis; asyncio does not."""
+    """A port where OpenSSL sends an alert with the reason of a refusal, as in Redis; asyncio sends none."""
 
     def serve() -> None:
         while True:
@@ -217,7 +215,7 @@ def alerting(context: ssl.SSLContext) -> Iterator[int]:
             with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as tls:
                 with contextlib.suppress(OSError):
                     tls.do_handshake()
-                # Closing with something unread would reset the connection, and outrun the alert.
+                # Closing with unread data would reset the connection before the alert is received.
                 with contextlib.suppress(OSError):
                     while socket.socket.recv(tls, 1 << 16):
                         pass
@@ -233,7 +231,7 @@ def alerting(context: ssl.SSLContext) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_client_certificate_is_shown(
+async def test_a_client_certificate_is_sent(
     namespace: str, heard: Heard, authority: Authority, version: ssl.TLSVersion
 ) -> None:
     context = authority.server(*HOSTS, asks_clients=True)
@@ -247,7 +245,7 @@ async def test_a_client_certificate_is_shown(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_client_that_the_server_does_not_know_is_told_so(
+async def test_the_error_for_a_refused_client_certificate_says_so(
     namespace: str, authority: Authority, stranger: Authority, version: ssl.TLSVersion
 ) -> None:
     context = authority.server(*HOSTS, asks_clients=True)
@@ -257,14 +255,14 @@ async def test_a_client_that_the_server_does_not_know_is_told_so(
         url = f"rediss://user:{PASSWORD}@127.0.0.1:{port}?ssl_ca_certs={authority.ca_certs}"
         text = await refusal_of(RedisBroker(f"{url}&ssl_certfile={certificate}&ssl_keyfile={key}"), namespace)
         assert "unknown ca" in text
-        if version is ssl.TLSVersion.TLSv1_3:  # before, a server says that the handshake fails, and not why
+        if version is ssl.TLSVersion.TLSv1_3:  # earlier versions do not report the reason
             assert "certificate required" in await refusal_of(RedisBroker(url), namespace)
 
 
 # Clients of redis-py.
 
 
-async def test_a_client_that_is_passed_in_keeps_its_settings(
+async def test_a_client_passed_in_keeps_its_tls_settings(
     namespace: str, heard: Heard, authority: Authority, tls: TLSProxy
 ) -> None:
     def client(**settings: Any) -> redis.asyncio.Redis:

@@ -1,4 +1,4 @@
-"""TLS to Sentinels and the master that they name, and to the nodes of a Cluster."""
+"""TLS to Sentinels and their master, and to the nodes of a Cluster."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"))
 
 
-async def reachable(broker: RedisBroker, namespace: str) -> None:
-    """Return when it can be opened."""
+async def open_when_reachable(broker: RedisBroker, namespace: str) -> None:
+    """Return when the broker can be opened."""
     async with asyncio.timeout(20):
         while True:
             try:
@@ -41,7 +41,7 @@ async def reachable(broker: RedisBroker, namespace: str) -> None:
 
 @contextmanager
 def sentinel_of(port: int, folder: Path) -> Iterator[int]:
-    """A Sentinel that names this port; it finds nobody there who speaks no TLS, and waits."""
+    """A Sentinel that reports this port as the master; it cannot reach it without TLS, and waits."""
     own = free_port()
     file = folder / "sentinel.conf"
     file.write_text(
@@ -58,7 +58,7 @@ def sentinel_of(port: int, folder: Path) -> Iterator[int]:
         process.wait()
 
 
-async def test_sentinels_and_the_master_are_reached_in_tls(
+async def test_sentinels_and_their_master_are_reached_in_tls(
     namespace: str, heard: Heard, authority: Authority, tmp_path: Path
 ) -> None:
     context = authority.server(*HOSTS)
@@ -67,12 +67,12 @@ async def test_sentinels_and_the_master_are_reached_in_tls(
             async with TLSProxy(port, context) as sentinel:
                 url = f"rediss+sentinel://127.0.0.1:{sentinel.port}/jobs"
                 broker = RedisBroker(f"{url}?ssl_ca_certs={authority.ca_certs}", enqueue_timeout=20)
-                await reachable(broker, namespace)
+                await open_when_reachable(broker, namespace)
                 await run_jobs(broker, namespace, heard)
                 assert sentinel.calls[b"SENTINEL"] >= 3  # each connection asks
-                # and does not introduce the library, which takes two; one may ask for news of maintenance
+                # no CLIENT SETINFO, which takes two calls; one call may be about maintenance notifications
                 assert sentinel.calls[b"CLIENT"] <= sentinel.calls[b"SENTINEL"]
-                with pytest.raises(BrokerError, match="in TLS"):  # how much it says, redis-py decides
+                with pytest.raises(BrokerError, match="in TLS"):  # the details depend on redis-py
                     await RedisBroker(url).open(namespace)
                 with pytest.raises(BrokerUnavailable):
                     await RedisBroker(url.replace("rediss", "redis")).open(namespace)
@@ -80,7 +80,7 @@ async def test_sentinels_and_the_master_are_reached_in_tls(
 
 @asynccontextmanager
 async def cluster_in_tls(context: ssl.SSLContext) -> AsyncIterator[TLSProxy]:
-    """A Cluster of one node, which tells clients to come to the proxy."""
+    """A Cluster of one node, which announces the address of the proxy."""
     async with TLSProxy(free_port(), context) as tls:
         server = Server(
             *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
@@ -101,7 +101,7 @@ async def test_the_nodes_of_a_cluster_are_reached_in_tls(
     async with cluster_in_tls(authority.server(*HOSTS)) as tls:
         url = f"rediss+cluster://127.0.0.1:{tls.port}"
         broker = RedisBroker(f"{url}?ssl_ca_certs={authority.ca_certs}")
-        await reachable(broker, namespace)
+        await open_when_reachable(broker, namespace)
         await run_jobs(broker, namespace, heard)
         assert tls.calls[b"BLPOP"] >= 10
         text = await refusal_of(RedisBroker(url.replace("//", f"//:{PASSWORD}@")), namespace)

@@ -1,4 +1,4 @@
-"""A job that one worker does not know reaches another that does, and one of another release waits for it."""
+"""Jobs of tasks unknown to one worker reach another one; jobs of another release wait for it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ..waiting import until
 from .conftest import key
 
 LEASE = 2.4
-"""Workers look at their queues every 0.2 s."""
+"""With it, workers look at their queues every 0.2 s."""
 
 
 class CountingBroker(RedisBroker):
-    """Counts exchanges, and the jobs that they bring."""
+    """Counts exchanges, and the jobs that they lease."""
 
     def __init__(self, url: str, *, lease: float) -> None:
         super().__init__(url, lease=lease)
@@ -40,14 +40,14 @@ class CountingBroker(RedisBroker):
         return exchanged
 
 
-async def when_it_looked(broker: RedisBroker) -> int:
+async def last_look(broker: RedisBroker) -> int:
     [worker] = await broker.look("default", LookWorkers())
     return worker.at
 
 
-@pytest.mark.parametrize("strangers", [1, 3])
-async def test_it_is_not_offered_to_the_same_worker_for_ever(
-    namespace: str, own_server: Server, heard: Heard, strangers: int
+@pytest.mark.parametrize("other_workers", [1, 3])
+async def test_an_unknown_job_is_not_leased_to_the_same_worker_again(
+    namespace: str, own_server: Server, heard: Heard, other_workers: int
 ) -> None:
     were_parked: list[bool] = []
     async with AsyncExitStack() as stack:
@@ -58,7 +58,7 @@ async def test_it_is_not_offered_to_the_same_worker_for_ever(
             before = client.info("clients")["blocked_clients"]
             brokers.append(CountingBroker(own_server.unix_url, lease=LEASE))
             engine = await stack.enter_async_context(Engine(brokers[-1], namespace))
-            if before == strangers:
+            if before == other_workers:
 
                 @engine.task(name="added")
                 async def added() -> None:
@@ -70,18 +70,20 @@ async def test_it_is_not_offered_to_the_same_worker_for_ever(
             await until(lambda: client.info("clients")["blocked_clients"] == before + 1)
             return engine
 
-        engines = [await worker() for _ in range(strangers + 1)]  # those who wait longest are woken first
+        engines = [
+            await worker() for _ in range(other_workers + 1)
+        ]  # workers that wait longest are woken first
         for number in range(1, 11):
             await engines[-1].schedule("added")
             await until(lambda: len(were_parked) == number, "it runs", timeout=10)  # noqa: B023
-            await until(lambda: client.info("clients")["blocked_clients"] == strangers + 1)
-        assert [broker.counted["leases"] for broker in brokers[:-1]] == [1] * strangers, "it parks the others"
+            await until(lambda: client.info("clients")["blocked_clients"] == other_workers + 1)
+        assert [broker.counted["leases"] for broker in brokers[:-1]] == [1] * other_workers, (
+            "the other jobs are parked by the first exchange"
+        )
     assert any(were_parked)
 
 
-async def test_jobs_that_nobody_knows_cost_nothing_while_they_wait(
-    namespace: str, plain: redis.Redis, heard: Heard
-) -> None:
+async def test_parked_jobs_cost_nothing(namespace: str, plain: redis.Redis, heard: Heard) -> None:
     count = 20_000
     broker = CountingBroker(shared_server().unix_url, lease=LEASE)
     async with Engine(broker, namespace) as engine:
@@ -94,16 +96,16 @@ async def test_jobs_that_nobody_knows_cost_nothing_while_they_wait(
         await broker.enqueue("default", jobs)
         await engine.start_workers(5, block=False)
         await until(lambda: plain.zlexcount(key(namespace, "lanes"), "-", "+") == count, timeout=20)
-        assert broker.counted["leases"] <= 5, "one look tells that the task is unknown"
-        assert broker.counted["exchanges"] <= count / 1000 + 5, "many are parked at one stroke"
-        looked_at = await when_it_looked(broker)
+        assert broker.counted["leases"] <= 5, "one exchange finds that the task is unknown"
+        assert broker.counted["exchanges"] <= count / 1000 + 5, "many are parked in one call"
+        looked_at = await last_look(broker)
         before = 0
         async with asyncio.timeout(10):
-            while (now := await when_it_looked(broker)) < looked_at + 800:
+            while (now := await last_look(broker)) < looked_at + 800:
                 if now == looked_at:  # the last exchange may still be under way
                     before = broker.counted["exchanges"]
                 await asyncio.sleep(0.01)
-        assert broker.counted["exchanges"] == before, "it looks, and asks for nothing"
+        assert broker.counted["exchanges"] == before, "it looks, and makes no exchange"
         for _ in range(100):
             await known.schedule()
         await until(lambda: heard.count("job_finished") == 100)
@@ -118,7 +120,7 @@ async def test_jobs_that_nobody_knows_cost_nothing_while_they_wait(
     assert plain.hexists(key(namespace, "control"), " lanes") == 0
 
 
-async def test_a_job_of_another_release_waits_and_one_of_ours_that_it_parked_runs(
+async def test_a_job_of_another_release_waits_and_one_that_it_parked_runs(
     namespace: str, plain: redis.Redis, heard: Heard
 ) -> None:
     broker = RedisBroker(shared_server().unix_url, lease=LEASE)
@@ -144,5 +146,5 @@ async def test_a_job_of_another_release_waits_and_one_of_ours_that_it_parked_run
         gate, since, job_id = entry.split(b"\n")
         assert (gate, job_id) == (b"?/3", b"later")
         assert abs(int(since) - broker.now()) < 60_000
-        assert plain.hget(key(namespace, "jobs"), "later") == later, "it is left as it was"
+        assert plain.hget(key(namespace, "jobs"), "later") == later, "it is not changed"
     await broker.flush("default")

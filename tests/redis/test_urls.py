@@ -1,4 +1,4 @@
-"""URLs tell a RedisBroker where to connect, and nothing connects before it is used."""
+"""URLs of a RedisBroker, and that it connects only when it is used."""
 
 from __future__ import annotations
 
@@ -55,31 +55,33 @@ HERE = {"host": "localhost", "port": 6379, "db": 0}
         ),
     ],
 )
-def test_a_url_of_one_server_is_read(url: str, kind: type[Any], expected: dict[str, Any], shown: str) -> None:
-    place = endpoint_of(url)
-    assert settings_of(place) == (kind, expected)
-    assert str(place) == shown
+def test_a_url_of_one_server_is_parsed(
+    url: str, kind: type[Any], expected: dict[str, Any], shown: str
+) -> None:
+    endpoint = endpoint_of(url)
+    assert settings_of(endpoint) == (kind, expected)
+    assert str(endpoint) == shown
     assert repr(RedisBroker(url)) == f"RedisBroker({shown!r})"
 
 
-def test_a_url_of_sentinels_is_read() -> None:
-    place = endpoint_of("redis+sentinel://user:pw@a,b:7/mymaster/3")
-    assert isinstance(place, SentinelEndpoint)
-    assert place._sentinels == [("a", 26379), ("b", 7)]
-    assert place._service == "mymaster"
-    assert place._settings == {"username": "user", "password": "pw", "db": 3}
-    assert str(place) == "redis+sentinel://a:26379,b:7/mymaster"
+def test_a_url_of_sentinels_is_parsed() -> None:
+    endpoint = endpoint_of("redis+sentinel://user:pw@a,b:7/mymaster/3")
+    assert isinstance(endpoint, SentinelEndpoint)
+    assert endpoint._sentinels == [("a", 26379), ("b", 7)]
+    assert endpoint._service == "mymaster"
+    assert endpoint._settings == {"username": "user", "password": "pw", "db": 3}
+    assert str(endpoint) == "redis+sentinel://a:26379,b:7/mymaster"
 
 
 @pytest.mark.parametrize(("scheme", "tls"), [("redis+cluster", False), ("rediss+cluster", True)])
-def test_a_url_of_a_cluster_is_read(scheme: str, tls: bool) -> None:
-    place = endpoint_of(f"{scheme}://user:pw@a,b:7")
-    assert isinstance(place, ClusterEndpoint)
-    assert place._nodes == [("a", 6379), ("b", 7)]
+def test_a_url_of_a_cluster_is_parsed(scheme: str, tls: bool) -> None:
+    endpoint = endpoint_of(f"{scheme}://user:pw@a,b:7")
+    assert isinstance(endpoint, ClusterEndpoint)
+    assert endpoint._nodes == [("a", 6379), ("b", 7)]
     verified = {"ssl_check_hostname": True} if tls else {}
-    assert place._settings == {"username": "user", "password": "pw"} | verified
-    assert place._tls is tls
-    assert str(place) == f"{scheme}://a:6379,b:7"
+    assert endpoint._settings == {"username": "user", "password": "pw"} | verified
+    assert endpoint._tls is tls
+    assert str(endpoint) == f"{scheme}://a:6379,b:7"
 
 
 @pytest.mark.parametrize("url", ["rediss://localhost", "rediss://localhost?ssl_ca_certs=/ca.pem"])
@@ -92,11 +94,11 @@ def test_tls_verifies_certificate_and_name_by_default(url: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["rediss://a", "rediss+sentinel://a/mymaster", "rediss+cluster://a"])
 @pytest.mark.parametrize("spelling", ["TLSv1_2", "TLSv1.2", "TLSv1_3", "TLSv1.3"])
-def test_the_least_version_of_tls_is_read(scheme: str, spelling: str) -> None:
-    place: Any = endpoint_of(f"{scheme}?ssl_min_version={spelling}")
+def test_the_minimum_version_of_tls_is_parsed(scheme: str, spelling: str) -> None:
+    endpoint: Any = endpoint_of(f"{scheme}?ssl_min_version={spelling}")
     version = ssl.TLSVersion.TLSv1_2 if spelling.endswith("2") else ssl.TLSVersion.TLSv1_3
-    assert place._settings["ssl_min_version"] is version
-    assert SSLConnection(**place._settings).ssl_context.get().minimum_version is version
+    assert endpoint._settings["ssl_min_version"] is version
+    assert SSLConnection(**endpoint._settings).ssl_context.get().minimum_version is version
 
 
 @pytest.mark.parametrize("version", ["1.2", "TLSv1", "TLSv1_1", "TLSv1_4", "tlsv1_2", "SSLv3", "771"])
@@ -106,7 +108,7 @@ def test_another_version_of_tls_is_refused(version: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ssl_include_verify_flags", "ssl_exclude_verify_flags"])
-def test_what_no_url_can_carry_is_left_to_clients(name: str) -> None:
+def test_a_setting_that_only_clients_can_have_is_refused(name: str) -> None:
     with pytest.raises(InvalidValue, match=f"{name} .*pass a client of redis.asyncio"):
         RedisBroker(f"rediss://localhost?{name}=VERIFY_X509_STRICT")
 
@@ -155,15 +157,15 @@ def test_a_bad_url_is_refused(url: str) -> None:
         "rediss://user:canary@localhost?ssl_keyfile_password=canary",
     ],
 )
-def test_a_refusal_shows_no_password(url: str) -> None:
+def test_the_error_for_a_bad_url_shows_no_password(url: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         RedisBroker(url)
-    if not url.endswith("/canary"):  # a path with nothing wrong before it is no password
+    if not url.endswith("/canary"):  # an invalid path after a valid host cannot be a password
         assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-# Nothing of a URL is ignored.
+# Settings in URLs.
 
 
 @pytest.mark.parametrize(
@@ -179,13 +181,13 @@ def test_a_refusal_shows_no_password(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["redis://a", "rediss://a", "redis+sentinel://a/mymaster", "redis+cluster://a"]
 )
-def test_a_setting_of_a_url_is_honoured(url: str, setting: str, expected: dict[str, Any]) -> None:
-    place: Any = endpoint_of(f"{url}?{setting}")
-    assert expected.items() <= place._settings.items()
+def test_settings_in_a_url_are_used(url: str, setting: str, expected: dict[str, Any]) -> None:
+    endpoint: Any = endpoint_of(f"{url}?{setting}")
+    assert expected.items() <= endpoint._settings.items()
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("redis://a?socket_timeout=5", "enqueue_timeout="),
         ("redis://a?socket_connect_timeout=5", "enqueue_timeout="),
@@ -210,8 +212,8 @@ def test_a_setting_of_a_url_is_honoured(url: str, setting: str, expected: dict[s
         ("rediss://a?ssl_cert_reqs=canary", "required, optional, none.*CERT_REQUIRED"),
     ],
 )
-def test_what_a_url_cannot_say_is_refused_with_what_to_do(url: str, said: str) -> None:
-    with pytest.raises(InvalidValue, match=said) as caught:
+def test_an_invalid_setting_in_a_url_is_refused_with_the_remedy(url: str, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message) as caught:
         RedisBroker(url)
     assert "canary" not in str(caught.value)
 
@@ -219,14 +221,16 @@ def test_what_a_url_cannot_say_is_refused_with_what_to_do(url: str, said: str) -
 @pytest.mark.parametrize("scheme", ["rediss://a", "rediss+sentinel://a/mymaster", "rediss+cluster://a"])
 @pytest.mark.parametrize("word", ["none", "optional", "required"])
 @pytest.mark.parametrize("spelling", ["{}", "CERT_{}", "ssl.CERT_{}"])
-def test_the_verification_is_spelled_as_celery_and_heroku_do(scheme: str, word: str, spelling: str) -> None:
+def test_the_verification_can_be_spelled_as_in_celery_and_heroku(
+    scheme: str, word: str, spelling: str
+) -> None:
     for spelled in (spelling.format(word.upper()), spelling.format(word), spelling.format(word.title())):
-        place: Any = endpoint_of(f"{scheme}?ssl_cert_reqs={spelled}")
-        assert place._settings["ssl_cert_reqs"] == word
+        endpoint: Any = endpoint_of(f"{scheme}?ssl_cert_reqs={spelled}")
+        assert endpoint._settings["ssl_cert_reqs"] == word
 
 
 @pytest.mark.parametrize("value", [None, 6379, b"redis://localhost", object(), RedisBroker])
-def test_what_is_neither_url_nor_client_is_refused(value: object) -> None:
+def test_a_value_that_is_neither_url_nor_client_is_refused(value: object) -> None:
     with pytest.raises(InvalidValue, match=f"not {type(value).__name__}"):
         RedisBroker(value)
 
@@ -235,15 +239,15 @@ def test_what_is_neither_url_nor_client_is_refused(value: object) -> None:
     ("lease", "enqueue_timeout"),
     [(0, 10), (-1, 10), (float("nan"), 10), (60, 0), (60, -1), (60, float("inf"))],
 )
-def test_impossible_times_are_refused(lease: float, enqueue_timeout: float) -> None:
+def test_invalid_times_are_refused(lease: float, enqueue_timeout: float) -> None:
     with pytest.raises(InvalidValue, match="RedisBroker"):
         RedisBroker(lease=lease, enqueue_timeout=enqueue_timeout)
 
 
-# Nothing connects early.
+# Connecting.
 
 
-async def test_nothing_connects_before_it_is_used(namespace: str) -> None:
+async def test_a_broker_does_not_connect_before_it_is_used(namespace: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         listening.setblocking(False)
@@ -260,13 +264,13 @@ async def test_nothing_connects_before_it_is_used(namespace: str) -> None:
             listening.accept()
 
 
-def test_a_broker_can_be_made_without_a_loop_and_a_server() -> None:
+def test_a_broker_can_be_created_without_a_loop_and_a_server() -> None:
     assert repr(RedisBroker(f"redis://127.0.0.1:{free_port()}"))
 
 
 @pytest.mark.parametrize("url", ["url", "unix_url"])
 @pytest.mark.parametrize("db", [0, 3])
-async def test_a_job_is_stored_where_the_url_leads(namespace: str, url: str, db: int) -> None:
+async def test_a_job_is_stored_in_the_database_of_the_url(namespace: str, url: str, db: int) -> None:
     server = shared_server()
     where = (
         f"unix://{server.socket}?db={db}" if url == "unix_url" else f"redis://127.0.0.1:{server.port}/{db}"

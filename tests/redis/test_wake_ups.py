@@ -1,4 +1,4 @@
-"""What a broker makes of wake-ups that it cannot use, and of event loops that ended."""
+"""Wake-ups that a wait does not use, and sessions of event loops that have ended."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..brokers_under_test import shared_server
 from .conftest import key
 
 
-class Waking:
-    """Stands before a transport, and answers each wait with one element of a list."""
+class WakingTransport:
+    """Wraps a transport, and answers each wait with the next element of a list."""
 
     def __init__(self, transport: Transport, *popped: tuple[str, bytes] | None) -> None:
         self.worker_call, self.producer_call, self.aclose = (
@@ -33,24 +33,24 @@ class Waking:
 
 
 @pytest.mark.parametrize(("token", "has_earlier_due"), [(b"run", False), (b"due", True)])
-async def test_the_next_exchange_of_the_queue_says_that_something_is_due_sooner(
+async def test_the_next_exchange_reports_an_earlier_due_moment_of_a_wake_up(
     namespace: str, token: bytes, has_earlier_due: bool
 ) -> None:
     broker = RedisBroker(shared_server().url)
     await broker.open(namespace)
     here = broker._calls.here()
-    here.transport = Waking(here.transport, (key(namespace, "wake", "mail"), token))  # type: ignore[assignment]
+    here.transport = WakingTransport(here.transport, (key(namespace, "wake", "mail"), token))  # type: ignore[assignment]
     assert await broker.wait(["files", "mail"], 5) == "mail"
     assert not (await broker.exchange("files", [], 1)).has_earlier_due
     assert (await broker.exchange("mail", [], 1)).has_earlier_due is has_earlier_due
-    assert not (await broker.exchange("mail", [], 1)).has_earlier_due, "it is told once"
+    assert not (await broker.exchange("mail", [], 1)).has_earlier_due, "it is reported once"
     await broker.aclose()
 
 
-async def test_a_nudge_of_an_earlier_wait_does_not_end_the_next(namespace: str) -> None:
+async def test_a_nudge_for_an_earlier_wait_does_not_end_the_next(namespace: str) -> None:
     broker = RedisBroker(shared_server().url)
     await broker.open(namespace)
-    await broker.nudge(["mail"])  # nobody waits, so it lies there
+    await broker.nudge(["mail"])  # kept, since there is no wait
     waiting = asyncio.create_task(broker.wait(["mail"], 20))
     await broker.enqueue("mail", [Envelope("a", "send", b"")])
     assert await waiting == "mail"
@@ -58,7 +58,7 @@ async def test_a_nudge_of_an_earlier_wait_does_not_end_the_next(namespace: str) 
     await broker.aclose()
 
 
-async def test_a_wait_that_is_cancelled_makes_no_new_connection(namespace: str, plain: redis.Redis) -> None:
+async def test_cancelled_waits_make_no_new_connections(namespace: str, plain: redis.Redis) -> None:
     broker = RedisBroker(shared_server().url)
     await broker.open(namespace)
     assert await broker.wait(["mail"], 0.01) is None
@@ -73,8 +73,8 @@ async def test_a_wait_that_is_cancelled_makes_no_new_connection(namespace: str, 
     await broker.aclose()
 
 
-class Holding(Waking):
-    """A transport that holds its event loop, as an open connection does."""
+class HoldingTransport(WakingTransport):
+    """A transport that references its event loop, as an open connection does."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -87,33 +87,33 @@ class Holding(Waking):
         self.end = "let go"
 
 
-def test_event_loops_that_ended_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where nobody closed what holds them: an open connection does."""
+def test_sessions_of_closed_event_loops_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if a transport that references them was not closed."""
     broker = RedisBroker()
-    monkeypatch.setattr(broker._calls.endpoint, "transport", lambda patience: Holding())
+    monkeypatch.setattr(broker._calls.endpoint, "transport", lambda patience: HoldingTransport())
 
     async def use() -> Any:
         return broker._calls.here().transport
 
-    links = []
+    created = []
     for _ in range(5):
         loop = asyncio.new_event_loop()
-        links.append(loop.run_until_complete(use()))
+        created.append(loop.run_until_complete(use()))
         loop.close()
         assert len(broker._calls._loops) == 1
-    assert [transport.end for transport in links] == ["let go"] * 4 + [None]
+    assert [transport.end for transport in created] == ["let go"] * 4 + [None]
 
 
-def test_an_event_loop_that_ends_in_good_order_closes_its_connections(
+def test_an_event_loop_that_is_shut_down_closes_its_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broker = RedisBroker()
-    monkeypatch.setattr(broker._calls.endpoint, "transport", lambda patience: Holding())
+    monkeypatch.setattr(broker._calls.endpoint, "transport", lambda patience: HoldingTransport())
 
     async def use() -> Any:
         assert broker._calls.here() is broker._calls.here()
         return broker._calls.here().transport
 
-    links = [asyncio.run(use()) for _ in range(5)]
-    assert [transport.end for transport in links] == ["closed"] * 5
+    created = [asyncio.run(use()) for _ in range(5)]
+    assert [transport.end for transport in created] == ["closed"] * 5
     assert len(broker._calls._loops) == 0

@@ -1,4 +1,4 @@
-"""TLS before a real server: certificates made for a test, and a proxy that shows them to its clients."""
+"""TLS in front of a real server: certificates issued for a test, and a proxy that uses them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .proxy import Proxy
 
 
 class Authority:
-    """A CA that no machine trusts, and what it signs; ``folder`` holds the files that settings name."""
+    """A CA for one test and its certificates; its files are written to ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -22,7 +22,7 @@ class Authority:
         self._ca.cert_pem.write_to_path(str(self.ca_certs))
 
     def server(self, *hosts: str, asks_clients: bool = False) -> ssl.SSLContext:
-        """What a server at these hosts is set up with; perhaps it takes only clients of this CA."""
+        """The context of a server at these hosts, which may accept only clients of this CA."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._ca.issue_cert(*hosts).configure_cert(context)
         if asks_clients:
@@ -31,7 +31,7 @@ class Authority:
         return context
 
     def client(self) -> tuple[Path, Path]:
-        """The files of a client's certificate, and of its key."""
+        """The files with a client's certificate and key."""
         issued = self._ca.issue_cert("client@test.invalid")
         files = self._folder / "client.pem", self._folder / "client.key"
         issued.cert_chain_pems[0].write_to_path(str(files[0]))
@@ -40,7 +40,7 @@ class Authority:
 
 
 class TLSProxy(Proxy):
-    """Terminates TLS before a server that speaks none, and does all the harm that a Proxy does."""
+    """Terminates TLS in front of a server without TLS, with all faults of Proxy."""
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         super().__init__(port)

@@ -1,4 +1,4 @@
-"""Engines on every broker."""
+"""Fixtures: engines on every broker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLOW_AFTER = signal.SLOW_AFTER
 
 @pytest.fixture(params=BROKERS)
 def make_broker(request: pytest.FixtureRequest) -> MakeBroker:
-    """Makes a broker of one kind."""
+    """Creates brokers of one kind."""
     make: MakeBroker = request.param
     return make
 
@@ -35,7 +35,7 @@ async def engine(broker: Broker, namespace: str) -> AsyncIterator[Engine]:
 
 @pytest.fixture
 def hasty_broker(make_broker: MakeBroker) -> Broker:
-    """A broker whose leases are short, so that lost jobs are found soon."""
+    """A broker with short leases, so that lost jobs are found soon."""
     return make_broker(lease=0.5)
 
 
@@ -48,11 +48,11 @@ async def hasty(hasty_broker: Broker, namespace: str) -> AsyncIterator[Engine]:
 
 @pytest.fixture(autouse=True)
 def no_receiver_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that pauses any receiver is slow, and would be logged."""
+    """Disables the warning about slow receivers: on a busy machine any receiver may be slow."""
     monkeypatch.setattr(signal, "SLOW_AFTER", 60.0)
 
 
 @pytest.fixture
 def receivers_are_slow(monkeypatch: pytest.MonkeyPatch, no_receiver_is_slow: None) -> None:
-    """Those that take longer than 100 ms are logged, as outside of tests."""
+    """Enables that warning after 100 ms, as outside of tests."""
     monkeypatch.setattr(signal, "SLOW_AFTER", SLOW_AFTER)

@@ -1,4 +1,4 @@
-"""Many jobs, slow receivers and pools cancelled in the middle: nothing is lost, on every broker."""
+"""Many jobs, slow receivers and pools cancelled in the middle: no job or signal is lost, on every broker."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MakeBroker = Callable[..., Broker]
 
 
 @pytest.mark.large
-async def test_of_10_000_jobs_with_an_async_receiver_on_every_signal_none_is_lost(
+async def test_no_signal_of_10_000_jobs_is_lost_with_async_receivers(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("CRITICAL", logger="aiospinach")  # the errors of the bodies, thousands of them
+    caplog.set_level("CRITICAL", logger="aiospinach")  # hides thousands of errors of the bodies
     caplog.set_level("WARNING", logger="aiospinach.signals")
-    heard: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    received: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
     workers: list[str] = []
     is_plain = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
-    count = 2_000 if is_plain else 10_000  # so many in uvloop, which is faster
+    count = 2_000 if is_plain else 10_000  # uvloop is faster
 
     @engine.task(max_retries=1, backoff=lambda attempt: 0)
     async def body(number: int) -> int:
@@ -40,13 +40,13 @@ async def test_of_10_000_jobs_with_an_async_receiver_on_every_signal_none_is_los
     def listen(signal: SafeNamedSignal) -> None:
         @signal.connect_via(engine.namespace)
         async def receiver(namespace: str, job: Job, **kwargs: Any) -> None:
-            # A run is known by the number of tries before it; what comes after a retry has one more.
+            # A run is identified by the number of retries before it; signals after a retry carry one more.
             run = job.retries - (job.status is JobStatus.WAITING)
             if signal is signals.job_started:
                 retries.set(run)
-            heard[job.id, run].append(f"{signal.name} begins")
+            received[job.id, run].append(f"{signal.name} begins")
             await asyncio.sleep(0)
-            heard[job.id, run].append(f"{signal.name} ends")
+            received[job.id, run].append(f"{signal.name} ends")
 
     for signal in ALL_SIGNALS:
         if signal.name.startswith("job"):
@@ -73,8 +73,8 @@ async def test_of_10_000_jobs_with_an_async_receiver_on_every_signal_none_is_los
             runs = [("job_finished",)]
         for run, after in enumerate(runs):
             before = ("job_scheduled", "job_started") if run == 0 else ("job_started",)
-            assert heard.pop((job.id, run)) == both(*before, *after)
-    assert heard == {}
+            assert received.pop((job.id, run)) == both(*before, *after)
+    assert received == {}
     assert len(workers) == 2
     assert len(set(workers)) == 1
     assert not [record for record in caplog.records if record.name == "aiospinach.signals"]
@@ -84,7 +84,7 @@ retries: ContextVar[int] = ContextVar("retries")
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
-async def test_slow_receivers_slow_the_jobs_down_and_no_more_than_twice_the_number_are_alive(
+async def test_slow_receivers_keep_at_most_twice_the_number_of_jobs_alive(
     engine: Engine, number: int
 ) -> None:
     bodies = alive = sent = 0
@@ -125,7 +125,7 @@ async def test_slow_receivers_slow_the_jobs_down_and_no_more_than_twice_the_numb
         await body.schedule(index)
     await engine.start_workers(number, block=False)
     await until(lambda: sent == 2 * number)
-    for _ in range(200):  # nothing else begins while the receivers hang
+    for _ in range(200):  # no other job begins while the receivers hang
         await asyncio.sleep(0)
     assert sent == job_tasks() == 2 * number
     gate.set()
@@ -140,7 +140,7 @@ async def test_slow_receivers_slow_the_jobs_down_and_no_more_than_twice_the_numb
 @pytest.mark.parametrize(
     "where", ["job_started", "job_schedule_retry", "job_failed", "job_finished", "worker_started"]
 )
-async def test_a_pool_cancelled_in_the_middle_of_a_dispatch_finishes_it(
+async def test_a_pool_cancelled_during_a_dispatch_finishes_it(
     engine: Engine, heard: Heard, where: str, how: str
 ) -> None:
     begun = asyncio.Event()
@@ -190,9 +190,9 @@ async def test_a_pool_cancelled_in_the_middle_of_a_dispatch_finishes_it(
             pairs[job.id, run].append(name)
             if name == "job_finished" and job.status is JobStatus.QUEUED:
                 assert isinstance(kwargs["err"], Interrupted)
-                pairs.pop((job.id, run))  # released: it may start once more
+                pairs.pop((job.id, run))  # released: it may start again
     assert all(names == ["job_started", "job_finished"] for names in pairs.values())
-    # What was given back runs later, and nothing is lost.
+    # Released jobs run later, and no job is lost.
     await engine.start_workers(4, stop_when_queue_empty=True)
     ended = {
         kwargs["job"].args[0]: kwargs["job"].status
@@ -202,7 +202,7 @@ async def test_a_pool_cancelled_in_the_middle_of_a_dispatch_finishes_it(
     assert ended == {n: JobStatus.FAILED if n % 2 else JobStatus.SUCCEEDED for n in range(20)}
 
 
-async def test_a_cancelled_pool_waits_for_hanging_receivers_no_longer_than_the_deadline(
+async def test_a_cancelled_pool_waits_for_hanging_receivers_until_their_timeout(
     make_broker: MakeBroker, namespace: str, heard: Heard
 ) -> None:
     begun = asyncio.Event()
@@ -231,7 +231,7 @@ async def test_a_cancelled_pool_waits_for_hanging_receivers_no_longer_than_the_d
 
 
 @pytest.mark.parametrize("turns", range(12))
-def test_a_program_that_ends_while_jobs_and_receivers_run_ends_in_order(
+def test_a_program_that_ends_while_jobs_and_receivers_run_shuts_down_cleanly(
     make_broker: MakeBroker, namespace: str, heard: Heard, turns: int
 ) -> None:
     engine = Engine(make_broker(), namespace)
@@ -257,7 +257,7 @@ def test_a_program_that_ends_while_jobs_and_receivers_run_ends_in_order(
         async with asyncio.timeout(10):
             await main()
 
-    loop_ended = asyncio.run(bounded())  # it cancels every task that is left
+    loop_ended = asyncio.run(bounded())  # asyncio.run cancels all remaining tasks
     assert loop_ended is None
     assert heard.count("job_started") == heard.count("job_finished")
     assert heard.count("worker_started") == heard.count("worker_terminated") == 1

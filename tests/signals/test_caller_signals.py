@@ -1,4 +1,4 @@
-"""Who schedules or cancels waits for the receivers of that, and not for long: it may be a web request."""
+"""A call to schedule or cancel waits for receivers only briefly: it may be part of a web request."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ CALLS: list[Any] = [
 
 
 def patient_engine(make_broker: MakeBroker, namespace: str) -> Engine:
-    """Its receivers have ten minutes, within jobs."""
+    """An engine whose receivers have ten minutes within jobs."""
     engine = Engine(make_broker(), namespace, signal_timeout=600)
     engine.task(name="job")(lambda: None)
     return engine
 
 
 @pytest.mark.parametrize(("call", "signal"), CALLS)
-async def test_a_caller_does_not_wait_for_as_long_as_a_job(
+async def test_a_caller_waits_for_receivers_for_one_second_at_most(
     make_broker: MakeBroker,
     namespace: str,
     call: Call,
@@ -53,13 +53,13 @@ async def test_a_caller_does_not_wait_for_as_long_as_a_job(
 
     async with asyncio.timeout(30), patient_engine(make_broker, namespace) as engine:
         await call(engine)
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert said
-    assert all("took longer than 1 s and was cancelled" in line for line in said)
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert errors
+    assert all("took longer than 1 s and was cancelled" in line for line in errors)
 
 
 @pytest.mark.parametrize(("call", "signal"), CALLS)
-async def test_a_signal_may_say_otherwise(
+async def test_a_timeout_of_the_signal_overrides_the_limit_of_callers(
     make_broker: MakeBroker,
     namespace: str,
     call: Call,
@@ -68,29 +68,29 @@ async def test_a_signal_may_say_otherwise(
 ) -> None:
     monkeypatch.setattr("aiospinach.engine.producer.RECEIVERS_WITHIN", 0.001)
     signal.timeout = 60
-    heard = []
+    received = []
 
     @signal.connect_via(namespace)
     async def is_slow(sender: str, **kwargs: Any) -> None:
         await asyncio.sleep(0.05)
-        heard.append(kwargs["job"])
+        received.append(kwargs["job"])
 
     async with patient_engine(make_broker, namespace) as engine:
         await call(engine)
-    assert heard
+    assert received
 
 
-async def test_receivers_of_a_body_that_is_executed_have_the_engines_time(
+async def test_receivers_of_an_execution_have_the_timeout_of_the_engine(
     make_broker: MakeBroker, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiospinach.engine.producer.RECEIVERS_WITHIN", 0.001)
-    heard = []
+    received = []
 
     @signals.job_started.connect_via(namespace)
     async def is_slow(sender: str, **kwargs: Any) -> None:
         await asyncio.sleep(0.05)
-        heard.append(kwargs["job"])
+        received.append(kwargs["job"])
 
     async with patient_engine(make_broker, namespace) as engine:
         await engine.execute("job")
-    assert heard
+    assert received

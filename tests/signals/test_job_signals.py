@@ -1,4 +1,4 @@
-"""What the signals of jobs say and when, whatever becomes of a job, on every broker."""
+"""The signals of a job, their order and keywords, for every way in which a job ends, on every broker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUEUE = "default"
 MakeBroker = Callable[..., Broker]
 
 
-async def cancel_oneself(engine: Engine) -> None:
+async def cancel_this_job(engine: Engine) -> None:
     job = current_job()
     assert job is not None
     assert await engine.cancel(job) is JobStatus.RUNNING
@@ -41,7 +41,7 @@ async def cancel_oneself(engine: Engine) -> None:
 
 
 def check_shape(heard: Heard, namespace: str) -> None:
-    """Every signal had the keywords of the contract, and what they hold is of the right kind."""
+    """Assert that every signal had its documented keywords, with values of the right types."""
     keywords = {
         "job_scheduled": {"job"},
         "job_started": {"job"},
@@ -66,7 +66,7 @@ def check_shape(heard: Heard, namespace: str) -> None:
         assert {kwargs["job"].status for heard_name, kwargs in heard if heard_name == name} <= {status}
 
 
-async def test_a_job_that_succeeds(engine: Engine, heard: Heard) -> None:
+async def test_the_signals_of_a_job_that_succeeds(engine: Engine, heard: Heard) -> None:
     @engine.task(max_retries=3)
     async def add(a: int, b: int) -> int:
         return a + b
@@ -99,7 +99,7 @@ async def test_duration_is_the_seconds_that_the_body_took(engine: Engine, heard:
     assert 0.045 <= heard.last("job_finished")["duration"] < 0.3
 
 
-async def test_a_job_that_fails(engine: Engine, heard: Heard) -> None:
+async def test_the_signals_of_a_job_that_fails(engine: Engine, heard: Heard) -> None:
     error = ValueError("wrong")
 
     @engine.task
@@ -117,7 +117,7 @@ async def test_a_job_that_fails(engine: Engine, heard: Heard) -> None:
     assert finished["result"] is None
 
 
-async def test_a_job_that_is_tried_again(engine: Engine, heard: Heard) -> None:
+async def test_the_signals_of_a_job_that_is_retried(engine: Engine, heard: Heard) -> None:
     error = RetryException("later", at=timedelta(milliseconds=50))
 
     @engine.task(max_retries=1)
@@ -150,7 +150,7 @@ async def test_a_job_that_is_tried_again(engine: Engine, heard: Heard) -> None:
     assert second["result"] == "done"
 
 
-async def test_the_at_of_a_retry_is_the_next_try(engine: Engine, heard: Heard) -> None:
+async def test_a_retry_carries_the_moment_of_the_next_try(engine: Engine, heard: Heard) -> None:
     moment = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
 
     @engine.task(max_retries=1)
@@ -163,7 +163,7 @@ async def test_the_at_of_a_retry_is_the_next_try(engine: Engine, heard: Heard) -
     assert abs(heard.last("job_schedule_retry")["job"].at - moment) < timedelta(milliseconds=2)
 
 
-async def test_a_job_that_ends_its_retries(engine: Engine, heard: Heard) -> None:
+async def test_the_signals_of_a_job_without_retries_left(engine: Engine, heard: Heard) -> None:
     @engine.task(max_retries=5)
     async def hopeless() -> None:
         raise AbortException("never")
@@ -175,7 +175,7 @@ async def test_a_job_that_ends_its_retries(engine: Engine, heard: Heard) -> None
     check_shape(heard, engine.namespace)
 
 
-async def test_a_job_that_takes_too_long(engine: Engine, heard: Heard) -> None:
+async def test_the_signals_of_a_job_that_times_out(engine: Engine, heard: Heard) -> None:
     @engine.task(timeout=0.02)
     async def hangs() -> None:
         await asyncio.Event().wait()
@@ -188,10 +188,10 @@ async def test_a_job_that_takes_too_long(engine: Engine, heard: Heard) -> None:
     check_shape(heard, engine.namespace)
 
 
-async def test_a_job_that_is_cancelled_while_it_runs(engine: Engine, heard: Heard) -> None:
+async def test_the_signals_of_a_job_cancelled_while_it_runs(engine: Engine, heard: Heard) -> None:
     @engine.task(max_retries=3)
     async def hangs() -> None:
-        await cancel_oneself(engine)
+        await cancel_this_job(engine)
 
     job = await hangs.schedule()
     await engine.start_workers(stop_when_queue_empty=True)
@@ -203,7 +203,9 @@ async def test_a_job_that_is_cancelled_while_it_runs(engine: Engine, heard: Hear
 
 
 @pytest.mark.parametrize("due", [timedelta(seconds=-1), timedelta(hours=1)])
-async def test_a_job_that_is_cancelled_before_it_runs(engine: Engine, heard: Heard, due: timedelta) -> None:
+async def test_the_signals_of_a_job_cancelled_before_it_runs(
+    engine: Engine, heard: Heard, due: timedelta
+) -> None:
     @engine.task
     async def never(number: int) -> None:
         pass
@@ -220,7 +222,7 @@ async def test_a_job_that_is_cancelled_before_it_runs(engine: Engine, heard: Hea
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError("own"), SystemExit(3), KeyboardInterrupt()])
-async def test_a_body_that_raises_no_common_exception_has_failed_like_any_other(
+async def test_a_body_that_raises_a_base_exception_has_failed_like_any_other(
     engine: Engine, heard: Heard, error: BaseException
 ) -> None:
     @engine.task
@@ -265,7 +267,7 @@ async def test_job_started_comes_before_the_body_and_job_finished_after_it(
 # Scheduling.
 
 
-async def test_a_duplicate_is_not_said_to_be_scheduled(engine: Engine, heard: Heard) -> None:
+async def test_no_job_scheduled_is_sent_for_a_duplicate(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def body() -> None:
         pass
@@ -281,7 +283,7 @@ async def test_a_duplicate_is_not_said_to_be_scheduled(engine: Engine, heard: He
     assert [kwargs["job"].id for _, kwargs in heard] == ["order-17", "order-18"]
 
 
-async def test_job_scheduled_says_that_the_job_is_stored(engine: Engine, broker: Broker) -> None:
+async def test_job_scheduled_is_sent_after_the_job_is_stored(engine: Engine, broker: Broker) -> None:
     seen: list[int] = []
 
     @signals.job_scheduled.connect_via(engine.namespace)
@@ -297,7 +299,7 @@ async def test_job_scheduled_says_that_the_job_is_stored(engine: Engine, broker:
     assert seen == [1, 2]
 
 
-async def test_every_job_of_a_batch_is_said_to_be_scheduled(engine: Engine, heard: Heard) -> None:
+async def test_job_scheduled_is_sent_for_every_job_of_a_batch(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def one(number: int) -> None:
         pass
@@ -316,7 +318,7 @@ async def test_every_job_of_a_batch_is_said_to_be_scheduled(engine: Engine, hear
     check_shape(heard, engine.namespace)
 
 
-async def test_jobs_of_a_batch_that_was_partly_stored_are_said_to_be_scheduled(
+async def test_job_scheduled_is_sent_for_the_stored_jobs_of_a_partly_stored_batch(
     engine: Engine, broker: Broker, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enqueue = broker.enqueue
@@ -345,7 +347,7 @@ async def test_jobs_of_a_batch_that_was_partly_stored_are_said_to_be_scheduled(
     assert heard.names() == ["job_scheduled"]
 
 
-async def test_what_was_not_stored_is_not_said_to_be_scheduled(
+async def test_no_job_scheduled_is_sent_for_a_job_that_was_not_stored(
     engine: Engine, broker: Broker, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*args: Any, **kwargs: Any) -> Any:
@@ -361,7 +363,7 @@ async def test_what_was_not_stored_is_not_said_to_be_scheduled(
     assert heard == []
 
 
-async def test_a_periodic_tick_is_said_to_be_scheduled_in_the_worker(engine: Engine, heard: Heard) -> None:
+async def test_job_scheduled_is_sent_for_a_periodic_tick_in_the_worker(engine: Engine, heard: Heard) -> None:
     @engine.task(periodicity=timedelta(milliseconds=100))
     async def tick() -> None:
         pass

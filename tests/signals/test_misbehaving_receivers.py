@@ -1,4 +1,4 @@
-"""Receivers that raise, hang, block or meddle: the job goes on, on every broker."""
+"""Receivers that raise, hang, block or interfere do not affect jobs, on every broker."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_receivers_that_raise_on_every_signal_cost_no_job_anything(
+async def test_receivers_that_raise_on_every_signal_affect_no_job(
     engine: Engine, heard: Heard, kind: str, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     def sync(namespace: str, **kwargs: Any) -> None:
@@ -56,7 +56,7 @@ async def test_receivers_that_raise_on_every_signal_cost_no_job_anything(
         raise error
 
     for signal in ALL_SIGNALS:
-        if signal is not signals.worker_started:  # one that fails ends the start
+        if signal is not signals.worker_started:  # an error of its receivers fails the start
             signal.connect(sync if kind == "sync" else asynchronous)
 
     @engine.task(max_retries=1, backoff=lambda attempt: 0)
@@ -107,7 +107,7 @@ async def test_receivers_that_raise_on_every_signal_cost_no_job_anything(
     ("of_the_engine", "of_the_signal", "limit"),
     [(0.02, None, "0.02 s"), (60, 0.03, "0.03 s"), (timedelta(milliseconds=40), None, "0.04 s")],
 )
-async def test_a_receiver_that_hangs_is_cancelled_at_the_signals_deadline_or_else_the_engines(
+async def test_a_hanging_receiver_is_cancelled_after_the_timeout_of_signal_or_engine(
     make_broker: MakeBroker,
     namespace: str,
     heard: Heard,
@@ -137,7 +137,7 @@ async def test_a_receiver_that_hangs_is_cancelled_at_the_signals_deadline_or_els
     assert job.id in message
 
 
-async def test_the_signals_deadline_wins_when_it_is_longer(
+async def test_the_timeout_of_the_signal_overrides_that_of_the_engine(
     make_broker: MakeBroker, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     signals.job_started.timeout = 30
@@ -160,7 +160,7 @@ async def test_the_signals_deadline_wins_when_it_is_longer(
     assert not caplog.records
 
 
-async def test_the_engines_deadline_holds_for_what_it_sends_outside_of_jobs(
+async def test_the_timeout_of_the_engine_applies_to_signals_outside_of_jobs(
     make_broker: MakeBroker, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for signal in (signals.job_scheduled, signals.job_cancelled, signals.job_started):
@@ -185,14 +185,14 @@ async def test_the_engines_deadline_holds_for_what_it_sends_outside_of_jobs(
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "5", None])
-async def test_an_engines_deadline_is_a_positive_number_of_seconds(
+async def test_the_timeout_of_an_engine_is_a_positive_number_of_seconds(
     make_broker: MakeBroker, seconds: Any
 ) -> None:
     with pytest.raises(InvalidValue, match="signal_timeout"):
         Engine(make_broker(), signal_timeout=seconds)
 
 
-async def test_a_receiver_that_ignores_its_cancellation_is_left_behind_and_the_job_goes_on(
+async def test_a_receiver_that_ignores_its_cancellation_is_abandoned_and_the_job_runs(
     make_broker: MakeBroker, namespace: str, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = asyncio.Event()
@@ -205,7 +205,7 @@ async def test_a_receiver_that_ignores_its_cancellation_is_left_behind_and_the_j
                 continue
 
     for signal in ALL_SIGNALS:
-        if signal is not signals.worker_started:  # the start waits for its receivers
+        if signal is not signals.worker_started:  # the start waits for its receivers without a timeout
             signal.connect_via(namespace)(ignores)
 
     async with Engine(make_broker(), namespace, signal_timeout=0.01) as engine:
@@ -225,7 +225,7 @@ async def test_a_receiver_that_ignores_its_cancellation_is_left_behind_and_the_j
     assert sum(job.id in message for message in messages) == 3
 
 
-async def test_a_receiver_that_blocks_is_named_and_the_job_goes_on(
+async def test_a_blocking_receiver_is_logged_and_the_job_runs(
     engine: Engine, heard: Heard, receivers_are_slow: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     @signals.job_started.connect_via(engine.namespace)
@@ -245,7 +245,7 @@ async def test_a_receiver_that_blocks_is_named_and_the_job_goes_on(
     assert heard.count("job_finished") == 2
 
 
-async def test_one_slow_receiver_costs_no_other_job_anything(engine: Engine) -> None:
+async def test_a_slow_receiver_of_one_job_does_not_delay_other_jobs(engine: Engine) -> None:
     order: list[int] = []
     release = asyncio.Event()
 
@@ -323,7 +323,7 @@ async def test_receivers_may_connect_and_disconnect_others_while_jobs_run(
     assert not caplog.records
 
 
-async def test_a_receiver_that_cancels_the_tasks_around_it_harms_no_job(engine: Engine, heard: Heard) -> None:
+async def test_a_receiver_that_cancels_other_tasks_harms_no_job(engine: Engine, heard: Heard) -> None:
     cancelled: list[str] = []
 
     @signals.job_started.connect_via(engine.namespace)

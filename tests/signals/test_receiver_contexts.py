@@ -1,4 +1,4 @@
-"""Receivers run in the sender's context, and the sender's cancellation waits for them."""
+"""Receivers run in the sender's contextvars context, and a cancelled sender waits for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def signal() -> SafeNamedSignal:
 
 
 def in_each_way(function: Callable[..., None]) -> dict[str, Callable[..., Any]]:
-    """The same receiver: plain, asynchronous, and asynchronous with a pause before its work."""
+    """The same receiver as a plain function, as an async one, and as an async one that yields first."""
 
     async def at_once(*args: Any, **kwargs: Any) -> None:
         function(*args, **kwargs)
@@ -39,7 +39,7 @@ def in_each_way(function: Callable[..., None]) -> dict[str, Callable[..., Any]]:
 
 @pytest.mark.parametrize("resets", ["sync", "async", "later"])
 @pytest.mark.parametrize("sets", ["sync", "async", "later"])
-async def test_what_job_started_sets_the_body_reads_and_job_finished_resets(
+async def test_a_context_variable_set_in_job_started_is_visible_until_job_finished(
     engine: Engine, sets: str, resets: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: dict[str, str] = {}
@@ -81,7 +81,7 @@ async def test_what_job_started_sets_the_body_reads_and_job_finished_resets(
     assert [r for r in caplog.records if r.name == "aiospinach.signals"] == []
 
 
-async def test_receivers_of_one_sending_share_the_context(engine: Engine) -> None:
+async def test_receivers_of_one_dispatch_share_the_context(engine: Engine) -> None:
     second_is_set = asyncio.Event()
     seen: list[str] = []
 
@@ -123,7 +123,7 @@ async def test_jobs_do_not_see_each_others_contexts(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "later"])
-async def test_an_execution_here_shares_its_context_as_far_as_python_gives_it(
+async def test_an_execution_shares_its_context_with_receivers_where_python_allows(
     engine: Engine, kind: str
 ) -> None:
     def receiver(namespace: str, **kwargs: Any) -> None:
@@ -140,7 +140,7 @@ async def test_an_execution_here_shares_its_context_as_far_as_python_gives_it(
     assert user.get() == "nobody"
 
 
-async def test_an_own_signal_sent_in_a_job_shares_the_jobs_context(
+async def test_an_application_signal_sent_in_a_job_shares_the_context_of_the_job(
     engine: Engine, signal: SafeNamedSignal
 ) -> None:
     seen: list[object] = []
@@ -165,7 +165,7 @@ async def test_an_own_signal_sent_in_a_job_shares_the_jobs_context(
     assert seen == [job, "the receiver", "the receiver"]
 
 
-async def test_an_own_signal_sent_by_a_task_that_a_job_started_leaves_the_jobs_context_alone(
+async def test_an_application_signal_sent_in_a_child_task_does_not_change_the_context_of_the_job(
     engine: Engine, signal: SafeNamedSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[str] = []
@@ -191,7 +191,7 @@ async def test_an_own_signal_sent_by_a_task_that_a_job_started_leaves_the_jobs_c
     assert not caplog.records
 
 
-async def test_an_own_signal_sent_by_any_task_shares_its_context_where_python_gives_it(
+async def test_an_application_signal_shares_the_context_of_its_task_where_python_allows(
     signal: SafeNamedSignal,
 ) -> None:
     @signal.connect
@@ -209,7 +209,7 @@ async def test_an_own_signal_sent_by_any_task_shares_its_context_where_python_gi
     assert await asyncio.create_task(sender()) == expected
 
 
-async def test_what_a_plain_receiver_sets_every_sender_sees(signal: SafeNamedSignal) -> None:
+async def test_every_sender_sees_a_context_variable_set_by_a_plain_receiver(signal: SafeNamedSignal) -> None:
     signal.connect(lambda sender, **kwargs: user.set("the receiver"))
 
     async def asynchronous() -> str:
@@ -226,7 +226,7 @@ async def test_what_a_plain_receiver_sets_every_sender_sees(signal: SafeNamedSig
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
-async def test_a_sending_works_under_an_eager_task_factory(signal: SafeNamedSignal) -> None:
+async def test_a_dispatch_works_under_an_eager_task_factory(signal: SafeNamedSignal) -> None:
     def eager(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
         return asyncio.Task(coro, loop=loop, **{**kwargs, "eager_start": True})
 
@@ -273,7 +273,7 @@ async def test_jobs_and_their_receivers_work_under_the_eager_task_factory(
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "later"])
-async def test_current_job_is_known_in_the_receivers_of_its_run(engine: Engine, kind: str) -> None:
+async def test_current_job_works_in_the_receivers_of_a_run(engine: Engine, kind: str) -> None:
     seen: list[object] = []
 
     def receiver(namespace: str, **kwargs: Any) -> None:
@@ -291,7 +291,7 @@ async def test_current_job_is_known_in_the_receivers_of_its_run(engine: Engine, 
     assert seen == [job] * 6
 
 
-async def test_the_senders_cancellation_passes_after_the_receivers_had_their_time(
+async def test_a_cancelled_sender_waits_for_the_receivers(
     signal: SafeNamedSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun, allowed = asyncio.Event(), asyncio.Event()
@@ -317,7 +317,7 @@ async def test_the_senders_cancellation_passes_after_the_receivers_had_their_tim
     assert not caplog.records
 
 
-async def test_under_cancellation_the_same_deadline_bounds_the_receivers(
+async def test_a_cancelled_sender_waits_for_receivers_until_their_timeout(
     signal: SafeNamedSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.timeout = 0.1
@@ -351,7 +351,7 @@ async def test_under_cancellation_the_same_deadline_bounds_the_receivers(
 
 
 @pytest.mark.parametrize("turns", range(5))
-def test_a_program_that_ends_in_the_middle_of_a_sending_ends_at_once(
+def test_a_program_that_ends_during_a_dispatch_ends_at_once(
     signal: SafeNamedSignal, turns: int, recwarn: pytest.WarningsRecorder
 ) -> None:
     @signal.connect
@@ -366,7 +366,7 @@ def test_a_program_that_ends_in_the_middle_of_a_sending_ends_at_once(
             await asyncio.sleep(0)
 
     began = time.monotonic()
-    asyncio.run(main())  # it cancels every task, those that have not run yet as well
+    asyncio.run(main())  # asyncio.run cancels every task, also one that has not begun
     assert time.monotonic() - began < 3
     assert sendings[0].cancelled()
     assert [str(warning.message) for warning in recwarn] == []

@@ -1,4 +1,4 @@
-"""Receivers have their time and no more: blocking, the deadline, being left behind."""
+"""Receivers that block, that exceed their timeout, and that ignore their cancellation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def signal() -> SafeNamedSignal:
 
 
 class Clock:
-    """The time that the signals see; it passes when a test says so."""
+    """The clock of the signals, which a test advances."""
 
     def __init__(self) -> None:
         self.passed = 0.0
@@ -52,10 +52,10 @@ def messages(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     ]
 
 
-# A receiver that blocks.
+# Blocking.
 
 
-async def test_a_plain_receiver_that_blocks_over_100_ms_is_named_once_a_minute(
+async def test_a_plain_receiver_that_blocks_over_100_ms_is_logged_once_a_minute(
     signal: SafeNamedSignal, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     @signal.connect
@@ -78,7 +78,7 @@ async def test_a_plain_receiver_that_blocks_over_100_ms_is_named_once_a_minute(
     assert await warnings_after(0.2) == 2
 
 
-async def test_every_receiver_that_blocks_has_a_warning_of_its_own(
+async def test_every_blocking_receiver_has_its_own_warning(
     signal: SafeNamedSignal, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Blocking:
@@ -103,7 +103,7 @@ async def test_every_receiver_that_blocks_has_a_warning_of_its_own(
         assert f"Blocking.{name} blocked" in message
 
 
-async def test_a_receiver_that_really_blocks_is_noticed(
+async def test_a_receiver_that_blocks_in_real_time_is_logged(
     signal: SafeNamedSignal, receivers_are_slow: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.connect(lambda sender, **kwargs: time.sleep(0.11))
@@ -112,18 +112,18 @@ async def test_a_receiver_that_really_blocks_is_noticed(
     assert "<lambda> blocked the event loop" in message
 
 
-# The deadline.
+# The timeout.
 
 
 @pytest.fixture
 async def released() -> AsyncIterator[asyncio.Event]:
-    """Ends receivers that were left behind, at the latest when the test does."""
+    """Ends abandoned receivers when it is set, at the latest after the test."""
     event = asyncio.Event()
     yield event
     event.set()
 
 
-def patient(released: asyncio.Event, ended: list[str]) -> Callable[..., Awaitable[None]]:
+def hanging_receiver(released: asyncio.Event, ended: list[str]) -> Callable[..., Awaitable[None]]:
     async def hangs(sender: object, **kwargs: Any) -> None:
         try:
             await released.wait()
@@ -134,7 +134,7 @@ def patient(released: asyncio.Event, ended: list[str]) -> Callable[..., Awaitabl
     return hangs
 
 
-def deaf(released: asyncio.Event, ended: list[str]) -> Callable[..., Awaitable[None]]:
+def stubborn(released: asyncio.Event, ended: list[str]) -> Callable[..., Awaitable[None]]:
     async def ignores(sender: object, **kwargs: Any) -> None:
         while not released.is_set():
             try:
@@ -145,12 +145,12 @@ def deaf(released: asyncio.Event, ended: list[str]) -> Callable[..., Awaitable[N
     return ignores
 
 
-async def test_those_still_running_at_the_deadline_are_cancelled_and_named_and_others_keep_results(
+async def test_a_receiver_that_times_out_is_cancelled_and_the_results_of_others_are_kept(
     signal: SafeNamedSignal, released: asyncio.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.timeout = 0.03
     ended: list[str] = []
-    signal.connect(patient(released, ended))
+    signal.connect(hanging_receiver(released, ended))
 
     @signal.connect
     async def quick(sender: object, **kwargs: Any) -> str:
@@ -167,25 +167,25 @@ async def test_those_still_running_at_the_deadline_are_cancelled_and_named_and_o
     assert ended == ["cancelled"]
     [message] = messages(caplog, logging.ERROR)
     assert "signal news" in message
-    assert "patient.<locals>.hangs took longer than 0.03 s and was cancelled" in message
+    assert "hanging_receiver.<locals>.hangs took longer than 0.03 s and was cancelled" in message
 
 
-async def test_the_deadline_is_one_for_all_receivers(
+async def test_one_timeout_applies_to_all_receivers_together(
     signal: SafeNamedSignal, released: asyncio.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.timeout = 0.2
     ended: list[str] = []
     for _ in range(30):
-        signal.connect(patient(released, ended))
+        signal.connect(hanging_receiver(released, ended))
     began = time.monotonic()
     assert await signal.send_async("shop") == []
     took = time.monotonic() - began
-    assert 0.19 < took < 3  # and not 30 times as long
+    assert 0.19 < took < 3  # not 30 times as long
     assert ended == ["cancelled"] * 30
     assert len(messages(caplog, logging.ERROR)) == 30
 
 
-async def test_a_future_that_a_receiver_returned_is_cancelled_at_the_deadline(
+async def test_a_future_returned_by_a_receiver_is_cancelled_after_the_timeout(
     signal: SafeNamedSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     future = asyncio.get_running_loop().create_future()
@@ -196,7 +196,7 @@ async def test_a_future_that_a_receiver_returned_is_cancelled_at_the_deadline(
     assert "<lambda> took longer than 0.01 s and was cancelled" in caplog.text
 
 
-async def test_what_a_receiver_raises_when_it_is_cancelled_is_logged_as_well(
+async def test_an_error_of_a_cancelled_receiver_is_logged(
     signal: SafeNamedSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.timeout = 0.01
@@ -214,7 +214,7 @@ async def test_what_a_receiver_raises_when_it_is_cancelled_is_logged_as_well(
     assert "took longer than 0.01 s and was cancelled" in late
 
 
-def test_the_default_deadline_is_5_s(signal: SafeNamedSignal) -> None:
+def test_the_default_timeout_is_5_s(signal: SafeNamedSignal) -> None:
     class Fast(selectors.DefaultSelector):
         def select(self, timeout: float | None = None) -> Any:
             return super().select(None if timeout is None else timeout / 100)
@@ -248,26 +248,26 @@ def test_a_timeout_is_a_positive_number_of_seconds(signal: SafeNamedSignal, seco
     assert signal.timeout is None
 
 
-# Left behind.
+# Abandoned receivers.
 
 
-async def test_one_that_ignores_its_cancellation_is_left_behind_and_named(
+async def test_a_receiver_that_ignores_its_cancellation_is_abandoned_and_logged(
     signal: SafeNamedSignal, released: asyncio.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.timeout = 0.01
     ended: list[str] = []
-    signal.connect(deaf(released, ended))
+    signal.connect(stubborn(released, ended))
     results = await signal.send_async("shop")
     assert results == []
     assert ended == ["ignored"]
     [message] = messages(caplog, logging.ERROR)
     assert (
-        "deaf.<locals>.ignores took longer than 0.01 s and ignores its cancellation and is left behind"
+        "stubborn.<locals>.ignores took longer than 0.01 s and ignores its cancellation and is left behind"
         in message
     )
 
 
-class Crowd:
+class StubbornRuns:
     """Runs of one receiver that ignore their cancellation until they are released."""
 
     def __init__(self) -> None:
@@ -286,15 +286,15 @@ class Crowd:
 
 
 @pytest.fixture
-async def crowd() -> AsyncIterator[Crowd]:
-    crowd = Crowd()
+async def crowd() -> AsyncIterator[StubbornRuns]:
+    crowd = StubbornRuns()
     yield crowd
     for release in crowd.releases:
         release.set()
 
 
-async def test_with_100_runs_left_behind_a_receiver_is_skipped_until_one_ends(
-    signal: SafeNamedSignal, crowd: Crowd, clock: Clock, caplog: pytest.LogCaptureFixture
+async def test_a_receiver_with_100_abandoned_runs_is_skipped_until_one_ends(
+    signal: SafeNamedSignal, crowd: StubbornRuns, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.timeout = 0.01
     signal.connect(crowd.receiver)
@@ -315,7 +315,7 @@ async def test_with_100_runs_left_behind_a_receiver_is_skipped_until_one_ends(
     assert len(crowd.releases) == 100
     [message] = skips()
     assert "signal news" in message
-    assert "Crowd.receiver is skipped: 100 of its runs" in message
+    assert "StubbornRuns.receiver is skipped: 100 of its runs" in message
     clock.passed += 59
     assert await signal.send_async("shop") == [(other, 1)]
     assert len(skips()) == 1
@@ -330,11 +330,11 @@ async def test_with_100_runs_left_behind_a_receiver_is_skipped_until_one_ends(
     assert len(skips()) == 2
 
 
-async def test_runs_left_behind_are_counted_for_each_receiver_alone(
-    signal: SafeNamedSignal, crowd: Crowd, caplog: pytest.LogCaptureFixture
+async def test_abandoned_runs_are_counted_per_receiver(
+    signal: SafeNamedSignal, crowd: StubbornRuns, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.timeout = 0.01
-    second = Crowd()
+    second = StubbornRuns()
     signal.connect(crowd.receiver)
     await asyncio.gather(*(signal.send_async("shop") for _ in range(100)))
     signal.connect(second.receiver)
@@ -343,7 +343,7 @@ async def test_runs_left_behind_are_counted_for_each_receiver_alone(
     second.releases[0].set()
 
 
-def test_runs_that_an_ended_event_loop_left_behind_count_no_longer(signal: SafeNamedSignal) -> None:
+def test_abandoned_runs_of_an_ended_event_loop_do_not_count(signal: SafeNamedSignal) -> None:
     signal.timeout = 0.01
     loop = asyncio.new_event_loop()
     called: list[asyncio.Task[Any] | None] = []
@@ -356,7 +356,7 @@ def test_runs_that_an_ended_event_loop_left_behind_count_no_longer(signal: SafeN
                 await asyncio.get_running_loop().create_future()
             except asyncio.CancelledError:
                 continue
-        return "heard"
+        return "received"
 
     async def leave() -> None:
         await asyncio.gather(*(signal.send_async("shop", stubborn=True) for _ in range(100)))
@@ -366,5 +366,5 @@ def test_runs_that_an_ended_event_loop_left_behind_count_no_longer(signal: SafeN
     loop.close()
     for task in called:
         task._log_destroy_pending = False  # type: ignore[union-attr]
-    assert asyncio.run(signal.send_async("shop", stubborn=False)) == [(receiver, "heard")]
+    assert asyncio.run(signal.send_async("shop", stubborn=False)) == [(receiver, "received")]
     called.clear()

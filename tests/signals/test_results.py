@@ -1,4 +1,4 @@
-"""What a sending gives back, and what becomes of the errors of receivers."""
+"""The results of a dispatch, and the handling of receivers' errors."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def check_log(caplog: pytest.LogCaptureFixture, receiver: Callable[..., Any], er
 
 
 @pytest.mark.parametrize("how", ["now", "at once", "later"])
-async def test_no_error_of_a_receiver_propagates_and_each_is_logged_with_traceback(
+async def test_errors_of_receivers_are_logged_with_traceback_and_not_raised(
     signal: SafeNamedSignal,
     job: Job,
     error: BaseException,
@@ -150,7 +150,7 @@ async def test_no_error_of_a_receiver_propagates_and_each_is_logged_with_traceba
     check_log(caplog, receiver, error)
 
 
-def test_send_is_as_safe(
+def test_send_logs_errors_and_does_not_raise_them(
     signal: SafeNamedSignal, job: Job, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver = raiser(error, "now")
@@ -160,7 +160,7 @@ def test_send_is_as_safe(
     check_log(caplog, receiver, error)
 
 
-async def test_a_future_that_was_cancelled_already_is_an_error_like_any_other(
+async def test_a_cancelled_future_is_an_error_like_any_other(
     signal: SafeNamedSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     @signal.connect
@@ -192,12 +192,12 @@ async def test_every_kind_of_receiver_has_a_name_in_the_log(
     signal: SafeNamedSignal, receiver: Callable[..., Any], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.connect(receiver)
-    assert await signal.send_async("shop") == []  # the keyword that they ask for is missing
+    assert await signal.send_async("shop") == []  # the keyword that the receivers need is missing
     [record] = caplog.records
     assert f".{name} raised " in record.getMessage()
 
 
-async def test_an_error_outside_of_a_job_says_so(
+async def test_the_log_of_an_error_outside_of_a_job_mentions_it(
     signal: SafeNamedSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     signal.connect(raiser(ValueError("wrong"), "later"))
@@ -205,7 +205,7 @@ async def test_an_error_outside_of_a_job_says_so(
     assert "outside of a job" in caplog.text
 
 
-async def test_it_returns_receiver_and_result_for_those_that_succeeded(
+async def test_send_async_returns_receivers_and_results_of_those_that_succeeded(
     signal: SafeNamedSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     finished = asyncio.Event()
@@ -238,7 +238,7 @@ def test_send_works_without_an_event_loop_if_every_receiver_is_sync(signal: Safe
     assert dict(signal.send("shop", text="hello")) == dict.fromkeys(receivers, "hello")
 
 
-async def test_send_calls_all_closes_awaitables_and_says_to_await_send_async(
+async def test_send_closes_awaitables_and_raises_with_the_advice_to_use_send_async(
     signal: SafeNamedSignal,
 ) -> None:
     called: list[str] = []

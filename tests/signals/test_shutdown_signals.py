@@ -1,4 +1,4 @@
-"""Each job_started has its one job_finished, whatever ends the run, on every broker."""
+"""Each job_started is followed by one job_finished, whatever ends the run, on every broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUEUE = "default"
 MakeBroker = Callable[..., Broker]
 
 
-async def test_a_job_that_the_end_of_the_workers_interrupts_is_released(
+async def test_a_job_interrupted_by_the_stop_is_released(
     engine: Engine, broker: Broker, heard: Heard
 ) -> None:
     @engine.task(max_retries=3)
@@ -56,12 +56,12 @@ async def test_a_job_that_the_end_of_the_workers_interrupts_is_released(
     assert (await asking.counts(broker, QUEUE)).ready == 1
 
 
-async def test_a_job_that_fails_before_it_hears_that_it_was_cancelled_is_not_tried_again(
+async def test_a_job_that_fails_before_noticing_its_cancellation_is_not_retried(
     engine: Engine, broker: Broker, heard: Heard
 ) -> None:
     @engine.task(max_retries=3)
     async def fails() -> None:
-        # As another process does, whose wish this one hears of with its next renewal.
+        # As another process does: this one notices with its next renewal.
         assert (await asking.cancel(broker, QUEUE, scheduled.id)).status is JobStatus.RUNNING
         raise ValueError("of its own")
 
@@ -83,7 +83,7 @@ async def test_a_job_that_fails_before_it_hears_that_it_was_cancelled_is_not_tri
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
 
 
-async def test_a_job_that_is_released_before_it_hears_that_it_was_cancelled_ends(
+async def test_a_job_released_before_noticing_its_cancellation_is_cancelled(
     engine: Engine, broker: Broker, heard: Heard
 ) -> None:
     @engine.task(max_retries=3)
@@ -99,7 +99,7 @@ async def test_a_job_that_is_released_before_it_hears_that_it_was_cancelled_ends
     assert (await asking.counts(broker, QUEUE)).ready == 0
 
 
-async def test_a_job_whose_worker_died_after_it_was_cancelled_is_cancelled_by_who_finds_it(
+async def test_a_cancelled_job_of_a_lost_worker_is_cancelled_on_recovery(
     hasty: Engine, hasty_broker: Broker, heard: Heard
 ) -> None:
     @hasty.task(max_retries=3)
@@ -115,9 +115,7 @@ async def test_a_job_whose_worker_died_after_it_was_cancelled_is_cancelled_by_wh
     assert heard.names(scheduled.id) == ["job_scheduled", "job_cancelled"]
 
 
-async def test_an_at_most_once_job_that_the_end_of_the_workers_interrupts_has_failed(
-    engine: Engine, heard: Heard
-) -> None:
+async def test_an_at_most_once_job_interrupted_by_the_stop_has_failed(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def hangs() -> None:
         await asyncio.Event().wait()
@@ -130,7 +128,7 @@ async def test_an_at_most_once_job_that_the_end_of_the_workers_interrupts_has_fa
     assert isinstance(heard.last("job_failed")["err"], Interrupted)
 
 
-async def test_a_body_that_ignores_the_end_of_the_workers_is_said_to_be_finished_in_its_context(
+async def test_job_finished_of_a_body_that_ignores_the_stop_runs_in_its_context(
     engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiospinach.workers.supervisor.INTERRUPT_GRACE", 0.05)
@@ -166,7 +164,7 @@ async def test_a_body_that_ignores_the_end_of_the_workers_is_said_to_be_finished
     assert heard.names() == names
 
 
-async def test_a_job_whose_lease_was_lost_is_finished_and_not_failed(
+async def test_a_lost_lease_sends_job_finished_without_job_failed(
     hasty: Engine, hasty_broker: Broker, heard: Heard
 ) -> None:
     begun = asyncio.Event()
@@ -190,7 +188,7 @@ async def test_a_job_whose_lease_was_lost_is_finished_and_not_failed(
 
 
 @pytest.mark.parametrize("fails", [True, False])
-async def test_a_run_that_hears_of_its_loss_when_it_settles_is_finished_and_not_failed(
+async def test_a_lease_found_lost_on_settling_sends_job_finished_without_job_failed(
     engine: Engine, broker: Broker, heard: Heard, fails: bool
 ) -> None:
     @engine.task
@@ -207,7 +205,7 @@ async def test_a_run_that_hears_of_its_loss_when_it_settles_is_finished_and_not_
     assert heard.last("job_finished")["job"].status is JobStatus.NOT_SET
 
 
-async def test_a_job_that_no_renewal_reached_is_finished_and_the_finder_tells_the_rest(
+async def test_after_failed_renewals_the_run_sends_job_finished_and_the_recovery_job_failed(
     hasty: Engine, hasty_broker: Broker, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*args: Any, **kwargs: Any) -> Any:
@@ -226,7 +224,7 @@ async def test_a_job_that_no_renewal_reached_is_finished_and_the_finder_tells_th
     tick = hasty_broker.tick
     for method in ("renew", "exchange", "tick"):
         monkeypatch.setattr(hasty_broker, method, away)
-    while not (await tick(QUEUE)).expired:  # as another worker does, which is lost as well then
+    while not (await tick(QUEUE)).expired:  # as another worker does, which is then lost as well
         await asyncio.sleep(0.005)
     assert heard.names(job.id) == ["job_scheduled", "job_started"]
     monkeypatch.undo()
@@ -238,7 +236,7 @@ async def test_a_job_that_no_renewal_reached_is_finished_and_the_finder_tells_th
 
 
 @pytest.mark.parametrize("blocks", [0.75, 0.05])
-async def test_a_body_that_blocks_the_event_loop_has_its_pair_all_the_same(
+async def test_a_body_that_blocks_the_event_loop_sends_job_started_and_job_finished(
     hasty: Engine, hasty_broker: Broker, heard: Heard, blocks: float
 ) -> None:
     ran: list[int] = []
@@ -253,13 +251,13 @@ async def test_a_body_that_blocks_the_event_loop_has_its_pair_all_the_same(
     await hasty.start_workers(stop_when_queue_empty=True)
     assert sorted(ran) == [0, 1, 2]
     for job in jobs:
-        # Again for those that were leased together with one that blocked, and came after their lease.
+        # Jobs leased together with one that blocked too long may start a second time.
         names = [name for name in heard.names(job.id) if name in ("job_started", "job_finished")]
         assert names == ["job_started", "job_finished"] * (len(names) // 2)
         assert names
 
 
-async def test_while_the_broker_is_away_what_follows_the_settle_waits_for_it(
+async def test_signals_after_a_settlement_wait_for_an_unavailable_broker(
     engine: Engine, broker: Broker, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0
@@ -285,7 +283,7 @@ async def test_while_the_broker_is_away_what_follows_the_settle_waits_for_it(
     assert isinstance(heard.last("job_finished")["err"], ValueError)
 
 
-async def test_while_the_broker_is_away_what_follows_waits_for_the_fence(
+async def test_a_settlement_fenced_after_an_outage_sends_job_finished_only(
     engine: Engine, broker: Broker, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0

@@ -1,4 +1,4 @@
-"""The signal class alone: who is called, what is awaited, and what a sending costs."""
+"""The signal class by itself: which receivers are called, what is awaited, and what a dispatch costs."""
 
 from __future__ import annotations
 
@@ -110,18 +110,18 @@ AEVERY_KIND: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("receiver", EVERY_KIND.values(), ids=EVERY_KIND.keys())
-async def test_anything_callable_receives_and_what_it_returns_is_awaited_if_it_can_be(
+async def test_any_callable_can_receive_and_an_awaitable_result_is_awaited(
     signal: SafeNamedSignal, receiver: Callable[..., Any]
 ) -> None:
     signal.connect(receiver)
     assert await signal.send_async("shop", text="hello") == [(receiver, "hello")]
 
 
-async def test_nobody_asks_whether_a_receiver_is_a_coroutine_function(
+async def test_iscoroutinefunction_is_not_used_on_receivers(
     signal: SafeNamedSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(function: object) -> bool:
-        raise AssertionError("asked")
+        raise AssertionError("iscoroutinefunction was called")
 
     for kind in EVERY_KIND.values():
         signal.connect(kind)
@@ -132,22 +132,20 @@ async def test_nobody_asks_whether_a_receiver_is_a_coroutine_function(
     assert sorted(map(repr, results)) == sorted(repr((kind, "hello")) for kind in EVERY_KIND.values())
 
 
-async def test_the_namespace_comes_first_and_all_else_by_keyword(signal: SafeNamedSignal) -> None:
-    heard: list[tuple[tuple[object, ...], dict[str, object]]] = []
+async def test_the_sender_is_passed_first_and_all_else_by_keyword(signal: SafeNamedSignal) -> None:
+    received: list[tuple[tuple[object, ...], dict[str, object]]] = []
 
     @signal.connect
     def receiver(*args: object, **kwargs: object) -> None:
-        heard.append((args, kwargs))
+        received.append((args, kwargs))
 
     await signal.send_async("shop", job=1, err=None)
     signal.send("shop", job=2)
-    assert heard == [(("shop",), {"job": 1, "err": None}), (("shop",), {"job": 2})]
+    assert received == [(("shop",), {"job": 1, "err": None}), (("shop",), {"job": 2})]
 
 
 @pytest.mark.parametrize("keyword", ["sender", "receiver", "timeout", "context", "kwargs"])
-async def test_an_application_may_name_its_keywords_as_it_likes(
-    signal: SafeNamedSignal, keyword: str
-) -> None:
+async def test_keywords_may_have_any_name(signal: SafeNamedSignal, keyword: str) -> None:
     @signal.connect
     async def receiver(_: object, /, **kwargs: object) -> object:
         return kwargs[keyword]
@@ -157,27 +155,27 @@ async def test_an_application_may_name_its_keywords_as_it_likes(
 
 
 async def test_a_receiver_defined_within_a_function_stays_connected(signal: SafeNamedSignal) -> None:
-    heard: list[object] = []
+    called: list[object] = []
 
     def connect() -> None:
         @signal.connect
         def function(sender: object, **kwargs: Any) -> None:
-            heard.append("function")
+            called.append("function")
 
         class Local:
             def method(self, sender: object, **kwargs: Any) -> None:
-                heard.append("method")
+                called.append("method")
 
         signal.connect(Local().method)
-        signal.connect_via("shop")(lambda sender, **kwargs: heard.append("via"))
+        signal.connect_via("shop")(lambda sender, **kwargs: called.append("via"))
 
     connect()
     gc.collect()
     await signal.send_async("shop")
-    assert sorted(map(str, heard)) == ["function", "method", "via"]
+    assert sorted(map(str, called)) == ["function", "method", "via"]
 
 
-async def test_a_weak_receiver_vanishes_with_its_last_reference(signal: SafeNamedSignal) -> None:
+async def test_a_weak_receiver_is_disconnected_with_its_last_reference(signal: SafeNamedSignal) -> None:
     listener = Listener()
     signal.connect(listener.plain, weak=True)
     signal.connect_via("shop", weak=True)(listener.coroutine)
@@ -187,14 +185,14 @@ async def test_a_weak_receiver_vanishes_with_its_last_reference(signal: SafeName
     assert await signal.send_async("shop", text="b") == []
 
 
-async def test_connect_and_connect_via_are_decorators_that_give_the_function_back(
+async def test_connect_and_connect_via_are_decorators_that_return_the_function(
     signal: SafeNamedSignal,
 ) -> None:
     @signal.connect
     def everywhere(sender: object, **kwargs: Any) -> object:
         return sender
 
-    @signal.connect_via("".join(["sh", "op"]))  # an equal string is enough
+    @signal.connect_via("".join(["sh", "op"]))  # an equal string is sufficient
     async def of_one(sender: object, **kwargs: Any) -> object:
         return sender
 
@@ -204,7 +202,7 @@ async def test_connect_and_connect_via_are_decorators_that_give_the_function_bac
     assert await signal.send_async("bank") == [(everywhere, "bank")]
 
 
-async def test_connected_to_connects_for_a_while(signal: SafeNamedSignal) -> None:
+async def test_connected_to_connects_within_its_block(signal: SafeNamedSignal) -> None:
     with signal.connected_to(coroutine):
         assert await signal.send_async("bank", text=1) == [(coroutine, 1)]
     assert await signal.send_async("bank", text=2) == []
@@ -214,7 +212,7 @@ async def test_connected_to_connects_for_a_while(signal: SafeNamedSignal) -> Non
     assert await signal.send_async("shop", text=5) == []
 
 
-async def test_disconnect_ends_a_connection_of_one_sender_or_of_any(signal: SafeNamedSignal) -> None:
+async def test_disconnect_disconnects_from_one_sender_or_all(signal: SafeNamedSignal) -> None:
     signal.connect(plain, "shop")
     signal.connect(plain, "bank")
     signal.disconnect(plain, "shop")
@@ -224,7 +222,7 @@ async def test_disconnect_ends_a_connection_of_one_sender_or_of_any(signal: Safe
     assert await signal.send_async("bank", text=1) == []
 
 
-async def test_any_is_every_sender(signal: SafeNamedSignal) -> None:
+async def test_any_stands_for_every_sender(signal: SafeNamedSignal) -> None:
     signal.connect(plain, ANY)
     assert signal.has_receivers_for("shop")
     assert list(signal.receivers_for("shop")) == [plain]
@@ -232,7 +230,7 @@ async def test_any_is_every_sender(signal: SafeNamedSignal) -> None:
     assert await signal.send_async(None, text=1) == [(plain, 1)]
 
 
-async def test_receivers_for_tells_who_would_be_called(signal: SafeNamedSignal) -> None:
+async def test_receivers_for_returns_the_receivers_that_would_be_called(signal: SafeNamedSignal) -> None:
     signal.connect(plain)
     signal.connect(coroutine, "shop")
     assert set(signal.receivers_for("shop")) == {plain, coroutine}
@@ -247,13 +245,15 @@ async def test_a_receiver_connected_twice_is_called_once(signal: SafeNamedSignal
 
 
 @pytest.mark.parametrize("receiver", [None, 7, "name", object()])
-def test_what_cannot_be_called_is_refused_at_once(signal: SafeNamedSignal, receiver: Any) -> None:
+def test_a_receiver_that_is_not_callable_is_refused_on_connecting(
+    signal: SafeNamedSignal, receiver: Any
+) -> None:
     with pytest.raises(InvalidValue, match=f"news.*{type(receiver).__name__}"):
         signal.connect(receiver)
     assert not signal.receivers
 
 
-def test_the_repr_is_the_class_and_the_name() -> None:
+def test_the_repr_shows_class_and_name() -> None:
     class Own(SafeNamedSignal):
         pass
 
@@ -262,7 +262,7 @@ def test_the_repr_is_the_class_and_the_name() -> None:
     assert repr(Own("paid")) == 'Own "paid"'
 
 
-async def test_an_application_makes_signals_of_its_own() -> None:
+async def test_an_application_can_create_signals() -> None:
     paid = SafeNamedSignal("order_paid", "An order was paid. Keyword: amount.")
     other = SafeNamedSignal("order_paid")
 
@@ -276,7 +276,7 @@ async def test_an_application_makes_signals_of_its_own() -> None:
     assert await other.send_async("shop", amount=21) == []
 
 
-async def test_plain_receivers_run_inline_before_any_awaitable_does(signal: SafeNamedSignal) -> None:
+async def test_plain_receivers_run_inline_before_any_awaitable(signal: SafeNamedSignal) -> None:
     order: list[str] = []
 
     @signal.connect
@@ -298,7 +298,7 @@ async def test_plain_receivers_run_inline_before_any_awaitable_does(signal: Safe
     assert sorted(order[1:]) == ["async 1", "async 2"]
 
 
-async def test_plain_receivers_alone_need_no_task_and_no_turn_of_the_event_loop(
+async def test_plain_receivers_need_no_task_and_do_not_yield(
     signal: SafeNamedSignal,
 ) -> None:
     signal.connect(plain)
@@ -310,7 +310,7 @@ async def test_plain_receivers_alone_need_no_task_and_no_turn_of_the_event_loop(
     assert asyncio.all_tasks() == before
 
 
-async def test_awaitables_run_together(signal: SafeNamedSignal) -> None:
+async def test_awaitables_run_concurrently(signal: SafeNamedSignal) -> None:
     barrier = asyncio.Barrier(3)
 
     def connect() -> None:
@@ -334,7 +334,7 @@ def check_costs_nothing(signal: SafeNamedSignal) -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_a_signal_without_receivers_never_yields_and_makes_no_task(signal: SafeNamedSignal) -> None:
+async def test_a_signal_without_receivers_does_not_yield_and_creates_no_task(signal: SafeNamedSignal) -> None:
     check_costs_nothing(signal)
     signal.connect(coroutine, "bank")
     check_costs_nothing(signal)
@@ -342,7 +342,7 @@ async def test_a_signal_without_receivers_never_yields_and_makes_no_task(signal:
     check_costs_nothing(signal)
 
 
-async def test_a_muted_signal_never_yields_and_makes_no_task(signal: SafeNamedSignal) -> None:
+async def test_a_muted_signal_does_not_yield_and_creates_no_task(signal: SafeNamedSignal) -> None:
     signal.connect(plain)
     signal.connect(coroutine)
     with signal.muted():
@@ -371,7 +371,7 @@ async def test_a_receiver_may_disconnect_itself_and_others_while_it_is_called(
     assert await signal.send_async("shop", text=1) == [(ends_another, "ends another")]
 
 
-async def test_a_receiver_may_connect_others_while_it_is_called_and_they_hear_the_next_sending(
+async def test_a_receiver_connected_during_a_dispatch_gets_the_next_one(
     signal: SafeNamedSignal,
 ) -> None:
     @signal.connect
@@ -399,10 +399,10 @@ async def test_a_receiver_may_send_the_signal_that_called_it(signal: SafeNamedSi
 
 
 @pytest.mark.parametrize("weak", [False, True])
-async def test_whoever_connects_or_disconnects_counts_from_the_next_sending_on(
+async def test_connecting_and_disconnecting_takes_effect_with_the_next_dispatch(
     signal: SafeNamedSignal, weak: bool
 ) -> None:
-    """Also where the receivers of a sender are remembered, because it sends often."""
+    """Also for a sender whose receivers are cached, because it sends often."""
     called: list[str] = []
 
     def first(sender: str, **kwargs: Any) -> None:
@@ -411,41 +411,41 @@ async def test_whoever_connects_or_disconnects_counts_from_the_next_sending_on(
     def second(sender: str, **kwargs: Any) -> None:
         called.append("second")
 
-    async def told() -> list[str]:
+    async def called_receivers() -> list[str]:
         called.clear()
         await signal.send_async("mine")
         await signal.send_async("mine")
         return sorted(called)
 
     signal.connect(first)
-    assert await told() == ["first"] * 2
+    assert await called_receivers() == ["first"] * 2
     signal.connect(second, "mine", weak=weak)
-    assert await told() == ["first"] * 2 + ["second"] * 2
+    assert await called_receivers() == ["first"] * 2 + ["second"] * 2
     signal.disconnect(first)
-    assert await told() == ["second"] * 2
+    assert await called_receivers() == ["second"] * 2
     with signal.connected_to(first, "mine"):
-        assert await told() == ["first"] * 2 + ["second"] * 2
-    assert await told() == ["second"] * 2
+        assert await called_receivers() == ["first"] * 2 + ["second"] * 2
+    assert await called_receivers() == ["second"] * 2
     del second
     gc.collect()
-    assert await told() == ([] if weak else ["second"] * 2)
+    assert await called_receivers() == ([] if weak else ["second"] * 2)
 
 
-async def test_a_sender_that_sends_often_has_its_receivers_looked_up_once(
+async def test_the_receivers_of_a_frequent_sender_are_looked_up_once(
     signal: SafeNamedSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[object] = []
+    lookups: list[object] = []
     receivers_for = SafeNamedSignal.receivers_for
 
     def counting(self: SafeNamedSignal, sender: object) -> Iterator[Any]:
-        asked.append(sender)
+        lookups.append(sender)
         return receivers_for(self, sender)
 
     monkeypatch.setattr(SafeNamedSignal, "receivers_for", counting)
     signal.connect(lambda sender, **kwargs: None)
     for _ in range(1000):
         await signal.send_async("mine")
-    assert asked == ["mine"]
+    assert lookups == ["mine"]
 
 
 async def test_threads_may_connect_and_disconnect_while_it_is_sent(signal: SafeNamedSignal) -> None:
@@ -471,7 +471,7 @@ async def test_threads_may_connect_and_disconnect_while_it_is_sent(signal: SafeN
         sys.setswitchinterval(interval)
 
 
-async def test_it_does_not_remember_every_sender_there_ever_was(signal: SafeNamedSignal) -> None:
+async def test_the_cache_of_senders_is_bounded(signal: SafeNamedSignal) -> None:
     class Receiver:
         def __call__(self, sender: str, **kwargs: Any) -> None: ...
 

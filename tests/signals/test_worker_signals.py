@@ -1,4 +1,4 @@
-"""Signals of the workers themselves, and receivers that stop them, on every broker."""
+"""Signals of the workers, and receivers that stop the workers, on every broker."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_pool_starts_once_and_terminates_once_under_one_name(engine: Eng
     assert heard.names()[-1] == "worker_terminated"
 
 
-async def test_every_pool_has_a_name_of_its_own(engine: Engine, heard: Heard) -> None:
+async def test_every_pool_has_a_unique_name(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def body() -> None:
         pass
@@ -50,7 +50,7 @@ async def test_every_pool_has_a_name_of_its_own(engine: Engine, heard: Heard) ->
     assert len({kwargs["worker_name"] for _, kwargs in heard}) == 2
 
 
-async def test_workers_begin_to_fetch_when_the_receivers_of_worker_started_have_ended(
+async def test_workers_fetch_after_the_receivers_of_worker_started_have_ended(
     engine: Engine, broker: Broker
 ) -> None:
     seen: list[int] = []
@@ -70,7 +70,7 @@ async def test_workers_begin_to_fetch_when_the_receivers_of_worker_started_have_
     assert seen == [1, -1]
 
 
-async def test_workers_that_could_not_start_have_not_started(
+async def test_no_worker_started_is_sent_if_the_start_fails(
     engine: Engine, broker: Broker, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*args: Any) -> None:
@@ -87,7 +87,7 @@ async def test_workers_that_could_not_start_have_not_started(
     assert heard == []
 
 
-async def test_worker_terminated_comes_when_it_has_drained(engine: Engine, broker: Broker) -> None:
+async def test_worker_terminated_is_sent_after_the_drain(engine: Engine, broker: Broker) -> None:
     seen: list[str] = []
     begun, allowed = asyncio.Event(), asyncio.Event()
 
@@ -147,12 +147,14 @@ async def test_nothing_is_sent_after_worker_terminated(engine: Engine, heard: He
     await until(lambda: heard.count("job_scheduled") >= 3)
     await engine.stop_workers()
     assert heard.names()[-1] == "worker_terminated"
-    await asyncio.sleep(0.3)  # three periods, and longer than any receiver takes
+    await asyncio.sleep(0.3)  # three periods, longer than any receiver takes
     assert late == []
     assert heard.names()[-1] == "worker_terminated"
 
 
-async def test_stopping_in_the_middle_of_worker_started_is_in_order(engine: Engine, heard: Heard) -> None:
+async def test_a_stop_during_worker_started_sends_worker_terminated_after_it(
+    engine: Engine, heard: Heard
+) -> None:
     begun = asyncio.Event()
 
     @engine.task
@@ -171,7 +173,7 @@ async def test_stopping_in_the_middle_of_worker_started_is_in_order(engine: Engi
     assert heard.names() == ["worker_started", "worker_terminated"]
 
 
-async def test_a_hanging_receiver_of_worker_terminated_delays_the_end_until_the_deadline(
+async def test_a_hanging_receiver_of_worker_terminated_delays_the_end_until_its_timeout(
     make_broker: MakeBroker, namespace: str, heard: Heard
 ) -> None:
     ran: list[bool] = []
@@ -259,15 +261,15 @@ async def test_a_receiver_outside_of_the_workers_waits_until_they_have_stopped(
     assert seen == [1]
 
 
-async def test_workers_of_two_engines_tell_their_own_namespace(
+async def test_workers_of_two_engines_send_their_own_namespace(
     make_broker: MakeBroker, namespace: str, heard: Heard
 ) -> None:
     @signals.worker_started.connect
     @signals.worker_terminated.connect
     async def receiver(sender: str, **kwargs: Any) -> None:
-        everything.append(sender)
+        senders.append(sender)
 
-    everything: list[str] = []
+    senders: list[str] = []
     other = f"{namespace}-other"
     async with Engine(make_broker(), namespace) as one, Engine(make_broker(), other) as two:
         for engine in (one, two):
@@ -279,5 +281,5 @@ async def test_workers_of_two_engines_tell_their_own_namespace(
             await engine.start_workers(block=False)
         await one.stop_workers()
         await two.stop_workers()
-    assert everything == [namespace, other, namespace, other]
+    assert senders == [namespace, other, namespace, other]
     assert heard.names() == ["worker_started", "worker_terminated"]

@@ -1,4 +1,4 @@
-"""A master with its replica and three Sentinels, and a Cluster of three masters; all on the loopback."""
+"""A master with a replica and three Sentinels, and a Cluster of three masters; all on the loopback."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ SLOTS = 16384
 
 
 def wait_for(condition: Callable[[], object], what: str, timeout: float = 60.0) -> None:
-    """As ``until``, for fixtures that no event loop runs."""
+    """``until`` for fixtures that run without an event loop."""
     deadline = time.monotonic() + timeout
     while True:
         try:
             if condition():
                 return
         except (redis.exceptions.RedisError, LookupError, TypeError, ValueError):
-            pass  # what it looks at is not there yet
+            pass  # the servers are not ready for the condition
         assert time.monotonic() < deadline, f"{what} did not come true in {timeout:g} s"
         time.sleep(0.02)
 
 
 def raw(port: int, *command: Any) -> Any:
-    """What a server answers, untouched: redis-py makes other things of some answers."""
+    """The unchanged reply of a server; redis-py would convert some."""
     with redis.Redis(port=port, decode_responses=True, protocol=2) as client:
         client.response_callbacks.clear()
         return client.execute_command(*command)
 
 
 class Sentinel:
-    """One Sentinel process, which watches a master."""
+    """A Sentinel process that monitors a master."""
 
     def __init__(self, master: Server) -> None:
         self.server = Server()
@@ -61,7 +61,7 @@ class Sentinel:
 
 
 class Watched:
-    """A master, its replica, and the Sentinels that say which of the two is which."""
+    """A master, its replica, and the Sentinels that monitor both."""
 
     def __init__(self) -> None:
         common = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
@@ -89,7 +89,7 @@ class Watched:
         return server
 
     def is_whole(self) -> bool:
-        """Every Sentinel knows the others and the replica, which has what the master has."""
+        """Whether every Sentinel knows the others and the replica, and the replica is in sync."""
         for sentinel in self.sentinels:
             [replica] = sentinel.ask("REPLICAS", SERVICE)
             if replica[replica.index("flags") + 1] != "slave":
@@ -99,8 +99,8 @@ class Watched:
             if sentinel.ask("GET-MASTER-ADDR-BY-NAME", SERVICE)[1] != str(self.master.port):
                 return False
         with self.master.client() as master, self.replica.client() as replica_client:
-            link = replica_client.info("replication").get("master_link_status")
-            return bool(master.info("replication")["role"] == "master" and link == "up")
+            link_status = replica_client.info("replication").get("master_link_status")
+            return bool(master.info("replication")["role"] == "master" and link_status == "up")
 
     def close(self) -> None:
         for sentinel in self.sentinels:
@@ -131,7 +131,7 @@ class Cluster:
         ).start()
 
     def add_replica(self, master: Server) -> Server:
-        """A fourth node, which takes over when this master is away; it is not among ``servers``."""
+        """A fourth node, which takes over when this master is down; it is not in ``servers``."""
         bus = free_port()
         replica = self._node(bus)
         self.ask(master, "CLUSTER MEET", "127.0.0.1", replica.port, bus)
@@ -141,7 +141,7 @@ class Cluster:
         return replica
 
     def is_copied(self, replica: Server) -> bool:
-        """The replica has what its master has, and every master knows that there is one."""
+        """Whether the replica is in sync, and every master knows it."""
         name = self.id_of(replica)
         return "master_link_status:up" in self.ask(replica, "INFO", "replication") and all(
             f"{name} " in line and " slave " in line
@@ -164,7 +164,7 @@ class Cluster:
         return str(self.ask(server, "CLUSTER MYID"))
 
     def owner(self, slot: int) -> Server:
-        """The server that has a slot, as its own node sees it."""
+        """The server that owns a slot, according to its own node."""
         [owner] = [
             server
             for server in self.servers
@@ -174,7 +174,7 @@ class Cluster:
         return owner
 
     def is_whole(self) -> bool:
-        """Every node sees three masters, and all slots."""
+        """Whether every node sees three masters and all slots."""
         for server in self.servers:
             facts = dict(
                 line.split(":", 1) for line in self.ask(server, "CLUSTER INFO").splitlines() if ":" in line
@@ -188,7 +188,7 @@ class Cluster:
         return True
 
     def cross_slot_errors(self) -> int:
-        """How often a node refused a call whose keys lie in several slots."""
+        """The number of nodes that refused calls with keys of several slots."""
         return sum(
             "CROSSSLOT" in self.ask(server, "INFO", "errorstats") for server in self.servers if server.process
         )
@@ -209,7 +209,7 @@ def _watched() -> Iterator[Watched]:
 
 @pytest.fixture
 def watched(_watched: Watched) -> Watched:
-    """The master with its replica and Sentinels, whole again after the test before."""
+    """The master with its replica and Sentinels, recovered from the previous test."""
     wait_for(_watched.is_whole, "the Sentinels agree")
     return _watched
 
@@ -225,14 +225,14 @@ def _cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(_cluster: Cluster) -> Iterator[Cluster]:
-    """The Cluster, whole again after the test before; no call of the test may span slots."""
+    """The Cluster, recovered from the previous test; no call of a test may span slots."""
     wait_for(_cluster.is_whole, "the Cluster is whole")
     yield _cluster
     assert _cluster.cross_slot_errors() == 0
 
 
 def spread(cluster: Cluster, namespace: str, count: int = 6) -> Sequence[str]:
-    """Names of queues that lie on all three masters in turn."""
+    """Names of queues that are on all three masters in turn."""
     found: list[list[str]] = [[] for _ in cluster.servers]
     for number in range(1000):
         queue = f"q{number}"

@@ -1,4 +1,4 @@
-"""A Cluster of three masters: jobs of all queues run, also while slots move and masters come and go."""
+"""A Cluster of three masters: jobs of all queues run, also while slots move and masters fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..redis.test_forks import USED_LOOP
 from ..servers import Server
 from ..waiting import until
 from .conftest import Cluster, slot_of, spread
-from .working import Work
+from .load import Work
 
 pytestmark = pytest.mark.large
 
@@ -41,7 +41,7 @@ def keys_in(cluster: Cluster, server: Server, slot: int) -> list[str]:
 
 
 async def move(cluster: Cluster, slot: int, *, halfway: Callable[[], object] = lambda: True) -> None:
-    """Move a slot to the next master; ``halfway`` is waited for while half of its keys are there."""
+    """Move a slot to the next master; wait for ``halfway`` when half of its keys have moved."""
 
     async def ask(server: Server, *command: object) -> object:
         return await to_thread.run_sync(cluster.ask, server, *command)
@@ -63,7 +63,7 @@ async def move(cluster: Cluster, slot: int, *, halfway: Callable[[], object] = l
 
 
 @pytest.mark.parametrize("make", [by_url, by_client])
-async def test_jobs_of_queues_on_all_masters_run_end_to_end(
+async def test_jobs_run_on_all_masters(
     cluster: Cluster, namespace: str, make: Callable[[Cluster], RedisBroker]
 ) -> None:
     work = Work(make(cluster), namespace, spread(cluster, namespace))
@@ -89,7 +89,7 @@ async def test_a_job_is_cancelled_while_many_run(cluster: Cluster, namespace: st
     await broker.aclose()
 
 
-async def test_a_worker_that_waits_is_woken_for_each_queue(cluster: Cluster, namespace: str) -> None:
+async def test_an_idle_worker_is_woken_for_each_queue(cluster: Cluster, namespace: str) -> None:
     queues = spread(cluster, namespace)
     broker, producer = by_url(cluster), by_url(cluster)
     await broker.open(namespace)
@@ -136,18 +136,18 @@ def connections_made(cluster: Cluster) -> int:
     total = 0
     for server in cluster.servers:
         with server.client() as client:
-            total += client.info("stats")["total_connections_received"] - 1  # but for this one
+            total += client.info("stats")["total_connections_received"] - 1  # without this connection
     return total
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 30])
-async def test_a_worker_makes_no_connection_however_jobs_come(
+async def test_a_worker_makes_no_new_connection_for_bursts_of_jobs(
     cluster: Cluster, namespace: str, count: int
 ) -> None:
     work = Work(by_url(cluster), namespace, [f"queue-{number}" for number in range(count)])
     async with work.engine:
         await work.engine.start_workers(32, work.queues, block=False)
-        await work.schedule_all(range(10))  # all queues at once, so that there are as many as are ever needed
+        await work.schedule_all(range(10))  # all queues at once, so that all needed connections exist
         await work.done()
         await until(lambda: blocked_clients(cluster) == count, "it waits on every queue")
         before = connections_made(cluster)
@@ -158,11 +158,11 @@ async def test_a_worker_makes_no_connection_however_jobs_come(
         await work.schedule_all(range(40, 50))
         await work.done()
         made = connections_made(cluster) - before - looks * len(cluster.servers)
-        # Calls that happen to meet for the first time need one more; it is never one a job.
+        # Calls that are concurrent for the first time need one more, but jobs do not.
         assert made <= 3, f"{made} connections for {30 + 10 * count} jobs"
 
 
-async def test_a_slot_that_moves_under_load_loses_and_doubles_nothing(
+async def test_no_job_is_lost_or_run_twice_when_a_slot_moves_under_load(
     cluster: Cluster, namespace: str
 ) -> None:
     work = Work(by_url(cluster), namespace, spread(cluster, namespace))
@@ -181,9 +181,7 @@ async def test_a_slot_that_moves_under_load_loses_and_doubles_nothing(
     assert sum(work.runs.values()) == 300 * len(work.queues)
 
 
-async def test_a_worker_that_waits_is_woken_after_its_slot_has_moved(
-    cluster: Cluster, namespace: str
-) -> None:
+async def test_an_idle_worker_is_woken_after_its_slot_has_moved(cluster: Cluster, namespace: str) -> None:
     [queue, *_] = spread(cluster, namespace)
     work = Work(by_url(cluster), namespace, [queue])
     async with work.engine:
@@ -196,7 +194,7 @@ async def test_a_worker_that_waits_is_woken_after_its_slot_has_moved(
         await work.done()
 
 
-async def test_a_master_that_crashes_stops_its_own_queues_only_and_loses_nothing(
+async def test_a_crashed_master_stops_its_own_queues_only_and_no_job_is_lost(
     cluster: Cluster, namespace: str
 ) -> None:
     work = Work(by_url(cluster), namespace, spread(cluster, namespace))
@@ -204,7 +202,7 @@ async def test_a_master_that_crashes_stops_its_own_queues_only_and_loses_nothing
     victim = cluster.owner(slot_of(cluster, namespace, lost))
     others = [q for q in work.queues if cluster.owner(slot_of(cluster, namespace, q)) is not victim]
     async with work.engine:
-        # They consume the queues of the victim as well: these must not hold up the others.
+        # The workers also consume queues of the victim, which must not delay the others.
         await work.engine.start_workers(5, work.queues, block=False)
         await work.schedule_all(range(20))
         await work.done()
@@ -216,13 +214,11 @@ async def test_a_master_that_crashes_stops_its_own_queues_only_and_loses_nothing
             await until(lambda: not work.missing(), "the others are served", timeout=30, show=work.missing)
         finally:
             victim.start()
-        await work.schedule_all(range(50, 60))  # it tries until the master answers
+        await work.schedule_all(range(50, 60))  # scheduling is retried until the master answers
         await work.done()
 
 
-async def test_workers_resume_when_a_master_crashes_and_comes_back_under_load(
-    cluster: Cluster, namespace: str
-) -> None:
+async def test_workers_resume_when_a_master_restarts_under_load(cluster: Cluster, namespace: str) -> None:
     work = Work(by_url(cluster), namespace, spread(cluster, namespace))
     victim = cluster.owner(slot_of(cluster, namespace, work.queues[0]))
     async with work.engine:
@@ -236,11 +232,11 @@ async def test_workers_resume_when_a_master_crashes_and_comes_back_under_load(
     assert sum(work.runs.values()) == 200 * len(work.queues)
 
 
-async def test_workers_outlive_a_cluster_that_cannot_be_reached(
+async def test_workers_survive_an_unreachable_cluster(
     cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     work = Work(by_url(cluster), namespace, spread(cluster, namespace, 3))
-    stranger = by_url(cluster)
+    other_broker = by_url(cluster)
     async with work.engine:
         await work.engine.start_workers(5, work.queues, block=False)
         await work.schedule_all(range(10))
@@ -249,9 +245,9 @@ async def test_workers_outlive_a_cluster_that_cannot_be_reached(
             for server in cluster.servers:
                 server.kill()
             with pytest.raises(BrokerUnavailable, match="is it running"):
-                await stranger.open(namespace)
+                await other_broker.open(namespace)
             load = asyncio.create_task(work.schedule_all(range(10, 20)))
-            await until(lambda: "trying on" in caplog.text, "the workers know")
+            await until(lambda: "trying on" in caplog.text, "the workers have noticed")
             assert not load.done()
         finally:
             for server in cluster.servers:
@@ -259,11 +255,11 @@ async def test_workers_outlive_a_cluster_that_cannot_be_reached(
                     server.start()
         await load
         await work.done()
-    await stranger.aclose()
+    await other_broker.aclose()
     assert not [r for r in caplog.records if r.levelname == "CRITICAL"]
 
 
-async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
+async def test_a_loop_used_before_a_fork_can_be_used_after_it(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     forks, jobs, path = 3, 20, tmp_path / "ran"
@@ -272,8 +268,8 @@ async def test_a_loop_that_was_used_before_a_fork_is_used_after_it(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, faults = await process.communicate()
-    assert faults.decode() == ""
+    out, errors = await process.communicate()
+    assert errors.decode() == ""
     assert int(out) == (forks + 3) * jobs
     ran = Counter(path.read_text().split())
     assert ran == Counter(f"{who}/{number}" for who in range(-2, 1 + forks) for number in range(jobs))

@@ -1,4 +1,4 @@
-"""Producers and workers get by with the user that docs/production.md shows, also on a Cluster."""
+"""The user of docs/production.md suffices for producers and workers, also on a Cluster."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from aiospinach import BrokerError, RedisBroker
 from ..asking import counts
 from ..servers import Server
 from .conftest import Cluster, raw, spread
-from .working import Work
+from .load import Work
 
 PAGE = (Path(__file__).parents[2] / "docs" / "production.md").read_text()
 ON_A_CLUSTER = ("+cluster|slots", "+cluster|shards", "+cluster|nodes")
 
 
 def rules_for(namespace: str) -> list[str]:
-    """The rules of the page, for a namespace of the tests."""
+    """The rules of the page, for the namespace of a test."""
     [rules] = re.findall(r"ACL SETUSER shop (.*?)\n```", PAGE, re.S)
     return str(rules).replace("ais2:{shop", f"ais2:{{{namespace}").split()
 
 
 @pytest.fixture
 def users() -> Iterator[list[tuple[Server, str]]]:
-    """Users that are removed after the test."""
+    """Servers and names of users, which are removed after the test."""
     made: list[tuple[Server, str]] = []
     yield made
     for server, name in made:
         raw(server.port, "ACL", "DELUSER", name)
 
 
-async def test_a_cluster_serves_the_user_of_the_docs(
+async def test_the_user_of_the_docs_suffices_on_a_cluster(
     cluster: Cluster, namespace: str, users: list[tuple[Server, str]]
 ) -> None:
     assert all(rule in PAGE for rule in ON_A_CLUSTER)
@@ -48,8 +48,8 @@ async def test_a_cluster_serves_the_user_of_the_docs(
         await work.engine.start_workers(10, work.queues, block=False)
         await work.schedule_all(range(10, 20))
         await work.done()
-    stranger = RedisBroker(url)
-    await stranger.open("another")
+    other_broker = RedisBroker(url)
+    await other_broker.open("another")
     with pytest.raises(BrokerError, match="ACL"):
-        await counts(stranger, "default")
-    await stranger.aclose()
+        await counts(other_broker, "default")
+    await other_broker.aclose()

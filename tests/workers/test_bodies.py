@@ -1,4 +1,4 @@
-"""Whatever the body of a job does, the pool stays whole, and the next job runs."""
+"""Bodies that raise, hang, block or cancel: the pool keeps working, and the next job runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ..asking import counts
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
-from .hearing import finish_of, reasons_of_death
+from .job_results import finish_of, reasons_of_death
 
 Async = Callable[[], Awaitable[Any]]
 Sync = Callable[[], Any]
@@ -47,7 +47,7 @@ class Foreign(BaseException):
 
 
 class Case(NamedTuple):
-    """A body, made for an engine, and what becomes of its job."""
+    """A body, and the status and error of its job."""
 
     make: Callable[[Engine], Callable[[], Any]]
     status: JobStatus
@@ -67,7 +67,7 @@ ERRORS: dict[str, tuple[Callable[[], BaseException], type[BaseException]]] = {
     "system_exit": (lambda: SystemExit(1), SystemExit),
     "keyboard_interrupt": (KeyboardInterrupt, KeyboardInterrupt),
     "generator_exit": (GeneratorExit, GeneratorExit),
-    "stop_iteration": (lambda: StopIteration(1), RuntimeError),  # so says PEP 479
+    "stop_iteration": (lambda: StopIteration(1), RuntimeError),  # by PEP 479
     "stop_async_iteration": (StopAsyncIteration, StopAsyncIteration),
     "a_base_exception": (Foreign, Foreign),
     "an_unprintable_one": (Unprintable, Unprintable),
@@ -101,11 +101,11 @@ async def returns() -> str:
     return "done"
 
 
-async def returns_what_no_store_could_hold() -> object:
+async def returns_an_unserializable_object() -> object:
     return object()
 
 
-async def takes_too_long() -> None:
+async def never_ends() -> None:
     await asyncio.Event().wait()
 
 
@@ -178,12 +178,12 @@ async def is_cancelled_by_its_child_after_its_end() -> str:
     assert task is not None
     loop = asyncio.get_running_loop()
 
-    def strike(times: int) -> None:
+    def cancel_repeatedly(times: int) -> None:
         task.cancel()
         if times:
-            loop.call_soon(strike, times - 1)
+            loop.call_soon(cancel_repeatedly, times - 1)
 
-    loop.call_soon(strike, 20)
+    loop.call_soon(cancel_repeatedly, 20)
     return "done"
 
 
@@ -263,9 +263,9 @@ CASES: dict[str, Case] = {
         for name, (make, error) in ERRORS.items()
     },
     "returns": Case(just(returns), SUCCEEDED, None),
-    "returns_an_object": Case(just(returns_what_no_store_could_hold), SUCCEEDED, None),
+    "returns_an_object": Case(just(returns_an_unserializable_object), SUCCEEDED, None),
     "returns_in_a_thread": Case(just(returns_in_thread), SUCCEEDED, None),
-    "times_out": Case(just(takes_too_long), FAILED, JobTimeout, SHORT),
+    "times_out": Case(just(never_ends), FAILED, JobTimeout, SHORT),
     "hides_its_timeout": Case(just(hides_its_timeout), SUCCEEDED, None, SHORT),
     "fails_when_it_times_out": Case(just(fails_when_it_times_out), FAILED, JobTimeout, SHORT),
     "is_cancelled": Case(cancels_itself, CANCELLED, JobCancelled),
@@ -296,7 +296,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-async def test_a_body_may_do_this_and_the_next_job_runs(
+async def test_the_next_job_runs_after_any_body(
     engine: Engine, broker: FailingBroker, heard: Heard, case: Case
 ) -> None:
     engine.task(name="hostile", **case.options)(case.make(engine))
@@ -307,9 +307,9 @@ async def test_a_body_may_do_this_and_the_next_job_runs(
 
     await engine.start_workers(1, block=False)
     hostile = await engine.schedule("hostile")
-    said = await finish_of(heard, hostile)
-    assert said["job"].status is case.status
-    assert type(said["err"]) is (type(None) if case.error is None else case.error)
+    finish = await finish_of(heard, hostile)
+    assert finish["job"].status is case.status
+    assert type(finish["err"]) is (type(None) if case.error is None else case.error)
     assert heard.names(hostile.id) == NAMES[case.status]
     assert list(await reasons_of_death(broker)) == ([hostile.id] if case.status is FAILED else [])
     assert (await finish_of(heard, await good.schedule()))["result"] == "whole"
@@ -318,7 +318,7 @@ async def test_a_body_may_do_this_and_the_next_job_runs(
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-async def test_a_body_may_do_this_beside_others(engine: Engine, heard: Heard, case: Case) -> None:
+async def test_no_body_disturbs_concurrent_jobs(engine: Engine, heard: Heard, case: Case) -> None:
     engine.task(name="hostile", **case.options)(case.make(engine))
     end = asyncio.Event()
 
@@ -330,14 +330,14 @@ async def test_a_body_may_do_this_beside_others(engine: Engine, heard: Heard, ca
     await engine.start_workers(3, block=False)
     neighbours = [await neighbour.schedule() for _ in range(2)]
     hostile = await engine.schedule("hostile")
-    said = await finish_of(heard, hostile)
-    assert said["job"].status is case.status
+    finish = await finish_of(heard, hostile)
+    assert finish["job"].status is case.status
     end.set()
     for job in neighbours:
         assert (await finish_of(heard, job))["result"] == "whole"
 
 
-async def test_the_error_that_a_timeout_replaced_is_its_cause(engine: Engine, heard: Heard) -> None:
+async def test_an_error_replaced_by_a_timeout_is_its_cause(engine: Engine, heard: Heard) -> None:
     job = await engine.task(timeout=0.01)(fails_when_it_times_out).schedule()
     await engine.start_workers(stop_when_queue_empty=True)
     err = (await finish_of(heard, job))["err"]
@@ -346,7 +346,7 @@ async def test_the_error_that_a_timeout_replaced_is_its_cause(engine: Engine, he
     assert "0.01 s" in str(err)
 
 
-async def test_a_body_in_time_is_not_cancelled_later(engine: Engine, heard: Heard) -> None:
+async def test_a_body_that_ended_in_time_is_not_cancelled_later(engine: Engine, heard: Heard) -> None:
     late = asyncio.Event()
 
     @engine.task(timeout=0.03)
@@ -413,7 +413,7 @@ async def test_a_job_may_wait_for_another_that_it_scheduled(engine: Engine, hear
 
 
 @pytest.mark.parametrize("number", [1, 3, 10])
-async def test_bodies_never_exceed_the_number(engine: Engine, heard: Heard, number: int) -> None:
+async def test_at_most_number_bodies_run_at_a_time(engine: Engine, heard: Heard, number: int) -> None:
     running = 0
     most = 0
 
@@ -432,7 +432,7 @@ async def test_bodies_never_exceed_the_number(engine: Engine, heard: Heard, numb
     assert heard.count("job_finished") == 200
 
 
-async def test_current_job_is_that_of_the_body_and_of_its_children(engine: Engine, heard: Heard) -> None:
+async def test_current_job_works_in_the_body_and_its_child_tasks(engine: Engine, heard: Heard) -> None:
     seen: list[object] = []
 
     async def child() -> None:
@@ -454,7 +454,7 @@ async def test_current_job_is_that_of_the_body_and_of_its_children(engine: Engin
     assert current_job() is None
 
 
-async def test_each_job_has_a_context_of_its_own(engine: Engine) -> None:
+async def test_each_job_has_its_own_context(engine: Engine) -> None:
     var: ContextVar[str] = ContextVar("var", default="untouched")
     seen: list[str] = []
 
@@ -471,7 +471,7 @@ async def test_each_job_has_a_context_of_its_own(engine: Engine) -> None:
     assert seen == ["untouched", "a", "untouched", "b"]
 
 
-async def test_the_duration_is_that_of_the_body_in_seconds(engine: Engine, heard: Heard) -> None:
+async def test_the_duration_is_the_seconds_that_the_body_took(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def job() -> None:
         await asyncio.sleep(0.05)
@@ -481,7 +481,7 @@ async def test_the_duration_is_that_of_the_body_in_seconds(engine: Engine, heard
     assert 0.045 <= heard.last("job_finished")["duration"] < 5
 
 
-async def test_arguments_that_can_no_longer_be_read_fail_the_job(
+async def test_arguments_that_no_longer_fit_fail_the_job(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     ran: list[int] = []

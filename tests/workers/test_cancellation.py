@@ -1,4 +1,4 @@
-"""``engine.cancel``: jobs that wait never run, running async bodies are cancelled, and it says which."""
+"""``engine.cancel``: waiting jobs never run, running async bodies are cancelled; returns the job's status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
-from .hearing import finish_of
+from .job_results import finish_of
 
 
 def later() -> datetime:
@@ -32,8 +32,8 @@ async def test_a_queued_job_never_runs(engine: Engine, broker: FailingBroker, he
     jobs = [await job.schedule(number) for number in range(3)]
     assert await engine.cancel(jobs[1]) is JobStatus.QUEUED
     assert heard.names(jobs[1].id) == ["job_scheduled", "job_cancelled"]
-    told = heard.last("job_cancelled")["job"]
-    assert (told, told.status, told.args) == (jobs[1], JobStatus.CANCELLED, (1,))
+    cancelled = heard.last("job_cancelled")["job"]
+    assert (cancelled, cancelled.status, cancelled.args) == (jobs[1], JobStatus.CANCELLED, (1,))
     await engine.start_workers(1, stop_when_queue_empty=True)
     assert ran == [0, 2]
     assert await engine.cancel(jobs[1]) is JobStatus.NOT_SET
@@ -58,7 +58,7 @@ async def test_a_waiting_job_never_runs(engine: Engine, broker: FailingBroker, h
     assert ran == [1]
 
 
-async def test_a_job_that_waits_for_its_retry_is_not_tried_again(
+async def test_a_job_that_waits_for_its_retry_is_not_retried(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     @engine.task(max_retries=1, backoff=lambda attempt: 1000)
@@ -92,19 +92,19 @@ async def test_a_running_async_body_is_cancelled(
     await engine.start_workers(1, block=False)
     await until(lambda: heard.count("job_started"))
     assert await engine.cancel(scheduled) is JobStatus.RUNNING
-    said = await finish_of(heard, scheduled)
+    finish = await finish_of(heard, scheduled)
     await engine.stop_workers()
     assert cleaned.is_set()
-    assert isinstance(said["err"], JobCancelled)
-    assert said["job"].status is JobStatus.CANCELLED
+    assert isinstance(finish["err"], JobCancelled)
+    assert finish["job"].status is JobStatus.CANCELLED
     assert heard.names(scheduled.id) == ["job_scheduled", "job_started", "job_cancelled", "job_finished"]
     counts = await asking.counts(broker, "default")
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
 
 
-async def test_what_a_cancelled_body_does_to_end_is_not_cancelled_again(namespace: str, heard: Heard) -> None:
-    """Neither by another cancel, nor by the renewals that repeat the wish."""
-    cleaning, cleaned, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+async def test_the_cleanup_of_a_cancelled_body_is_not_cancelled(namespace: str, heard: Heard) -> None:
+    """Neither a second cancel nor a renewal, which reports the cancellation again, interrupts the cleanup."""
+    cleaning, cleaned, may_continue = asyncio.Event(), asyncio.Event(), asyncio.Event()
     async with Engine(FailingBroker(lease=0.1), namespace) as engine:
 
         @engine.task
@@ -113,7 +113,7 @@ async def test_what_a_cancelled_body_does_to_end_is_not_cancelled_again(namespac
                 await asyncio.Event().wait()
             finally:
                 cleaning.set()
-                await go_on.wait()
+                await may_continue.wait()
                 cleaned.set()
 
         scheduled = await job.schedule()
@@ -123,14 +123,14 @@ async def test_what_a_cancelled_body_does_to_end_is_not_cancelled_again(namespac
         await cleaning.wait()
         assert await engine.cancel(scheduled) is JobStatus.RUNNING
         await asyncio.sleep(0.15)  # several renewals
-        go_on.set()
-        said = await finish_of(heard, scheduled)
+        may_continue.set()
+        finish = await finish_of(heard, scheduled)
         await engine.stop_workers()
     assert cleaned.is_set()
-    assert said["job"].status is JobStatus.CANCELLED
+    assert finish["job"].status is JobStatus.CANCELLED
 
 
-async def test_a_running_sync_body_goes_on(engine: Engine, heard: Heard) -> None:
+async def test_a_running_sync_body_continues(engine: Engine, heard: Heard) -> None:
     began, release = threading.Event(), threading.Event()
 
     @engine.task
@@ -144,12 +144,12 @@ async def test_a_running_sync_body_goes_on(engine: Engine, heard: Heard) -> None
     await until(began.is_set)
     assert await engine.cancel(scheduled) is JobStatus.RUNNING
     release.set()
-    said = await finish_of(heard, scheduled)
+    finish = await finish_of(heard, scheduled)
     await engine.stop_workers()
-    assert (said["result"], said["job"].status) == ("to the end", JobStatus.SUCCEEDED)
+    assert (finish["result"], finish["job"].status) == ("to the end", JobStatus.SUCCEEDED)
 
 
-async def test_a_sync_job_that_raises_after_its_cancellation_is_not_tried_again(
+async def test_a_sync_job_that_raises_after_its_cancellation_is_not_retried(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     began, release = threading.Event(), threading.Event()
@@ -165,14 +165,16 @@ async def test_a_sync_job_that_raises_after_its_cancellation_is_not_tried_again(
     await until(began.is_set)
     await engine.cancel(scheduled)
     release.set()
-    said = await finish_of(heard, scheduled)
+    finish = await finish_of(heard, scheduled)
     await engine.stop_workers()
-    assert said["job"].status is JobStatus.CANCELLED
-    assert isinstance(said["err"].__cause__, ValueError)
+    assert finish["job"].status is JobStatus.CANCELLED
+    assert isinstance(finish["err"].__cause__, ValueError)
     assert (await asking.counts(broker, "default")).waiting == 0
 
 
-async def test_a_job_cancelled_while_its_receivers_run_has_no_body(engine: Engine, heard: Heard) -> None:
+async def test_the_body_does_not_run_if_the_job_was_cancelled_during_its_receivers(
+    engine: Engine, heard: Heard
+) -> None:
     ran: list[int] = []
 
     @engine.task
@@ -189,7 +191,7 @@ async def test_a_job_cancelled_while_its_receivers_run_has_no_body(engine: Engin
     assert (await finish_of(heard, scheduled))["job"].status is JobStatus.CANCELLED
 
 
-async def test_only_the_body_that_is_meant_is_cancelled(engine: Engine, heard: Heard) -> None:
+async def test_only_the_body_of_the_cancelled_job_is_cancelled(engine: Engine, heard: Heard) -> None:
     end = asyncio.Event()
 
     @engine.task
@@ -207,9 +209,7 @@ async def test_only_the_body_that_is_meant_is_cancelled(engine: Engine, heard: H
     await engine.stop_workers()
 
 
-async def test_a_body_that_lives_in_another_thread_is_cancelled_from_here(
-    namespace: str, heard: Heard
-) -> None:
+async def test_a_body_is_cancelled_from_another_thread(namespace: str, heard: Heard) -> None:
     engine = Engine(FailingBroker(), namespace)
 
     @engine.task
@@ -229,7 +229,7 @@ async def test_a_body_that_lives_in_another_thread_is_cancelled_from_here(
     assert heard.last("job_finished")["job"].status is JobStatus.CANCELLED
 
 
-async def test_an_id_alone_is_looked_for_in_every_queue(engine: Engine) -> None:
+async def test_an_id_without_a_queue_is_looked_up_in_every_queue(engine: Engine) -> None:
     @engine.task(queue="a")
     async def in_a() -> None:
         pass
@@ -243,7 +243,7 @@ async def test_an_id_alone_is_looked_for_in_every_queue(engine: Engine) -> None:
     assert await engine.cancel(job.id) is JobStatus.NOT_SET
 
 
-async def test_an_id_with_a_queue_is_looked_for_there_only(engine: Engine) -> None:
+async def test_an_id_with_a_queue_is_looked_up_only_there(engine: Engine) -> None:
     @engine.task(queue="a")
     async def in_a() -> None:
         pass
@@ -261,7 +261,7 @@ async def test_an_id_with_a_queue_is_looked_for_there_only(engine: Engine) -> No
     assert await engine.cancel(second) is JobStatus.NOT_SET
 
 
-async def test_an_unknown_id_is_nowhere(engine: Engine, heard: Heard) -> None:
+async def test_cancelling_an_unknown_id_returns_not_set(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def job() -> None:
         pass
@@ -271,7 +271,7 @@ async def test_an_unknown_id_is_nowhere(engine: Engine, heard: Heard) -> None:
     assert heard == []
 
 
-async def test_a_job_that_has_ended_is_nowhere(engine: Engine, heard: Heard) -> None:
+async def test_cancelling_a_job_that_has_ended_returns_not_set(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def job() -> None:
         pass

@@ -1,4 +1,4 @@
-"""Free slots go to a queue that has jobs, whatever its exchanges, waits and neighbours do."""
+"""Free slots go to queues that have jobs, also after failed exchanges, late answers and missed wake-ups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pool_of(engine: Engine) -> Pool:
 
 
 class Held(MemoryBroker):
-    """Holds the answer to the first exchange of a queue, and then says that it left something there."""
+    """Delays the first exchange of one queue, and then reports that jobs are left in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Held(MemoryBroker):
         return exchanged
 
 
-async def test_slots_that_an_exchange_left_go_to_an_earlier_queue_that_was_woken_meanwhile(
+async def test_slots_left_by_an_exchange_go_to_an_earlier_queue_woken_meanwhile(
     namespace: str,
 ) -> None:
     broker = Held()
@@ -61,28 +61,30 @@ async def test_slots_that_an_exchange_left_go_to_an_earlier_queue_that_was_woken
             ran.append("second")
 
         cancelled = await second.schedule()
-        await engine.cancel(cancelled)  # it lies there still, so that the queue is asked
+        await engine.cancel(cancelled)  # its id stays in the queue, so that the queue is exchanged with
         await engine.start_workers(1, ["a", "b"], block=False)
         await asyncio.wait_for(broker.asked.wait(), 10)
         await first.schedule()
-        await until(lambda: broker.exchanges["a"] >= 1, "the earlier queue is asked, and has no slot")
+        await until(
+            lambda: broker.exchanges["a"] >= 1, "the earlier queue is exchanged with, without a free slot"
+        )
         broker.answer.set()
         await until(lambda: ran == ["first"], "its job runs", timeout=3)
         await engine.stop_workers()
 
 
-async def test_all_free_slots_are_used_although_nobody_could_wait_for_the_jobs(
+async def test_all_free_slots_are_used_although_waiting_for_jobs_failed(
     engine: Engine, broker: FailingBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "PAUSE", 60.0)
-    let_end = asyncio.Event()
+    may_end = asyncio.Event()
     began: list[int] = []
 
     @engine.task
     async def job(number: int) -> None:
         began.append(number)
-        await let_end.wait()
-        let_end.clear()
+        await may_end.wait()
+        may_end.clear()
 
     broker.go_away("wait")
     await job.schedule(0)
@@ -90,7 +92,7 @@ async def test_all_free_slots_are_used_although_nobody_could_wait_for_the_jobs(
     await until(lambda: began == [0])
     for number in (1, 2, 3):
         await job.schedule(number)
-    let_end.set()
+    may_end.set()
     await until(lambda: began == [0, 1, 2, 3], "they start when the first has ended", timeout=3)
     broker.come_back()
     await engine._workers.pool.state.broker.nudge(["default"])  # type: ignore[union-attr]
@@ -98,8 +100,8 @@ async def test_all_free_slots_are_used_although_nobody_could_wait_for_the_jobs(
     await engine.stop_workers()
 
 
-class OneAway(MemoryBroker):
-    """The exchanges of one queue fail."""
+class OneQueueAway(MemoryBroker):
+    """Refuses the exchanges of one queue."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,9 +116,9 @@ class OneAway(MemoryBroker):
         return await super().exchange(queue, settled, want, parking)
 
 
-async def test_a_queue_that_is_away_takes_no_turn_however_often_it_is_woken(namespace: str) -> None:
+async def test_a_queue_that_is_away_takes_no_turn_when_woken(namespace: str) -> None:
     ran: list[int] = []
-    async with Engine(OneAway(), namespace) as engine:
+    async with Engine(OneQueueAway(), namespace) as engine:
 
         @engine.task(queue="away")
         async def lost() -> None: ...
@@ -131,25 +133,25 @@ async def test_a_queue_that_is_away_takes_no_turn_however_often_it_is_woken(name
         await until(lambda: pool.consumers[0].is_failing)
         for number in range(20):
             pool.consumers[0].wake()
-            assert pool.slots.turns.first != 0, "it would go before the others"
-            assert pool.listeners[0]._span.asking == 0, "nobody would listen"
+            assert pool.slots.turns.first != 0, "it would be served before the others"
+            assert pool.listeners[0]._span.asking == 0, "no wake-up would be noticed"
             await job.schedule(number)
             await until(lambda: ran[-1:] == [number], timeout=3)  # noqa: B023
         await engine.stop_workers()
 
 
 class SlowNudge(FailingBroker):
-    """Its answer to a nudge comes long after the wait has ended."""
+    """Answers a nudge long after the wait has ended."""
 
     async def nudge(self, queues: Sequence[str]) -> None:
         await super().nudge(queues)
         await asyncio.sleep(30)
 
 
-async def test_a_nudge_that_is_answered_late_does_not_stand_for_the_next(namespace: str) -> None:
+async def test_a_late_answer_to_a_nudge_does_not_replace_the_next_nudge(namespace: str) -> None:
     broker = SlowNudge()
     async with Engine(broker, namespace) as engine:
-        let_end = asyncio.Event()
+        may_end = asyncio.Event()
         began = 0
 
         @engine.task(queue="a")
@@ -159,8 +161,8 @@ async def test_a_nudge_that_is_answered_late_does_not_stand_for_the_next(namespa
         async def job() -> None:
             nonlocal began
             began += 1
-            await let_end.wait()
-            let_end.clear()
+            await may_end.wait()
+            may_end.clear()
 
         def waits_for(*queues: str) -> bool:
             return [waiter.queues for waiter in broker._waiters] == [set(queues)]
@@ -171,13 +173,13 @@ async def test_a_nudge_that_is_answered_late_does_not_stand_for_the_next(namespa
             await job.schedule()
             await until(lambda: began == number, timeout=3)  # noqa: B023
             await until(lambda: waits_for("a"), "it waits for earlier jobs", timeout=3)
-            let_end.set()
+            may_end.set()
             await until(lambda: waits_for("a", "b"), "and for all again", timeout=3)
         await engine.stop_workers()
 
 
 class SlowRenewal(FailingBroker):
-    """Each renewal is answered when the test wants it."""
+    """Answers a renewal when the test allows it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,7 +192,7 @@ class SlowRenewal(FailingBroker):
         return await super().renew(queue, leases)
 
 
-async def test_a_lease_that_came_during_a_renewal_is_renewed_after_it(namespace: str) -> None:
+async def test_a_lease_received_during_a_renewal_is_renewed_after_it(namespace: str) -> None:
     broker = SlowRenewal()
     async with Engine(broker, namespace) as engine:
         end = asyncio.Event()
@@ -207,7 +209,7 @@ async def test_a_lease_that_came_during_a_renewal_is_renewed_after_it(namespace:
         await until(lambda: broker.renewed == [1])
         await job.schedule()
         await until(lambda: len(pool.runs) == 2)
-        pool.heartbeat.renew(pool.consumers[0]._outbox)  # as for a lease of which little is left
+        pool.heartbeat.renew(pool.consumers[0]._outbox)  # as for a lease that ends soon
         broker.answers.release()
         await until(lambda: broker.renewed == [1, 2], "the new one is renewed as well", timeout=3)
         broker.answers.release()
@@ -216,13 +218,13 @@ async def test_a_lease_that_came_during_a_renewal_is_renewed_after_it(namespace:
 
 
 @pytest.mark.parametrize("where", ["drain", "answer"])
-async def test_a_defect_at_the_worst_moment_ends_the_pool(
+async def test_a_defect_during_a_drain_or_settlement_ends_the_pool(
     namespace: str, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     engine = Engine(MemoryBroker(), namespace)
     end = asyncio.Event()
 
-    def break_down(*arguments: object) -> None:
+    def fail(*arguments: object) -> None:
         raise RuntimeError("a defect")
 
     @engine.task
@@ -235,9 +237,9 @@ async def test_a_defect_at_the_worst_moment_ends_the_pool(
     pool = pool_of(engine)
     await until(lambda: len(pool.runs) == 3)
     if where == "drain":
-        monkeypatch.setattr(pool.supervisor, "_is_idle", break_down)
+        monkeypatch.setattr(pool.supervisor, "_is_idle", fail)
     else:
-        monkeypatch.setattr(pool.consumers[0]._outbox, "answered", break_down)
+        monkeypatch.setattr(pool.consumers[0]._outbox, "answered", fail)
     end.set()
     with pytest.raises(RuntimeError, match="a defect"):
         await asyncio.wait_for(engine.stop_workers(), 8)

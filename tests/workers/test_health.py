@@ -1,4 +1,4 @@
-"""What workers know of themselves, for a readiness probe."""
+"""``engine.health()``, for readiness probes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_an_engine_without_workers_is_not_running(engine: Engine) -> None:
     assert (health.exchange_age, health.renewal_age, health.loop_lag) == (None, None, 0.0)
 
 
-async def test_workers_that_are_well_say_so_until_they_stop(engine: Engine) -> None:
+async def test_healthy_workers_are_running_and_connected_until_they_stop(engine: Engine) -> None:
     await engine.start_workers(block=False)
     await until(lambda: engine.health().is_connected, "the broker has answered")
     health = engine.health()
@@ -60,7 +60,7 @@ async def test_workers_whose_first_queue_is_busy_are_connected(engine: Engine, b
     async def busy() -> None:
         nonlocal ran
         ran += 1
-        await busy.schedule()  # so that the later queue is never asked for jobs
+        await busy.schedule()  # so that the second queue is never exchanged with
 
     @engine.task(queue="second")
     async def later() -> None:
@@ -76,7 +76,7 @@ async def test_workers_whose_first_queue_is_busy_are_connected(engine: Engine, b
     await engine.stop_workers()
 
 
-async def test_a_blocked_event_loop_shows(namespace: str) -> None:
+async def test_a_blocked_event_loop_shows_as_loop_lag(namespace: str) -> None:
     async with Engine(MemoryBroker(lease=1.2), namespace) as engine:  # ticks every 0.1 s
         await engine.start_workers(block=False)
         await until(lambda: engine.health().is_connected)

@@ -1,4 +1,4 @@
-"""Values that misbehave when they are looked at: none of them reaches the pool."""
+"""Errors, receivers and results that raise when they are inspected do not affect the pool."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class NoClass(Exception):
 
 
 class NoAttributes:
-    """A proxy whose target is gone."""
+    """A proxy without a target."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError("no attributes")
@@ -74,7 +74,7 @@ async def test_an_error_that_misbehaves_fails_its_job_only(
 
 
 @pytest.mark.parametrize("error", [NoBool, Falsy, NoClass])
-async def test_a_receiver_whose_error_misbehaves_costs_no_other_anything(
+async def test_a_receiver_whose_error_misbehaves_does_not_affect_others(
     engine: Engine, heard: Heard, error: type[Exception]
 ) -> None:
     raised: list[str] = []
@@ -101,7 +101,7 @@ async def test_a_receiver_whose_error_misbehaves_costs_no_other_anything(
     assert heard.names()[-3:] == ["job_started", "job_finished", "worker_terminated"]
 
 
-async def test_a_receiver_that_cannot_be_named_is_survived(
+async def test_a_receiver_without_attributes_is_logged_by_its_class(
     engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     signals.job_started.connect(NoAttributes())
@@ -109,9 +109,7 @@ async def test_a_receiver_that_cannot_be_named_is_survived(
     assert "NoAttributes raised ValueError" in caplog.text
 
 
-async def test_a_receiver_whose_result_cannot_be_asked_for_its_class_is_survived(
-    engine: Engine, heard: Heard
-) -> None:
+async def test_a_result_whose_class_cannot_be_read_does_no_harm(engine: Engine, heard: Heard) -> None:
     returned: list[ClasslessResult] = []
 
     @signals.job_started.connect

@@ -1,5 +1,4 @@
-"""No body begins on a lease that has ended, and a lease that is only suspected to be lost is the store's to
-judge."""
+"""No body begins on a lease that has ended; whether a suspected lease is lost, the store decides."""
 
 from __future__ import annotations
 
@@ -26,22 +25,22 @@ from .. import asking
 from ..brokers_under_test import BROKERS, MakeBroker
 from ..conftest import Heard
 from ..waiting import until
-from .hearing import finish_of, reasons_of_death
+from .job_results import finish_of, reasons_of_death
 
 LEASE = 0.5
 
 
-class Link:
-    """The way from the workers to their broker, which a test makes slow, or cuts."""
+class Network:
+    """The network between the workers and their broker, which a test delays or cuts."""
 
     def __init__(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
         self._broker = broker
         self.is_cut: set[str] = set()
         self.holds_answers = False
-        """Answers that bring jobs stay away until they are let go."""
+        """Whether the next answer with jobs is delayed until ``let_go`` is set."""
         self.let_go = asyncio.Event()
         self.held_since: float | None = None
-        """When the exchange was sent whose answer is held back."""
+        """When the exchange was sent whose answer is delayed."""
         self._exchange, self._renew, self.tick = broker.exchange, broker.renew, broker.tick
         monkeypatch.setattr(broker, "exchange", self.exchange)
         monkeypatch.setattr(broker, "renew", self.renew)
@@ -54,7 +53,7 @@ class Link:
     def cut(self, *methods: str) -> None:
         self.is_cut = {*(methods or ("exchange", "renew", "tick"))}
 
-    def mend(self) -> None:
+    def heal(self) -> None:
         self.is_cut.clear()
 
     async def exchange(
@@ -78,7 +77,7 @@ class Link:
 
     def _check(self, method: str) -> None:
         if method in self.is_cut:
-            raise BrokerUnavailable("the link is cut")
+            raise BrokerUnavailable("the network is cut")
 
 
 @pytest.fixture(params=BROKERS)
@@ -88,8 +87,8 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 
 
 @pytest.fixture
-def link(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Link:
-    return Link(broker, monkeypatch)
+def network(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Network:
+    return Network(broker, monkeypatch)
 
 
 @pytest.fixture
@@ -108,7 +107,7 @@ def run_of(engine: Engine) -> Any:
 
 
 class Body:
-    """A task whose body is async or plain, notes that it began, and waits until it may end."""
+    """A task with an async or plain body that counts its starts, and waits until it may end."""
 
     def __init__(self, engine: Engine, *, is_async: bool, **options: Any) -> None:
         self.began = 0
@@ -149,9 +148,9 @@ RETRIES = pytest.mark.parametrize("max_retries", [0, 3])
 
 @KINDS
 @RETRIES
-async def test_no_job_begins_on_a_lease_that_ended_before_the_answer_came(
+async def test_no_job_begins_on_a_lease_that_ended_before_the_answer_arrived(
     engine: Engine,
-    link: Link,
+    network: Network,
     heard: Heard,
     caplog: pytest.LogCaptureFixture,
     is_async: bool,
@@ -159,27 +158,27 @@ async def test_no_job_begins_on_a_lease_that_ended_before_the_answer_came(
 ) -> None:
     body = Body(engine, is_async=is_async, max_retries=max_retries)
     body.may_end.set()
-    link.holds_answers = True
+    network.holds_answers = True
     job = await body.task.schedule()
     await engine.start_workers(1, block=False)
-    await until(lambda: link.held_since is not None)
-    assert link.held_since is not None
-    over = link.held_since + link.trust
+    await until(lambda: network.held_since is not None)
+    assert network.held_since is not None
+    over = network.held_since + network.trust
     await until(lambda: time.monotonic() > over)
-    link.let_go.set()
-    said = await finish_of(heard, job)
+    network.let_go.set()
+    finish = await finish_of(heard, job)
     await engine.stop_workers()
-    # It was released, and came with the next answer.
+    # The job was released, and was leased again by the next exchange.
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
     assert body.began == 1
-    assert (said["result"], said["job"].crashes, said["job"].retries) == ("ended", 0, 0)
+    assert (finish["result"], finish["job"].crashes, finish["job"].retries) == ("ended", 0, 0)
     assert "came after their leases had ended" in caplog.text
 
 
 @KINDS
 @RETRIES
-async def test_no_body_begins_after_receivers_that_outlasted_the_lease(
-    engine: Engine, link: Link, heard: Heard, is_async: bool, max_retries: int
+async def test_no_body_begins_if_the_lease_ended_during_the_receivers(
+    engine: Engine, network: Network, heard: Heard, is_async: bool, max_retries: int
 ) -> None:
     body = Body(engine, is_async=is_async, max_retries=max_retries)
     body.may_end.set()
@@ -189,7 +188,7 @@ async def test_no_body_begins_after_receivers_that_outlasted_the_lease(
         nonlocal times
         times += 1
         if times == 1:
-            link.cut("renew")
+            network.cut("renew")
             run = run_of(engine)
             await until(lambda: time.monotonic() > run.body.trusted_until)
 
@@ -206,8 +205,8 @@ async def test_no_body_begins_after_receivers_that_outlasted_the_lease(
     assert body.began == 1
 
 
-async def test_no_plain_function_begins_if_its_thread_comes_after_the_lease_has_ended(
-    engine: Engine, link: Link, heard: Heard, monkeypatch: pytest.MonkeyPatch
+async def test_no_plain_function_begins_if_the_lease_ended_before_its_thread_started(
+    engine: Engine, network: Network, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = Body(engine, is_async=False)
     body.may_end.set()
@@ -217,7 +216,7 @@ async def test_no_plain_function_begins_if_its_thread_comes_after_the_lease_has_
 
     async def late(*call: Any) -> Any:
         monkeypatch.setattr(threads, "run", run_in_thread)
-        link.cut("renew")
+        network.cut("renew")
         run = run_of(engine)
         await until(lambda: time.monotonic() > run.body.trusted_until)
         return await run_in_thread(*call)
@@ -232,52 +231,52 @@ async def test_no_plain_function_begins_if_its_thread_comes_after_the_lease_has_
     assert body.began == 1
 
 
-async def test_a_lease_that_came_late_and_is_not_renewed_is_left_before_another_worker_gets_it(
-    engine: Engine, broker: Broker, link: Link, heard: Heard
+async def test_a_body_on_a_late_lease_is_cancelled_before_another_worker_gets_the_job(
+    engine: Engine, broker: Broker, network: Network, heard: Heard
 ) -> None:
     broker.lease = 2.0
     body = Body(engine, is_async=True, max_retries=3)
-    link.holds_answers = True
+    network.holds_answers = True
     job = await body.task.schedule()
     await engine.start_workers(1, block=False)
-    await until(lambda: link.held_since is not None)
-    assert link.held_since is not None
-    middle = link.held_since + link.trust / 2
+    await until(lambda: network.held_since is not None)
+    assert network.held_since is not None
+    middle = network.held_since + network.trust / 2
     await until(lambda: time.monotonic() > middle)
-    pool_of(engine).watchdog._bell.ring()  # it looks, and sees no run
-    await until(lambda: pool_of(engine).runs.watched_until > middle + link.trust)
-    link.cut()
-    link.let_go.set()
+    pool_of(engine).watchdog._bell.ring()  # the watchdog checks, and finds no run
+    await until(lambda: pool_of(engine).runs.watched_until > middle + network.trust)
+    network.cut()
+    network.let_go.set()
     await until(lambda: body.began)
     found: list[Any] = []
-    while not found:  # as another worker does, whose link is whole
+    while not found:  # as another worker does, whose network works
         await asyncio.sleep(0.002)
-        found += (await link.tick("default")).expired
+        found += (await network.tick("default")).expired
     assert body.cancelled == 1
     assert found[0].job.id == job.id
-    link.mend()
-    said = await finish_of(heard, job)
+    network.heal()
+    finish = await finish_of(heard, job)
     await engine.stop_workers()
-    assert isinstance(said["err"], LeaseLost)
+    assert isinstance(finish["err"], LeaseLost)
 
 
-async def test_a_lease_that_came_late_is_renewed_at_once(
-    engine: Engine, broker: Broker, link: Link, heard: Heard, monkeypatch: pytest.MonkeyPatch
+async def test_a_lease_that_arrived_late_is_renewed_at_once(
+    engine: Engine, broker: Broker, network: Network, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.lease = 3.0
     body = Body(engine, is_async=True)
-    link.holds_answers = True
+    network.holds_answers = True
     job = await body.task.schedule()
     await engine.start_workers(1, block=False)
-    await until(lambda: link.held_since is not None)
-    assert link.held_since is not None
-    late = link.held_since + 0.6 * link.trust
+    await until(lambda: network.held_since is not None)
+    assert network.held_since is not None
+    late = network.held_since + 0.6 * network.trust
     pool = pool_of(engine)
     await until(lambda: time.monotonic() > late)
     pool.watchdog._bell.ring()
-    monkeypatch.setattr(pool.heartbeat, "_beat", lambda: None)  # its turn comes later
-    await until(lambda: pool.runs.watched_until > late + link.trust / 2)
-    link.let_go.set()
+    monkeypatch.setattr(pool.heartbeat, "_beat", lambda: None)  # no regular heartbeat meanwhile
+    await until(lambda: pool.runs.watched_until > late + network.trust / 2)
+    network.let_go.set()
     await until(lambda: body.began)
     run = run_of(engine)
     await until(lambda: run.body.trusted_until > run.lease.trusted_until)
@@ -291,10 +290,10 @@ async def test_a_lease_that_came_late_is_renewed_at_once(
 
 
 @RETRIES
-async def test_a_plain_function_whose_lease_is_suspected_and_lives_has_succeeded(
+async def test_a_plain_function_succeeds_if_its_suspected_lease_was_not_lost(
     engine: Engine,
     broker: Broker,
-    link: Link,
+    network: Network,
     heard: Heard,
     caplog: pytest.LogCaptureFixture,
     max_retries: int,
@@ -303,13 +302,13 @@ async def test_a_plain_function_whose_lease_is_suspected_and_lives_has_succeeded
     job = await body.task.schedule()
     await engine.start_workers(1, block=False)
     await until(lambda: body.began)
-    link.cut("renew", "tick")
+    network.cut("renew", "tick")
     await until(lambda: run_of(engine).is_suspected)
-    link.mend()
+    network.heal()
     body.may_end.set()
-    said = await finish_of(heard, job)
+    finish = await finish_of(heard, job)
     await engine.stop_workers()
-    assert (said["result"], said["err"], said["job"].status) == ("ended", None, JobStatus.SUCCEEDED)
+    assert (finish["result"], finish["err"], finish["job"].status) == ("ended", None, JobStatus.SUCCEEDED)
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
     assert body.began == 1
     counts = await asking.counts(broker, "default")
@@ -318,34 +317,34 @@ async def test_a_plain_function_whose_lease_is_suspected_and_lives_has_succeeded
     assert "goes on" in record.getMessage()
 
 
-async def test_a_plain_function_that_raises_after_a_suspicion_has_failed_of_itself(
-    engine: Engine, broker: Broker, link: Link, heard: Heard
+async def test_a_plain_function_that_raises_on_a_suspected_lease_fails_with_its_error(
+    engine: Engine, broker: Broker, network: Network, heard: Heard
 ) -> None:
     body = Body(engine, is_async=False)
     body.fails = True
     job = await body.task.schedule()
     await engine.start_workers(1, block=False)
     await until(lambda: body.began)
-    link.cut("renew", "tick")
+    network.cut("renew", "tick")
     await until(lambda: run_of(engine).is_suspected)
-    link.mend()
+    network.heal()
     body.may_end.set()
-    said = await finish_of(heard, job)
+    finish = await finish_of(heard, job)
     await engine.stop_workers()
-    assert isinstance(said["err"], ValueError)
+    assert isinstance(finish["err"], ValueError)
     assert await reasons_of_death(broker) == {job.id: "exhausted"}
 
 
-async def test_an_async_body_whose_lease_is_suspected_and_lives_is_released_without_a_crash(
-    engine: Engine, link: Link, heard: Heard, caplog: pytest.LogCaptureFixture
+async def test_an_async_body_on_a_suspected_lease_is_released_without_a_crash(
+    engine: Engine, network: Network, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = Body(engine, is_async=True, max_retries=1)
     job = await body.task.schedule()
     await engine.start_workers(1, block=False)
     await until(lambda: body.began)
-    link.cut("renew", "tick")
+    network.cut("renew", "tick")
     await until(lambda: heard.count("job_finished"))
-    link.mend()
+    network.heal()
     body.may_end.set()
     await until(lambda: heard.count("job_finished") == 2)
     await engine.stop_workers()
@@ -361,16 +360,16 @@ async def test_an_async_body_whose_lease_is_suspected_and_lives_is_released_with
     assert "lost its lease" not in caplog.text
 
 
-async def test_an_at_most_once_body_whose_lease_is_suspected_and_lives_has_failed(
-    engine: Engine, broker: Broker, link: Link, heard: Heard
+async def test_an_at_most_once_body_on_a_suspected_lease_fails(
+    engine: Engine, broker: Broker, network: Network, heard: Heard
 ) -> None:
     body = Body(engine, is_async=True)
     job = await body.task.schedule()
     await engine.start_workers(1, block=False)
     await until(lambda: body.began)
-    link.cut("renew", "tick")
+    network.cut("renew", "tick")
     await until(lambda: heard.count("job_finished"))
-    link.mend()
+    network.heal()
     await engine.stop_workers()
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_failed", "job_finished"]
     assert isinstance(heard.last("job_failed")["err"], Interrupted)
@@ -378,32 +377,37 @@ async def test_an_at_most_once_body_whose_lease_is_suspected_and_lives_has_faile
 
 
 @KINDS
-async def test_how_a_body_ended_does_not_count_if_the_suspected_lease_was_lost(
-    engine: Engine, broker: Broker, link: Link, heard: Heard, caplog: pytest.LogCaptureFixture, is_async: bool
+async def test_the_outcome_of_a_body_is_ignored_if_its_suspected_lease_was_lost(
+    engine: Engine,
+    broker: Broker,
+    network: Network,
+    heard: Heard,
+    caplog: pytest.LogCaptureFixture,
+    is_async: bool,
 ) -> None:
     body = Body(engine, is_async=is_async, max_retries=3)
     job = await body.task.schedule()
     await engine.start_workers(1, block=False)
     await until(lambda: body.began)
-    link.cut()
+    network.cut()
     await until(lambda: run_of(engine).is_suspected)
     found: list[Any] = []
     while not found:
         await asyncio.sleep(0.002)
-        found += (await link.tick("default")).expired
-    link.mend()
+        found += (await network.tick("default")).expired
+    network.heal()
     body.may_end.set()
-    said = await finish_of(heard, job)
-    assert isinstance(said["err"], LeaseLost)
-    assert said["job"].status is JobStatus.NOT_SET
+    finish = await finish_of(heard, job)
+    assert isinstance(finish["err"], LeaseLost)
+    assert finish["job"].status is JobStatus.NOT_SET
     assert "lost its lease" in caplog.text
     await engine.stop_workers()
     counts = await asking.counts(broker, "default")
-    assert (counts.running + counts.waiting + counts.ready, counts.dead) == (1, 0)  # the finder has it
+    assert (counts.running + counts.waiting + counts.ready, counts.dead) == (1, 0)  # another worker has it
 
 
-async def test_a_body_that_ends_in_order_after_a_suspicion_is_not_cancelled_again_when_it_is_lost(
-    engine: Engine, broker: Broker, link: Link, heard: Heard
+async def test_the_cleanup_of_a_body_on_a_suspected_lease_is_not_cancelled(
+    engine: Engine, broker: Broker, network: Network, heard: Heard
 ) -> None:
     cleaning, may_end, cleaned = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -419,10 +423,10 @@ async def test_a_body_that_ends_in_order_after_a_suspicion_is_not_cancelled_agai
     scheduled = await job.schedule()
     await engine.start_workers(1, block=False)
     await until(lambda: heard.count("job_started"))
-    link.cut("renew", "tick")
+    network.cut("renew", "tick")
     await cleaning.wait()
     run = run_of(engine)
-    run.cancel(LeaseLost("as a renewal says it"))
+    run.cancel(LeaseLost("as after a renewal"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not cleaned.is_set()
@@ -436,15 +440,15 @@ async def test_a_body_that_ends_in_order_after_a_suspicion_is_not_cancelled_agai
 
 
 @KINDS
-async def test_an_at_most_once_job_whose_body_never_began_is_released_by_the_stop(
+async def test_a_stop_releases_an_at_most_once_job_whose_body_has_not_begun(
     engine: Engine, broker: Broker, heard: Heard, is_async: bool
 ) -> None:
     body = Body(engine, is_async=is_async)
-    in_receiver, go_on = asyncio.Event(), asyncio.Event()
+    in_receiver, may_continue = asyncio.Event(), asyncio.Event()
 
     async def slow(namespace: str, **kwargs: Any) -> None:
         in_receiver.set()
-        await go_on.wait()
+        await may_continue.wait()
 
     signals.job_started.connect(slow, engine.namespace)
     job = await body.task.schedule()
@@ -452,11 +456,11 @@ async def test_an_at_most_once_job_whose_body_never_began_is_released_by_the_sto
     await in_receiver.wait()
     stopping = asyncio.create_task(engine.stop_workers())
     await until(lambda: pool_of(engine).state.is_ending_now)
-    go_on.set()
+    may_continue.set()
     await stopping
-    said = await finish_of(heard, job)
-    assert isinstance(said["err"], Interrupted)
-    assert said["job"].status is JobStatus.QUEUED
+    finish = await finish_of(heard, job)
+    assert isinstance(finish["err"], Interrupted)
+    assert finish["job"].status is JobStatus.QUEUED
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
     body.may_end.set()
     await engine.start_workers(1, stop_when_queue_empty=True)

@@ -1,4 +1,4 @@
-"""What the workers say in the log: once, in plain words, and never to anybody's harm."""
+"""The log of the workers: each event once, with its details, and without harm from failing handlers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[s
     return [record.getMessage() for record in caplog.records if record.levelno >= level]
 
 
-async def test_the_end_of_an_outage_is_told_with_its_length_and_what_was_repeated(
+async def test_the_end_of_an_outage_is_logged_with_its_length_and_repeated_calls(
     engine: Engine, broker: FailingBroker, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     end = asyncio.Event()
@@ -42,14 +42,14 @@ async def test_the_end_of_an_outage_is_told_with_its_length_and_what_was_repeate
     await engine.stop_workers()
     began = [line for line in lines(caplog, logging.WARNING) if "trying on" in line]
     ended = [line for line in lines(caplog, logging.WARNING) if "answers again" in line]
-    assert len(began) == len(ended) == 2, "one for the jobs of the queue, one for looking and waiting"
+    assert len(began) == len(ended) == 2, "one for exchanges of the queue, one for sweeps and waits"
     [settled] = [line for line in ended if line.startswith("queue default: ")]
     assert settled.endswith(" s; the outcomes of 3 jobs were sent again")
     [_] = [line for line in ended if line.startswith("queues default: the broker answers again, after ")]
 
 
 class Fragile(logging.Handler):
-    """Delivers nothing."""
+    """A handler that raises for every record."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def fragile() -> Iterator[Fragile]:
 
 
 @pytest.mark.parametrize("what", ["a job fails", "a job is retried", "a receiver raises", "an outage"])
-async def test_a_record_that_cannot_be_delivered_harms_nobody(
+async def test_a_failing_log_handler_does_no_harm(
     engine: Engine,
     broker: FailingBroker,
     heard: Heard,
@@ -107,7 +107,7 @@ async def test_a_record_that_cannot_be_delivered_harms_nobody(
     assert "a log record was lost: ConnectionError" in capsys.readouterr().err
 
 
-async def test_a_start_and_a_stop_are_told(
+async def test_a_start_and_a_stop_are_logged(
     engine: Engine, broker: FailingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "aiospinach")
@@ -119,7 +119,7 @@ async def test_a_start_and_a_stop_are_told(
     assert "has stopped; it has run 0 jobs" in stopped
 
 
-async def test_a_stop_says_which_jobs_it_waits_for(
+async def test_a_stop_logs_the_jobs_that_it_waits_for(
     engine: Engine,
     heard: Heard,
     caplog: pytest.LogCaptureFixture,
@@ -137,15 +137,15 @@ async def test_a_stop_says_which_jobs_it_waits_for(
     await until(lambda: heard.count("job_started") == 7)
     stopping = asyncio.create_task(engine.stop_workers())
 
-    def told() -> list[str]:
+    def progress() -> list[str]:
         return [line for line in lines(caplog) if "stops when 7 running jobs have ended: " in line]
 
-    await until(lambda: len(told()) >= 2)
+    await until(lambda: len(progress()) >= 2)
     end.set()
     await stopping
-    assert f"held {jobs[0].id} (0 s), held " in told()[0]
-    assert " and 2 more; in 2" in told()[0]
-    assert told()[0].endswith(" s they are cancelled")
+    assert f"held {jobs[0].id} (0 s), held " in progress()[0]
+    assert " and 2 more; in 2" in progress()[0]
+    assert progress()[0].endswith(" s they are cancelled")
 
 
 async def test_a_planned_retry_has_one_line_and_an_unexpected_error_one_traceback(
@@ -173,13 +173,13 @@ async def test_a_planned_retry_has_one_line_and_an_unexpected_error_one_tracebac
     for number in (0, 0, 1):
         await breaks.schedule(number)
     await engine.start_workers(1, stop_when_queue_empty=True)
-    told = [record for record in caplog.records if record.name == "aiospinach" and record.levelno >= 30]
-    planned = [record for record in told if "<Job breaks" not in record.getMessage()]
+    records = [record for record in caplog.records if record.name == "aiospinach" and record.levelno >= 30]
+    planned = [record for record in records if "<Job breaks" not in record.getMessage()]
     assert [record.exc_info for record in planned] == [None, None]
     retry, abort = (record.getMessage() for record in planned)
     assert retry.endswith("is tried again in 0.0 s: RetryException: 429: come back later")
     assert abort.endswith("failed (exhausted): AbortException: no such customer")
-    broken = [record for record in told if "<Job breaks" in record.getMessage()]
+    broken = [record for record in records if "<Job breaks" in record.getMessage()]
     assert len(broken) == 9
     in_full = [record for record in broken if record.exc_info]
     assert [str(record.exc_info[1]) for record in in_full if record.exc_info] == ["unforeseen", "elsewhere"]

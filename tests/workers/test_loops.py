@@ -1,4 +1,4 @@
-"""One engine survives many event loops, one after another and beside each other, and those that die."""
+"""One engine works in many event loops, in sequence and concurrently, also after one was abandoned."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from aiospinach import Engine, Interrupted, JobStatus, WorkerLost
 from ..conftest import Heard, LoopFactory
 from ..waiting import until
 from .failing import FailingBroker
-from .hearing import reasons_of_death
+from .job_results import reasons_of_death
 
 T = TypeVar("T")
 
 
 def run(new_loop: LoopFactory, main: Coroutine[Any, Any, T]) -> T:
-    """What ``asyncio.run`` does, in the kind of loop that is tested."""
+    """``asyncio.run`` with the tested kind of event loop."""
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(main)
 
 
-def let_die(new_loop: LoopFactory, main: Coroutine[Any, Any, T]) -> T:
-    """Run ``main`` in a loop that is then closed as it is, with all that runs in it."""
+def run_and_abandon(new_loop: LoopFactory, main: Coroutine[Any, Any, T]) -> T:
+    """Run ``main`` in a loop that is then closed without ending the tasks in it."""
     loop = new_loop()
-    loop.set_exception_handler(lambda loop, context: None)  # it tells of each task that it forgets
+    loop.set_exception_handler(lambda loop, context: None)  # it is called for each destroyed task
     try:
         return loop.run_until_complete(main)
     finally:
@@ -53,9 +53,7 @@ def test_one_engine_runs_jobs_in_many_loops(new_loop: LoopFactory, namespace: st
     assert ran == list(range(20))
 
 
-def test_jobs_that_one_loop_leaves_run_in_the_next(
-    new_loop: LoopFactory, namespace: str, heard: Heard
-) -> None:
+def test_jobs_left_by_one_loop_run_in_the_next(new_loop: LoopFactory, namespace: str, heard: Heard) -> None:
     engine = Engine(FailingBroker(), namespace)
     ran: list[int] = []
 
@@ -79,7 +77,7 @@ def test_jobs_that_one_loop_leaves_run_in_the_next(
 
 
 @pytest.mark.parametrize("max_retries", [0, 1])
-def test_a_loop_that_ends_while_workers_run_interrupts_them_in_order(
+def test_the_end_of_a_loop_interrupts_its_workers_cleanly(
     new_loop: LoopFactory, namespace: str, heard: Heard, max_retries: int
 ) -> None:
     broker = FailingBroker()
@@ -99,16 +97,16 @@ def test_a_loop_that_ends_while_workers_run_interrupts_them_in_order(
 
     run(new_loop, main())
     assert heard.names()[-2:] == ["job_finished", "worker_terminated"]
-    said = heard.last("job_finished")
-    assert isinstance(said["err"], Interrupted)
-    assert said["job"].status is (JobStatus.QUEUED if max_retries else JobStatus.FAILED)
+    finish = heard.last("job_finished")
+    assert isinstance(finish["err"], Interrupted)
+    assert finish["job"].status is (JobStatus.QUEUED if max_retries else JobStatus.FAILED)
     run(new_loop, engine.start_workers(stop_when_queue_empty=True))
     assert len(ran) == 1 + max_retries
     assert len(run(new_loop, reasons_of_death(broker))) == 1 - max_retries
 
 
 @pytest.mark.parametrize("collect", [True, False])
-def test_jobs_of_a_loop_that_died_are_recovered(
+def test_jobs_of_an_abandoned_loop_are_recovered(
     new_loop: LoopFactory, namespace: str, heard: Heard, collect: bool
 ) -> None:
     engine = Engine(FailingBroker(lease=0.1), namespace)
@@ -131,7 +129,7 @@ def test_jobs_of_a_loop_that_died_are_recovered(
         gc.collect()
         await asyncio.sleep(0)
 
-    let_die(new_loop, first())
+    run_and_abandon(new_loop, first())
     if collect:
         gc.collect()
     run(new_loop, second())
@@ -139,12 +137,12 @@ def test_jobs_of_a_loop_that_died_are_recovered(
     assert sorted(ran) == [0, 0, 1, 1, 2, 2]
     assert heard.count("job_schedule_retry") == 3
     assert isinstance(heard.last("job_schedule_retry")["err"], WorkerLost)
-    # Those that died said nothing; each of the others once.
+    # The runs in the closed loop sent no job_finished, each of the others one.
     assert heard.count("job_started") == 6
     assert heard.count("job_finished") == 3
 
 
-def test_a_dead_loop_that_is_collected_while_another_runs_says_nothing(
+def test_no_signal_is_sent_when_an_abandoned_loop_is_collected(
     new_loop: LoopFactory, namespace: str, heard: Heard
 ) -> None:
     engine = Engine(FailingBroker(), namespace)
@@ -161,21 +159,21 @@ def test_a_dead_loop_that_is_collected_while_another_runs_says_nothing(
         await until(lambda: began)
 
     async def second() -> None:
-        # What is new of the engine lets go of what is old; the rest is the collector's.
+        # The start drops the engine's references to the old pool; the garbage collector does the rest.
         await engine.start_workers(block=False)
         for _ in range(3):
             gc.collect()
             await asyncio.sleep(0.01)
         await engine.stop_workers()
 
-    let_die(new_loop, first())
+    run_and_abandon(new_loop, first())
     before = heard.names()
     assert before == ["job_scheduled", "worker_started", "job_started"]
     run(new_loop, second())
     assert heard.names()[3:] == ["worker_started", "worker_terminated"]
 
 
-def test_a_job_whose_loop_dies_three_times_is_poison(
+def test_a_job_whose_loop_is_abandoned_three_times_is_poison(
     new_loop: LoopFactory, namespace: str, heard: Heard
 ) -> None:
     broker = FailingBroker(lease=0.1)
@@ -193,14 +191,14 @@ def test_a_job_whose_loop_dies_three_times_is_poison(
 
     run(new_loop, engine.schedule(killer))
     for number in (1, 2, 3):
-        let_die(new_loop, work_until(number))
+        run_and_abandon(new_loop, work_until(number))
     run(new_loop, engine.start_workers(stop_when_queue_empty=True))
     assert len(ran) == 3
     assert isinstance(heard.last("job_failed")["err"], WorkerLost)
     assert list(run(new_loop, reasons_of_death(broker)).values()) == ["poison"]
 
 
-def test_what_may_be_asked_of_workers_whose_loop_died(
+def test_workers_of_an_abandoned_loop_can_be_stopped_and_replaced(
     new_loop: LoopFactory, namespace: str, heard: Heard
 ) -> None:
     engine = Engine(FailingBroker(), namespace)
@@ -222,7 +220,7 @@ def test_what_may_be_asked_of_workers_whose_loop_died(
         await engine.start_workers(block=False)
         await engine.stop_workers()
 
-    let_die(new_loop, first())
+    run_and_abandon(new_loop, first())
     run(new_loop, second())
 
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first drains the workers, the second cancels bodies; nothing else is touched."""
+"""SIGINT and SIGTERM: the first drains the workers, the second cancels bodies; handlers are restored."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ PROGRAM = textwrap.dedent(
 
 
 class Program:
-    """The program above in a process of its own."""
+    """The program above, in a process of its own."""
 
     def __init__(self, path: Path, loop: str) -> None:
         path.write_text(PROGRAM)
@@ -94,18 +94,18 @@ class Program:
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        self.said: list[str] = []
+        self.lines: list[str] = []
 
-    def hear(self, line: str) -> None:
-        """Read what it says, until it says this."""
-        for said in self._stream(self.process.stdout):
-            self.said.append(said.rstrip("\n"))
-            if self.said[-1] == line:
+    def wait_for(self, line: str) -> None:
+        """Read the program's output up to this line."""
+        for printed in self._stream(self.process.stdout):
+            self.lines.append(printed.rstrip("\n"))
+            if self.lines[-1] == line:
                 return
-        raise AssertionError(f"it never said {line!r}, but {self.said}")
+        raise AssertionError(f"it did not print {line!r}, but {self.lines}")
 
     def answer(self) -> None:
-        """Let a body end."""
+        """Write the line that a body waits for."""
         stream = self._stream(self.process.stdin)
         stream.write("\n")
         stream.flush()
@@ -114,8 +114,8 @@ class Program:
         os.kill(self.process.pid, number)
 
     def end(self) -> int:
-        """Read to the end; gives the exit status."""
-        self.said += [line.rstrip("\n") for line in self._stream(self.process.stdout)]
+        """Read the output to its end, and return the exit status."""
+        self.lines += [line.rstrip("\n") for line in self._stream(self.process.stdout)]
         return self.process.wait(30)
 
     @staticmethod
@@ -135,12 +135,12 @@ def program(tmp_path: Path, loop_name: str) -> Iterator[Program]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_lets_running_jobs_finish(program: Program, number: signal.Signals) -> None:
-    program.hear("began 1")
+    program.wait_for("began 1")
     program.send(number)
-    program.hear(f"INFO {number.name}")
+    program.wait_for(f"INFO {number.name}")
     program.answer()
     assert program.end() == 0
-    assert [line for line in program.said if not line.startswith("INFO worker")] == [
+    assert [line for line in program.lines if not line.startswith("INFO worker")] == [
         "began 1",
         f"INFO {number.name}",
         "ended 1",
@@ -156,14 +156,14 @@ def test_the_first_signal_lets_running_jobs_finish(program: Program, number: sig
 def test_the_second_signal_cancels_the_bodies(
     program: Program, first: signal.Signals, second: signal.Signals
 ) -> None:
-    program.hear("began 1")
+    program.wait_for("began 1")
     program.send(first)
-    program.hear(f"INFO {first.name}")
+    program.wait_for(f"INFO {first.name}")
     program.send(second)
-    program.hear("restored True")
-    program.answer()  # the thread that reads is the body's own, and outlives it
+    program.wait_for("restored True")
+    program.answer()  # ends the thread that reads, which the body started and left behind
     assert program.end() == 0
-    assert [line for line in program.said if not line.startswith(("INFO <Job", "INFO worker"))] == [
+    assert [line for line in program.lines if not line.startswith(("INFO <Job", "INFO worker"))] == [
         "began 1",
         f"INFO {first.name}",
         f"WARNING {second.name}",
@@ -179,7 +179,7 @@ def test_the_second_signal_cancels_the_bodies(
 @pytest.mark.skipif(
     threading.current_thread() is not threading.main_thread(), reason="tests run in another thread"
 )
-async def test_signals_are_handled_while_a_start_blocks_and_as_before_afterwards(
+async def test_handlers_are_installed_while_a_start_blocks_and_restored_afterwards(
     engine: Engine, heard: Heard
 ) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -197,7 +197,7 @@ async def test_signals_are_handled_while_a_start_blocks_and_as_before_afterwards
 @pytest.mark.skipif(
     threading.current_thread() is not threading.main_thread(), reason="tests run in another thread"
 )
-async def test_two_engines_side_by_side_both_hear_and_the_last_puts_back_what_was(
+async def test_two_engines_both_stop_and_the_last_restores_the_handlers(
     engine: Engine, namespace: str
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
@@ -217,7 +217,7 @@ async def test_two_engines_side_by_side_both_hear_and_the_last_puts_back_what_wa
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-async def test_signals_are_restored_after_a_start_that_failed(namespace: str) -> None:
+async def test_handlers_are_restored_after_a_start_that_failed(namespace: str) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     broker = FailingBroker()
     broker.broken["open"] = RuntimeError
@@ -226,7 +226,7 @@ async def test_signals_are_restored_after_a_start_that_failed(namespace: str) ->
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-async def test_signals_are_restored_after_a_start_that_was_cancelled(engine: Engine, heard: Heard) -> None:
+async def test_handlers_are_restored_after_a_start_that_was_cancelled(engine: Engine, heard: Heard) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     task = asyncio.create_task(engine.start_workers())
     await until(lambda: heard.count("worker_started"))
@@ -236,7 +236,7 @@ async def test_signals_are_restored_after_a_start_that_was_cancelled(engine: Eng
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-async def test_a_start_that_does_not_block_leaves_signals_alone(engine: Engine) -> None:
+async def test_a_start_that_does_not_block_installs_no_handlers(engine: Engine) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     await engine.start_workers(block=False)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
@@ -244,7 +244,7 @@ async def test_a_start_that_does_not_block_leaves_signals_alone(engine: Engine) 
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-async def test_a_start_in_another_thread_leaves_signals_alone(namespace: str, heard: Heard) -> None:
+async def test_a_start_in_another_thread_installs_no_handlers(namespace: str, heard: Heard) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     engine = Engine(FailingBroker(), namespace)
     thread = threading.Thread(target=lambda: asyncio.run(engine.start_workers()), daemon=True)
@@ -288,16 +288,16 @@ assert codes == [-signal.SIGTERM], codes
 """
 
 
-async def test_a_process_that_a_job_starts_has_the_handlers_from_before_the_workers() -> None:
+async def test_a_child_process_of_a_job_has_the_handlers_from_before_the_start() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", TERMINATES_A_CHILD, stderr=asyncio.subprocess.PIPE
     )
-    _, faults = await process.communicate()
-    assert process.returncode == 0, faults.decode()
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_handler_of_a_server_around_the_workers_hears_the_signal_too(
+async def test_the_handler_of_a_surrounding_server_is_called_as_well(
     engine: Engine, heard: Heard, number: signal.Signals
 ) -> None:
     of_the_server: list[int] = []

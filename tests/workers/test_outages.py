@@ -1,4 +1,4 @@
-"""The pool survives a broker that is away, ends in time when it is told to, and says what its defects are."""
+"""The pool survives outages of the broker, stops in time during one, and reports defects."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
-from .hearing import finish_of
+from .job_results import finish_of
 
 METHODS = ["exchange", "renew", "tick", "sweep", "wait"]
 
 
 class Errors(BrokerError):
-    """Another failure of a broker."""
+    """A broker's error other than BrokerUnavailable."""
 
 
 @pytest.mark.parametrize("error", [None, Errors], ids=["unavailable", "other"])
@@ -69,7 +69,7 @@ async def test_nothing_is_lost_while_the_broker_is_away(
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (0, 0, 0, 0)
 
 
-async def test_what_follows_the_settle_waits_for_the_broker(
+async def test_signals_after_a_settlement_wait_for_the_broker(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     @engine.task
@@ -111,7 +111,7 @@ async def test_an_outage_is_logged_once(
 
 
 @pytest.mark.parametrize("methods", [[], ["exchange"]], ids=["everything", "exchange"])
-async def test_a_pool_told_to_stop_while_the_broker_is_away_ends_in_time(
+async def test_a_stop_during_an_outage_ends_in_time(
     engine: Engine,
     broker: FailingBroker,
     heard: Heard,
@@ -132,14 +132,14 @@ async def test_a_pool_told_to_stop_while_the_broker_is_away_ends_in_time(
     end.set()
     await until(lambda: broker.refused["exchange"])
     await asyncio.wait_for(engine.stop_workers(), 10)
-    said = await finish_of(heard, scheduled)
-    assert isinstance(said["err"], LeaseLost)
-    assert said["job"].status is JobStatus.NOT_SET
+    finish = await finish_of(heard, scheduled)
+    assert isinstance(finish["err"], LeaseLost)
+    assert finish["job"].status is JobStatus.NOT_SET
     assert heard.names()[-1] == "worker_terminated"
     broker.come_back()
 
 
-async def test_a_pool_told_to_stop_waits_for_a_broker_that_comes_back_in_time(
+async def test_a_stop_waits_for_a_broker_that_comes_back_in_time(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     end = asyncio.Event()
@@ -162,7 +162,7 @@ async def test_a_pool_told_to_stop_waits_for_a_broker_that_comes_back_in_time(
     assert (await asking.counts(broker, "default")).running == 0
 
 
-async def test_a_stop_while_the_broker_is_away_and_nothing_runs_ends_in_time(
+async def test_a_stop_of_idle_workers_during_an_outage_ends_in_time(
     engine: Engine, broker: FailingBroker, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.05)
@@ -224,7 +224,7 @@ async def test_a_defect_is_raised_by_a_blocking_start(namespace: str, heard: Hea
     assert heard.names() == ["worker_started", "worker_terminated"]
 
 
-async def test_a_defect_in_the_watch_for_an_empty_queue_ends_the_pool(namespace: str, heard: Heard) -> None:
+async def test_a_defect_in_the_check_for_an_empty_queue_ends_the_pool(namespace: str, heard: Heard) -> None:
     broker = FailingBroker()
     engine = Engine(broker, namespace)
     broker.broken["look"] = RuntimeError
@@ -232,7 +232,7 @@ async def test_a_defect_in_the_watch_for_an_empty_queue_ends_the_pool(namespace:
         await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
 
 
-async def test_a_watch_for_an_empty_queue_survives_an_outage(
+async def test_the_check_for_an_empty_queue_survives_an_outage(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     broker.go_away("look")
@@ -243,7 +243,7 @@ async def test_a_watch_for_an_empty_queue_survives_an_outage(
     await asyncio.wait_for(task, 10)
 
 
-async def test_errors_of_a_crashed_pool_reach_no_later_pool(namespace: str, heard: Heard) -> None:
+async def test_errors_of_a_crashed_pool_are_not_raised_by_a_later_one(namespace: str, heard: Heard) -> None:
     broker = FailingBroker()
     engine = Engine(broker, namespace)
     broker.broken["sweep"] = RuntimeError
@@ -256,8 +256,8 @@ async def test_errors_of_a_crashed_pool_reach_no_later_pool(namespace: str, hear
     assert results == [None, None]
 
 
-async def test_an_exchange_is_repeated_in_time_for_what_it_may_have_leased(namespace: str) -> None:
-    """The shorter the lease, the sooner others find what the store leased before its answer was lost."""
+async def test_an_exchange_is_repeated_often_enough_for_a_short_lease(namespace: str) -> None:
+    """With a short lease, other workers soon recover jobs of an exchange whose answer was lost."""
     broker = FailingBroker(lease=0.6)
     async with Engine(broker, namespace) as engine:
 

@@ -1,4 +1,4 @@
-"""Periodic tasks fire by themselves, each tick at most once, and missed ticks are skipped."""
+"""Periodic tasks fire each tick at most once, and skip missed ticks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def milliseconds(moment: datetime) -> int:
 
 
 class Hourly(Cron):
-    """Due every hour, and so many milliseconds ago."""
+    """Due every hour, last ``ago`` milliseconds before now."""
 
     def __init__(self, ago: int) -> None:
         super().__init__("0 * * * *")
@@ -94,7 +94,7 @@ async def test_a_tick_that_is_late_fires_once(engine: Engine, broker: FailingBro
     assert milliseconds(heard.last("job_finished")["job"].at) == due
 
 
-async def test_missed_ticks_are_skipped_and_named(
+async def test_missed_ticks_are_skipped_and_logged(
     engine: Engine, broker: FailingBroker, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     @engine.task(periodicity=timedelta(seconds=1000))
@@ -133,7 +133,7 @@ async def test_a_restart_does_not_fire_a_tick_again(
     assert heard.count("job_finished") == 1
 
 
-async def test_a_tick_that_somebody_else_fired_is_not_fired_here(
+async def test_a_tick_fired_by_another_worker_is_not_fired_again(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     calendar = Hourly(1)
@@ -153,10 +153,10 @@ async def test_a_tick_that_somebody_else_fired_is_not_fired_here(
     assert heard.count("job_scheduled") == 0
 
 
-async def test_a_tick_of_the_calendar_that_a_task_had_before_is_not_fired(
+async def test_a_tick_of_the_previous_calendar_of_a_task_is_not_fired(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
-    """Not even at once after the release: for a monthly task, that may be any moment of the month."""
+    """A release that changes a monthly calendar may be started at any moment of the month."""
     calendar = Hourly(1000)
 
     @engine.task(periodicity=calendar)
@@ -171,10 +171,10 @@ async def test_a_tick_of_the_calendar_that_a_task_had_before_is_not_fired(
     assert (await broker.tick("default")).periodic == []
     assert await broker.fire("default", [Firing(tick.name, calendar.next_after(broker.now()), 2**50)]) == [
         Fired.MOVED
-    ], "it is due when the new calendar says"
+    ], "it is due by the new calendar"
 
 
-async def test_a_slow_periodic_job_does_not_hold_up_the_next_if_they_may_overlap(
+async def test_a_slow_periodic_job_does_not_delay_the_next_if_they_may_overlap(
     engine: Engine, heard: Heard
 ) -> None:
     began: list[int] = []
@@ -264,7 +264,7 @@ async def test_ticks_of_one_moment_are_fired_in_one_call(namespace: str, heard: 
 
 
 class CountingBroker(FailingBroker):
-    """Notes how many ticks each call has fired."""
+    """Records the number of ticks that each call fires."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -276,7 +276,7 @@ class CountingBroker(FailingBroker):
 
 
 class FullBroker(FailingBroker):
-    """Takes no jobs of ticks."""
+    """Refuses the jobs of ticks, as a full store does."""
 
     async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
         without = [msgspec.structs.replace(firing, job=None) for firing in firings]
@@ -284,7 +284,7 @@ class FullBroker(FailingBroker):
         return [Fired.REFUSED if how is Fired.MOVED else how for how in fired]
 
 
-async def test_a_tick_that_a_full_store_refuses_is_named_in_the_log(
+async def test_a_tick_refused_by_a_full_store_is_logged(
     namespace: str, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker, calendar = FullBroker(), Hourly(1)
@@ -305,7 +305,7 @@ async def test_a_tick_that_a_full_store_refuses_is_named_in_the_log(
 
 
 class ShiftedBroker(FailingBroker):
-    """Its clock stands shortly before a full minute when it is made."""
+    """A broker whose clock shows a time shortly before a full minute when it is created."""
 
     def __init__(self, milliseconds_before: int) -> None:
         super().__init__()
@@ -340,18 +340,18 @@ async def test_a_cron_task_fires_on_the_minute(namespace: str, heard: Heard) -> 
     assert 50 < next_due <= 60
 
 
-async def test_a_broker_that_outlives_its_engine_keeps_no_time_for_its_tasks(namespace: str) -> None:
+async def test_a_broker_that_outlives_its_engine_forgets_its_periodic_tasks(namespace: str) -> None:
     broker = Ticking()
     engine = Engine(broker, namespace)
 
     @engine.task(name="gone", periodicity=timedelta(milliseconds=100))
-    async def gone() -> None: ...
+    async def removed() -> None: ...
 
     async with engine:
         await engine.start_workers(1, block=False)
         await until(lambda: broker.ticks >= 2)
         await engine.stop_workers()
-    del engine, gone
+    del engine, removed
     gc.collect()
     async with Engine(broker, namespace) as engine:
 
@@ -366,7 +366,7 @@ async def test_a_broker_that_outlives_its_engine_keeps_no_time_for_its_tasks(nam
 
 
 class Ticking(MemoryBroker):
-    """Counts its ticks."""
+    """Counts the calls of ``tick``."""
 
     ticks = 0
 
@@ -376,7 +376,7 @@ class Ticking(MemoryBroker):
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-async def test_ticks_do_not_overlap_unless_they_may(
+async def test_ticks_overlap_only_if_allowed(
     engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture, overlap: bool
 ) -> None:
     running = most = 0
@@ -406,7 +406,7 @@ async def test_ticks_do_not_overlap_unless_they_may(
     await engine.stop_workers()
 
 
-async def test_overlap_is_for_periodic_tasks(engine: Engine) -> None:
+async def test_overlap_is_refused_for_a_task_that_is_not_periodic(engine: Engine) -> None:
     with pytest.raises(InvalidValue, match="task 'job': overlap is for periodic tasks"):
 
         @engine.task(name="job", overlap=True)
@@ -431,7 +431,7 @@ async def test_a_missed_tick_fires_once_if_the_task_catches_up(
     assert ran == ([] if catch_up is None else [f"nightly@{missed}"])
 
 
-async def test_catching_up_is_for_periodic_tasks(engine: Engine) -> None:
+async def test_catch_up_is_refused_for_a_task_that_is_not_periodic(engine: Engine) -> None:
     with pytest.raises(InvalidValue, match="task 'job': catch_up is for periodic tasks"):
 
         @engine.task(name="job", catch_up=60)

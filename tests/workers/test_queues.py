@@ -1,4 +1,4 @@
-"""Which job is next: queues in their order, first in first out, and tasks that run as often as they may."""
+"""The order of jobs: queues by their order, first in first out, within the limits of tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .failing import FailingBroker
 
 
 class Gate:
-    """Tasks in several queues, whose bodies tell that they began, and wait to be let through."""
+    """Tasks in several queues, whose bodies record their start, and wait to be let through."""
 
     def __init__(self, engine: Engine, *queues: str) -> None:
         self.began: list[str] = []
@@ -69,7 +69,7 @@ async def test_earlier_queues_come_first(engine: Engine) -> None:
     assert gate.began == ["a1", "a2", "b1", "b2", "c1", "c2"]
 
 
-async def test_a_newcomer_of_an_earlier_queue_goes_before_those_that_wait(engine: Engine) -> None:
+async def test_a_new_job_of_an_earlier_queue_runs_before_those_that_wait(engine: Engine) -> None:
     gate = Gate(engine, "a", "b")
     await schedule(engine, "b1", "b2", "b3", "b4")
     await engine.start_workers(1, ["a", "b"], block=False, shutdown_timeout=0)
@@ -89,7 +89,7 @@ async def test_a_newcomer_of_an_earlier_queue_goes_before_those_that_wait(engine
     assert gate.began == ["b1", "a1", "a2", "b2", "b3", "b4"]
 
 
-async def test_later_queues_get_the_slots_that_are_still_free(engine: Engine) -> None:
+async def test_later_queues_get_the_remaining_slots(engine: Engine) -> None:
     gate = Gate(engine, "a", "b", "c")
     await schedule(engine, "c1", "b1", "b2", "b3", "a1", "a2")
     await engine.start_workers(4, ["a", "b", "c"], block=False)
@@ -103,7 +103,7 @@ async def test_later_queues_get_the_slots_that_are_still_free(engine: Engine) ->
     assert set(gate.began[:4]) == {"a1", "a2", "b1", "b2"}
 
 
-async def test_an_idle_later_queue_wakes_the_workers(engine: Engine, broker: FailingBroker) -> None:
+async def test_a_job_of_a_later_queue_wakes_idle_workers(engine: Engine, broker: FailingBroker) -> None:
     gate = Gate(engine, "a", "b")
     await engine.start_workers(2, ["a", "b"], block=False)
     await until(lambda: broker.sleepers)
@@ -114,24 +114,28 @@ async def test_an_idle_later_queue_wakes_the_workers(engine: Engine, broker: Fai
     await engine.stop_workers()
 
 
-async def test_a_wait_that_began_while_all_slots_were_taken_is_widened_when_one_is_free(
+async def test_a_wait_is_extended_to_all_queues_when_a_slot_becomes_free(
     engine: Engine, broker: FailingBroker
 ) -> None:
     gate = Gate(engine, "a", "b")
     await engine.start_workers(1, ["a", "b"], block=False)
     await schedule(engine, "b1")
     await until(lambda: gate.began == ["b1"])
-    await until(lambda: [waiter.queues for waiter in broker._waiters] == [{"a"}], "it waits for earlier jobs")
+    await until(
+        lambda: [waiter.queues for waiter in broker._waiters] == [{"a"}], "it waits for the earlier queue"
+    )
     gate.let_through(2)
     await until(
-        lambda: [waiter.queues for waiter in broker._waiters] == [{"a", "b"}], "and for all", timeout=3
+        lambda: [waiter.queues for waiter in broker._waiters] == [{"a", "b"}],
+        "it waits for all queues",
+        timeout=3,
     )
     await schedule(engine, "b2")
     await until(lambda: gate.began == ["b1", "b2"], timeout=3)
     await engine.stop_workers()
 
 
-async def test_other_queues_are_left_alone(engine: Engine, broker: FailingBroker) -> None:
+async def test_jobs_of_other_queues_are_not_run(engine: Engine, broker: FailingBroker) -> None:
     gate = Gate(engine, "a", "b")
     await schedule(engine, "a1", "b1")
     gate.let_through(1)
@@ -182,7 +186,7 @@ async def test_max_concurrency_bounds_the_running_jobs_of_a_task(engine: Engine,
     assert heard.count("job_finished") == 100
 
 
-async def test_a_task_that_runs_as_often_as_it_may_blocks_no_other(engine: Engine, heard: Heard) -> None:
+async def test_a_task_at_its_limit_does_not_block_others(engine: Engine, heard: Heard) -> None:
     gate = Gate(engine)
     began: list[int] = []
     engine.task(name="limited", max_concurrency=1)(gate.body)
@@ -205,7 +209,7 @@ async def test_a_task_that_runs_as_often_as_it_may_blocks_no_other(engine: Engin
     assert gate.began == [f"l{number}" for number in range(50)]
 
 
-async def test_a_slot_of_a_limited_task_is_free_whatever_became_of_its_job(
+async def test_the_slot_of_a_limited_task_is_freed_by_a_failure_or_retry(
     engine: Engine, heard: Heard
 ) -> None:
     ran: list[int] = []
@@ -243,7 +247,7 @@ async def test_a_limit_holds_for_sync_tasks_as_well(engine: Engine, heard: Heard
     assert heard.count("job_finished") == 20
 
 
-async def test_a_limit_that_was_taken_away_is_gone_after_a_restart(namespace: str, heard: Heard) -> None:
+async def test_a_removed_limit_does_not_apply_after_a_restart(namespace: str, heard: Heard) -> None:
     broker = FailingBroker()
     first = Engine(broker, namespace)
 
@@ -274,9 +278,7 @@ async def test_a_limit_that_was_taken_away_is_gone_after_a_restart(namespace: st
 
 @pytest.mark.large
 @pytest.mark.parametrize("number", [1, 32])
-async def test_of_twenty_thousand_jobs_none_is_lost_and_none_doubled(
-    engine: Engine, broker: FailingBroker, number: int
-) -> None:
+async def test_twenty_thousand_jobs_run_once_each(engine: Engine, broker: FailingBroker, number: int) -> None:
     ran: Counter[int] = Counter()
 
     @engine.task
@@ -296,9 +298,7 @@ async def test_of_twenty_thousand_jobs_none_is_lost_and_none_doubled(
 
 
 @pytest.mark.large
-async def test_jobs_scheduled_while_workers_run_are_none_lost_and_none_doubled(
-    engine: Engine, heard: Heard
-) -> None:
+async def test_jobs_scheduled_while_workers_run_are_run_once_each(engine: Engine, heard: Heard) -> None:
     ran: Counter[int] = Counter()
 
     @engine.task
@@ -342,7 +342,7 @@ async def test_a_job_for_later_starts_when_it_is_due_and_never_before(engine: En
     assert list(started) == [1, 3, 2, 0, 4]
 
 
-async def test_an_earlier_newcomer_wakes_a_worker_that_sleeps_until_a_later_one(
+async def test_a_job_due_earlier_wakes_a_worker_that_waits_for_a_later_one(
     engine: Engine, broker: FailingBroker
 ) -> None:
     started = asyncio.Event()
@@ -355,7 +355,7 @@ async def test_an_earlier_newcomer_wakes_a_worker_that_sleeps_until_a_later_one(
     await engine.start_workers(block=False)
     await until(lambda: broker.sleepers)
     at = (await job.schedule_at(datetime.now(UTC) + timedelta(milliseconds=60))).at
-    # Nobody looks by himself within this time: that takes 5 s.
+    # Without a wake-up workers look for jobs only every 5 s.
     await asyncio.wait_for(started.wait(), 2)
     assert datetime.now(UTC) >= at
     await engine.stop_workers()
@@ -385,7 +385,9 @@ async def test_a_past_moment_means_now(engine: Engine, heard: Heard) -> None:
     assert ran == ["first", "second"]
 
 
-async def test_jobs_due_while_nobody_worked_run_at_the_next_start(engine: Engine, heard: Heard) -> None:
+async def test_jobs_that_became_due_without_workers_run_at_the_next_start(
+    engine: Engine, heard: Heard
+) -> None:
     ran: list[int] = []
 
     @engine.task
@@ -399,26 +401,26 @@ async def test_jobs_due_while_nobody_worked_run_at_the_next_start(engine: Engine
     assert ran == [1]
 
 
-async def test_an_idle_worker_tells_the_store_again_what_it_knows(
+async def test_an_idle_worker_repeats_its_registration(
     engine: Engine, broker: FailingBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maintenance, "REGISTER_EVERY", 0.02)
-    told: list[dict[str, int]] = []
+    registered: list[dict[str, int]] = []
     register = broker.register
 
-    async def listen(queue: str, limits: dict[str, int], periodic: dict[str, int], worker: str) -> object:
-        told.append(limits)
+    async def record(queue: str, limits: dict[str, int], periodic: dict[str, int], worker: str) -> object:
+        registered.append(limits)
         return await register(queue, limits, periodic, worker)
 
-    monkeypatch.setattr(broker, "register", listen)
+    monkeypatch.setattr(broker, "register", record)
 
     @engine.task(name="job", max_concurrency=3)
     async def job() -> None: ...
 
     await engine.start_workers(1, block=False)
-    await until(lambda: len(told) >= 4)
+    await until(lambda: len(registered) >= 4)
     await engine.stop_workers()
-    assert all(limits == {"job": 3} for limits in told)
+    assert all(limits == {"job": 3} for limits in registered)
 
 
 async def test_without_a_queue_the_workers_run_every_queue_of_the_tasks(
@@ -438,7 +440,7 @@ async def test_without_a_queue_the_workers_run_every_queue_of_the_tasks(
     assert "run none of its jobs" not in caplog.text
 
 
-async def test_an_engine_without_tasks_looks_at_the_default_queue(
+async def test_workers_of_an_engine_without_tasks_use_the_default_queue(
     engine: Engine, broker: FailingBroker
 ) -> None:
     await broker.enqueue("default", [Envelope("a", "unknown", b"[[],{}]")])
@@ -446,7 +448,7 @@ async def test_an_engine_without_tasks_looks_at_the_default_queue(
     await until(lambda: engine.health().unknown_tasks == ("unknown",))
 
 
-async def test_a_queue_that_is_left_out_is_named(
+async def test_a_queue_that_the_workers_do_not_run_is_logged(
     engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     @engine.task(name="send", queue="mail")

@@ -1,4 +1,4 @@
-"""Jobs whose worker disappeared are found and judged, and a worker that lost a job says so."""
+"""Jobs of lost workers are recovered, and a worker that lost a lease reports it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..asking import counts
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
-from .hearing import finish_of, reasons_of_death
+from .job_results import finish_of, reasons_of_death
 
 LEASE = 0.1
 
@@ -28,13 +28,13 @@ def broker() -> FailingBroker:
 
 
 async def lose(broker: FailingBroker) -> Lease:
-    """Lease the next job as a worker does that is never heard of again."""
+    """Lease the next job, as a worker does that disappears afterwards."""
     [lease] = (await broker.exchange("default", [], 1)).leases
     return lease
 
 
-async def find_again(broker: FailingBroker) -> Lease:
-    """Wait until a lost job is found, by a worker that is not heard of again either."""
+async def recover(broker: FailingBroker) -> Lease:
+    """Recover a lost job, as a worker does that disappears afterwards."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         for lease in (await broker.tick("default")).expired:
@@ -43,7 +43,7 @@ async def find_again(broker: FailingBroker) -> Lease:
     raise AssertionError("the job was not found")
 
 
-async def test_a_lost_job_with_retries_is_tried_again_at_once(
+async def test_a_lost_job_with_retries_is_retried_at_once(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     @engine.task(max_retries=1, backoff=lambda attempt: 1000)
@@ -97,7 +97,7 @@ async def test_a_job_that_was_lost_three_times_is_poison(
     scheduled = await job.schedule()
     await lose(broker)
     for crashes in (1, 2):
-        found = await find_again(broker)
+        found = await recover(broker)
         assert found.job.crashes == crashes
         await broker.exchange("default", [Settlement(found, Action.RETRY)], 0)
         await lose(broker)
@@ -119,11 +119,11 @@ async def test_a_job_that_was_lost_twice_still_runs(
 
     scheduled = await job.schedule()
     await lose(broker)
-    await broker.exchange("default", [Settlement(await find_again(broker), Action.RETRY)], 0)
+    await broker.exchange("default", [Settlement(await recover(broker), Action.RETRY)], 0)
     await lose(broker)
     await asyncio.wait_for(engine.start_workers(stop_when_queue_empty=True), 10)
-    said = await finish_of(heard, scheduled)
-    assert (said["result"], said["job"].crashes) == ("alive", 2)
+    finish = await finish_of(heard, scheduled)
+    assert (finish["result"], finish["job"].crashes) == ("alive", 2)
 
 
 async def test_a_lost_job_without_retries_left_is_exhausted(
@@ -156,7 +156,7 @@ async def test_many_lost_jobs_are_all_found(engine: Engine, broker: FailingBroke
     assert sorted(ran) == list(range(250))
 
 
-async def test_a_slot_of_a_limited_task_that_was_lost_is_free_again(
+async def test_the_slot_of_a_lost_job_of_a_limited_task_is_freed(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     ran: list[int] = []
@@ -173,10 +173,10 @@ async def test_a_slot_of_a_limited_task_that_was_lost_is_free_again(
     assert sorted(ran) == [0, 1]
 
 
-# A worker that was held up.
+# A worker whose event loop was blocked.
 
 
-async def test_a_worker_that_blocked_its_loop_does_not_declare_its_own_jobs_lost(
+async def test_a_worker_that_blocked_its_loop_does_not_lose_its_own_jobs(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     end = asyncio.Event()
@@ -189,18 +189,18 @@ async def test_a_worker_that_blocked_its_loop_does_not_declare_its_own_jobs_lost
 
     job = await blocks.schedule()
     await engine.start_workers(2, block=False)
-    said = await finish_of(heard, job)
+    finish = await finish_of(heard, job)
     await engine.stop_workers()
-    assert (said["result"], said["err"], said["job"].status) == ("mine", None, JobStatus.SUCCEEDED)
+    assert (finish["result"], finish["err"], finish["job"].status) == ("mine", None, JobStatus.SUCCEEDED)
     assert heard.count("job_started") == 1
 
 
 def steal(broker: FailingBroker) -> list[Lease]:
-    """In a thread, with a loop of its own: what another worker does while this one is held up."""
+    """Recover a lost job in another thread, as another worker does while this one is blocked."""
     stolen: list[Lease] = []
 
     def find() -> None:
-        stolen.append(asyncio.run(find_again(broker)))
+        stolen.append(asyncio.run(recover(broker)))
 
     thread = threading.Thread(target=find)
     thread.start()
@@ -208,7 +208,7 @@ def steal(broker: FailingBroker) -> list[Lease]:
     return stolen
 
 
-async def test_a_job_that_was_given_to_another_worker_meanwhile_is_lost(
+async def test_a_job_recovered_by_another_worker_meanwhile_ends_with_lease_lost(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     stolen: list[Lease] = []
@@ -221,11 +221,11 @@ async def test_a_job_that_was_given_to_another_worker_meanwhile_is_lost(
 
     job = await blocks.schedule()
     await engine.start_workers(1, block=False)
-    said = await finish_of(heard, job)
+    finish = await finish_of(heard, job)
     await engine.stop_workers()
     assert len(stolen) == 1
-    assert isinstance(said["err"], LeaseLost)
-    assert said["job"].status is JobStatus.NOT_SET
+    assert isinstance(finish["err"], LeaseLost)
+    assert finish["job"].status is JobStatus.NOT_SET
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
     assert (await counts(broker, "default")).dead == 0
     exchanged = await broker.exchange("default", [Settlement(stolen[0], Action.DONE)], 0)
@@ -249,14 +249,14 @@ async def test_the_body_of_a_lost_job_is_cancelled(
 
     job = await blocks.schedule()
     await engine.start_workers(1, block=False)
-    said = await finish_of(heard, job)
+    finish = await finish_of(heard, job)
     await engine.stop_workers()
     assert cancelled == [True]
-    assert isinstance(said["err"], LeaseLost)
+    assert isinstance(finish["err"], LeaseLost)
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
 
 
-async def test_a_lease_that_cannot_be_renewed_is_not_trusted_to_its_end(
+async def test_a_body_is_cancelled_before_the_end_of_a_lease_that_cannot_be_renewed(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     ended: list[float] = []
@@ -271,16 +271,18 @@ async def test_a_lease_that_cannot_be_renewed_is_not_trusted_to_its_end(
 
     broker.broken["renew"] = BrokerUnavailable
     scheduled = await job.schedule()
-    await engine.start_workers(1, block=False, shutdown_timeout=0)  # it runs again, for ever
-    said = await finish_of(heard, scheduled)
+    await engine.start_workers(
+        1, block=False, shutdown_timeout=0
+    )  # the job is released and run again and again
+    finish = await finish_of(heard, scheduled)
     broker.come_back()
-    assert isinstance(said["err"], Interrupted)
-    assert said["job"].status is JobStatus.QUEUED
+    assert isinstance(finish["err"], Interrupted)
+    assert finish["job"].status is JobStatus.QUEUED
     assert ended[0] >= LEASE - broker.margin - 0.02
     await engine.stop_workers()
 
 
-async def test_what_a_body_does_to_end_when_its_lease_is_lost_is_not_cancelled_again(
+async def test_the_cleanup_of_a_body_whose_lease_is_lost_is_not_cancelled(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     cleaned = asyncio.Event()
@@ -306,7 +308,7 @@ async def test_what_a_body_does_to_end_when_its_lease_is_lost_is_not_cancelled_a
 async def test_leases_are_renewed_while_their_jobs_run(
     engine: Engine, broker: FailingBroker, heard: Heard, kind: str
 ) -> None:
-    broker.lease = 0.5  # long enough for a machine that is busy with other tests
+    broker.lease = 0.5  # long enough for a busy machine
     ran: list[int] = []
 
     async def in_loop() -> None:

@@ -1,4 +1,4 @@
-"""When a job is tried again, and when it has failed for ever."""
+"""When a failed job is retried, and when it is dead."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..asking import counts
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
-from .hearing import finish_of, reasons_of_death
+from .job_results import finish_of, reasons_of_death
 
 TRY = ["job_started", "job_schedule_retry", "job_finished"]
 
 
 def body_of(kind: str, act: Callable[[], Any]) -> Callable[[], Any]:
-    """A body that calls ``act``: in the event loop, or in a thread."""
+    """A body that calls ``act``, in the event loop or in a thread."""
 
     async def in_loop() -> None:
         act()
@@ -34,7 +34,7 @@ def body_of(kind: str, act: Callable[[], Any]) -> Callable[[], Any]:
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
-async def test_a_job_is_tried_again_until_it_succeeds(
+async def test_a_job_is_retried_until_it_succeeds(
     engine: Engine, broker: FailingBroker, heard: Heard, kind: str
 ) -> None:
     tries: list[int] = []
@@ -58,9 +58,9 @@ async def test_a_job_is_tried_again_until_it_succeeds(
     assert attempts == [1, 2, 3]
     assert heard.names(job.id) == ["job_scheduled", *TRY, *TRY, *TRY, "job_started", "job_finished"]
     retried = [kwargs for name, kwargs in heard if name == "job_schedule_retry"]
-    assert [said["job"].retries for said in retried] == [1, 2, 3]
-    assert {said["job"].status for said in retried} == {JobStatus.WAITING}
-    assert {type(said["err"]) for said in retried} == {ValueError}
+    assert [finish["job"].retries for finish in retried] == [1, 2, 3]
+    assert {finish["job"].status for finish in retried} == {JobStatus.WAITING}
+    assert {type(finish["err"]) for finish in retried} == {ValueError}
     assert heard.last("job_finished")["job"].status is JobStatus.SUCCEEDED
     assert (await counts(broker, "default")).dead == 0
 
@@ -132,7 +132,7 @@ async def test_an_abort_in_a_task_group_ends_the_retries(
     assert heard.count("job_started") == 1
 
 
-async def test_a_retry_in_a_task_group_says_when(engine: Engine, heard: Heard) -> None:
+async def test_a_retry_exception_in_a_task_group_sets_the_moment(engine: Engine, heard: Heard) -> None:
     async def child() -> None:
         raise RetryException("later", timedelta(hours=1))
 
@@ -143,13 +143,13 @@ async def test_a_retry_in_a_task_group_says_when(engine: Engine, heard: Heard) -
 
     scheduled = await job.schedule()
     await engine.start_workers(block=False)
-    await until(lambda: heard.count("job_schedule_retry"), "the retry is told")
+    await until(lambda: heard.count("job_schedule_retry"), "the retry is signalled")
     await engine.stop_workers()
     at = heard.last("job_schedule_retry")["job"].at
     assert timedelta(minutes=59) < at - scheduled.at < timedelta(minutes=61)
 
 
-async def test_a_job_that_takes_too_long_is_tried_again(engine: Engine, heard: Heard) -> None:
+async def test_a_job_that_times_out_is_retried(engine: Engine, heard: Heard) -> None:
     tries: list[int] = []
 
     @engine.task(max_retries=1, timeout=0.02, backoff=lambda attempt: 0)
@@ -186,7 +186,7 @@ async def test_without_a_backoff_the_delay_is_exponential(
     "backoff",
     [lambda attempt: 0.1, lambda attempt: timedelta(milliseconds=100), lambda attempt: attempt / 10],
 )
-async def test_the_backoff_says_when(
+async def test_the_backoff_sets_the_delay(
     engine: Engine, heard: Heard, backoff: Callable[[int], float | timedelta]
 ) -> None:
     tries: list[datetime] = []
@@ -228,7 +228,7 @@ def soon_and_naive() -> datetime:
         (lambda: timedelta(0), 0.0),
     ],
 )
-async def test_a_job_says_when_it_is_to_be_tried_again(
+async def test_a_retry_exception_sets_the_moment(
     engine: Engine, heard: Heard, make: Callable[[], datetime | timedelta], least: float
 ) -> None:
     tries: list[datetime] = []
@@ -253,9 +253,9 @@ async def test_a_retry_in_a_distant_future_is_kept_waiting(
 
     scheduled = await job.schedule()
     await engine.start_workers(block=False)
-    said = await finish_of(heard, scheduled)
+    finish = await finish_of(heard, scheduled)
     await engine.stop_workers()
-    assert said["job"].at.year == 9998
+    assert finish["job"].at.year == 9998
     assert (await counts(broker, "default")).waiting == 1
 
 
@@ -293,7 +293,7 @@ HOSTILE: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("backoff", HOSTILE.values(), ids=HOSTILE)
-async def test_a_backoff_that_is_wrong_is_logged_and_replaced_by_the_default(
+async def test_an_invalid_backoff_is_logged_and_replaced_by_the_default(
     engine: Engine,
     broker: FailingBroker,
     heard: Heard,
@@ -307,16 +307,16 @@ async def test_a_backoff_that_is_wrong_is_logged_and_replaced_by_the_default(
     before = datetime.now(UTC)
     scheduled = await job.schedule()
     await engine.start_workers(block=False)
-    said = await finish_of(heard, scheduled)
+    finish = await finish_of(heard, scheduled)
     await engine.stop_workers()
-    assert type(said["err"]) is KeyError
-    assert said["job"].status is JobStatus.WAITING
-    assert timedelta(seconds=2.99) <= said["job"].at - before <= timedelta(seconds=16)
+    assert type(finish["err"]) is KeyError
+    assert finish["job"].status is JobStatus.WAITING
+    assert timedelta(seconds=2.99) <= finish["job"].at - before <= timedelta(seconds=16)
     assert [r.levelname for r in caplog.records if "its backoff or" in r.getMessage()] == ["ERROR"]
 
 
 @pytest.mark.parametrize("delay", [math.inf, 1e300, 10**400, timedelta.max])
-async def test_a_delay_without_end_is_a_distant_future(
+async def test_an_infinite_delay_is_capped(
     engine: Engine, broker: FailingBroker, heard: Heard, delay: float | timedelta
 ) -> None:
     @engine.task(max_retries=1, backoff=lambda attempt: delay)
@@ -325,14 +325,16 @@ async def test_a_delay_without_end_is_a_distant_future(
 
     scheduled = await job.schedule()
     await engine.start_workers(block=False)
-    said = await finish_of(heard, scheduled)
+    finish = await finish_of(heard, scheduled)
     await engine.stop_workers()
-    assert said["job"].status is JobStatus.WAITING
-    assert said["job"].at.year == 9998
+    assert finish["job"].status is JobStatus.WAITING
+    assert finish["job"].at.year == 9998
 
 
 @pytest.mark.parametrize("delay", [-1, -math.inf, 0, timedelta.min, False])
-async def test_a_negative_delay_is_none(engine: Engine, heard: Heard, delay: float | timedelta) -> None:
+async def test_a_negative_delay_is_treated_as_zero(
+    engine: Engine, heard: Heard, delay: float | timedelta
+) -> None:
     tries: list[int] = []
 
     @engine.task(max_retries=1, backoff=lambda attempt: delay)
@@ -345,7 +347,7 @@ async def test_a_negative_delay_is_none(engine: Engine, heard: Heard, delay: flo
     assert len(tries) == 2
 
 
-async def test_a_retry_at_garbage_is_replaced_by_the_default(
+async def test_an_invalid_moment_of_a_retry_is_replaced_by_the_default(
     engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     @engine.task(max_retries=1, backoff=lambda attempt: 0)
@@ -356,14 +358,14 @@ async def test_a_retry_at_garbage_is_replaced_by_the_default(
 
     scheduled = await job.schedule()
     await engine.start_workers(block=False)
-    said = await finish_of(heard, scheduled)
+    finish = await finish_of(heard, scheduled)
     await engine.stop_workers()
-    assert said["job"].status is JobStatus.WAITING
-    assert type(said["err"]) is RetryException
+    assert finish["job"].status is JobStatus.WAITING
+    assert type(finish["err"]) is RetryException
     assert any("moment of its retry is wrong" in r.getMessage() for r in caplog.records)
 
 
-async def test_a_retry_waits_behind_nobody(engine: Engine, heard: Heard) -> None:
+async def test_a_retry_does_not_wait_for_other_jobs(engine: Engine, heard: Heard) -> None:
     ran: list[str] = []
     blocker = asyncio.Event()
 

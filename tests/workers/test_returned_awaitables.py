@@ -1,4 +1,4 @@
-"""What the function of a task returns is awaited if it can be, wherever it came from."""
+"""An awaitable that the function of a task returns is awaited."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def double(number: int) -> int:
 
 
 def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The commonest decorator: a plain function, whatever it decorates."""
+    """The most common decorator: its wrapper is a plain function, also around an async one."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -33,7 +33,7 @@ def timed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_in_own_loop(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What makes a plain function of an async one, for command lines and other libraries of jobs."""
+    """Turns an async function into a plain one, as for command lines and other job libraries."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -68,7 +68,7 @@ KINDS: list[tuple[str, Callable[..., Any]]] = [
 
 
 @pytest.mark.parametrize("function", [kind[1] for kind in KINDS], ids=[kind[0] for kind in KINDS])
-async def test_a_job_ends_when_what_its_function_returned_has(
+async def test_a_job_ends_with_the_awaitable_that_its_function_returned(
     engine: Engine, heard: Heard, function: Callable[..., Any]
 ) -> None:
     task = engine.task(name="task")(function)
@@ -80,7 +80,7 @@ async def test_a_job_ends_when_what_its_function_returned_has(
     assert await engine.execute("task", *args) == 42
 
 
-async def test_it_runs_in_the_event_loop_and_knows_its_job(engine: Engine) -> None:
+async def test_the_awaitable_runs_in_the_event_loop_with_its_current_job(engine: Engine) -> None:
     ran: list[Any] = []
 
     @engine.task
@@ -93,7 +93,7 @@ async def test_it_runs_in_the_event_loop_and_knows_its_job(engine: Engine) -> No
     assert ran == [(asyncio.get_running_loop(), scheduled)]
 
 
-async def test_it_can_be_cancelled(engine: Engine, heard: Heard) -> None:
+async def test_the_awaitable_can_be_cancelled(engine: Engine, heard: Heard) -> None:
     began = asyncio.Event()
 
     @engine.task
@@ -110,7 +110,7 @@ async def test_it_can_be_cancelled(engine: Engine, heard: Heard) -> None:
     assert isinstance(heard.last("job_finished")["err"], JobCancelled)
 
 
-async def test_it_does_not_begin_if_the_job_was_cancelled_before_it_was_returned(
+async def test_the_awaitable_does_not_begin_if_the_job_was_cancelled_before(
     engine: Engine, heard: Heard
 ) -> None:
     calls, may_return, ran = threading.Event(), threading.Event(), []
@@ -134,7 +134,7 @@ async def test_it_does_not_begin_if_the_job_was_cancelled_before_it_was_returned
     assert not ran
 
 
-async def test_it_does_not_begin_on_a_lease_that_has_ended(
+async def test_the_awaitable_does_not_begin_on_a_lease_that_has_ended(
     engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[int] = []
@@ -160,7 +160,7 @@ async def test_it_does_not_begin_on_a_lease_that_has_ended(
     assert not ran
 
 
-async def test_an_execution_here_has_its_time_limit(engine: Engine) -> None:
+async def test_the_timeout_applies_to_the_awaitable_of_an_execution(engine: Engine) -> None:
     @engine.task(timeout=0.01)
     async def forgets() -> Any:
         return asyncio.Event().wait()
@@ -169,7 +169,7 @@ async def test_an_execution_here_has_its_time_limit(engine: Engine) -> None:
         await engine.execute(forgets)
 
 
-async def test_an_execution_here_that_is_cancelled_does_not_begin_it(engine: Engine) -> None:
+async def test_a_cancelled_execution_does_not_begin_the_awaitable(engine: Engine) -> None:
     calls, may_return, ran = threading.Event(), threading.Event(), []
 
     async def body() -> None:
@@ -190,7 +190,7 @@ async def test_an_execution_here_that_is_cancelled_does_not_begin_it(engine: Eng
     assert not ran
 
 
-def test_a_timeout_names_the_decorator_that_has_to_be_async() -> None:
+def test_the_error_for_a_timeout_mentions_the_decorator() -> None:
     with pytest.raises(InvalidValue, match="thread cannot be stopped; make the wrapper of its decorator"):
         Tasks().task(timeout=1)(timed(double))
     with pytest.raises(InvalidValue, match=r"thread cannot be stopped$"):

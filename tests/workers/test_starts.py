@@ -1,4 +1,4 @@
-"""A start is over before a job is fetched, and fails if what jobs need could not be opened."""
+"""A start runs the receivers of worker_started before any job is fetched, and fails with their errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .failing import FailingBroker
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError("own")], ids=repr)
-async def test_what_is_no_exception_ends_the_start_as_the_cause_of_one(
+async def test_a_base_exception_of_a_receiver_is_the_cause_of_a_runtime_error(
     engine: Engine, error: BaseException
 ) -> None:
     async def opens(namespace: str, **kwargs: Any) -> None:
@@ -28,7 +28,7 @@ async def test_what_is_no_exception_ends_the_start_as_the_cause_of_one(
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_a_receiver_of_worker_started_that_raises_ends_the_start_with_its_error(
+async def test_an_error_of_a_receiver_of_worker_started_is_raised_by_the_start(
     engine: Engine, heard: Heard, is_async: bool
 ) -> None:
     @engine.task
@@ -54,7 +54,7 @@ async def test_a_receiver_of_worker_started_that_raises_ends_the_start_with_its_
     assert heard.count("job_finished") == 1
 
 
-async def test_no_job_is_fetched_before_the_receivers_of_worker_started_are_done(
+async def test_no_job_is_fetched_before_the_receivers_of_worker_started_have_ended(
     namespace: str, heard: Heard
 ) -> None:
     opened = asyncio.Event()
@@ -66,7 +66,7 @@ async def test_no_job_is_fetched_before_the_receivers_of_worker_started_are_done
 
         @signals.worker_started.connect_via(namespace)
         async def opens(namespace: str, **kwargs: Any) -> None:
-            await asyncio.sleep(0.05)  # longer than receivers of other signals have
+            await asyncio.sleep(0.05)  # longer than the timeout of other signals
             opened.set()
 
         await job.schedule()
@@ -74,7 +74,7 @@ async def test_no_job_is_fetched_before_the_receivers_of_worker_started_are_done
     assert heard.last("job_finished")["result"] is True
 
 
-async def test_a_start_that_takes_its_time_is_stopped(namespace: str, heard: Heard) -> None:
+async def test_a_start_with_a_slow_receiver_can_be_stopped(namespace: str, heard: Heard) -> None:
     cancelled = asyncio.Event()
     engine = Engine(MemoryBroker(), namespace, signal_timeout=0.01)
 
@@ -94,7 +94,7 @@ async def test_a_start_that_takes_its_time_is_stopped(namespace: str, heard: Hea
 
 
 class HangingBroker(FailingBroker):
-    """Takes a connection, and never answers."""
+    """Accepts a connection, and never answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class HangingBroker(FailingBroker):
         await asyncio.Event().wait()
 
 
-async def test_a_start_on_a_store_that_never_answers_is_stopped(namespace: str, heard: Heard) -> None:
+async def test_a_start_on_a_store_that_never_answers_can_be_stopped(namespace: str, heard: Heard) -> None:
     broker = HangingBroker()
     engine = Engine(broker, namespace)
     workers = asyncio.create_task(engine.start_workers())

@@ -1,4 +1,4 @@
-"""Workers start once, stop from anywhere, drain what runs, and can be started again."""
+"""Workers start once, can be stopped from anywhere, drain running jobs, and can be started again."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from .. import asking
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
-from .hearing import finish_of, reasons_of_death
+from .job_results import finish_of, reasons_of_death
 
 
 class Work:
-    """A task whose bodies tell that they began, and wait until they may end."""
+    """A task whose bodies record their start, and wait until they may end."""
 
     def __init__(self, engine: Engine, **options: Any) -> None:
         self.began: list[int] = []
@@ -56,7 +56,7 @@ class Work:
 
 
 async def start_in_background(engine: Engine, number: int = 5, **options: Any) -> asyncio.Task[None]:
-    """``start_workers`` with ``block=True`` in a task; the workers have started when this returns."""
+    """Run ``start_workers`` with ``block=True`` in a task, and return when the workers have started."""
     started = asyncio.Event()
     signals.worker_started.connect(lambda namespace, **kwargs: started.set(), engine.namespace, weak=False)
     task = asyncio.create_task(engine.start_workers(number, **options))
@@ -70,14 +70,14 @@ async def test_stopping_before_a_start_does_nothing(engine: Engine, heard: Heard
     assert heard == []
 
 
-async def test_stopping_twice_and_at_the_same_time_is_one_stop(engine: Engine, heard: Heard) -> None:
+async def test_repeated_and_concurrent_stops_are_one_stop(engine: Engine, heard: Heard) -> None:
     await engine.start_workers(block=False)
     await asyncio.gather(*(engine.stop_workers() for _ in range(5)))
     await engine.stop_workers()
     assert heard.names() == ["worker_started", "worker_terminated"]
 
 
-async def test_one_pool_has_one_name(engine: Engine, heard: Heard) -> None:
+async def test_all_signals_of_a_pool_have_the_same_name(engine: Engine, heard: Heard) -> None:
     for _ in range(2):
         await engine.start_workers(block=False)
         await engine.stop_workers()
@@ -94,7 +94,9 @@ async def test_a_start_without_block_returns_once_the_workers_run(engine: Engine
     assert heard.names() == ["worker_started", "worker_terminated"]
 
 
-async def test_a_start_with_block_returns_when_another_task_stops_it(engine: Engine, heard: Heard) -> None:
+async def test_a_blocking_start_returns_when_another_task_stops_the_workers(
+    engine: Engine, heard: Heard
+) -> None:
     task = await start_in_background(engine)
     assert not task.done()
     await engine.stop_workers()
@@ -112,7 +114,7 @@ async def test_starting_twice_is_refused(engine: Engine, heard: Heard, block: bo
     assert heard.count("worker_started") == 1
 
 
-async def test_of_two_starts_at_the_same_time_one_is_refused(engine: Engine, heard: Heard) -> None:
+async def test_only_one_of_several_concurrent_starts_succeeds(engine: Engine, heard: Heard) -> None:
     results = await asyncio.gather(
         *(engine.start_workers(block=False) for _ in range(3)), return_exceptions=True
     )
@@ -138,7 +140,7 @@ async def test_a_start_while_the_workers_drain_is_refused(engine: Engine) -> Non
     await engine.start_workers(stop_when_queue_empty=True)
 
 
-async def test_a_stop_during_the_start_stops(engine: Engine, heard: Heard) -> None:
+async def test_a_stop_during_the_start_stops_the_workers(engine: Engine, heard: Heard) -> None:
     async def slow(namespace: str, **kwargs: Any) -> None:
         await engine_is_starting.wait()
 
@@ -154,7 +156,7 @@ async def test_a_stop_during_the_start_stops(engine: Engine, heard: Heard) -> No
     assert heard.names() == ["worker_started", "worker_terminated"]
 
 
-async def test_workers_start_a_hundred_times(engine: Engine, heard: Heard) -> None:
+async def test_workers_can_be_started_a_hundred_times(engine: Engine, heard: Heard) -> None:
     ran: list[int] = []
 
     @engine.task
@@ -168,7 +170,7 @@ async def test_workers_start_a_hundred_times(engine: Engine, heard: Heard) -> No
     assert heard.count("worker_terminated") == 100
 
 
-async def test_what_is_left_in_the_queue_waits_for_the_next_start(
+async def test_jobs_left_in_the_queue_run_at_the_next_start(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     work = Work(engine)
@@ -207,7 +209,7 @@ async def test_nothing_is_sent_after_worker_terminated(engine: Engine, heard: He
     assert heard.count("job_finished") == 20
 
 
-# From within.
+# Stopping from a job or receiver.
 
 
 def in_async_body(engine: Engine) -> Callable[[], Any]:
@@ -249,7 +251,7 @@ def in_own_loop_of_sync_body(engine: Engine) -> Callable[[], Any]:
     "make", [in_async_body, in_child_of_body, in_thread_of_sync_body, in_own_loop_of_sync_body]
 )
 @pytest.mark.parametrize("block", [True, False])
-async def test_a_job_stops_the_workers_and_goes_on(
+async def test_a_job_can_stop_the_workers_and_continues(
     engine: Engine,
     broker: FailingBroker,
     heard: Heard,
@@ -268,7 +270,7 @@ async def test_a_job_stops_the_workers_and_goes_on(
 
 
 @pytest.mark.parametrize("signal", ["worker_started", "job_started", "job_finished"])
-async def test_a_receiver_stops_the_workers(engine: Engine, heard: Heard, signal: str) -> None:
+async def test_a_receiver_can_stop_the_workers(engine: Engine, heard: Heard, signal: str) -> None:
     @engine.task
     async def job() -> None:
         pass
@@ -283,7 +285,9 @@ async def test_a_receiver_stops_the_workers(engine: Engine, heard: Heard, signal
     assert heard.count("job_started") == heard.count("job_finished")
 
 
-async def test_another_thread_stops_the_workers_and_waits_for_their_end(engine: Engine, heard: Heard) -> None:
+async def test_another_thread_can_stop_the_workers_and_wait_for_their_end(
+    engine: Engine, heard: Heard
+) -> None:
     work = Work(engine)
     await work.task.schedule(1)
     await engine.start_workers(block=False)
@@ -304,7 +308,7 @@ async def test_another_thread_stops_the_workers_and_waits_for_their_end(engine: 
     assert seen[0][-1] == "worker_terminated"
 
 
-async def test_a_stop_that_is_cancelled_stops_all_the_same(engine: Engine, heard: Heard) -> None:
+async def test_a_cancelled_stop_still_stops_the_workers(engine: Engine, heard: Heard) -> None:
     work = Work(engine)
     await work.task.schedule(1)
     task = await start_in_background(engine)
@@ -321,7 +325,7 @@ async def test_a_stop_that_is_cancelled_stops_all_the_same(engine: Engine, heard
     assert heard.last("job_finished")["result"] == 1
 
 
-async def test_cancelling_a_blocking_start_cancels_the_bodies_and_ends_in_order(
+async def test_cancelling_a_blocking_start_cancels_the_bodies_and_ends_cleanly(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     work = Work(engine)
@@ -337,7 +341,7 @@ async def test_cancelling_a_blocking_start_cancels_the_bodies_and_ends_in_order(
     assert await reasons_of_death(broker) == {job.id: "interrupted"}
 
 
-async def test_cancelling_a_start_again_and_again_changes_nothing(engine: Engine, heard: Heard) -> None:
+async def test_cancelling_a_start_repeatedly_changes_nothing(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def tidy() -> None:
         try:
@@ -374,10 +378,10 @@ async def test_workers_may_start_and_stop_in_different_tasks(engine: Engine, hea
     assert heard.names() == ["worker_started", "worker_terminated"]
 
 
-# When the time is over.
+# After the shutdown timeout.
 
 
-async def test_an_interrupted_job_with_retries_goes_back_to_the_head_without_using_one(
+async def test_an_interrupted_job_is_released_to_the_head_without_using_a_retry(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     work = Work(engine, max_retries=1)
@@ -387,9 +391,9 @@ async def test_an_interrupted_job_with_retries_goes_back_to_the_head_without_usi
     await until(lambda: work.began)
     await engine.stop_workers()
     assert work.cancelled == [1]
-    said = await finish_of(heard, job)
-    assert isinstance(said["err"], Interrupted)
-    assert said["job"].status is JobStatus.QUEUED
+    finish = await finish_of(heard, job)
+    assert isinstance(finish["err"], Interrupted)
+    assert finish["job"].status is JobStatus.QUEUED
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
     counts = await asking.counts(broker, "default")
     assert (counts.ready, counts.running, counts.waiting, counts.dead) == (2, 0, 0, 0)
@@ -410,14 +414,14 @@ async def test_an_interrupted_job_without_retries_fails(
     await engine.start_workers(1, block=False, shutdown_timeout=0.02)
     await until(lambda: work.began)
     await engine.stop_workers()
-    said = await finish_of(heard, job)
-    assert isinstance(said["err"], Interrupted)
-    assert said["job"].status is JobStatus.FAILED
+    finish = await finish_of(heard, job)
+    assert isinstance(finish["err"], Interrupted)
+    assert finish["job"].status is JobStatus.FAILED
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_failed", "job_finished"]
     assert await reasons_of_death(broker) == {job.id: "interrupted"}
 
 
-async def test_the_interrupted_go_back_in_the_order_they_had(engine: Engine, heard: Heard) -> None:
+async def test_interrupted_jobs_are_released_in_their_order(engine: Engine, heard: Heard) -> None:
     work = Work(engine, max_retries=1)
     for number in range(5):
         await work.task.schedule(number)
@@ -456,12 +460,12 @@ async def test_a_body_that_returns_when_it_is_interrupted_has_succeeded(engine: 
     await engine.start_workers(1, block=False, shutdown_timeout=0)
     await until(lambda: heard.count("job_started"))
     await engine.stop_workers()
-    said = await finish_of(heard, job)
-    assert (said["err"], said["result"], said["job"].status) == (None, "saved", JobStatus.SUCCEEDED)
+    finish = await finish_of(heard, job)
+    assert (finish["err"], finish["result"], finish["job"].status) == (None, "saved", JobStatus.SUCCEEDED)
 
 
 @pytest.mark.parametrize("max_retries", [0, 1])
-async def test_a_body_that_ignores_its_cancellation_is_left_behind_and_named(
+async def test_a_body_that_ignores_its_cancellation_is_abandoned_and_logged(
     engine: Engine,
     heard: Heard,
     caplog: pytest.LogCaptureFixture,
@@ -485,9 +489,9 @@ async def test_a_body_that_ignores_its_cancellation_is_left_behind_and_named(
     await engine.start_workers(1, block=False, shutdown_timeout=0)
     await until(lambda: heard.count("job_started"))
     await asyncio.wait_for(engine.stop_workers(), 5)
-    said = await finish_of(heard, job)
-    assert isinstance(said["err"], Interrupted)
-    assert said["job"].status is JobStatus.NOT_SET
+    finish = await finish_of(heard, job)
+    assert isinstance(finish["err"], Interrupted)
+    assert finish["job"].status is JobStatus.NOT_SET
     [record] = [r for r in caplog.records if "left behind" in r.getMessage()]
     assert record.levelno == logging.ERROR
     assert "stubborn" in record.getMessage()
@@ -500,7 +504,7 @@ async def test_a_body_that_ignores_its_cancellation_is_left_behind_and_named(
     assert heard.count("job_finished") == 1
 
 
-async def test_a_pool_left_by_a_stubborn_body_can_be_followed_by_another(
+async def test_workers_can_be_started_again_after_a_body_was_abandoned(
     engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.03)
@@ -542,15 +546,15 @@ async def test_leases_are_renewed_during_a_long_drain(namespace: str, heard: Hea
     assert (await finish_of(heard, job))["job"].status is JobStatus.SUCCEEDED
 
 
-async def test_a_job_that_waits_for_its_receivers_when_the_time_is_over_never_runs(
+async def test_a_job_still_in_its_receivers_at_the_shutdown_timeout_does_not_run(
     engine: Engine, heard: Heard
 ) -> None:
     work = Work(engine, max_retries=1)
-    in_receiver, go_on = asyncio.Event(), asyncio.Event()
+    in_receiver, may_continue = asyncio.Event(), asyncio.Event()
 
     async def receiver(namespace: str, **kwargs: Any) -> None:
         in_receiver.set()
-        await go_on.wait()
+        await may_continue.wait()
 
     signals.job_started.connect(receiver, engine.namespace)
     job = await work.task.schedule(1)
@@ -559,15 +563,15 @@ async def test_a_job_that_waits_for_its_receivers_when_the_time_is_over_never_ru
     stopping = asyncio.create_task(engine.stop_workers())
     pool_of_engine: Any = engine._workers.pool
     await until(lambda: pool_of_engine.state.is_ending_now)
-    go_on.set()
+    may_continue.set()
     await stopping
     assert work.began == []
-    said = await finish_of(heard, job)
-    assert isinstance(said["err"], Interrupted)
-    assert said["job"].status is JobStatus.QUEUED
+    finish = await finish_of(heard, job)
+    assert isinstance(finish["err"], Interrupted)
+    assert finish["job"].status is JobStatus.QUEUED
 
 
-# Until the queue is empty.
+# Stopping when the queue is empty.
 
 
 async def test_an_empty_queue_ends_the_workers_at_once(engine: Engine, heard: Heard) -> None:
@@ -575,7 +579,7 @@ async def test_an_empty_queue_ends_the_workers_at_once(engine: Engine, heard: He
     assert heard.names() == ["worker_started", "worker_terminated"]
 
 
-async def test_own_retries_are_awaited_before_the_queue_counts_as_empty(engine: Engine, heard: Heard) -> None:
+async def test_retries_are_awaited_before_the_queue_counts_as_empty(engine: Engine, heard: Heard) -> None:
     tries: list[int] = []
 
     @engine.task(max_retries=3, backoff=lambda attempt: 0.05)
@@ -589,7 +593,7 @@ async def test_own_retries_are_awaited_before_the_queue_counts_as_empty(engine: 
     assert tries == [0, 1, 2, 3]
 
 
-async def test_jobs_for_later_do_not_keep_the_workers(
+async def test_jobs_for_later_do_not_keep_the_workers_running(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     work = Work(engine)
@@ -632,7 +636,7 @@ async def test_jobs_scheduled_by_the_last_receiver_still_run(engine: Engine, hea
     assert ran == [0, 1, 2, 3, 4]
 
 
-async def test_jobs_of_all_its_queues_are_finished_first(engine: Engine, heard: Heard) -> None:
+async def test_the_jobs_of_all_queues_are_run_before_the_workers_end(engine: Engine, heard: Heard) -> None:
     ran: list[str] = []
 
     @engine.task(queue="b")
@@ -649,7 +653,9 @@ async def test_jobs_of_all_its_queues_are_finished_first(engine: Engine, heard: 
     assert ran == ["a", "b"]
 
 
-async def test_a_running_job_elsewhere_keeps_the_workers(engine: Engine, broker: FailingBroker) -> None:
+async def test_a_job_running_in_another_worker_keeps_the_workers_running(
+    engine: Engine, broker: FailingBroker
+) -> None:
     work = Work(engine)
     work.may_end.set()
     await work.task.schedule(1)
@@ -662,12 +668,12 @@ async def test_a_running_job_elsewhere_keeps_the_workers(engine: Engine, broker:
     await asyncio.wait_for(task, 10)
 
 
-# What is refused, and starts that fail.
+# Refused arguments, and starts that fail.
 
 
 @pytest.mark.parametrize("block", [True, False])
 @pytest.mark.parametrize("method", ["open", "register"])
-async def test_a_start_that_fails_raises_and_leaves_nothing(
+async def test_a_failed_start_raises_and_leaves_nothing_running(
     namespace: str, heard: Heard, block: bool, method: str
 ) -> None:
     broker = FailingBroker()
@@ -706,7 +712,7 @@ async def test_a_start_that_fails_raises_and_leaves_nothing(
         ({"shutdown_timeout": float("nan")}, InvalidValue),
     ],
 )
-async def test_what_workers_cannot_do_is_refused_before_they_start(
+async def test_invalid_arguments_are_refused_before_the_workers_start(
     engine: Engine, heard: Heard, arguments: dict[str, Any], error: type[AiospinachError]
 ) -> None:
     Work(engine)

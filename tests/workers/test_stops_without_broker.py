@@ -1,4 +1,4 @@
-"""Workers that are told to stop while their broker is away do not keep a program waiting for nothing."""
+"""A stop while the broker is unavailable waits only for running jobs and their settlements."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from aiospinach.workers import supervisor
 from .. import asking
 from ..conftest import Heard
 from ..waiting import until
-from .hearing import finish_of, reasons_of_death
+from .job_results import finish_of, reasons_of_death
 
 
 class PartlyAway(MemoryBroker):
-    """Each of its queues may be away by itself, as on a Cluster: a call then fails, or is never answered."""
+    """Each queue may be unavailable by itself, as on a Cluster; its calls then fail or hang."""
 
     def __init__(self, *, lease: float = 60.0) -> None:
         super().__init__(lease=lease)
@@ -38,7 +38,7 @@ class PartlyAway(MemoryBroker):
         self.hangs = False
         self.refused = 0
         self.back = asyncio.Event()
-        """Answers that hang come when it is set."""
+        """Ends the calls that hang."""
 
     def spans(self, queues: Sequence[str]) -> list[tuple[str, ...]]:
         return [(queue,) for queue in queues]
@@ -117,7 +117,7 @@ async def test_idle_workers_stop_within_two_seconds(
 
 
 @KINDS
-async def test_how_a_job_ended_is_stored_although_another_queue_is_away(
+async def test_a_job_is_settled_although_another_queue_is_unavailable(
     engine: Engine, broker: PartlyAway, heard: Heard, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
     monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.2)
@@ -139,21 +139,21 @@ async def test_how_a_job_ended_is_stored_although_another_queue_is_away(
     consumers_of(engine)[0].wake()
     await until(lambda: broker.refused)
     stopping = asyncio.create_task(engine.stop_workers())
-    await asyncio.sleep(0.5)  # much longer than an idle worker would wait
+    await asyncio.sleep(0.5)  # much longer than idle workers would take to stop
     assert not stopping.done()
     end.set()
     await stopping
-    said = await finish_of(heard, scheduled)
-    assert (said["result"], said["job"].status) == ("to the end", JobStatus.SUCCEEDED)
+    finish = await finish_of(heard, scheduled)
+    assert (finish["result"], finish["job"].status) == ("to the end", JobStatus.SUCCEEDED)
     assert (await asking.counts(broker, "b")).running == 0
 
 
-async def test_jobs_that_come_after_the_stop_are_released(
+async def test_jobs_that_arrive_after_the_stop_are_released(
     engine: Engine, broker: PartlyAway, heard: Heard
 ) -> None:
     @engine.task(queue="a")
     async def job() -> None:
-        raise AssertionError("it was to be released")
+        raise AssertionError("it should be released")
 
     await engine.start_workers(5, queue="a", block=False)
     await until(lambda: engine.health().is_connected)
@@ -173,7 +173,7 @@ async def test_jobs_that_come_after_the_stop_are_released(
     assert heard.count("job_started") == 0
 
 
-async def test_a_call_that_hangs_is_given_up_after_the_time_to_stop(
+async def test_a_hanging_call_is_abandoned_after_the_shutdown_timeout(
     engine: Engine, broker: PartlyAway, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.1)
@@ -192,7 +192,7 @@ async def test_a_call_that_hangs_is_given_up_after_the_time_to_stop(
 
 
 @KINDS
-async def test_what_a_thread_returns_is_stored_although_the_broker_was_away_for_a_while(
+async def test_a_job_in_a_thread_is_settled_after_an_outage_during_the_stop(
     engine: Engine, broker: PartlyAway, heard: Heard, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
     monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.05)
@@ -210,16 +210,16 @@ async def test_what_a_thread_returns_is_stored_although_the_broker_was_away_for_
     broker.away, broker.hangs = {"a"}, hangs
     stopping = asyncio.create_task(engine.stop_workers())
     await until(lambda: broker.refused)
-    await asyncio.sleep(0.3)  # the time for the stop is over, several times
+    await asyncio.sleep(0.3)  # several times the limit of the stop
     broker.away.clear()
     broker.back.set()
     release.set()
     await stopping
-    said = await finish_of(heard, scheduled)
-    assert (said["result"], said["job"].status) == ("to the end", JobStatus.SUCCEEDED)
+    finish = await finish_of(heard, scheduled)
+    assert (finish["result"], finish["job"].status) == ("to the end", JobStatus.SUCCEEDED)
 
 
-async def test_a_defect_elsewhere_does_not_cost_how_jobs_ended(
+async def test_running_jobs_are_settled_after_a_defect(
     namespace: str, heard: Heard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = PartlyAway(lease=0.6)

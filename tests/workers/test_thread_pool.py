@@ -1,4 +1,4 @@
-"""The threads of a pool: how many there are, what wakes them and the event loop, what becomes of a call."""
+"""The threads of a pool: their number, wake-ups of threads and event loop, and the ends of calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MakeThreads = Callable[[int], Threads]
 
 @pytest.fixture
 async def make_threads() -> AsyncIterator[MakeThreads]:
-    """Makes threads that end with the test."""
+    """Creates thread pools that end with the test."""
     made: list[Threads] = []
 
     def make(number: int) -> Threads:
@@ -40,7 +40,7 @@ async def make_threads() -> AsyncIterator[MakeThreads]:
 
 @contextlib.contextmanager
 def taking_turns(interval: float) -> Iterator[None]:
-    """A thread that does not wait for anything runs for so many seconds before another may."""
+    """Set the interpreter's switch interval: a busy thread runs for so long before another one."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(interval)
     try:
@@ -49,8 +49,8 @@ def taking_turns(interval: float) -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def ours() -> list[str]:
-    """The names of the threads that were started."""
+def own_threads() -> list[str]:
+    """The names of the threads of the test's pools."""
     return sorted(thread.name for thread in threading.enumerate() if "aiospinach test" in thread.name)
 
 
@@ -59,7 +59,7 @@ def start(threads: Threads, function: Callable[..., Any], *args: Any) -> asyncio
 
 
 class Gate:
-    """A function that waits until it is opened."""
+    """A function that blocks until it is opened."""
 
     def __init__(self) -> None:
         self.began: list[int] = []
@@ -71,30 +71,30 @@ class Gate:
         return number
 
 
-async def test_calls_one_after_the_other_need_one_thread(make_threads: MakeThreads) -> None:
+async def test_consecutive_calls_use_one_thread(make_threads: MakeThreads) -> None:
     threads = make_threads(8)
-    assert ours() == []
+    assert own_threads() == []
     for number in range(50):
         assert await threads.run(lambda n: n + 1, (number,), {}) == number + 1
-    assert ours() == ["aiospinach test thread 1"]
+    assert own_threads() == ["aiospinach test thread 1"]
 
 
-async def test_calls_that_block_get_a_thread_each_up_to_the_number(make_threads: MakeThreads) -> None:
+async def test_blocking_calls_get_a_thread_each_up_to_the_number(make_threads: MakeThreads) -> None:
     threads, gate = make_threads(3), Gate()
     calls = [start(threads, gate, number) for number in range(5)]
     await until(lambda: len(gate.began) == 3)
     await asyncio.sleep(0.02)
     assert gate.began == [0, 1, 2]
-    assert ours() == [f"aiospinach test thread {number}" for number in (1, 2, 3)]
+    assert own_threads() == [f"aiospinach test thread {number}" for number in (1, 2, 3)]
     gate.open.set()
     assert await asyncio.gather(*calls) == [0, 1, 2, 3, 4]
 
 
-async def test_a_thread_that_is_woken_wakes_the_next(make_threads: MakeThreads) -> None:
+async def test_a_woken_thread_wakes_the_next(make_threads: MakeThreads) -> None:
     threads, warm_up, gate = make_threads(3), threading.Barrier(3), Gate()
     await asyncio.gather(*(start(threads, warm_up.wait, 10) for _ in range(3)))
     await until(lambda: len(threads._idle) == 3)
-    with taking_turns(10):  # all are handed over before the first thread looks
+    with taking_turns(10):  # all calls are handed over before the first thread runs
         calls = [start(threads, gate, number) for number in range(3)]
         await asyncio.sleep(0)
         await until(lambda: len(gate.began) == 3, timeout=2)
@@ -103,7 +103,7 @@ async def test_a_thread_that_is_woken_wakes_the_next(make_threads: MakeThreads) 
 
 
 class LateSleepers(list[Any]):
-    """Bells of sleeping threads; before the first is added, something happens."""
+    """The list of idle threads' bells; calls ``happens`` before the first one is added."""
 
     def __init__(self, happens: Callable[[], None]) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class LateSleepers(list[Any]):
         super().append(bell)
 
 
-async def test_a_call_that_comes_while_the_only_thread_goes_to_sleep_is_not_forgotten(
+async def test_a_call_made_while_the_only_thread_becomes_idle_is_run(
     make_threads: MakeThreads,
 ) -> None:
     threads, loop = make_threads(1), asyncio.get_running_loop()
@@ -146,15 +146,15 @@ async def test_calls_that_end_together_wake_the_loop_once(
     monkeypatch.setattr(loop, "call_soon_threadsafe", count)
     ended = threading.Semaphore(0)
     calls = [start(threads, ended.release) for _ in range(200)]
-    await asyncio.sleep(0)  # each of them is handed over
-    for _ in calls:  # the loop stands still, as it does while it has much to do
+    await asyncio.sleep(0)  # all calls are handed over
+    for _ in calls:  # the loop is blocked, as a busy one is
         assert ended.acquire(timeout=10)
     await asyncio.gather(*calls)
-    # A second time if the last call told the loop after it had begun to look.
+    # Twice if the last call ended after the loop had begun to collect results.
     assert 1 <= woken <= 2
 
 
-async def test_no_call_is_forgotten_whenever_threads_take_turns(make_threads: MakeThreads) -> None:
+async def test_every_call_is_run_at_any_switch_interval(make_threads: MakeThreads) -> None:
     threads, running, most = make_threads(3), 0, 0
     lock = threading.Lock()
 
@@ -176,10 +176,10 @@ async def test_no_call_is_forgotten_whenever_threads_take_turns(make_threads: Ma
         got = await asyncio.gather(*(caller(first) for first in range(0, 2000, 100)))
     assert [number for numbers in got for number in numbers] == list(range(2000))
     assert most <= 3
-    assert len(ours()) <= 3
+    assert len(own_threads()) <= 3
 
 
-async def test_a_call_that_is_cancelled_before_it_begins_never_does(make_threads: MakeThreads) -> None:
+async def test_a_call_cancelled_before_it_begins_is_not_run(make_threads: MakeThreads) -> None:
     threads, gate = make_threads(1), Gate()
     first, second, third = (start(threads, gate, number) for number in (1, 2, 3))
     await until(lambda: gate.began)
@@ -192,7 +192,7 @@ async def test_a_call_that_is_cancelled_before_it_begins_never_does(make_threads
     assert gate.began == [1, 3]
 
 
-async def test_a_call_that_has_begun_is_waited_for_however_often_it_is_cancelled(
+async def test_a_call_that_has_begun_is_awaited_despite_cancellations(
     make_threads: MakeThreads,
 ) -> None:
     threads, gate = make_threads(1), Gate()
@@ -216,7 +216,7 @@ async def test_a_call_that_ends_while_it_is_cancelled_returns(make_threads: Make
     assert await call == 5
 
 
-async def test_a_thread_that_cannot_be_started_fails_the_call_or_has_it_wait_for_another(
+async def test_without_a_new_thread_a_call_fails_or_waits_for_another_thread(
     make_threads: MakeThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(thread: threading.Thread) -> None:
@@ -239,14 +239,14 @@ async def test_a_thread_that_cannot_be_started_fails_the_call_or_has_it_wait_for
 
 
 class Thing:
-    """What can be looked for after it is gone."""
+    """An object that can be referenced weakly."""
 
 
 class Broken(Exception):
     pass
 
 
-async def test_a_thread_keeps_nothing_of_a_call_that_has_ended(make_threads: MakeThreads) -> None:
+async def test_a_thread_keeps_no_reference_to_a_call_that_has_ended(make_threads: MakeThreads) -> None:
     threads, kept = make_threads(1), []
 
     async def call() -> None:
@@ -259,7 +259,7 @@ async def test_a_thread_keeps_nothing_of_a_call_that_has_ended(make_threads: Mak
     await until(lambda: not any(ref() for ref in kept), timeout=2)
 
 
-async def test_an_error_of_a_call_is_gone_with_who_caught_it(make_threads: MakeThreads) -> None:
+async def test_an_error_of_a_call_is_freed_when_its_handler_ends(make_threads: MakeThreads) -> None:
     threads, kept = make_threads(1), []
 
     def fail() -> None:
@@ -291,14 +291,14 @@ async def test_a_thread_does_not_count_as_an_event_loop(
     assert variable.get() == "asyncio"
 
 
-async def test_threads_that_were_ended_finish_what_they_have_begun(make_threads: MakeThreads) -> None:
+async def test_ended_threads_finish_their_running_calls(make_threads: MakeThreads) -> None:
     threads, gate = make_threads(2), Gate()
     call = start(threads, gate, 5)
     await until(lambda: gate.began)
     threads.end()
-    threads.join()  # does not wait for the call
+    threads.join()  # does not wait for a running call
     assert not gate.open.is_set()
     gate.open.set()
     assert await call == 5
     threads.join()
-    assert ours() == []
+    assert own_threads() == []

@@ -1,4 +1,4 @@
-"""Plain functions run in threads of the pool's own, which nothing abandons."""
+"""Plain functions run in threads of the pool, and are always awaited."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..asking import counts
 from ..conftest import Heard
 from ..waiting import until
 from .failing import FailingBroker
-from .hearing import finish_of
+from .job_results import finish_of
 
 VALUE: ContextVar[str] = ContextVar("VALUE", default="unset")
 
 
 class Blocked:
-    """A sync task whose bodies block their threads until they are released."""
+    """A sync task whose bodies block their threads until released."""
 
     def __init__(self, engine: Engine, **options: Any) -> None:
         self.began: list[int] = []
@@ -52,7 +52,7 @@ async def test_a_plain_function_runs_in_another_thread(engine: Engine, heard: He
     assert seen[0] is not threading.current_thread()
 
 
-async def test_as_many_as_there_are_slots_run_at_once_while_the_default_limiter_is_exhausted(
+async def test_all_slots_are_used_while_the_default_limiter_of_anyio_is_exhausted(
     engine: Engine, heard: Heard
 ) -> None:
     limiter = anyio.to_thread.current_default_thread_limiter()
@@ -76,7 +76,7 @@ async def test_as_many_as_there_are_slots_run_at_once_while_the_default_limiter_
             limiter.release_on_behalf_of(borrower)
 
 
-async def test_the_loop_runs_on_while_threads_are_blocked(engine: Engine, heard: Heard) -> None:
+async def test_the_loop_keeps_running_while_threads_are_blocked(engine: Engine, heard: Heard) -> None:
     blocked = Blocked(engine)
 
     @engine.task
@@ -91,9 +91,7 @@ async def test_the_loop_runs_on_while_threads_are_blocked(engine: Engine, heard:
     await engine.stop_workers()
 
 
-async def test_a_thread_sees_the_job_and_its_context_and_changes_only_a_copy(
-    engine: Engine, heard: Heard
-) -> None:
+async def test_a_thread_runs_in_a_copy_of_the_context_of_its_job(engine: Engine, heard: Heard) -> None:
     seen: list[object] = []
 
     @engine.task
@@ -114,7 +112,7 @@ async def test_a_thread_sees_the_job_and_its_context_and_changes_only_a_copy(
     assert seen == [scheduled, "by the receiver", "by the receiver"]
 
 
-async def test_a_thread_schedules_through_its_loop(engine: Engine, heard: Heard) -> None:
+async def test_a_thread_can_schedule_in_the_loop_of_the_workers(engine: Engine, heard: Heard) -> None:
     ran: list[int] = []
 
     @engine.task
@@ -134,7 +132,7 @@ async def test_a_thread_schedules_through_its_loop(engine: Engine, heard: Heard)
     assert ran == [1, 2]
 
 
-async def test_a_thread_schedules_in_a_loop_of_its_own(engine: Engine, heard: Heard) -> None:
+async def test_a_thread_can_schedule_in_its_own_loop(engine: Engine, heard: Heard) -> None:
     ran: list[int] = []
 
     @engine.task
@@ -151,7 +149,7 @@ async def test_a_thread_schedules_in_a_loop_of_its_own(engine: Engine, heard: He
     assert ran == [1, 2]
 
 
-async def test_a_thread_without_a_job_wakes_workers_that_sleep(
+async def test_scheduling_in_another_thread_wakes_idle_workers(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     @engine.task
@@ -168,7 +166,7 @@ async def test_a_thread_without_a_job_wakes_workers_that_sleep(
 
 
 @pytest.mark.parametrize("max_retries", [0, 1])
-async def test_a_thread_is_waited_for_however_long_the_stop_takes(
+async def test_a_stop_waits_for_threads_beyond_its_timeout(
     engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch, max_retries: int
 ) -> None:
     monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.01)
@@ -182,12 +180,12 @@ async def test_a_thread_is_waited_for_however_long_the_stop_takes(
     assert heard.count("job_finished") == 0
     blocked.release.set()
     await stopping
-    said = await finish_of(heard, job)
-    assert (said["job"].status, said["result"], said["err"]) == (JobStatus.SUCCEEDED, 7, None)
+    finish = await finish_of(heard, job)
+    assert (finish["job"].status, finish["result"], finish["err"]) == (JobStatus.SUCCEEDED, 7, None)
     assert heard.names()[-1] == "worker_terminated"
 
 
-async def test_a_thread_is_waited_for_when_the_start_is_cancelled(engine: Engine, heard: Heard) -> None:
+async def test_a_cancelled_start_waits_for_threads(engine: Engine, heard: Heard) -> None:
     blocked = Blocked(engine)
     job = await blocked.task.schedule(7)
     task = asyncio.create_task(engine.start_workers(1))
@@ -202,7 +200,7 @@ async def test_a_thread_is_waited_for_when_the_start_is_cancelled(engine: Engine
     assert (await finish_of(heard, job))["job"].status is JobStatus.SUCCEEDED
 
 
-async def test_jobs_that_wait_for_a_thread_when_the_workers_stop_were_never_begun(
+async def test_jobs_still_waiting_for_a_thread_at_the_stop_are_not_run(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     blocked = Blocked(engine, max_retries=1)
@@ -218,7 +216,7 @@ async def test_jobs_that_wait_for_a_thread_when_the_workers_stop_were_never_begu
     assert (await counts(broker, "default")).ready == 2
 
 
-async def test_a_hundred_sync_jobs_leave_nothing(engine: Engine, heard: Heard) -> None:
+async def test_a_hundred_sync_jobs_leave_no_thread(engine: Engine, heard: Heard) -> None:
     ran: list[int] = []
 
     @engine.task
@@ -247,7 +245,7 @@ class AsyncCallable:
     ("function", "in_thread"),
     [(Callable_(), True), (AsyncCallable(), False)],
 )
-async def test_what_is_called_decides_where(
+async def test_the_callable_decides_where_it_runs(
     engine: Engine, heard: Heard, function: Callable[..., Any], in_thread: bool
 ) -> None:
     engine.task(name="job")(function)
@@ -257,7 +255,7 @@ async def test_what_is_called_decides_where(
     assert (name != threading.current_thread().name) is in_thread
 
 
-async def test_a_sync_job_that_is_interrupted_before_its_thread_is_released(
+async def test_a_sync_job_interrupted_before_its_thread_started_is_released(
     engine: Engine, broker: FailingBroker, heard: Heard
 ) -> None:
     ran: list[int] = []
@@ -266,11 +264,11 @@ async def test_a_sync_job_that_is_interrupted_before_its_thread_is_released(
     def job() -> None:
         ran.append(1)
 
-    in_receiver, go_on = asyncio.Event(), asyncio.Event()
+    in_receiver, may_continue = asyncio.Event(), asyncio.Event()
 
     async def receiver(namespace: str, **kwargs: Any) -> None:
         in_receiver.set()
-        await go_on.wait()
+        await may_continue.wait()
 
     signals.job_started.connect(receiver, engine.namespace)
     scheduled = await job.schedule()
@@ -278,9 +276,9 @@ async def test_a_sync_job_that_is_interrupted_before_its_thread_is_released(
     await in_receiver.wait()
     stopping = asyncio.create_task(engine.stop_workers())
     await asyncio.sleep(0.03)
-    go_on.set()
+    may_continue.set()
     await stopping
     assert ran == []
-    said = await finish_of(heard, scheduled)
-    assert isinstance(said["err"], Interrupted)
+    finish = await finish_of(heard, scheduled)
+    assert isinstance(finish["err"], Interrupted)
     assert (await counts(broker, "default")).ready == 1

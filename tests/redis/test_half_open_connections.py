@@ -1,4 +1,4 @@
-"""A connection that was dropped without a word on its way is noticed, and another takes its place."""
+"""A half-open connection is noticed and replaced."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ IN_TIME = 2.0
 
 @asynccontextmanager
 async def cluster_behind_a_proxy() -> AsyncIterator[tuple[Proxy, Server]]:
-    """A Cluster of one node, which tells clients to come to the proxy."""
+    """A Cluster of one node, which announces the address of the proxy."""
     async with Proxy(free_port()) as proxy:
         server = Server(
             *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
@@ -60,149 +60,145 @@ def engine_on(url: str, namespace: str) -> Engine:
     return engine
 
 
-async def test_what_is_scheduled_goes_over_another_connection_in_time(
+async def test_schedule_uses_another_connection_in_time(
     namespace: str, proxy: Proxy, plain: redis.Redis
 ) -> None:
     async with engine_on(proxy.url, namespace) as engine:
         await engine.schedule("job")
         for number in range(2):
-            proxy.swallow()
+            proxy.make_half_open()
             assert (await engine.schedule("job")).status is JobStatus.QUEUED
             assert live(plain, namespace) == number + 2
 
 
-async def test_what_is_scheduled_on_a_cluster_goes_over_another_connection_in_time(namespace: str) -> None:
+async def test_schedule_on_a_cluster_uses_another_connection_in_time(namespace: str) -> None:
     async with (
         cluster_behind_a_proxy() as (proxy, server),
         engine_on(f"redis+cluster://127.0.0.1:{proxy.port}", namespace) as engine,
     ):
         await engine.schedule("job")
-        await asyncio.gather(*(engine.cancel(str(number)) for number in range(5)))  # a connection for each
-        proxy.swallow()
+        await asyncio.gather(*(engine.cancel(str(number)) for number in range(5)))  # opens a connection each
+        proxy.make_half_open()
         assert (await engine.schedule("job")).status is JobStatus.QUEUED
         with server.client() as client:
             assert live(client, namespace) == 2
 
 
-async def test_the_first_call_of_a_process_goes_over_another_connection_in_time(
+async def test_the_first_call_of_a_process_uses_another_connection_in_time(
     namespace: str, proxy: Proxy
 ) -> None:
     engine = engine_on(proxy.url, namespace)
     proxy.is_black_hole = True
     call = asyncio.create_task(engine.schedule("job"))
     await until(lambda: proxy.calls[b"PING"])
-    proxy.swallow()
+    proxy.make_half_open()
     proxy.is_black_hole = False
     assert (await call).status is JobStatus.QUEUED
     async with engine:
         pass
 
 
-# What was idle.
+# Idle connections.
 
 
-async def order_over_dropped_connections(engine: Engine, proxy: Proxy) -> None:
-    """Calls that are not repeated, since their answer would differ then."""
+async def cancel_over_half_open_connections(engine: Engine, proxy: Proxy) -> None:
+    """Make calls that are not repeated, since their answers would differ."""
     async with engine:
         job = await engine.schedule("job")
         for _ in range(3):
-            proxy.swallow()
+            proxy.make_half_open()
             assert await engine.cancel("another") is JobStatus.NOT_SET
         assert await engine.cancel(job) is JobStatus.QUEUED
 
 
 @pytest.fixture
 def idle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every connection counts as idle."""
+    """Makes every connection count as idle."""
     monkeypatch.setattr("aiospinach.brokers.redis.endpoints.IDLE_AFTER", -1.0)
 
 
 @pytest.mark.usefixtures("idle_at_once")
-async def test_a_connection_that_was_idle_is_looked_at_before_it_is_used(
-    namespace: str, proxy: Proxy
-) -> None:
-    await order_over_dropped_connections(engine_on(proxy.url, namespace), proxy)
+async def test_an_idle_connection_is_checked_before_use(namespace: str, proxy: Proxy) -> None:
+    await cancel_over_half_open_connections(engine_on(proxy.url, namespace), proxy)
 
 
 @pytest.mark.usefixtures("idle_at_once")
-async def test_connections_to_a_cluster_that_were_idle_are_made_anew(namespace: str) -> None:
+async def test_idle_connections_to_a_cluster_are_replaced(namespace: str) -> None:
     async with cluster_behind_a_proxy() as (proxy, _):
         engine = engine_on(f"redis+cluster://127.0.0.1:{proxy.port}", namespace)
-        await order_over_dropped_connections(engine, proxy)
+        await cancel_over_half_open_connections(engine, proxy)
 
 
-async def test_many_callers_who_find_a_connection_idle_look_once(
+async def test_concurrent_callers_check_an_idle_connection_once(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[RespProtocol] = []
+    checks: list[RespProtocol] = []
     is_alive = RespProtocol.is_alive
 
-    async def look(protocol: RespProtocol, within: float) -> bool:
-        looks.append(protocol)
+    async def check(protocol: RespProtocol, within: float) -> bool:
+        checks.append(protocol)
         return await is_alive(protocol, within)
 
-    monkeypatch.setattr(RespProtocol, "is_alive", look)
-    channel = channel_to(proxy.url)
-    await channel.call("PING", timeout=5)
-    channel._trusted_until = 0.0
-    proxy.swallow()
-    answers = await asyncio.gather(*(channel.call("ECHO", str(n), timeout=9) for n in range(20)))
+    monkeypatch.setattr(RespProtocol, "is_alive", check)
+    connection = connection_to(proxy.url)
+    await connection.call("PING", timeout=5)
+    connection._trusted_until = 0.0
+    proxy.make_half_open()
+    answers = await asyncio.gather(*(connection.call("ECHO", str(n), timeout=9) for n in range(20)))
     assert answers == [str(number).encode() for number in range(20)]
-    assert len(looks) == 1
-    await channel.aclose()
+    assert len(checks) == 1
+    await connection.aclose()
 
 
 @pytest.mark.parametrize(("setting", "pings"), [("?health_check_interval=0", 0), ("", 0), ("idle", 3)])
-async def test_a_connection_in_use_costs_no_look(
+async def test_a_connection_in_use_is_not_checked(
     proxy: Proxy, setting: str, pings: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if setting == "idle":
         monkeypatch.setattr("aiospinach.brokers.redis.endpoints.IDLE_AFTER", -1.0)
-    channel = channel_to(proxy.url + setting.removeprefix("idle"))
-    await channel.call("ECHO", "a", timeout=5)
+    connection = connection_to(proxy.url + setting.removeprefix("idle"))
+    await connection.call("ECHO", "a", timeout=5)
     before = proxy.calls[b"PING"]
     for _ in range(3):
-        await channel.call("ECHO", "a", timeout=5)
+        await connection.call("ECHO", "a", timeout=5)
     assert proxy.calls[b"PING"] - before == pings
-    await channel.aclose()
+    await connection.aclose()
 
 
-async def test_an_idle_server_that_refuses_the_look_lives(own_server: Server) -> None:
-    channel = channel_to(own_server.url)
-    await channel.call("ECHO", "a", timeout=5)
-    protocol, channel._trusted_until = channel._protocol, 0.0
+async def test_an_idle_connection_is_kept_if_the_check_is_refused(own_server: Server) -> None:
+    connection = connection_to(own_server.url)
+    await connection.call("ECHO", "a", timeout=5)
+    protocol, connection._trusted_until = connection._protocol, 0.0
     with own_server.client() as client:
         client.execute_command("ACL SETUSER default -ping")
-    assert await channel.call("ECHO", "a", timeout=5) == b"a"
-    assert channel._protocol is protocol
-    await channel.aclose()
+    assert await connection.call("ECHO", "a", timeout=5) == b"a"
+    assert connection._protocol is protocol
+    await connection.aclose()
 
 
 # Keepalive.
 
 
-def channel_to(url: str) -> ServerConnection:
+def connection_to(url: str) -> ServerConnection:
     transport = endpoint_of(url).transport()
     assert isinstance(transport, DirectTransport)
     return transport._work
 
 
 @pytest.mark.parametrize(("setting", "is_on"), [("", True), ("?socket_keepalive=false", False)])
-async def test_the_system_watches_connections_that_nobody_uses(
-    own_server: Server, setting: str, is_on: bool
-) -> None:
-    channel = channel_to(own_server.url + setting)
-    await channel.call("PING", timeout=5)
-    assert channel._protocol is not None
-    found = channel._protocol._transport.get_extra_info("socket")
+async def test_keepalive_is_set_on_connections(own_server: Server, setting: str, is_on: bool) -> None:
+    connection = connection_to(own_server.url + setting)
+    await connection.call("PING", timeout=5)
+    assert connection._protocol is not None
+    found = connection._protocol._transport.get_extra_info("socket")
     assert bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is is_on
     if is_on and hasattr(socket, "TCP_KEEPIDLE"):
         names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
         assert [found.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [30, 10, 3]
-    await channel.aclose()
+    await connection.aclose()
 
 
-async def test_it_watches_those_to_a_cluster(namespace: str) -> None:
+async def test_keepalive_is_set_on_connections_to_a_cluster(namespace: str) -> None:
     async with cluster_behind_a_proxy() as (proxy, _):
         transport: Transport = endpoint_of(f"redis+cluster://127.0.0.1:{proxy.port}").transport()
         assert isinstance(transport, ClusterTransport)
@@ -219,17 +215,17 @@ async def test_it_watches_those_to_a_cluster(namespace: str) -> None:
         await transport.aclose()
 
 
-# A node of a Cluster is no server of its own.
+# URLs of nodes of a Cluster.
 
 
-async def test_the_url_of_a_node_of_a_cluster_is_refused_with_the_one_to_use(namespace: str) -> None:
+async def test_the_url_of_a_cluster_node_is_refused_with_the_one_to_use(namespace: str) -> None:
     async with cluster_behind_a_proxy() as (proxy, _):
         url = f"redis+cluster://127.0.0.1:{proxy.port}"
         engine = engine_on(proxy.url, namespace)
         for call in (engine.schedule("job"), engine.cancel("a"), engine.start_workers()):
             with pytest.raises(BrokerError, match=re.escape(url)) as caught:
                 await call
-            assert not isinstance(caught.value, BrokerUnavailable), "trying again does not help"
+            assert not isinstance(caught.value, BrokerUnavailable), "a retry does not help"
         await engine._broker.aclose()
 
 
@@ -244,15 +240,15 @@ async def test_the_url_of_a_node_of_a_cluster_is_refused_with_the_one_to_use(nam
     ],
 )
 @pytest.mark.parametrize(
-    ("place", "to_use"),
+    ("endpoint", "to_use"),
     [
         ("redis://here:7/0", "use redis+cluster://here:7"),
         ("rediss://here:7/0", "use rediss+cluster://here:7"),
         ("unix:///run/s", "use redis+cluster://host:6379"),
     ],
 )
-def test_what_only_nodes_of_a_cluster_say_is_understood(error: Exception, place: str, to_use: str) -> None:
-    found = to_broker_error(error, place)
+def test_errors_of_cluster_nodes_are_recognized(error: Exception, endpoint: str, to_use: str) -> None:
+    found = to_broker_error(error, endpoint)
     assert isinstance(found, BrokerError)
     assert not isinstance(found, BrokerUnavailable)
     assert str(found).endswith(to_use)
@@ -260,7 +256,7 @@ def test_what_only_nodes_of_a_cluster_say_is_understood(error: Exception, place:
         assert isinstance(to_broker_error(error, "redis+cluster://here:7"), BrokerUnavailable)
 
 
-def test_a_replica_without_a_master_is_no_node_of_a_cluster() -> None:
+def test_the_error_of_a_replica_without_a_master_is_not_one_of_a_cluster() -> None:
     assert isinstance(
         to_broker_error(MasterDownError("Link with MASTER is down"), "redis://a:7/0"), BrokerUnavailable
     )

@@ -1,4 +1,4 @@
-"""Whatever a function is wrapped in, it can be a task, or is refused where it is declared."""
+"""Wrapped functions and methods can be tasks, or are refused where they are declared."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ async def double_later(number: int) -> int:
 
 
 async def run(engine: Engine, heard: Heard, task: Task[..., Any], *args: Any) -> Any:
-    """What a job of the task returns."""
+    """The result of a job of the task."""
     await task.schedule(*args)
     await engine.start_workers(stop_when_queue_empty=True)
     assert heard.last("job_finished")["err"] is None
     return heard.last("job_finished")["result"]
 
 
-async def test_a_return_type_that_only_type_checkers_know(engine: Engine, heard: Heard) -> None:
+async def test_a_return_type_need_not_exist_at_runtime(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def load(number: int) -> User:
         return number
@@ -50,7 +50,7 @@ async def test_a_return_type_that_only_type_checkers_know(engine: Engine, heard:
     assert await run(engine, heard, load, 7) == 7
 
 
-async def test_the_type_of_a_parameter_is_needed_still(engine: Engine) -> None:
+async def test_the_type_of_a_parameter_must_exist_at_runtime(engine: Engine) -> None:
     @engine.task
     async def load(user: User) -> None: ...
 
@@ -101,7 +101,7 @@ def _(number: int) -> int:
 
 
 def raw(name: str) -> Any:
-    """What stands in the class, as a decorator within it sees it."""
+    """The raw attribute of the class, as a decorator inside of it gets it."""
     return vars(Mailer)[name]
 
 
@@ -120,13 +120,15 @@ KINDS: list[tuple[str, Any, bool]] = [
 
 
 @pytest.mark.parametrize(("function", "is_async"), [row[1:] for row in KINDS], ids=[row[0] for row in KINDS])
-async def test_it_runs_as_what_it_is(engine: Engine, heard: Heard, function: Any, is_async: bool) -> None:
+async def test_a_wrapped_function_runs_as_async_or_plain(
+    engine: Engine, heard: Heard, function: Any, is_async: bool
+) -> None:
     task = engine.task(function)
     assert task.is_async is is_async
     assert await run(engine, heard, task, 21) == 42
 
 
-async def test_a_static_method_stands_under_the_decorator(engine: Engine, heard: Heard) -> None:
+async def test_a_static_method_can_be_decorated(engine: Engine, heard: Heard) -> None:
     class Client:
         @engine.task(timeout=5)
         @staticmethod
@@ -137,12 +139,12 @@ async def test_a_static_method_stands_under_the_decorator(engine: Engine, heard:
 
 
 @pytest.mark.parametrize("decorate", [lambda method: method, tenacity.retry, functools.cache])
-def test_a_method_that_can_never_get_its_instance_is_refused(decorate: Callable[..., Any]) -> None:
+def test_a_method_without_its_instance_is_refused(decorate: Callable[..., Any]) -> None:
     with pytest.raises(InvalidValue, match=r"Mailer\.method.*cannot be given the instance.*@staticmethod"):
         Tasks().task(decorate(Mailer.method))
 
 
-def test_so_is_a_method_of_the_class() -> None:
+def test_a_method_under_classmethod_is_refused() -> None:
     with pytest.raises(InvalidValue, match="@staticmethod"):
 
         class Client:
@@ -152,12 +154,12 @@ def test_so_is_a_method_of_the_class() -> None:
 
 
 @pytest.mark.parametrize("name", ["of_class", "attribute", "partial"])
-def test_what_stands_for_a_method_is_refused(name: str) -> None:
+def test_a_descriptor_of_a_class_is_refused(name: str) -> None:
     with pytest.raises(InvalidValue, match=f"not of {type(raw(name)).__name__}.*@staticmethod"):
         Tasks().task(raw(name))
 
 
-def test_a_function_that_merely_calls_its_argument_self_is_none() -> None:
+def test_a_function_with_a_parameter_self_is_no_method() -> None:
     def outer() -> Callable[..., Any]:
         def send(self: int) -> None: ...
 
@@ -166,7 +168,7 @@ def test_a_function_that_merely_calls_its_argument_self_is_none() -> None:
     assert Tasks().task(outer()).name.endswith("outer.send")
 
 
-ASKERS: list[Callable[[Any], bool]] = [
+IS_ASYNC: list[Callable[[Any], bool]] = [
     inspect.iscoroutinefunction,
     asyncio.iscoroutinefunction,
     lambda thing: inspect.iscoroutinefunction(thing.__call__),
@@ -175,14 +177,14 @@ ASKERS: list[Callable[[Any], bool]] = [
 
 
 @pytest.mark.filterwarnings("ignore:.*asyncio.iscoroutinefunction:DeprecationWarning")
-@pytest.mark.parametrize("asks", ASKERS)
-def test_who_asks_whether_a_task_is_async_hears_the_truth(asks: Callable[[Any], bool]) -> None:
-    assert asks(double_later)
-    assert asks(double_later.options(id="x"))
-    assert not asks(double)
+@pytest.mark.parametrize("is_async_of", IS_ASYNC)
+def test_iscoroutinefunction_works_for_tasks(is_async_of: Callable[[Any], bool]) -> None:
+    assert is_async_of(double_later)
+    assert is_async_of(double_later.options(id="x"))
+    assert not is_async_of(double)
 
 
-async def test_background_tasks_of_starlette_run_it() -> None:
+async def test_starlette_background_tasks_run_a_task() -> None:
     ran: list[int] = []
 
     @functools.wraps(Mailer.later)
@@ -214,18 +216,18 @@ async def test_tenacity_around_a_task_awaits_it() -> None:
 
 @pytest.mark.parametrize("task", [double, double_later], ids=lambda task: task.name)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_it_is_pickled_by_name(task: Task[..., Any], protocol: int) -> None:
+def test_a_task_is_pickled_by_name(task: Task[..., Any], protocol: int) -> None:
     assert pickle.loads(pickle.dumps(task, protocol)) is task
     assert copy.copy(task) is copy.deepcopy(task) is task
 
 
 def unpicklable() -> Iterator[Task[..., Any]]:
-    yield double.options(id="x")  # it is another than the one in the module
+    yield double.options(id="x")  # a copy, and not the task in the module
     yield Tasks().task(functools.partial(retried_plain))
     yield Tasks().task(retried_plain)
 
 
 @pytest.mark.parametrize("task", list(unpicklable()))
-def test_what_has_no_name_in_its_module_is_not(task: Task[..., Any]) -> None:
+def test_a_task_without_a_name_in_its_module_cannot_be_pickled(task: Task[..., Any]) -> None:
     with pytest.raises(pickle.PicklingError):
         pickle.dumps(task)

@@ -1,4 +1,4 @@
-"""A Redis that forgets everything, or its scripts: workers survive, and later jobs run by the rules."""
+"""A Redis that loses all its data, or its scripts: workers survive, and later jobs run correctly."""
 
 from __future__ import annotations
 
@@ -61,15 +61,17 @@ async def test_workers_survive_and_later_jobs_run(
     await until(lambda: ledger.of("start", "ticks@"), "a tick", show=fleet.logs)
     harm(server)
     harmed = max(entry.at for entry in ledger.read())
-    # The same ids again: what the first ones say when they end must not count for these.
+    # The same ids again: the settlements of the first jobs must not affect these.
     for number in range(count):
         await task.options(id=f"job-{number}").schedule(f"again-{number}", 1.0)
     limited = await schedule_all("limited", 4 * LIMIT, 0.1)
     later = await schedule_all("once", count, 0.01)
     await store.drained(fleet)
     runs = 2 * count if loses_jobs else count
-    await until(lambda: len(ledger.of("finished", "again")) == runs, "all hear of it", show=fleet.logs)
-    # An idle worker may sleep for so long.
+    await until(
+        lambda: len(ledger.of("finished", "again")) == runs, "all runs have finished", show=fleet.logs
+    )
+    # An idle worker may wait for so long.
     deadline = time.monotonic() + 5
     while not (ticks_after := [e for e in ledger.of("start", "ticks@") if e.at > harmed + 1]):
         if time.monotonic() > deadline:
@@ -77,7 +79,7 @@ async def test_workers_survive_and_later_jobs_run(
         await asyncio.sleep(0.05)
 
     notes = Counter(entry.note for entry in ledger.of("finished", "again"))
-    at_once = most_at_once([e for e in ledger.read() if e.key.startswith("limited")], gone={})
+    at_once = most_at_once([e for e in ledger.read() if e.key.startswith("limited")], stopped_at={})
     ticks = ledger.counted("start", "ticks@")
     report(
         fenced=notes["LeaseLost"],
@@ -99,7 +101,7 @@ async def test_workers_survive_and_later_jobs_run(
     assert not any("CRITICAL" in worker.log.read_text() for worker in fleet.workers)
 
 
-async def test_redis_stays_away_for_two_leases(
+async def test_workers_survive_a_redis_that_is_down_for_two_leases(
     schedule_all: ScheduleAll,
     server: Server,
     fleet: Fleet,
@@ -119,7 +121,7 @@ async def test_redis_stays_away_for_two_leases(
     later = await schedule_all("once", count, 0.01, name="later")
     await until(lambda: len(ledger.of("end")) == count, "these run", show=fleet.logs)
     await until(
-        lambda: len(ledger.of("finished", "again")) == count, "they hear of their loss", show=fleet.logs
+        lambda: len(ledger.of("finished", "again")) == count, "they notice their loss", show=fleet.logs
     )
 
     notes = Counter(entry.note for entry in ledger.of("finished", "again"))

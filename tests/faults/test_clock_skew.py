@@ -1,4 +1,4 @@
-"""Ticks and retries come when they are due by Redis' clock, whatever workers die and whatever theirs say."""
+"""Ticks and retries follow the clock of Redis, also with killed workers and wrong clocks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PERIOD = 1.0
 
 
 def due(key: str) -> float:
-    """The moment of a tick, by the clock on the wall."""
+    """The moment of a tick, in wall-clock time."""
     return int(key.partition("@")[2]) / 1000
 
 
-async def test_a_tick_fires_once_although_workers_are_killed_and_all_are_away_for_a_while(
+async def test_each_tick_fires_once_while_workers_are_killed_and_after_an_outage(
     fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
     offset = time.time() - time.monotonic()
@@ -76,7 +76,7 @@ async def test_a_tick_fires_once_although_workers_are_killed_and_all_are_away_fo
 
 
 @pytest.mark.parametrize("off", [DAY, -DAY], ids=["fast", "slow"])
-async def test_a_clock_that_is_a_day_off_changes_nothing(
+async def test_a_worker_whose_clock_is_a_day_off_works_correctly(
     off: int,
     engine: Engine,
     schedule_all: ScheduleAll,
@@ -88,7 +88,7 @@ async def test_a_clock_that_is_a_day_off_changes_nothing(
 ) -> None:
     count, seconds = size(10, 100), size(2, 10)
     offset = time.time() - time.monotonic()
-    # Neither has slots enough for all the long ones, and both together have some to spare.
+    # One worker has not enough slots for all long jobs, both together have more than enough.
     options = ("--lease", "2", "--number", str(count * 7 // 10), "--period", str(PERIOD))
     wrong, _ = await asyncio.gather(
         fleet.started(1, *options, "--clock", str(off)), fleet.started(1, *options)
@@ -99,7 +99,7 @@ async def test_a_clock_that_is_a_day_off_changes_nothing(
     for number in range(count):
         await engine.schedule_at("again", at, f"later-{number}", 0.01)
     retried = await schedule_all("fails_first", count)
-    # They outlast their lease, several times renewed.
+    # They run longer than a lease, which is renewed several times.
     long_ones = await schedule_all("again", count, 2.5, name="long")
     await until(lambda: len(ledger.of("end")) == 3 * count, "all ended", timeout=60, show=fleet.logs)
     await until(lambda: len(ledger.of("start", "ticks@")) >= 2, "ticks", show=fleet.logs)

@@ -1,4 +1,4 @@
-"""Plain code schedules with ``asyncio.run``: the connections end with the loop, and not with the garbage."""
+"""Scheduling with ``asyncio.run``: connections are closed with the loop, not by garbage collection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOPS = 20
 
 @contextmanager
 def nothing_left_open() -> Iterator[None]:
-    """The collection of garbage finds no connection that is open still."""
+    """Assert that garbage collection finds no open connection."""
     gc.collect()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -46,13 +46,13 @@ def in_loops(*calls: Coroutine[Any, Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("url", ["url", "unix_url"])
-def test_a_connection_ends_with_its_loop(namespace: str, url: str) -> None:
+def test_a_connection_is_closed_with_its_loop(namespace: str, url: str) -> None:
     with nothing_left_open():
         engine = engine_on(getattr(shared_server(), url), namespace)
         in_loops(*(engine.schedule("job") for _ in range(LOOPS)))
 
 
-async def test_a_connection_in_tls_ends_with_its_loop_however_late_the_server_says_good_bye(
+async def test_a_tls_connection_is_closed_with_its_loop_without_waiting_for_the_server(
     namespace: str, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path / "ca")
@@ -62,8 +62,8 @@ async def test_a_connection_in_tls_ends_with_its_loop_however_late_the_server_sa
             await asyncio.to_thread(in_loops, *(engine.schedule("job") for _ in range(LOOPS)))
 
 
-def test_what_a_loop_had_is_gone_with_it(namespace: str) -> None:
-    """Connections lie in no cycle, which would stay until a collection."""
+def test_the_session_of_a_loop_is_freed_with_it(namespace: str) -> None:
+    """Connections are not part of reference cycles, which only a collection would free."""
     engine = engine_on(shared_server().url, namespace)
     gc.collect()
     gc.disable()
@@ -76,7 +76,7 @@ def test_what_a_loop_had_is_gone_with_it(namespace: str) -> None:
 
 @pytest.fixture
 def lone_node() -> Iterator[Server]:
-    """A Cluster of one node, which has all keys."""
+    """A Cluster of one node."""
     server = Server("--cluster-enabled", "yes", "--cluster-port", str(free_port())).start()
     with server.client() as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
@@ -88,8 +88,8 @@ def lone_node() -> Iterator[Server]:
     server.close()
 
 
-async def call_off(engine: Engine, steps: int) -> None:
-    """Schedule, and give up after so many steps of the loop, wherever the call is by then."""
+async def schedule_and_cancel(engine: Engine, steps: int) -> None:
+    """Schedule a job, and cancel the call after some steps of the loop."""
     call = asyncio.create_task(engine.schedule("job"))
     for _ in range(steps):
         await asyncio.sleep(0)
@@ -98,13 +98,13 @@ async def call_off(engine: Engine, steps: int) -> None:
 
 
 @pytest.mark.parametrize("is_cluster", [True, False])
-def test_a_loop_that_ends_while_it_connects_leaves_nothing_open(
+def test_a_loop_that_ends_while_connecting_leaves_no_connection_open(
     namespace: str, lone_node: Server, is_cluster: bool
 ) -> None:
     url = f"redis+cluster://127.0.0.1:{lone_node.port}" if is_cluster else shared_server().url
     with nothing_left_open():
         engine = engine_on(url, namespace)
-        in_loops(*(call_off(engine, steps) for steps in range(LOOPS)))
+        in_loops(*(schedule_and_cancel(engine, steps) for steps in range(LOOPS)))
 
 
 async def cancelled_workers(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""A worker that stood still for three leases finds that its jobs are others', and harms none of them."""
+"""A worker that was suspended for three leases is fenced from its former jobs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .ledger import Ledger, most_at_once
 from .worker import LIMIT
 
 
-def named_in(worker: Worker) -> set[str]:
-    """The ids of the jobs that the log of a worker says it had lost."""
+def lost_jobs_in_log(worker: Worker) -> set[str]:
+    """The ids of jobs whose leases the log of a worker reports as lost."""
     lines = worker.log.read_text().splitlines()
     return {line.partition(" id=")[2].split(" ")[0] for line in lines if "lost its lease" in line}
 
@@ -30,8 +30,8 @@ async def test_a_zombie_is_fenced_and_limits_hold(
     [zombie] = await fleet.started(1, *options)
     held = 2 * each + LIMIT
     await until(lambda: len(ledger.of("start")) == held, "all slots are taken", show=fleet.logs)
-    zombie.stop()
-    gone = {zombie.pid: time.monotonic()}
+    zombie.suspend()
+    stopped_at = {zombie.pid: time.monotonic()}
     assert not ledger.of("end")
 
     slots_at_most, until_then = 0, time.monotonic() + 3 * lease
@@ -41,16 +41,16 @@ async def test_a_zombie_is_fenced_and_limits_hold(
         slots_at_most = max(slots_at_most, store.slots)
         if is_stopped and time.monotonic() >= until_then:
             is_stopped = False
-            zombie.go_on()
+            zombie.resume()
         await asyncio.sleep(0.01)
     await until(lambda: len(ledger.of("finished", pid=zombie.pid)) >= held, "it hears of it")
     await store.drained(fleet)
 
-    # It may lease others after it has come back, and these succeed.
+    # It may lease other jobs after it was resumed, which succeed.
     fenced = Counter(entry.note for entry in ledger.of("finished", pid=zombie.pid))
     starts, dead = ledger.counted("start"), store.dead()
     ended_elsewhere = {e.key for e in ledger.of("end") if e.pid != zombie.pid}
-    at_once = most_at_once(ledger.of_task("limited"), gone=gone)
+    at_once = most_at_once(ledger.of_task("limited"), stopped_at=stopped_at)
     report(
         held=held,
         fenced=fenced["LeaseLost"],
@@ -77,17 +77,17 @@ async def test_a_body_that_blocks_the_loop_for_two_leases_is_fenced(
     [blocked] = await fleet.started(1, "--lease", str(lease), "--number", str(2 * each + 1))
     await until(lambda: len(ledger.of("start")) == 2 * each, "these run", show=fleet.logs)
     [other] = await fleet.started(1, "--lease", str(lease), "--number", str(2 * each + 1))
-    other.stop()  # so that the first gets the job
+    other.suspend()  # so that the first worker gets the job
     await schedule_all("blocks", 1, 2.2 * lease)
     await until(lambda: len(ledger.of("start", "blocks")) == 1, "it blocks", show=fleet.logs)
-    other.go_on()
+    other.resume()
     await store.drained(fleet)
     held = 2 * each + 1
     await until(lambda: len(ledger.of("finished", pid=blocked.pid)) >= held, "it hears of it")
 
     notes = Counter(entry.note for entry in ledger.of("finished", pid=blocked.pid))
     starts, ends = ledger.counted("start"), ledger.counted("end", pid=other.pid)
-    named = named_in(blocked)
+    named = lost_jobs_in_log(blocked)
     report(
         held=held,
         fenced=notes["LeaseLost"],
@@ -103,7 +103,7 @@ async def test_a_body_that_blocks_the_loop_for_two_leases_is_fenced(
     assert len(named) == held
 
 
-async def test_a_body_that_ignores_its_cancellation_is_fenced_and_named(
+async def test_a_body_that_ignores_its_cancellation_is_fenced_and_logged(
     schedule_all: ScheduleAll, fleet: Fleet, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
     lease, count = size(2, 4), size(3, 20)
@@ -111,16 +111,16 @@ async def test_a_body_that_ignores_its_cancellation_is_fenced_and_named(
     options = ("--lease", str(lease), "--number", str(count))
     [first] = await fleet.started(1, *options)
     await until(lambda: len(ledger.of("start")) == count, "they run", show=fleet.logs)
-    first.stop()
+    first.suspend()
     [other] = await fleet.started(1, *options)
     await until(lambda: len(ledger.of("start")) == 2 * count, "the other has them", show=fleet.logs)
-    first.go_on()
+    first.resume()
     await store.drained(fleet)
     await until(lambda: len(ledger.of("finished")) == 2 * count, "both hear of it")
 
     notes = Counter((entry.pid == first.pid, entry.note) for entry in ledger.of("finished"))
     ignored = ledger.counted("ignored", pid=first.pid)
-    named = named_in(first)
+    named = lost_jobs_in_log(first)
     report(jobs=count, ignored=len(ignored), fenced=notes[True, "LeaseLost"], named_in_the_log=len(named))
     assert notes == {(True, "LeaseLost"): count, (False, "NoneType"): count}
     assert ignored == dict.fromkeys(keys, 1)

@@ -1,4 +1,4 @@
-"""Load, and a ledger of what became of it."""
+"""Load for topologies, and a record of the jobs that ran."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..waiting import until
 
 
 class Work:
-    """An engine with a task for each queue, and a ledger of what ran."""
+    """An engine with a task for each queue, and counts of the jobs scheduled and run."""
 
     def __init__(self, broker: Broker, namespace: str, queues: Sequence[str]) -> None:
         self.engine = Engine(broker, namespace)
@@ -34,7 +34,7 @@ class Work:
         self.scheduled[f"{queue}/{number}"] += 1
 
     async def schedule_soon(self, queue: str, number: int) -> None:
-        """Schedule a job that a tick has to queue."""
+        """Schedule a job for later, which a tick queues."""
         at = datetime.now(UTC) + timedelta(milliseconds=300)
         await self.engine.schedule_at(f"run.{queue}", at, number)
         self.scheduled[f"{queue}/{number}"] += 1
@@ -47,6 +47,6 @@ class Work:
         return self.scheduled - self.runs
 
     async def done(self) -> None:
-        """Every job that was scheduled has run, once."""
+        """Return when every scheduled job has run once."""
         await until(lambda: not self.missing(), "every job ran", timeout=30, show=self.missing)
         assert self.runs == self.scheduled

@@ -1,4 +1,4 @@
-"""A store that lost a part: what lives runs again or is dead, and who waits for the end comes to it."""
+"""After losing one of its keys: live jobs run again or are dead, and workers end when the queue is empty."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ PARTS = [
 ]
 
 
-class Shop:
-    """Workers that hold jobs of each kind until they are let go, and some that wait in each way."""
+class Workload:
+    """Running, queued, held back and waiting jobs of several tasks; bodies end when ``may_end`` is set."""
 
     def __init__(self, namespace: str, *, lease: float = LEASE) -> None:
         self.engine = Engine(RedisBroker(shared_server().unix_url, lease=lease), namespace)
@@ -41,7 +41,7 @@ class Shop:
         self.namespace = namespace
         self.begun: Counter[str] = Counter()
         self.ended: set[str] = set()
-        self.goes_on = asyncio.Event()
+        self.may_end = asyncio.Event()
         engine = self.engine
 
         @engine.task(name="again", max_retries=9, backoff=lambda _: 0)
@@ -61,11 +61,11 @@ class Shop:
     async def run(self, name: str) -> None:
         self.begun[name] += 1
         if not name.endswith("waits"):
-            await self.goes_on.wait()
+            await self.may_end.wait()
         self.ended.add(name)
 
     async def fill(self) -> None:
-        """Have some of each task run, be held back, and wait for their time."""
+        """Have jobs of each task running, queued and waiting."""
         soon = datetime.now(UTC) + timedelta(seconds=2)
         for name, task in self.tasks.items():
             await task.schedule(f"{name}-runs")
@@ -85,8 +85,8 @@ class Shop:
     async def dead(self) -> set[str]:
         return {dead.job.args[0] async for dead in self.engine.dead_jobs() if dead.job.args}
 
-    async def is_over(self) -> bool:
-        """Nothing lives any more."""
+    async def drained(self) -> bool:
+        """Wait until no job is live."""
         await until(lambda: not live(self.client, self.namespace), timeout=20, show=self.keys)
         return True
 
@@ -101,84 +101,88 @@ class Shop:
 
 
 @pytest.mark.parametrize("part", PARTS)
-async def test_whatever_is_lost_all_that_lives_runs_or_is_dead(namespace: str, part: str) -> None:
-    shop = Shop(namespace)
-    async with shop.engine:
-        await shop.fill()
-        shop.lose(part)
-        shop.goes_on.set()
-        assert await shop.is_over()
-        dead = await shop.dead()
-        everything = {f"{task}-{how}" for task in shop.tasks for how in ("runs", "queued", "waits")}
-        if part != "jobs":  # what they were called with was lost as well
-            assert shop.ended | dead == everything
-            assert all(shop.begun[name] <= 1 for name in everything if name.startswith("once"))
-            assert {name for name in everything if name.endswith("waits")} <= shop.ended
-            assert all(name.startswith("once") for name in dead - shop.ended)
-        await shop.engine.stop_workers()
+async def test_every_live_job_runs_or_is_dead_after_a_key_was_lost(namespace: str, part: str) -> None:
+    workload = Workload(namespace)
+    async with workload.engine:
+        await workload.fill()
+        workload.lose(part)
+        workload.may_end.set()
+        assert await workload.drained()
+        dead = await workload.dead()
+        everything = {f"{task}-{how}" for task in workload.tasks for how in ("runs", "queued", "waits")}
+        if part != "jobs":  # otherwise the arguments were lost as well
+            assert workload.ended | dead == everything
+            assert all(workload.begun[name] <= 1 for name in everything if name.startswith("once"))
+            assert {name for name in everything if name.endswith("waits")} <= workload.ended
+            assert all(name.startswith("once") for name in dead - workload.ended)
+        await workload.engine.stop_workers()
 
 
 @pytest.mark.parametrize("part", ["ready", "leases", "lanes", "open", "future"])
-async def test_workers_that_stop_when_nothing_is_left_come_to_their_end(namespace: str, part: str) -> None:
-    shop = Shop(namespace)
-    async with shop.engine:
-        await shop.fill()
-        await shop.engine.stop_workers() if part in ("ready", "future") else None
-        shop.lose(part)
-        shop.goes_on.set()
-        await shop.engine.stop_workers()
+async def test_workers_that_stop_when_the_queue_is_empty_end_after_a_key_was_lost(
+    namespace: str, part: str
+) -> None:
+    workload = Workload(namespace)
+    async with workload.engine:
+        await workload.fill()
+        await workload.engine.stop_workers() if part in ("ready", "future") else None
+        workload.lose(part)
+        workload.may_end.set()
+        await workload.engine.stop_workers()
         async with asyncio.timeout(20):
-            await shop.engine.start_workers(3, stop_when_queue_empty=True)
+            await workload.engine.start_workers(3, stop_when_queue_empty=True)
 
 
-async def test_a_job_that_runs_is_cancelled_before_another_worker_gets_it(namespace: str) -> None:
-    """Its lease was deleted, but as for any lease that is lost nobody gets it before the worker has heard."""
-    shop = Shop(namespace, lease=1.2)
+async def test_a_running_job_whose_lease_was_deleted_is_cancelled_before_it_runs_again(
+    namespace: str,
+) -> None:
+    """The lease was deleted; the job is leased again only after the worker has noticed that."""
+    workload = Workload(namespace, lease=1.2)
     running = 0
     most = 0
 
-    @shop.engine.task(name="alone", max_retries=3, backoff=lambda _: 0)
+    @workload.engine.task(name="alone", max_retries=3, backoff=lambda _: 0)
     async def alone() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        shop.begun["alone"] += 1
+        workload.begun["alone"] += 1
         try:
-            await shop.goes_on.wait()
+            await workload.may_end.wait()
         finally:
             running -= 1
 
-    async with shop.engine:
+    async with workload.engine:
         await alone.schedule()
-        await shop.engine.start_workers(3, block=False)
-        await until(lambda: shop.begun["alone"] == 1)
-        shop.lose("leases")
-        await until(lambda: shop.begun["alone"] == 2, timeout=20)
-        shop.goes_on.set()
-        assert await shop.is_over()
-        await shop.engine.stop_workers()
+        await workload.engine.start_workers(3, block=False)
+        await until(lambda: workload.begun["alone"] == 1)
+        workload.lose("leases")
+        await until(lambda: workload.begun["alone"] == 2, timeout=20)
+        workload.may_end.set()
+        assert await workload.drained()
+        await workload.engine.stop_workers()
     assert most == 1
 
 
-async def test_a_store_that_was_restored_from_an_older_file_ends_all_that_it_has(
+async def test_all_jobs_of_a_store_restored_from_an_older_file_end(
     namespace: str, plain: redis.Redis
 ) -> None:
-    shop = Shop(namespace)
-    async with shop.engine:
-        await shop.fill()
+    workload = Workload(namespace)
+    async with workload.engine:
+        await workload.fill()
         names = list(plain.scan_iter(f"ais2:{{{namespace}:*", count=10_000))
         file = {name: plain.dump(name) for name in names}
-        shop.goes_on.set()
-        assert await shop.is_over()
-        later = await shop.tasks["again"].schedule("after the file was written")
-        await until(lambda: "after the file was written" in shop.ended, show=lambda: later)
+        workload.may_end.set()
+        assert await workload.drained()
+        later = await workload.tasks["again"].schedule("after the file was written")
+        await until(lambda: "after the file was written" in workload.ended, show=lambda: later)
         for name in plain.scan_iter(f"ais2:{{{namespace}:*", count=10_000):
             plain.delete(name)
         for name, value in file.items():
             if value is not None:
                 plain.restore(name, 0, value)
         assert live(plain, namespace) > 0
-        assert await shop.is_over()
-        await shop.engine.stop_workers()
+        assert await workload.drained()
+        await workload.engine.stop_workers()
         async with asyncio.timeout(20):
-            await shop.engine.start_workers(3, stop_when_queue_empty=True)
+            await workload.engine.start_workers(3, stop_when_queue_empty=True)

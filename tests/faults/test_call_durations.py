@@ -1,4 +1,4 @@
-"""However long the keys of a queue are, no call keeps Redis busy: the next one goes on where it ended."""
+"""Calls are short however long the keys of a queue are: the next call continues where one ended."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .fleet import Store
 
 LENGTH = 100_000
 SLOW = 30_000
-"""Microseconds that no call may take; three times as many as it does on a machine that nobody shares."""
+"""In microseconds, the maximum of a call: three times its duration on an idle machine."""
 CALLS_AT_MOST = 60
-"""Calls of each kind, of which every other one may be slow: a machine that others use slows some of them."""
+"""Of each kind; half of them may be slow, since a shared machine slows some."""
 ENVELOPE = b"2 job 0 0 -\n0 0 0 0 - - - -\n[[],{}]"
 LIMITED = b"2 limited 0 0 -\n0 0 0 0 - - - -\n[[],{}]"
 HOUR = 3_600_000
 
 
 class Queue:
-    """A queue on a server of its own, whose keys are filled without the broker."""
+    """A queue whose keys are filled without the broker, on a server of its own."""
 
     def __init__(self, broker: RedisBroker, client: redis.Redis, store: Store) -> None:
         self.broker = broker
@@ -39,34 +39,34 @@ class Queue:
         self._client = client
 
     def fill(self, command: str, name: str, members: Iterable[Any]) -> None:
-        """Add members to a key, or pairs of them."""
+        """Add members, or pairs of members, to a key."""
         flat = list(chain.from_iterable(each if isinstance(each, tuple) else (each,) for each in members))
         for first in range(0, len(flat), 10_000):
             self.store(command, name, *flat[first : first + 10_000])
 
     def run(self, count: int, task: bytes = ENVELOPE, *, until: float = 9e15) -> list[str]:
-        """Have so many jobs run elsewhere, whose leases last until this moment."""
+        """Store running jobs of another worker, with leases until this moment."""
         ids = [f"running-{number}" for number in range(count)]
         self.fill("HSET", "jobs", ((job_id, task) for job_id in ids))
         self.fill("ZADD", "leases", ((until, f"{job_id}:elsewhere.1") for job_id in ids))
         return ids
 
     async def repeat(self, call: Callable[[], Awaitable[bool]]) -> tuple[int, list[int]]:
-        """Repeat a call while it says that there is more to do.
+        """Repeat a call while it returns that there is more to do.
 
-        Returns how many calls were made, and the microseconds of those that took more than a millisecond.
-        What took long because others had the processor does not count.
+        Returns the number of calls, and the microseconds of those that took more than a millisecond. Time in
+        which other processes had the processor does not count.
         """
         self._client.config_set("slowlog-log-slower-than", 1000)
         self._client.config_set("slowlog-max-len", 10_000)
-        calls, busy, goes_on = 0, [], True
-        while goes_on and calls < CALLS_AT_MOST:
+        calls, busy, has_more = 0, [], True
+        while has_more and calls < CALLS_AT_MOST:
             self._client.slowlog_reset()
             used = self._used()
-            goes_on = await call()
+            has_more = await call()
             used = self._used() - used
             entries = self._client.slowlog_get(10_000)
-            ours = (b"EVAL", b"UNLINK", b"DEL")  # the others are the test's own
+            ours = (b"EVAL", b"UNLINK", b"DEL")  # other commands are of the test itself
             busy += [
                 min(entry["duration"], used) for entry in entries if entry["command"].upper().startswith(ours)
             ]
@@ -74,12 +74,12 @@ class Queue:
         return calls, busy
 
     def _used(self) -> int:
-        """Microseconds of a processor that the server has used."""
+        """The processor time of the server, in microseconds."""
         info = self._client.info("cpu")
         return int(1e6 * (info["used_cpu_user"] + info["used_cpu_sys"]))
 
     async def work(self) -> bool:
-        """Exchange once, as a worker does that has free slots."""
+        """Exchange once, as a worker with free slots does."""
         exchanged = await self.broker.exchange("default", [], 10)
         assert not exchanged.leases
         return exchanged.is_something_left
@@ -245,7 +245,7 @@ async def remembered_ids(queue: Queue) -> Callable[[], Awaitable[bool]]:
 
     async def store(number: int) -> None:
         first = number * 1000
-        jobs = [Envelope(f"job-{first + place}", "job", b"[[],{}]", named=True) for place in range(1000)]
+        jobs = [Envelope(f"job-{first + index}", "job", b"[[],{}]", named=True) for index in range(1000)]
         assert not any(await queue.broker.enqueue("default", jobs))
 
     return three_times(store)
@@ -300,7 +300,7 @@ async def limits_of_many_tasks(queue: Queue) -> Callable[[], Awaitable[bool]]:
 @length(LENGTHS)
 async def many_settlements_in_one_call(queue: Queue) -> Callable[[], Awaitable[bool]]:
     async def settle(number: int) -> None:
-        jobs = [Envelope(f"job-{number}-{place}", "job", b"[[],{}]") for place in range(3000)]
+        jobs = [Envelope(f"job-{number}-{index}", "job", b"[[],{}]") for index in range(3000)]
         for first in range(0, len(jobs), 200):
             await queue.broker.enqueue("default", jobs[first : first + 200])
         leases = [
@@ -312,8 +312,8 @@ async def many_settlements_in_one_call(queue: Queue) -> Callable[[], Awaitable[b
     return three_times(settle)
 
 
-def finding_strays(queue: Queue, *, times: int = 3) -> Callable[[], Awaitable[bool]]:
-    """A sweep that looks whether something is amiss, and the page of jobs that follows if it is."""
+def find_orphans(queue: Queue, *, times: int = 3) -> Callable[[], Awaitable[bool]]:
+    """A sweep that checks for orphans, and a page of the search for them."""
     cursors = [b"0"]
     calls = iter(range(times))
 
@@ -333,7 +333,7 @@ def finding_strays(queue: Queue, *, times: int = 3) -> Callable[[], Awaitable[bo
 @length(LENGTHS)
 async def jobs_that_all_lie_nowhere(queue: Queue) -> Callable[[], Awaitable[bool]]:
     queue.fill("HSET", "jobs", ((f"job-{number}", ENVELOPE) for number in range(LENGTH)))
-    return finding_strays(queue, times=9)
+    return find_orphans(queue, times=9)
 
 
 @length(LENGTHS)
@@ -341,7 +341,7 @@ async def a_stray_beside_lines_that_are_long(queue: Queue) -> Callable[[], Await
     ids = [f"job-{number}" for number in range(LENGTH)]
     queue.fill("HSET", "jobs", ((job_id, ENVELOPE) for job_id in [*ids, "stray"]))
     queue.fill("RPUSH", "ready", ids)
-    return finding_strays(queue)
+    return find_orphans(queue)
 
 
 @length(LENGTHS)
@@ -354,7 +354,7 @@ async def strays_beside_lines_of_many_gates(queue: Queue) -> Callable[[], Awaita
     queue.fill("HSET", "cancels", ((f"job-{number}", "gone") for number in range(5000)))
     queue.fill("ZADD", "slots", ((0, f"limited\n{number}:elsewhere.1") for number in range(LENGTH)))
     queue.fill("RPUSH", "ready", (f"ready-{number}" for number in range(4000)))
-    return finding_strays(queue, times=9)
+    return find_orphans(queue, times=9)
 
 
 @pytest.fixture

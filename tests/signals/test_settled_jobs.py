@@ -1,4 +1,4 @@
-"""Signals come after what they tell of, and tell of the jobs of dead workers, on every broker."""
+"""Signals are sent after the settlement that they report, also for jobs of lost workers, on every broker."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ QUEUE = "default"
 MakeBroker = Callable[..., Broker]
 
 
-async def cancel_oneself(engine: Engine) -> None:
+async def cancel_this_job(engine: Engine) -> None:
     job = current_job()
     assert job is not None
     assert await engine.cancel(job) is JobStatus.RUNNING
     await asyncio.Event().wait()
 
 
-async def test_who_hears_job_failed_finds_the_job_among_the_dead(engine: Engine, broker: Broker) -> None:
+async def test_the_job_is_among_the_dead_when_job_failed_is_sent(engine: Engine, broker: Broker) -> None:
     seen: list[list[str]] = []
 
     @signals.job_failed.connect_via(engine.namespace)
@@ -43,7 +43,7 @@ async def test_who_hears_job_failed_finds_the_job_among_the_dead(engine: Engine,
     assert seen == [[job.id]]
 
 
-async def test_who_hears_job_schedule_retry_finds_the_job_waiting(engine: Engine, broker: Broker) -> None:
+async def test_the_job_is_waiting_when_job_schedule_retry_is_sent(engine: Engine, broker: Broker) -> None:
     seen: list[tuple[int, int]] = []
 
     @signals.job_schedule_retry.connect_via(engine.namespace)
@@ -62,7 +62,7 @@ async def test_who_hears_job_schedule_retry_finds_the_job_waiting(engine: Engine
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-async def test_who_hears_job_cancelled_or_job_finished_finds_the_job_gone(
+async def test_the_job_is_settled_when_job_cancelled_or_job_finished_is_sent(
     engine: Engine, broker: Broker, cancels: bool
 ) -> None:
     seen: list[tuple[str, int]] = []
@@ -78,20 +78,20 @@ async def test_who_hears_job_cancelled_or_job_finished_finds_the_job_gone(
     @engine.task
     async def body() -> None:
         if cancels:
-            await cancel_oneself(engine)
+            await cancel_this_job(engine)
 
     await body.schedule()
     await engine.start_workers(stop_when_queue_empty=True)
     assert seen == ([("cancelled", 0)] if cancels else []) + [("finished", 0)]
 
 
-async def die_with_the_next_job(broker: Broker) -> None:
-    """Take a job as a worker would that disappears then."""
+async def lose_the_next_job(broker: Broker) -> None:
+    """Lease a job, as a worker does that disappears afterwards."""
     exchanged = await broker.exchange(QUEUE, [], 1)
     assert len(exchanged.leases) == 1
 
 
-async def test_an_at_most_once_job_of_a_dead_worker_has_failed_says_the_finder(
+async def test_job_failed_is_sent_for_an_at_most_once_job_of_a_lost_worker(
     hasty: Engine, hasty_broker: Broker, heard: Heard
 ) -> None:
     @hasty.task
@@ -99,7 +99,7 @@ async def test_an_at_most_once_job_of_a_dead_worker_has_failed_says_the_finder(
         raise AssertionError("it runs at most once")
 
     job = await body.schedule()
-    await die_with_the_next_job(hasty_broker)
+    await lose_the_next_job(hasty_broker)
     await hasty.start_workers(stop_when_queue_empty=True)
     assert heard.names() == ["job_scheduled", "worker_started", "job_failed", "worker_terminated"]
     assert heard.last("job_failed")["job"] == job
@@ -108,7 +108,7 @@ async def test_an_at_most_once_job_of_a_dead_worker_has_failed_says_the_finder(
     assert dead.job.id == job.id
 
 
-async def test_a_job_of_a_dead_worker_is_tried_again_says_the_finder(
+async def test_job_schedule_retry_is_sent_for_a_job_of_a_lost_worker(
     hasty: Engine, hasty_broker: Broker, heard: Heard
 ) -> None:
     @hasty.task(max_retries=2)
@@ -116,7 +116,7 @@ async def test_a_job_of_a_dead_worker_is_tried_again_says_the_finder(
         return "ran"
 
     job = await body.schedule()
-    await die_with_the_next_job(hasty_broker)
+    await lose_the_next_job(hasty_broker)
     await hasty.start_workers(stop_when_queue_empty=True)
     names = heard.names(job.id)
     assert sorted(names) == ["job_finished", "job_schedule_retry", "job_scheduled", "job_started"]
@@ -127,7 +127,7 @@ async def test_a_job_of_a_dead_worker_is_tried_again_says_the_finder(
     assert heard.last("job_finished")["result"] == "ran"
 
 
-async def test_a_job_that_killed_three_workers_has_failed_and_never_finished(
+async def test_a_job_that_lost_three_workers_sends_job_failed_without_job_finished(
     hasty: Engine, hasty_broker: Broker, heard: Heard
 ) -> None:
     @hasty.task(max_retries=10)
@@ -142,9 +142,9 @@ async def test_a_job_that_killed_three_workers_has_failed_and_never_finished(
         return found[0]
 
     for _ in range(2):
-        await die_with_the_next_job(hasty_broker)
+        await lose_the_next_job(hasty_broker)
         await hasty_broker.exchange(QUEUE, [Settlement(await lost_job(), Action.RETRY)], 0)
-    await die_with_the_next_job(hasty_broker)
+    await lose_the_next_job(hasty_broker)
     await hasty.start_workers(stop_when_queue_empty=True)
     assert heard.names(job.id) == ["job_scheduled", "job_failed"]
     failed = heard.last("job_failed")
@@ -152,9 +152,7 @@ async def test_a_job_that_killed_three_workers_has_failed_and_never_finished(
     assert failed["job"].crashes == 3
 
 
-async def test_an_execution_here_is_started_and_finished_and_nothing_else(
-    engine: Engine, heard: Heard
-) -> None:
+async def test_an_execution_sends_only_job_started_and_job_finished(engine: Engine, heard: Heard) -> None:
     @engine.task(max_retries=3)
     async def divide(a: int, b: int) -> float:
         return a / b
@@ -171,7 +169,7 @@ async def test_an_execution_here_is_started_and_finished_and_nothing_else(
 
 
 @pytest.mark.parametrize("moment", ["in a receiver", "in the body"])
-async def test_an_execution_here_that_is_cancelled_has_its_pair_as_well(
+async def test_a_cancelled_execution_sends_job_started_and_job_finished(
     engine: Engine, heard: Heard, moment: str
 ) -> None:
     begun = asyncio.Event()
@@ -223,25 +221,25 @@ async def test_job_finished_of_one_job_may_overlap_job_started_of_the_next(engin
     assert order == ["started 1", "started 2", "finished 1", "finished 2"]
 
 
-async def test_two_engines_of_one_process_tell_their_own_namespace(
+async def test_two_engines_of_one_process_send_their_own_namespace(
     make_broker: MakeBroker, namespace: str
 ) -> None:
-    heard: list[tuple[str, str, object]] = []
-    anybody: list[str] = []
+    received: list[tuple[str, str, object]] = []
+    senders: list[str] = []
     names = [f"{namespace}-shop", f"{namespace}-bank"]
     engines = [Engine(make_broker(), name) for name in names]
 
     def listen(name: str) -> None:
         @signals.job_finished.connect_via(name)
         async def receiver(sender: str, result: object, **kwargs: Any) -> None:
-            heard.append((name, sender, result))
+            received.append((name, sender, result))
 
     for name in names:
         listen(name)
 
     @signals.job_finished.connect
-    async def everybody(sender: str, **kwargs: Any) -> None:
-        anybody.append(sender)
+    async def of_any_sender(sender: str, **kwargs: Any) -> None:
+        senders.append(sender)
 
     async def body() -> str:
         job = current_job()
@@ -252,5 +250,5 @@ async def test_two_engines_of_one_process_tell_their_own_namespace(
         async with engine:
             await engine.task(body).schedule()
             await engine.start_workers(stop_when_queue_empty=True)
-    assert heard == [(name, name, name) for name in names]
-    assert anybody == names
+    assert received == [(name, name, name) for name in names]
+    assert senders == names

@@ -1,4 +1,4 @@
-"""``async with engine``: leaving stops what was started within, and closes what nobody needs any more."""
+"""``async with engine``: leaving it stops the workers started inside, and closes unused connections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .waiting import until
 
 @pytest.fixture(params=BROKERS)
 def engine(request: pytest.FixtureRequest, namespace: str) -> Engine:
-    """One that nobody has entered."""
+    """An engine that has not been entered."""
     make_broker: MakeBroker = request.param
     return Engine(make_broker(), namespace)
 
@@ -42,7 +42,7 @@ def ran() -> list[str]:
 
 @pytest.fixture
 def job(engine: Engine, ran: list[str]) -> Task[[str], Any]:
-    """A job that notes that it ran."""
+    """A task that records its runs."""
 
     async def job(name: str) -> None:
         ran.append(name)
@@ -50,8 +50,8 @@ def job(engine: Engine, ran: list[str]) -> Task[[str], Any]:
     return engine.task(job)
 
 
-async def works(ran: list[str], job: Task[[str], Any]) -> bool:
-    """The workers run, and run what is scheduled now."""
+async def runs_jobs(ran: list[str], job: Task[[str], Any]) -> bool:
+    """Schedule a job, and wait until the workers have run it."""
     name = f"job-{len(ran)}"
     await job.schedule(name)
     await until(lambda: name in ran)
@@ -59,28 +59,28 @@ async def works(ran: list[str], job: Task[[str], Any]) -> bool:
 
 
 async def in_a_thread(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run it in a thread, in an event loop of its own and a copy of this context."""
+    """Run a coroutine in another thread, in a new event loop and a copy of this context."""
     thread = threading.Thread(target=copy_context().run, args=(asyncio.run, coroutine))
     thread.start()
     await until(lambda: not thread.is_alive(), "the thread has ended")
 
 
 async def visit(engine: Engine, job: Task[[str], Any], name: str) -> None:
-    """What an endpoint does."""
+    """Enter the engine, schedule a job, and leave, as an endpoint does."""
     async with engine:
         await job.schedule(name)
 
 
-async def test_leaving_stops_the_workers_that_were_started_within(
+async def test_leaving_stops_the_workers_started_inside(
     engine: Engine, job: Task[[str], Any], ran: list[str]
 ) -> None:
     async with engine:
         await engine.start_workers(block=False)
-        assert await works(ran, job)
+        assert await runs_jobs(ran, job)
     assert not engine.health().is_running
 
 
-async def test_another_task_of_the_loop_enters_and_leaves_and_the_workers_go_on(
+async def test_workers_keep_running_when_another_task_enters_and_leaves(
     engine: Engine, job: Task[[str], Any], ran: list[str]
 ) -> None:
     async with engine:
@@ -88,11 +88,11 @@ async def test_another_task_of_the_loop_enters_and_leaves_and_the_workers_go_on(
         await asyncio.create_task(visit(engine, job, "visit"))
         await until(lambda: "visit" in ran)
         assert engine.health().is_running
-        assert await works(ran, job)
+        assert await runs_jobs(ran, job)
     assert not engine.health().is_running
 
 
-async def test_another_task_that_entered_before_the_start_leaves_and_the_workers_go_on(
+async def test_workers_keep_running_when_a_task_that_entered_earlier_leaves(
     engine: Engine, job: Task[[str], Any], ran: list[str]
 ) -> None:
     entered, may_leave = asyncio.Event(), asyncio.Event()
@@ -108,11 +108,11 @@ async def test_another_task_that_entered_before_the_start_leaves_and_the_workers
         await engine.start_workers(block=False)
         may_leave.set()
         await visiting
-        assert await works(ran, job)
+        assert await runs_jobs(ran, job)
     assert not engine.health().is_running
 
 
-async def test_a_thread_with_a_loop_of_its_own_enters_and_leaves_and_the_workers_go_on(
+async def test_workers_keep_running_when_another_thread_enters_and_leaves(
     engine: Engine, job: Task[[str], Any], ran: list[str]
 ) -> None:
     async with engine:
@@ -122,11 +122,11 @@ async def test_a_thread_with_a_loop_of_its_own_enters_and_leaves_and_the_workers
         await until(lambda: not thread.is_alive())
         await in_a_thread(visit(engine, job, "copied context"))
         await until(lambda: {"thread", "copied context"} <= set(ran))
-        assert await works(ran, job)
+        assert await runs_jobs(ran, job)
     assert not engine.health().is_running
 
 
-async def test_a_job_enters_and_leaves_and_the_workers_go_on(
+async def test_workers_keep_running_when_a_job_enters_and_leaves(
     engine: Engine, job: Task[[str], Any], ran: list[str]
 ) -> None:
     @engine.task
@@ -137,25 +137,25 @@ async def test_a_job_enters_and_leaves_and_the_workers_go_on(
         await engine.start_workers(block=False)
         await visiting.schedule()
         await until(lambda: "within" in ran)
-        assert await works(ran, job)
+        assert await runs_jobs(ran, job)
     assert not engine.health().is_running
 
 
-async def test_workers_that_were_started_outside_of_any_entry_go_on(
+async def test_workers_started_outside_of_any_context_keep_running(
     engine: Engine, job: Task[[str], Any], ran: list[str]
 ) -> None:
     await engine.start_workers(block=False)
     await visit(engine, job, "visit")
-    assert await works(ran, job)
+    assert await runs_jobs(ran, job)
     await engine.stop_workers()
     async with engine:
         pass
 
 
-async def test_workers_that_somebody_waits_for_go_on_when_a_visitor_leaves(
+async def test_workers_of_a_blocking_start_keep_running_when_another_task_leaves(
     engine: Engine, job: Task[[str], Any], ran: list[str]
 ) -> None:
-    """They were started outside of any entry, while somebody else's was open."""
+    """The workers were started outside of any context, while another task's was open."""
     entered, may_leave = asyncio.Event(), asyncio.Event()
 
     async def visitor() -> None:
@@ -166,17 +166,17 @@ async def test_workers_that_somebody_waits_for_go_on_when_a_visitor_leaves(
     visiting = asyncio.create_task(visitor())
     await entered.wait()
     working = asyncio.create_task(engine.start_workers())
-    assert await works(ran, job)
+    assert await runs_jobs(ran, job)
     may_leave.set()
     await visiting
-    assert await works(ran, job)
+    assert await runs_jobs(ran, job)
     await engine.stop_workers()
     await working
     async with engine:
         pass
 
 
-async def test_the_inner_of_nested_entries_stops_its_own_workers_and_no_others(
+async def test_a_nested_context_stops_only_its_own_workers(
     engine: Engine, job: Task[[str], Any], ran: list[str]
 ) -> None:
     async with engine:
@@ -184,16 +184,16 @@ async def test_the_inner_of_nested_entries_stops_its_own_workers_and_no_others(
             await engine.start_workers(block=False)
             async with engine:
                 pass
-            assert await works(ran, job)
+            assert await runs_jobs(ran, job)
         assert not engine.health().is_running
         await engine.start_workers(block=False)
         async with engine:
             pass
-        assert await works(ran, job)
+        assert await runs_jobs(ran, job)
     assert not engine.health().is_running
 
 
-async def test_entries_of_two_engines_may_overlap(namespace: str) -> None:
+async def test_contexts_of_two_engines_may_overlap(namespace: str) -> None:
     first, second = (Engine(MemoryBroker(), f"{namespace}-{number}") for number in (1, 2))
     async with first, second:
         await first.start_workers(block=False)
@@ -205,10 +205,10 @@ async def test_entries_of_two_engines_may_overlap(namespace: str) -> None:
     assert not second.health().is_running
 
 
-async def test_an_entry_of_another_context_keeps_the_workers_that_a_task_started_without_one(
+async def test_workers_started_in_a_request_stop_with_the_lifespan(
     engine: Engine, job: Task[[str], Any], ran: list[str]
 ) -> None:
-    """A lifespan is a task of its own, and so is each request, in which workers may be started."""
+    """A lifespan is a task of its own, and so is each request; workers may be started in a request."""
     started, may_stop = asyncio.Event(), asyncio.Event()
 
     async def lifespan() -> None:
@@ -220,13 +220,13 @@ async def test_an_entry_of_another_context_keeps_the_workers_that_a_task_started
     await started.wait()
     await engine.start_workers(block=False)
     await visit(engine, job, "visit")
-    assert await works(ran, job)
+    assert await runs_jobs(ran, job)
     may_stop.set()
     await living
     assert not engine.health().is_running
 
 
-async def test_an_entry_may_be_left_in_another_context_than_it_was_entered_in(
+async def test_an_engine_may_be_left_in_another_contextvars_context(
     engine: Engine, job: Task[[str], Any], ran: list[str]
 ) -> None:
     async def fixture() -> AsyncIterator[Engine]:
@@ -237,14 +237,14 @@ async def test_an_entry_may_be_left_in_another_context_than_it_was_entered_in(
         generator = fixture()
         await asyncio.create_task(anext(generator))  # type: ignore[arg-type]
         await engine.start_workers(block=False)
-        assert await works(ran, job)
+        assert await runs_jobs(ran, job)
         with pytest.raises(StopAsyncIteration):
             await asyncio.create_task(anext(generator))  # type: ignore[arg-type]
         assert not engine.health().is_running
 
 
 def connections(broker: Broker) -> int:
-    """How many of the server's clients are this broker's, in all event loops."""
+    """The number of this broker's connections, in all event loops, as the server counts them."""
     assert isinstance(broker, RedisBroker)
     with shared_server().client() as client:
         return sum(entry["name"] == "entries" for entry in client.client_list())
@@ -256,7 +256,9 @@ def broker() -> RedisBroker:
     return RedisBroker(client)
 
 
-async def test_the_last_entry_of_a_loop_closes_its_connections(broker: RedisBroker, namespace: str) -> None:
+async def test_leaving_the_last_context_of_a_loop_closes_its_connections(
+    broker: RedisBroker, namespace: str
+) -> None:
     engine = Engine(broker, namespace)
 
     @engine.task
@@ -274,7 +276,7 @@ async def test_the_last_entry_of_a_loop_closes_its_connections(broker: RedisBrok
     await until(lambda: connections(broker) == 0)
 
 
-async def test_workers_outside_of_any_entry_keep_their_connections(
+async def test_workers_outside_of_any_context_keep_their_connections(
     broker: RedisBroker, namespace: str
 ) -> None:
     engine = Engine(broker, namespace)
@@ -285,12 +287,12 @@ async def test_workers_outside_of_any_entry_keep_their_connections(
         ran.append(name)
 
     await engine.start_workers(block=False)
-    assert await works(ran, job)
+    assert await runs_jobs(ran, job)
     try:
         before = connections(broker)
         await visit(engine, job, "visit")
         assert connections(broker) == before
-        assert await works(ran, job)
+        assert await runs_jobs(ran, job)
     finally:
         await engine.stop_workers()
         async with engine:
@@ -298,7 +300,8 @@ async def test_workers_outside_of_any_entry_keep_their_connections(
     await until(lambda: connections(broker) == 0)
 
 
-# An engine that has ended counts no more. The traceback of a test that failed holds one, for instance.
+# An engine that has ended is ignored when a task looks for its engine. The traceback of a failed test, for
+# instance, keeps one alive.
 
 
 shared = Tasks(queue="mail")
@@ -315,7 +318,7 @@ def engine_with_shared(broker: Broker, namespace: str) -> Engine:
     return engine
 
 
-async def the_next_test(make_broker: MakeBroker, namespace: str) -> Job:
+async def use_another_engine(make_broker: MakeBroker, namespace: str) -> Job:
     async with engine_with_shared(make_broker(), namespace):
         return await shared_task.schedule()
 
@@ -325,7 +328,7 @@ async def enter(engine: Engine) -> None:
         await engine.schedule(shared_task)
 
 
-async def work_off(engine: Engine) -> None:
+async def run_all(engine: Engine) -> None:
     await engine.start_workers(queue="mail", stop_when_queue_empty=True)
 
 
@@ -342,43 +345,43 @@ async def make(broker: Broker, namespace: str) -> Engine:
 
 
 @pytest.mark.parametrize("make_broker", BROKERS)
-@pytest.mark.parametrize("use", [enter, work_off, schedule, schedule_a_batch])
-def test_an_engine_whose_loop_has_ended_is_not_meant(
+@pytest.mark.parametrize("use", [enter, run_all, schedule, schedule_a_batch])
+def test_a_task_ignores_an_engine_whose_loop_has_ended(
     make_broker: MakeBroker, namespace: str, use: Callable[[Engine], Coroutine[Any, Any, None]]
 ) -> None:
     first = engine_with_shared(make_broker(), f"{namespace}-first")
     asyncio.run(use(first))
     assert first.has_ended
-    assert asyncio.run(the_next_test(make_broker, namespace)).namespace == namespace
+    assert asyncio.run(use_another_engine(make_broker, namespace)).namespace == namespace
 
 
 @pytest.mark.parametrize("make_broker", BROKERS)
-def test_an_engine_that_was_made_in_a_loop_that_has_ended_is_not_meant(
+def test_a_task_ignores_an_engine_created_in_a_loop_that_has_ended(
     make_broker: MakeBroker, namespace: str
 ) -> None:
     first = asyncio.run(make(make_broker(), f"{namespace}-first"))
     assert first.has_ended
-    assert asyncio.run(the_next_test(make_broker, namespace)).namespace == namespace
+    assert asyncio.run(use_another_engine(make_broker, namespace)).namespace == namespace
 
 
 @pytest.mark.parametrize("make_broker", BROKERS)
-@pytest.mark.parametrize("use", [enter, work_off])
-async def test_an_engine_that_was_left_in_the_same_loop_is_not_meant(
+@pytest.mark.parametrize("use", [enter, run_all])
+async def test_a_task_ignores_an_engine_that_was_left_in_the_same_loop(
     make_broker: MakeBroker, namespace: str, use: Callable[[Engine], Coroutine[Any, Any, None]]
 ) -> None:
     first = engine_with_shared(make_broker(), f"{namespace}-first")
     await use(first)
     assert first.has_ended
-    assert (await the_next_test(make_broker, namespace)).namespace == namespace
+    assert (await use_another_engine(make_broker, namespace)).namespace == namespace
     async with first:
         assert not first.has_ended
         with pytest.raises(
             NotAttached, match=f"2 engines.*<Engine {namespace}-first on .*leaving 'async with"
         ):
-            await the_next_test(make_broker, namespace)
+            await use_another_engine(make_broker, namespace)
 
 
-async def test_an_engine_that_works_or_was_not_used_yet_is_meant(namespace: str) -> None:
+async def test_a_task_considers_an_engine_that_is_running_or_unused(namespace: str) -> None:
     first = engine_with_shared(MemoryBroker(), f"{namespace}-first")
     assert not first.has_ended
     await first.start_workers(queue="mail", block=False)
@@ -386,12 +389,12 @@ async def test_an_engine_that_works_or_was_not_used_yet_is_meant(namespace: str)
         pass
     assert not first.has_ended
     with pytest.raises(NotAttached, match="2 engines"):
-        await the_next_test(MemoryBroker, namespace)
+        await use_another_engine(MemoryBroker, namespace)
     await first.stop_workers()
-    assert (await the_next_test(MemoryBroker, namespace)).namespace == namespace
+    assert (await use_another_engine(MemoryBroker, namespace)).namespace == namespace
 
 
-async def test_an_engine_that_is_the_only_one_is_meant_though_it_has_ended(namespace: str) -> None:
+async def test_a_task_uses_its_only_engine_even_if_that_has_ended(namespace: str) -> None:
     only, tasks = Engine(MemoryBroker(), namespace), Tasks()
 
     @tasks.task
@@ -406,7 +409,7 @@ async def test_an_engine_that_is_the_only_one_is_meant_though_it_has_ended(names
 
 
 @pytest.mark.parametrize("make_broker", BROKERS)
-async def test_a_broker_may_go_to_the_next_engine_when_its_own_has_ended(
+async def test_a_broker_can_be_given_to_another_engine_when_its_own_has_ended(
     make_broker: MakeBroker, namespace: str
 ) -> None:
     broker = make_broker()

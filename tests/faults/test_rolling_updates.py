@@ -1,5 +1,5 @@
-"""Old and new versions of a program work side by side: no job is lost that one of them does not know, and
-the limit that was registered last holds."""
+"""Old and new versions of a program run concurrently: jobs unknown to one of them are not lost, and the limit
+registered last applies."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ COMMON = ["--lease", "10", "--number", "12"]
 
 
 def most_since(entries: list[Entry], moment: float) -> int:
-    """How many bodies ran at the same time at most, from the moment on."""
+    """The maximum number of bodies that ran at the same time since a moment."""
     ended = {entry.key for entry in entries if entry.kind == "end" and entry.at < moment}
     return most_at_once(
         (e._replace(at=max(e.at, moment)) for e in entries if e.key not in ended),
-        gone={},
+        stopped_at={},
     )
 
 
 @pytest.mark.parametrize("new_limit", [1, 5])
-async def test_workers_are_replaced_one_by_one_and_back(
+async def test_no_job_is_lost_when_workers_are_replaced_one_by_one_and_back(
     schedule_all: ScheduleAll,
     fleet: Fleet,
     store: Store,
@@ -44,19 +44,19 @@ async def test_workers_are_replaced_one_by_one_and_back(
     most: list[tuple[int, int]] = []
 
     async def joined(version: tuple[list[str], int]) -> Worker:
-        """Another worker, which registered its limit; that is kept, and used."""
+        """Start another worker, and wait until the limit that it registers is reached, and not exceeded."""
         options, limit = version
         stage = len(most)
         for task, *arguments in (("once", 0.02), ("again", 0.02), ("added",), ("removed",)):
             keys.extend(await schedule_all(task, each, *arguments, name=f"{task}-{stage}"))
         [worker] = await fleet.started(1, *options)
-        await until(lambda: store.slots <= limit, "what was leased before has ended", show=fleet.logs)
+        await until(lambda: store.slots <= limit, "the jobs leased before have ended", show=fleet.logs)
         settled = time.monotonic()
         load = await schedule_all("limited", each, 0.02, name=f"limited-{stage}")
         keys.extend(load)
 
         def is_used() -> bool:
-            """Half of the jobs are left, for the next change to come while some run."""
+            """Half of the jobs have ended, and the next change happens while others run."""
             seen = ledger.of_task("limited")
             ended = {entry.key for entry in seen if entry.kind == "end"}
             return most_since(seen, settled) >= limit and len(ended & {*load}) >= each / 2
@@ -76,7 +76,7 @@ async def test_workers_are_replaced_one_by_one_and_back(
         return others
 
     async def parked(task: str) -> None:
-        """Schedule jobs that nobody knows, and return when all were parked."""
+        """Schedule jobs of an unknown task, and return when all are parked."""
         waiting = await schedule_all(task, each, name=f"{task}-parked-{len(most)}")
         keys.extend(waiting)
 
@@ -103,7 +103,7 @@ async def test_workers_are_replaced_one_by_one_and_back(
 
     starts, ends = ledger.counted("start"), ledger.counted("end")
     notes = {task: Counter(e.note for e in ledger.of("start", task)) for task in ("added", "removed")}
-    limited = most_at_once(ledger.of_task("limited"), gone={})
+    limited = most_at_once(ledger.of_task("limited"), stopped_at={})
     report(
         jobs=len(keys),
         lost=len({*keys} - ends.keys()),

@@ -1,4 +1,4 @@
-"""No thread outlives the workers that started it, and none keeps a program from ending."""
+"""Threads end with the workers that started them, and do not keep a program running."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..waiting import until
 from .failing import FailingBroker
 
 
-def ours() -> list[str]:
+def own_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("aiospinach ")]
 
 
 async def start_and_use_threads(engine: Engine, **options: Any) -> None:
-    """Start workers, of which some threads have run a job each and wait for more; one watches the loop."""
+    """Start workers and use three of their threads; a fourth one watches the loop."""
     meeting = threading.Barrier(3)
 
     @engine.task
@@ -37,7 +37,7 @@ async def start_and_use_threads(engine: Engine, **options: Any) -> None:
 async def use_threads(engine: Engine, heard: Heard) -> None:
     await start_and_use_threads(engine, block=False)
     await until(lambda: heard.count("job_finished") == 3)
-    assert len(ours()) == 1 + 3
+    assert len(own_threads()) == 1 + 3
 
 
 async def test_threads_are_named_after_the_worker(engine: Engine, heard: Heard) -> None:
@@ -55,13 +55,13 @@ async def test_threads_are_named_after_the_worker(engine: Engine, heard: Heard) 
 async def test_a_stop_ends_the_threads(engine: Engine, heard: Heard) -> None:
     await use_threads(engine, heard)
     await engine.stop_workers()
-    assert ours() == []
+    assert own_threads() == []
 
 
 async def test_an_empty_queue_ends_the_threads(engine: Engine, heard: Heard) -> None:
     await start_and_use_threads(engine, stop_when_queue_empty=True)
     assert heard.count("job_finished") == 3
-    assert ours() == []
+    assert own_threads() == []
 
 
 async def test_a_crash_ends_the_threads(namespace: str, heard: Heard) -> None:
@@ -71,7 +71,7 @@ async def test_a_crash_ends_the_threads(namespace: str, heard: Heard) -> None:
     pool.state.crash(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         await pool.wait_closed()
-    assert ours() == []
+    assert own_threads() == []
 
 
 def test_the_end_of_the_event_loop_ends_the_threads(
@@ -80,19 +80,19 @@ def test_the_end_of_the_event_loop_ends_the_threads(
     engine = Engine(FailingBroker(), namespace)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(use_threads(engine, heard))
-    assert ours() == []
+    assert own_threads() == []
 
 
-async def test_a_call_without_workers_ends_its_thread(engine: Engine) -> None:
+async def test_an_execution_without_workers_ends_its_thread(engine: Engine) -> None:
     @engine.task
     def name() -> str:
         return threading.current_thread().name
 
     assert await engine.execute(name) == "aiospinach execute thread 1"
-    assert ours() == []
+    assert own_threads() == []
 
 
-FORGETFUL = """
+WITHOUT_STOP = """
 import asyncio, sys, threading, time
 from aiospinach import Engine, MemoryBroker
 
@@ -119,19 +119,19 @@ print("leaves", flush=True)
 
 
 @pytest.mark.parametrize(
-    ("takes", "stays", "said"),
+    ("takes", "stays", "lines"),
     [("0.3", "0", ["leaves", "ended"]), ("0", "0.3", ["ended", "leaves"])],
     ids=["running", "idle"],
 )
-def test_a_program_ends_without_a_stop_once_its_functions_have(
-    takes: str, stays: str, said: list[str]
+def test_a_program_without_a_stop_ends_after_its_running_functions(
+    takes: str, stays: str, lines: list[str]
 ) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", FORGETFUL, takes, stays],
+        [sys.executable, "-c", WITHOUT_STOP, takes, stays],
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.split() == said
+    assert ran.stdout.split() == lines

@@ -1,5 +1,7 @@
-"""A call is known again as long as somebody may repeat it, whatever was lost meanwhile. That takes room for
-each session, and not for each call."""
+"""A repeated enqueue is recognized as long as its caller may repeat it, also after lost and late calls.
+
+The store keeps data per session, and not per call.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,7 @@ import redis
 
 from aiospinach import BrokerError, EnqueueUncertain, RedisBroker
 from aiospinach.brokers.records import Envelope, Settlement
-from aiospinach.brokers.redis import batching as trips
-from aiospinach.brokers.redis import call_numbers, scripts
+from aiospinach.brokers.redis import batching, call_numbers, scripts
 from aiospinach.brokers.redis.batching import EnqueueBatcher, RoundTrip
 from aiospinach.brokers.redis.call_numbers import KEPT_FOR, CallNumber, CallNumbers
 from aiospinach.brokers.redis.errors import Unanswered
@@ -27,21 +28,21 @@ from aiospinach.outcome import Action
 from ..brokers_under_test import shared_server
 from .conftest import Counts, key, keys_of, live
 
-ANSWERED, LOST, HELD = "answered", "its answer is lost", "held up on the way"
+ANSWERED, LOST, HELD = "answered", "its answer is lost", "the call is delayed"
 
 
-class Road:
-    """The way to the server: it loses answers, and holds calls up that come late."""
+class UnreliableTransport:
+    """Wraps the transport of a broker: loses answers, and delays calls."""
 
     def __init__(self, broker: RedisBroker) -> None:
-        link = broker._calls.here().transport
-        self._produce = link.producer_call
-        link.producer_call = self._travel  # type: ignore[method-assign]
+        transport = broker._calls.here().transport
+        self._produce = transport.producer_call
+        transport.producer_call = self._call  # type: ignore[method-assign]
         self.sent: list[tuple[Any, ...]] = []
-        """Every copy of a call that stores jobs, byte for byte."""
+        """Every copy of an enqueue, byte for byte."""
         self.fate: Callable[[], str] = lambda: ANSWERED
 
-    async def _travel(self, *command: Any, until: float = math.inf) -> Any:
+    async def _call(self, *command: Any, until: float = math.inf) -> Any:
         if scripts.ENQUEUE.sha not in command:
             return await self._produce(*command, until=until)
         self.sent.append(command)
@@ -53,17 +54,17 @@ class Road:
             raise Unanswered(fate)
         return answer
 
-    async def come_late(self, number: int) -> Any:
-        """Have a copy arrive (again); what the server answers, if anybody heard it."""
+    async def deliver_late(self, number: int) -> Any:
+        """Deliver a copy (again), and return the server's answer."""
         return (await self._produce(*self.sent[number]))[1:]
 
 
 class Stage:
-    """A broker that gives up after its first try, and the way to its server."""
+    """A broker that does not repeat calls, and its unreliable transport."""
 
     def __init__(self, broker: RedisBroker, client: redis.Redis, namespace: str) -> None:
         self.broker = broker
-        self.road = Road(broker)
+        self.transport = UnreliableTransport(broker)
         self.ran: Counter[str] = Counter()
         self._client = client
         self._namespace = namespace
@@ -72,14 +73,14 @@ class Stage:
         return await self.broker.enqueue("default", [Envelope(name, "job", b"[[],{}]") for name in names])
 
     async def fail_to_store(self, fate: str, *names: str) -> EnqueueUncertain:
-        self.road.fate = lambda: fate
+        self.transport.fate = lambda: fate
         with pytest.raises(EnqueueUncertain) as caught:
             await self.store(*names)
-        self.road.fate = lambda: ANSWERED
+        self.transport.fate = lambda: ANSWERED
         return caught.value
 
     async def run(self) -> None:
-        """Have all that is stored run, and end."""
+        """Run all stored jobs."""
         done: list[Settlement] = []
         while done or live(self._client, self._namespace):
             leases = (await self.broker.exchange("default", done, 100)).leases
@@ -98,48 +99,46 @@ class Stage:
 
 @pytest.fixture
 async def stage(namespace: str, plain: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    monkeypatch.setattr(trips, "PATROL_PERIOD", 60.0)  # a machine may be busy for longer than a try lasts
+    monkeypatch.setattr(batching, "PATROL_PERIOD", 60.0)  # a busy machine may take longer than a try
     plain.script_load(scripts.ENQUEUE.source)
     broker = RedisBroker(shared_server().unix_url, enqueue_timeout=0.01)
     await broker.open(namespace)
     stage = Stage(broker, plain, namespace)
     yield stage
-    stage.road.fate = lambda: ANSWERED
+    stage.transport.fate = lambda: ANSWERED
     await broker.flush("default")
     await broker.aclose()
 
 
 @pytest.mark.parametrize("others", [0, 1, 5])
-async def test_the_first_copy_of_a_call_comes_after_its_repeat_was_answered(
-    stage: Stage, others: int
-) -> None:
+async def test_a_first_call_that_arrives_after_its_repeat_stores_no_job(stage: Stage, others: int) -> None:
     error = await stage.fail_to_store(HELD, "job")
     assert await error.retry() == [True]
     for number in range(others):
         assert await stage.store(f"other-{number}") == [True]
     await stage.run()
-    assert await stage.road.come_late(0) == ([b"late"] if others else [b"stored", []])
+    assert await stage.transport.deliver_late(0) == ([b"late"] if others else [b"stored", []])
     await stage.run()
     assert stage.ran["job"] == 1
     assert stage.fields == 1
 
 
-async def test_a_copy_of_a_call_that_nobody_repeats_is_stored_when_it_comes(stage: Stage) -> None:
-    """Its caller was told that the call is uncertain."""
+async def test_a_late_call_that_is_not_repeated_stores_its_job(stage: Stage) -> None:
+    """Its caller got the error that the call is uncertain."""
     await stage.fail_to_store(HELD, "job")
     for number in range(5):
         assert await stage.store(f"other-{number}") == [True]
-    assert await stage.road.come_late(0) == [b"stored", []]
+    assert await stage.transport.deliver_late(0) == [b"stored", []]
     await stage.run()
-    assert await stage.road.come_late(0) == [b"stored", []]
+    assert await stage.transport.deliver_late(0) == [b"stored", []]
     await stage.run()
     assert stage.ran["job"] == 1
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_each_job_is_stored_once_whatever_is_lost_or_comes_late(stage: Stage, seed: int) -> None:
+async def test_each_job_is_stored_once_with_lost_answers_and_late_calls(stage: Stage, seed: int) -> None:
     chance = random.Random(seed)
-    road = stage.road
+    transport = stage.transport
     uncertain: list[EnqueueUncertain] = []
     stored: set[str] = set()
     retries: dict[EnqueueUncertain, str] = {}
@@ -155,29 +154,29 @@ async def test_each_job_is_stored_once_whatever_is_lost_or_comes_late(stage: Sta
             assert answer == [True]
             stored.add(name)
 
-    road.fate = lambda: chance.choice([ANSWERED, ANSWERED, LOST, HELD])
+    transport.fate = lambda: chance.choice([ANSWERED, ANSWERED, LOST, HELD])
     for number in range(60):
-        names = [f"job-{number}-{place}" for place in range(chance.randint(1, 4))]
+        names = [f"job-{number}-{index}" for index in range(chance.randint(1, 4))]
         await asyncio.gather(*(ask(name, partial(stage.store, name)) for name in names))
         some = [uncertain.pop(chance.randrange(len(uncertain))) for _ in range(min(2, len(uncertain)))]
         await asyncio.gather(*(ask(retries.pop(error), error.retry) for error in some))
         for _ in range(chance.randint(0, 3)):
-            await road.come_late(chance.randrange(len(road.sent)))
+            await transport.deliver_late(chance.randrange(len(transport.sent)))
         most = max(most, len(retries))
         if chance.random() < 0.5:
             await stage.run()
-    road.fate = lambda: ANSWERED
+    transport.fate = lambda: ANSWERED
     for error in uncertain:
         await ask(retries.pop(error), error.retry)
     await stage.run()
-    for copy in range(len(road.sent)):
-        await road.come_late(copy)
+    for copy in range(len(transport.sent)):
+        await transport.deliver_late(copy)
         await stage.run()
     assert stage.ran == Counter(dict.fromkeys(stored, 1))
-    assert stage.fields <= most + 6, "one for each call without an answer, and those of one round"
+    assert stage.fields <= most + 6, "one per unanswered call, and those of one round"
 
 
-async def test_a_repeat_is_known_for_ten_minutes_however_many_calls_were_answered(
+async def test_a_repeated_call_is_recognized_for_ten_minutes(
     stage: Stage, plain: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = [await stage.fail_to_store(LOST, f"job-{number}") for number in range(3)]
@@ -190,7 +189,7 @@ async def test_a_repeat_is_known_for_ten_minutes_however_many_calls_were_answere
         assert await stage.store(f"other-{number}") == [True]
     assert stage.fields == 3 + 1
     passed = 600
-    plain.pexpire(stage.answers, plain.pttl(stage.answers) - 600_000)  # as if nobody had called since
+    plain.pexpire(stage.answers, plain.pttl(stage.answers) - 600_000)  # as if there had been no call since
     assert await errors[0].retry() == [True]
     assert await stage.store("last") == [True]
     assert await errors[1].retry() == [True]
@@ -210,24 +209,24 @@ async def test_a_retry_after_the_call_was_forgotten_is_a_new_call(
     for number in range(3):
         assert await stage.store(f"other-{number}") == [True]
     assert stage.fields == 1
-    assert await stage.road.come_late(0) == [b"late"]
+    assert await stage.transport.deliver_late(0) == [b"late"]
     assert await error.retry() == [True]
     await stage.run()
     assert stage.ran["job"] == 1
 
 
-async def test_who_asks_again_hears_the_same_and_nobody_is_asked(stage: Stage) -> None:
+async def test_a_repeated_call_returns_the_same_answer_without_a_call(stage: Stage) -> None:
     error = await stage.fail_to_store(LOST, "job")
     assert await error.retry() == [True]
     await stage.run()
-    copies = len(stage.road.sent)
+    copies = len(stage.transport.sent)
     assert await error.retry() == [True]
     await stage.run()
     assert stage.ran == {"job": 1}
-    assert len(stage.road.sent) == copies
+    assert len(stage.transport.sent) == copies
 
 
-async def test_a_field_that_others_have_written_to_is_left(stage: Stage, plain: redis.Redis) -> None:
+async def test_a_field_written_by_others_is_not_used(stage: Stage, plain: redis.Redis) -> None:
     plain.hset(stage.answers, "0", "9" * 20 + " 0 ")
     stage.broker.enqueue_timeout = 5
     assert await stage.store("job") == [True]
@@ -236,11 +235,11 @@ async def test_a_field_that_others_have_written_to_is_left(stage: Stage, plain: 
     assert live(plain, stage._namespace) == 2
 
 
-async def test_a_call_that_was_refused_keeps_no_field() -> None:
+async def test_a_refused_call_keeps_no_field() -> None:
     fields: list[int] = []
 
-    async def refuse(trip: RoundTrip) -> list[Any]:
-        fields.append(trip.number.field)
+    async def refuse(round_trip: RoundTrip) -> list[Any]:
+        fields.append(round_trip.number.field)
         raise BrokerError("the store is full")
 
     shared = EnqueueBatcher("mail", refuse, CallNumbers(), within=5)
@@ -251,35 +250,35 @@ async def test_a_call_that_was_refused_keeps_no_field() -> None:
     await shared.aclose()
 
 
-def test_a_field_has_one_owner_and_a_number_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_field_has_one_owner_and_numbers_are_unique(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(call_numbers, "time", type("Clock", (), {"monotonic": lambda: now}))
-    given = CallNumbers()
+    numbers_given = CallNumbers()
     slow, quick = CallNumber(), CallNumber()
-    given.stamp(slow)
-    given.stamp(quick)
+    numbers_given.stamp(slow)
+    numbers_given.stamp(quick)
     assert (slow.field, quick.field) == (0, 1)
-    given.give_back(quick)
-    given.give_back(quick)
+    numbers_given.give_back(quick)
+    numbers_given.give_back(quick)
     later = [CallNumber() for _ in range(2)]
     for number in later:
-        given.stamp(number)
+        numbers_given.stamp(number)
     assert [number.field for number in later] == [1, 2]
     now = KEPT_FOR - 1
-    given.stamp(slow)
-    assert (slow.field, slow.number) == (0, 1), "a repeat is the same"
+    numbers_given.stamp(slow)
+    assert (slow.field, slow.number) == (0, 1), "a repeated call keeps its field and number"
     now = KEPT_FOR + 1
     last = CallNumber()
-    given.stamp(last)
-    assert last.field in (1, 2), "those that were not repeated for long are forgotten"
+    numbers_given.stamp(last)
+    assert last.field in (1, 2), "fields of calls not repeated for long are reused"
     numbers = [number.number for number in (slow, quick, *later, last)]
     assert numbers == sorted(set(numbers))
 
 
-# What is left.
+# Data that is kept.
 
 
-async def test_ten_thousand_jobs_one_by_one_leave_one_field(stage: Stage, plain: redis.Redis) -> None:
+async def test_ten_thousand_consecutive_calls_leave_one_field(stage: Stage, plain: redis.Redis) -> None:
     stage.broker.enqueue_timeout = 10
     for number in range(10_000):
         assert await stage.store(f"job-{number}") == [True]
@@ -300,7 +299,7 @@ async def test_concurrent_callers_leave_one_field(stage: Stage) -> None:
     assert stage.fields == 1
 
 
-async def test_only_an_id_that_a_user_gave_is_remembered_as_used(
+async def test_only_ids_given_by_users_are_remembered(
     stage: Stage, namespace: str, plain: redis.Redis
 ) -> None:
     names = {"job-1": False, "order-17": True, "job-2": False, "order-18": True}
@@ -311,8 +310,10 @@ async def test_only_an_id_that_a_user_gave_is_remembered_as_used(
 
 
 @pytest.mark.parametrize(("named", "commands"), [(False, 9), (True, 13)])
-async def test_a_call_is_few_commands(namespace: str, own_server: Any, named: bool, commands: int) -> None:
-    """EVALSHA, TIME, HGET, HMGET, EXISTS, RPUSH, two HSET, LLEN; for an id of a user four more."""
+async def test_an_enqueue_takes_few_commands(
+    namespace: str, own_server: Any, named: bool, commands: int
+) -> None:
+    """EVALSHA, TIME, HGET, HMGET, EXISTS, RPUSH, two HSET, LLEN; four more for an id of a user."""
     broker = RedisBroker(own_server.unix_url)
     await broker.open(namespace)
     await broker.enqueue("default", [Envelope("first", "job", b"")])
@@ -325,17 +326,17 @@ async def test_a_call_is_few_commands(namespace: str, own_server: Any, named: bo
     await broker.aclose()
 
 
-async def test_a_call_with_a_token_is_known_again_after_its_answer_was_lost(stage: Stage) -> None:
+async def test_a_call_with_a_token_is_recognized_after_a_lost_answer(stage: Stage) -> None:
     jobs = [Envelope("a", "job", b"")]
-    stage.road.fate = lambda: LOST
+    stage.transport.fate = lambda: LOST
     with pytest.raises(EnqueueUncertain):
         await stage.broker.enqueue("default", jobs, token="mine")
-    stage.road.fate = lambda: ANSWERED
+    stage.transport.fate = lambda: ANSWERED
     await stage.run()
-    copies = len(stage.road.sent)
+    copies = len(stage.transport.sent)
     for _ in range(3):
         assert await stage.broker.enqueue("default", jobs, token="mine") == [True]
-    assert len(stage.road.sent) == copies + 1, "the answer is known then"
+    assert len(stage.transport.sent) == copies + 1, "later calls use the known answer"
     await stage.run()
     assert stage.ran == {"a": 1}
     assert stage.fields == 1

@@ -1,6 +1,6 @@
-"""What users write, with the types that it has for them; mypy and pyright read this, and nobody runs it.
+"""Code of users, with the types that checkers must infer: mypy and pyright check this file, it is not run.
 
-Where a line is wrong on purpose, both have to say so: an ignore that is not needed is an error.
+On lines that are wrong on purpose both must report an error: an unneeded ignore is an error as well.
 """
 
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
@@ -75,7 +75,7 @@ class Mailer:
 MOMENT = datetime.now(UTC)
 
 
-async def what_comes_back() -> None:
+async def results_have_the_types_of_functions() -> None:
     assert_type(await engine.execute(add, 1, 2), int)
     assert_type(await engine.execute(plain, 1, exact=True), str)
     assert_type(await engine.execute(decorated, 1), bytes)
@@ -99,7 +99,7 @@ async def what_comes_back() -> None:
     raise RetryException("later", MOMENT)
 
 
-async def a_task_of_something_is_one_of_something_wider() -> None:
+async def tasks_are_covariant_in_their_result() -> None:
     coroutine: Task[[int, int], Awaitable[int]] = engine.task(pair)
     wider: Task[[int, int], Awaitable[object]] = coroutine
     anything: Task[..., Any] = wider
@@ -120,13 +120,13 @@ def failed(namespace: str, *, job: Job, err: BaseException, **kwargs: Any) -> No
 async def started(namespace: str, job: Job, **kwargs: Any) -> None: ...
 
 
-async def a_receiver_is_what_it_was(job: Job) -> None:
+async def receivers_keep_their_types(job: Job) -> None:
     failed(engine.namespace, job=job, err=ValueError())
     await started(engine.namespace, job)
     await signals.job_started.send_async("other", job=job)
 
 
-async def what_is_wrong() -> None:
+async def wrong_calls_are_errors() -> None:
     await add.schedule("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await add.schedule()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await add.schedule_at(1, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

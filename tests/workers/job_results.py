@@ -1,4 +1,4 @@
-"""What a test asks about one job."""
+"""Helpers that look up how a job ended."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..waiting import until
 
 
 async def finish_of(heard: Heard, job: Job) -> dict[str, Any]:
-    """Wait for the job_finished of a job that has one, and give back what it said."""
+    """Wait for the job_finished of a job, and return its keywords."""
     await until(lambda: "job_finished" in heard.names(job.id), f"job_finished of {job!r}", show=heard.names)
-    [said] = [kwargs for name, kwargs in heard if name == "job_finished" and kwargs["job"] == job]
-    return said
+    [finish] = [kwargs for name, kwargs in heard if name == "job_finished" and kwargs["job"] == job]
+    return finish
 
 
 async def reasons_of_death(broker: Broker, queue: str = "default") -> dict[str, str]:
-    """Why the dead jobs of a queue died, by their ids."""
+    """The reasons for which jobs of a queue died, by id."""
     return {
         dead.job.id: msgspec.json.decode(dead.detail)["reason"] for dead in await asking.dead(broker, queue)
     }

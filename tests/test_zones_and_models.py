@@ -1,4 +1,4 @@
-"""Datetimes of zones and models of pydantic arrive equal, or the part that would not is named."""
+"""Datetimes with zones and pydantic models arrive equal, or the error names the part that would not."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def taking(hint: Any) -> Any:
 
 
 async def arrived(engine: Engine, heard: Heard, hint: Any, value: Any) -> Any:
-    """What a job gets that is given this value."""
+    """The value that a job receives if it is scheduled with ``value``."""
     await engine.task(name="work")(taking(hint)).schedule(value)
     await engine.start_workers(stop_when_queue_empty=True)
     assert heard.last("job_finished")["err"] is None
@@ -49,7 +49,7 @@ async def arrived(engine: Engine, heard: Heard, hint: Any, value: Any) -> Any:
 
 
 def refusal(hint: Any, value: Any) -> str:
-    """What is said of a value that is refused."""
+    """The message of the error for a value that is refused."""
     arguments = Arguments(taking(hint), "work")
     with pytest.raises(InvalidArguments) as caught:
         arguments.encode((value,), {})
@@ -79,7 +79,7 @@ async def test_a_datetime_keeps_its_zone(engine: Engine, heard: Heard, moment: d
     copy = await arrived(engine, heard, datetime, moment)
     assert copy == moment
     assert copy.utcoffset() == moment.utcoffset()
-    # A year has both changes of the clocks in it.
+    # One year contains both changes of the clocks.
     assert [str(copy + days * DAY) for days in range(0, 400, 9)] == [
         str(moment + days * DAY) for days in range(0, 400, 9)
     ]
@@ -97,7 +97,9 @@ CONTAINERS: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("hint", "value"), CONTAINERS)
-async def test_so_do_those_in_collections(engine: Engine, heard: Heard, hint: Any, value: Any) -> None:
+async def test_datetimes_in_collections_keep_their_zones(
+    engine: Engine, heard: Heard, hint: Any, value: Any
+) -> None:
     copy = await arrived(engine, heard, hint, value)
     assert copy == value
 
@@ -111,7 +113,7 @@ async def test_so_do_those_in_collections(engine: Engine, heard: Heard, hint: An
     assert zones(copy) == zones(value)
 
 
-async def test_keyword_arguments_keep_theirs_as_well(engine: Engine, heard: Heard) -> None:
+async def test_datetimes_in_keyword_arguments_keep_their_zones(engine: Engine, heard: Heard) -> None:
     @engine.task
     async def remind(who: str, *at: datetime, until: datetime, **more: datetime) -> list[Any]:
         return [who, at, until, more]
@@ -124,7 +126,7 @@ async def test_keyword_arguments_keep_theirs_as_well(engine: Engine, heard: Hear
     assert [moment.tzinfo for moment in (*result[1], result[2], result[3]["other"])] == [PARIS] * 4
 
 
-def test_a_zone_that_has_changed_its_offset_since_keeps_the_moment() -> None:
+def test_a_datetime_keeps_its_moment_if_the_offset_of_its_zone_has_changed() -> None:
     arguments = Arguments(taking(datetime), "work")
     body = b'[["2026-07-01T12:00:00+05:00[Europe/Paris]"],{}]'
     (copy,), _ = arguments.decode(body)
@@ -136,13 +138,13 @@ def test_a_zone_that_has_changed_its_offset_since_keeps_the_moment() -> None:
     "text",
     ["2026-07-01T12:00:00+02:00[Mars/Olympus]", "2026-07-01[Europe/Paris", "[]", "[Europe/Paris]", "x]"],
 )
-def test_a_zone_that_nobody_knows_is_invalid(text: str) -> None:
+def test_an_unknown_zone_is_invalid(text: str) -> None:
     with pytest.raises(InvalidArguments):
         Arguments(taking(datetime), "work").decode(msgspec.json.encode([[text], {}]))
 
 
 class Fickle(tzinfo):
-    """A zone of another library."""
+    """A zone that is no ZoneInfo."""
 
     def tzname(self, moment: datetime | None) -> str:
         return "Fickle"
@@ -210,7 +212,7 @@ LOST: list[tuple[Any, Any, str]] = [
 
 
 @pytest.mark.parametrize(("hint", "value", "named"), LOST)
-def test_where_a_zone_would_be_lost_the_part_is_named(hint: Any, value: Any, named: str) -> None:
+def test_the_part_that_would_lose_its_zone_is_named(hint: Any, value: Any, named: str) -> None:
     assert f"would not arrive equal: {named}" in refusal(hint, value)
 
 
@@ -226,11 +228,13 @@ def test_where_a_zone_would_be_lost_the_part_is_named(hint: Any, value: Any, nam
         (datetime | int, MOMENTS[10]),
     ],
 )
-async def test_where_nothing_is_lost_it_arrives(engine: Engine, heard: Heard, hint: Any, value: Any) -> None:
+async def test_a_value_that_loses_nothing_arrives(
+    engine: Engine, heard: Heard, hint: Any, value: Any
+) -> None:
     assert await arrived(engine, heard, hint, value) == value
 
 
-# Models of pydantic.
+# Pydantic models.
 
 
 class Cat(BaseModel):
@@ -281,13 +285,15 @@ UNIONS: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("hint", "value"), UNIONS)
-async def test_unions_of_models_arrive(engine: Engine, heard: Heard, hint: Any, value: Any) -> None:
+async def test_members_of_a_union_of_models_arrive_equal(
+    engine: Engine, heard: Heard, hint: Any, value: Any
+) -> None:
     copy = await arrived(engine, heard, hint, value)
     assert copy == value
     assert type(copy) is type(value)
 
 
-def test_what_is_no_member_of_a_union_of_models_is_refused() -> None:
+def test_a_value_outside_of_a_union_of_models_is_refused() -> None:
     assert "argument 'value'" in refusal(Pet, {"kind": "cow", "name": "xyzzy"})
     assert "xyzzy" not in refusal(Pet, {"kind": "cow", "name": "xyzzy"})
     assert "argument 'value'" in refusal(Pet, Bird.model_validate({"Wings": 2}))
@@ -383,13 +389,11 @@ MODELS = [
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
-async def test_a_model_arrives_whatever_its_fields_are_called(
-    engine: Engine, heard: Heard, model: BaseModel
-) -> None:
+async def test_a_model_arrives_with_any_kind_of_alias(engine: Engine, heard: Heard, model: BaseModel) -> None:
     assert await arrived(engine, heard, type(model), model) == model
 
 
-def test_a_model_whose_names_are_the_same_both_ways_is_stored_by_them() -> None:
+def test_a_model_with_symmetric_aliases_is_stored_by_alias() -> None:
     body = Arguments(taking(Both), "work").encode((Both(uid=1),), {})
     assert body == b'[[{"uid":1}],{}]'
 
@@ -432,11 +436,11 @@ NAMED: list[tuple[Any, Any, str]] = [
 
 
 @pytest.mark.parametrize(("hint", "value", "named"), NAMED)
-def test_a_field_that_is_not_written_is_named(hint: Any, value: Any, named: str) -> None:
-    said = refusal(hint, value)
-    assert named in said
-    assert ";" in said  # and what to do
-    assert "xyzzy" not in said
+def test_a_field_that_is_not_serialized_is_named(hint: Any, value: Any, named: str) -> None:
+    message = refusal(hint, value)
+    assert named in message
+    assert ";" in message  # followed by advice
+    assert "xyzzy" not in message
 
 
 @dataclasses.dataclass
@@ -448,7 +452,7 @@ class Sums:
         self.total += self.a
 
 
-def test_a_field_that_comes_back_as_another_is_named() -> None:
+def test_a_field_that_is_restored_with_another_value_is_named() -> None:
     assert "its part 'total' comes back as another value" in refusal(Sums, Sums(1))
     assert "its part '[1].total' comes back" in refusal(list[Sums], [Sums(0), Sums(1)])
 
@@ -457,7 +461,7 @@ async def test_an_excluded_field_that_has_its_default_arrives(engine: Engine, he
     assert await arrived(engine, heard, Account, Account()) == Account()
 
 
-async def test_a_secret_that_says_how_it_is_written_arrives(engine: Engine, heard: Heard) -> None:
+async def test_a_secret_with_a_serializer_arrives(engine: Engine, heard: Heard) -> None:
     class Shown(BaseModel):
         password: SecretStr
 
@@ -469,7 +473,7 @@ async def test_a_secret_that_says_how_it_is_written_arrives(engine: Engine, hear
     assert copy.password.get_secret_value() == "x"
 
 
-async def test_a_job_of_another_zone_database_fails_and_not_the_workers(namespace: str, heard: Heard) -> None:
+async def test_a_job_with_a_zone_unknown_to_the_worker_fails(namespace: str, heard: Heard) -> None:
     async with Engine(MemoryBroker(), namespace) as engine:
         task = engine.task(name="work")(taking(datetime))
         encode = task._arguments.encode

@@ -1,4 +1,4 @@
-"""Ends that are hard to get right: of threads, of stubborn bodies, of cancelled and retried jobs."""
+"""Shutdown with threads, stubborn bodies, cancelled jobs and hanging calls; repeated calls after failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..waiting import until
 from .failing import FailingBroker
 
 
-def test_a_thread_that_outlives_the_program_is_waited_for(namespace: str, new_loop: LoopFactory) -> None:
+def test_a_thread_is_awaited_when_the_program_ends(namespace: str, new_loop: LoopFactory) -> None:
     engine = Engine(MemoryBroker(), namespace)
     began, at_once, most = threading.Event(), 0, 0
 
@@ -34,7 +34,7 @@ def test_a_thread_that_outlives_the_program_is_waited_for(namespace: str, new_lo
     async def first() -> None:
         await body.schedule()
         await engine.start_workers(block=False)
-        await until(began.is_set)  # and the program ends, without a stop
+        await until(began.is_set)  # the program ends without a stop
 
     async def second() -> None:
         await engine.start_workers(stop_when_queue_empty=True)
@@ -46,7 +46,7 @@ def test_a_thread_that_outlives_the_program_is_waited_for(namespace: str, new_lo
     assert at_once == 0
 
 
-async def test_stubborn_bodies_finish_once_each_although_some_end_meanwhile(
+async def test_job_finished_is_sent_once_for_each_stubborn_body(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiospinach.workers.supervisor.INTERRUPT_GRACE", 0.05)
@@ -78,9 +78,7 @@ async def test_stubborn_bodies_finish_once_each_although_some_end_meanwhile(
     assert sorted(finished.values()) == [1] * 6
 
 
-async def test_a_cancelled_job_does_not_come_back_because_the_workers_stop(
-    engine: Engine, heard: Heard
-) -> None:
+async def test_a_job_cancelled_during_the_stop_is_not_released(engine: Engine, heard: Heard) -> None:
     began, cleaning, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @engine.task(max_retries=3)
@@ -96,7 +94,7 @@ async def test_a_cancelled_job_does_not_come_back_because_the_workers_stop(
     await engine.start_workers(block=False, shutdown_timeout=0)
     await began.wait()
     stopping = asyncio.create_task(engine.stop_workers())
-    await cleaning.wait()  # it has been interrupted
+    await cleaning.wait()  # the body has been interrupted
     assert await engine.cancel(job) is JobStatus.RUNNING
     await asyncio.sleep(0)
     may_end.set()
@@ -105,7 +103,7 @@ async def test_a_cancelled_job_does_not_come_back_because_the_workers_stop(
     assert heard.count("job_cancelled") == 1
 
 
-async def test_a_retry_that_was_cancelled_is_not_waited_for(engine: Engine, heard: Heard) -> None:
+async def test_a_cancelled_retry_does_not_keep_the_workers(engine: Engine, heard: Heard) -> None:
     @engine.task(max_retries=1, backoff=lambda attempt: 600.0)
     async def body() -> None:
         raise ValueError
@@ -118,7 +116,7 @@ async def test_a_retry_that_was_cancelled_is_not_waited_for(engine: Engine, hear
         await running
 
 
-async def test_a_late_registration_is_repeated_until_it_succeeds(
+async def test_a_failed_registration_is_repeated_until_it_succeeds(
     engine: Engine, broker: FailingBroker
 ) -> None:
     ran = asyncio.Event()
@@ -158,7 +156,7 @@ async def test_a_failed_renewal_is_repeated_before_the_lease_ends(namespace: str
 
 
 @pytest.mark.parametrize("call", ["tick", "sweep", "wait"])
-async def test_a_call_that_hangs_does_not_hold_up_the_stop(
+async def test_a_hanging_call_does_not_delay_the_stop(
     namespace: str, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     hangs = asyncio.Event()
@@ -175,7 +173,7 @@ async def test_a_call_that_hangs_does_not_hold_up_the_stop(
         async def body() -> None:
             pass
 
-        await body.schedule_at(datetime.now(UTC) + timedelta(seconds=0.05))  # a tick looks for it
+        await body.schedule_at(datetime.now(UTC) + timedelta(seconds=0.05))  # makes the maintenance tick
         await engine.start_workers(block=False, shutdown_timeout=0.1)
         async with asyncio.timeout(10):
             await hangs.wait()

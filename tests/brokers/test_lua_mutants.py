@@ -1,4 +1,4 @@
-"""Every guard in a script is needed: without it, a script breaks a promise.
+"""Every guard in a script is needed: without it, a scenario fails.
 
 A guard is a line that ends in ``-- guard: name``. It is neutralised by its form:
 
@@ -6,7 +6,7 @@ A guard is a line that ends in ``-- guard: name``. It is neutralised by its form
 - a call with the range ``'-inf', A``: it ends at ``'+inf'``;
 - a ZADD with the option ``'LT'``: the option is left out.
 
-A mutant that cannot even pass a plain job through is no test of a guard, and there are others of each guard.
+A mutant that cannot run a plain job does not test its guard; each guard has others.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from aiospinach.outcome import Action
 from .. import asking
 from ..brokers_under_test import shared_server
 from ..waiting import until
-from .conftest import bury, fire, ids, job, put, put_and_take, settle, swallow_wakes, take
+from .conftest import drain_wake_ups, fire, ids, job, make_dead, put, put_and_take, settle, take
 from .raw_keys import RawKeys
 
 QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
-"""A mutant may send its caller round and round."""
+"""A mutant may make its caller repeat a call endlessly."""
 UNGUARDED = {"nudge", "wake_another", "sweep"}
-"""Scripts that refuse nothing."""
+"""Scripts without a guard."""
 UNGUARDED_PARTS = {"prelude", "chunks", "headers", "prune_dead", "parking", "dead_records"}
-"""What stands before scripts that need it, and refuses nothing."""
+"""Parts that are included in scripts, and have no guard."""
 
 _LUA = files("aiospinach.brokers.redis") / "lua"
 _SOURCES = {
@@ -64,7 +64,7 @@ def needs(script: Script, part: str) -> bool:
 
 
 def mutants(line: str) -> list[str]:
-    """The line, neutralised in every way that its form allows."""
+    """The line, neutralised in all ways that its form allows."""
     code = line.partition("-- guard:")[0].rstrip()
     if found := re.fullmatch(r"( *(?:else)?if ).* then", code):
         return [f"{found[1]}{constant} then" for constant in ("true", "false")]
@@ -78,7 +78,7 @@ def mutants(line: str) -> list[str]:
 
 
 class Stage:
-    """Two brokers on one queue of the server, and its keys."""
+    """Two brokers with one queue, and the keys of that queue."""
 
     def __init__(self, namespace: str) -> None:
         url = shared_server().unix_url
@@ -100,21 +100,21 @@ class Stage:
         await self.another.aclose()
 
     async def repeat(self, number: int = -1) -> Any:
-        """Send a call again, byte for byte; what the server answers."""
+        """Send a call again, byte for byte, and return the server's answer."""
         script, send, keys, arguments = self.calls[number]
         return await script.run(send, keys, arguments)
 
     def expire(self, lease: Lease) -> None:
         self.client.zadd(self.raw.prefix + "leases", {lease.id: 1})
 
-    def looked(self, *, ago: float = 0, calm_for: float = 0) -> None:
-        """Have somebody have looked so many ms ago, when nothing was to count as lost for so many."""
+    def set_last_tick(self, *, ago: float = 0, paused_for: float = 0) -> None:
+        """Set the last tick to ``ago`` ms before now, with a rescue pause of ``paused_for`` ms from then."""
         then = self.broker.now() - ago
-        self.client.set(self.raw.prefix + "looked", f"{then:.0f} {then + calm_for:.0f}")
+        self.client.set(self.raw.prefix + "looked", f"{then:.0f} {then + paused_for:.0f}")
 
     @property
     def answers(self) -> str:
-        """The key of what the first broker's calls were answered."""
+        """The key of the answers to calls of the first broker."""
         return f"{self.raw.prefix}answers:{self.broker._calls.producer_session.session}"
 
     def spoil(self, job_id: str) -> None:
@@ -134,7 +134,7 @@ def scenario(guard: str) -> Callable[[Scenario], Scenario]:
 
 
 async def a_plain_job(stage: Stage) -> None:
-    """What a mutant must do to count: it loads, it runs, and a job passes."""
+    """A mutant counts only if it loads, runs, and lets a job pass."""
     broker = stage.broker
     lease = await put_and_take(broker, QUEUE, "a")
     assert await settle(broker, QUEUE, lease, Action.DONE)
@@ -148,7 +148,7 @@ async def a_plain_job(stage: Stage) -> None:
 
 
 @scenario("repeated call")
-async def a_repeated_call_stores_nothing(stage: Stage) -> None:
+async def a_repeated_call_stores_no_job(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a")
     assert await stage.broker.enqueue(QUEUE, [job("a"), job("b")]) == [False, True]
     call = len(stage.calls) - 1
@@ -160,7 +160,7 @@ async def a_repeated_call_stores_nothing(stage: Stage) -> None:
 
 
 @scenario("copy that comes late")
-async def a_copy_that_comes_after_a_later_call_stores_nothing(stage: Stage) -> None:
+async def a_copy_that_arrives_after_a_later_call_stores_no_job(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a")
     late = len(stage.calls) - 1
     (lease,) = await take(stage.broker, QUEUE)
@@ -172,12 +172,12 @@ async def a_copy_that_comes_after_a_later_call_stores_nothing(stage: Stage) -> N
 
 
 @scenario("life of a session")
-async def a_session_lives_on_from_call_to_call(stage: Stage) -> None:
+async def a_call_extends_the_life_of_its_session(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a")
     assert 1_100_000 < stage.client.pttl(stage.answers) <= 1_200_000
     stage.client.pexpire(stage.answers, 900_000)
     await put(stage.broker, QUEUE, "b")
-    assert stage.client.pttl(stage.answers) <= 900_000, "no command for what lives long enough"
+    assert stage.client.pttl(stage.answers) <= 900_000, "a long time to live is not extended"
     number, since = map(int, (stage.client.hget(stage.answers, "0") or "").split())
     stage.client.hset(stage.answers, "0", f"{number} {since - 300_000} ")
     await put(stage.broker, QUEUE, "c")
@@ -185,7 +185,7 @@ async def a_session_lives_on_from_call_to_call(stage: Stage) -> None:
 
 
 @scenario("place of a cancelled job")
-async def the_id_of_a_job_that_was_cancelled_in_line_is_free(stage: Stage) -> None:
+async def the_id_of_a_job_cancelled_in_the_queue_is_free(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
     assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
     assert await stage.broker.enqueue(QUEUE, [job("a")]) == [True]
@@ -194,7 +194,7 @@ async def the_id_of_a_job_that_was_cancelled_in_line_is_free(stage: Stage) -> No
 
 
 @scenario("moved in line")
-async def a_job_that_takes_a_place_in_line_over_is_not_early(stage: Stage) -> None:
+async def a_job_for_later_does_not_run_early_in_the_position_of_a_cancelled_one(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
     assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
     await put(stage.broker, QUEUE, "a", at=stage.broker.now() + 60_000)
@@ -204,7 +204,7 @@ async def a_job_that_takes_a_place_in_line_over_is_not_early(stage: Stage) -> No
 
 
 @scenario("place in line")
-async def a_dead_job_takes_the_place_over_that_its_id_has_in_line(stage: Stage) -> None:
+async def a_requeued_job_takes_over_the_position_of_a_cancelled_one_of_its_id(stage: Stage) -> None:
     lease = await put_and_take(stage.broker, QUEUE, "a")
     await settle(stage.broker, QUEUE, lease, Action.FAIL)
     await put(stage.broker, QUEUE, "a")
@@ -223,17 +223,17 @@ async def whether_a_job_runs_is_looked_up_in_pages(stage: Stage) -> None:
     assert (await asking.cancel(stage.broker, QUEUE, "runs")).status is JobStatus.RUNNING
     assert (await asking.cancel(stage.broker, QUEUE, "queued")).status is JobStatus.QUEUED
     scripts_called = [script.name for script, *_ in stage.calls]
-    assert scripts_called.count("steer") == 3, "no script looks through so many"
+    assert scripts_called.count("steer") == 3, "a script looks at one page of leases"
     stage.client.zrem(stage.raw.prefix + "leases", *(f"x{number}:y.1" for number in range(3000)))
 
 
 async def cancel_when_many_run(stage: Stage, then: Callable[[], Awaitable[object]]) -> JobStatus:
-    """Cancel the job "a" among many that run; something happens between the two calls of that."""
+    """Cancel the job "a" while many run; ``then`` is called between the two calls that it takes."""
     other_leases = {f"x{number}:y.1": 1e15 for number in range(1100)}
     stage.client.zadd(stage.raw.prefix + "leases", other_leases)
     run, calls = Script.run, 0
 
-    async def play_between(script: Script, *args: Any) -> Any:
+    async def run_between(script: Script, *args: Any) -> Any:
         nonlocal calls
         calls += script.name == "steer"
         if script.name == "steer" and calls == 2:
@@ -242,26 +242,26 @@ async def cancel_when_many_run(stage: Stage, then: Callable[[], Awaitable[object
         return await run(script, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Script, "run", play_between)
+        patch.setattr(Script, "run", run_between)
         return (await asking.cancel(stage.broker, QUEUE, "a")).status
 
 
 @scenario("asked for in line")
-async def a_job_that_is_being_cancelled_is_leased_by_nobody(stage: Stage) -> None:
+async def a_job_that_is_being_cancelled_is_not_leased(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
 
-    async def somebody_takes() -> None:
+    async def another_takes() -> None:
         assert ids(await take(stage.another, QUEUE)) == ["b"]
 
-    assert await cancel_when_many_run(stage, somebody_takes) is JobStatus.QUEUED
+    assert await cancel_when_many_run(stage, another_takes) is JobStatus.QUEUED
     assert await stage.broker.enqueue(QUEUE, [job("a")]) == [True]
     stage.raw.check()
     assert ids(await take(stage.broker, QUEUE)) == ["a"]
 
 
 @scenario("met in line")
-async def who_cancels_hears_that_the_job_was_met_in_line(stage: Stage) -> None:
-    await a_job_that_is_being_cancelled_is_leased_by_nobody(stage)
+async def cancelling_returns_queued_for_a_job_found_in_the_queue_meanwhile(stage: Stage) -> None:
+    await a_job_that_is_being_cancelled_is_not_leased(stage)
     await put(stage.broker, QUEUE, "c")
     assert (await asking.cancel(stage.broker, QUEUE, "c")).status is JobStatus.QUEUED
     await put(stage.broker, QUEUE, "d", at=stage.broker.now() + 60_000)
@@ -269,7 +269,7 @@ async def who_cancels_hears_that_the_job_was_met_in_line(stage: Stage) -> None:
 
 
 @scenario("ended meanwhile")
-async def a_job_that_ends_while_it_is_looked_for_was_not_cancelled(stage: Stage) -> None:
+async def a_job_that_ends_during_its_cancellation_was_not_cancelled(stage: Stage) -> None:
     async def nothing() -> None:
         pass
 
@@ -282,19 +282,19 @@ async def a_job_that_ends_while_it_is_looked_for_was_not_cancelled(stage: Stage)
 
 
 @scenario("duplicate")
-async def what_lives_or_was_named_is_not_stored_again(stage: Stage) -> None:
+async def a_job_whose_id_is_in_use_is_not_stored(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a")
     assert await stage.broker.enqueue(QUEUE, [job("a")]) == [False]
 
 
 @scenario("later")
-async def what_is_due_later_waits(stage: Stage) -> None:
+async def a_job_that_is_due_later_waits(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", at=stage.broker.now() + 60_000)
     assert await take(stage.broker, QUEUE) == []
 
 
 @scenario("lost registration")
-async def nothing_is_leased_before_lost_limits_are_back(stage: Stage) -> None:
+async def no_job_is_leased_before_lost_limits_are_registered(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
     await put(stage.broker, QUEUE, "a", "b")
     stage.client.delete(stage.raw.prefix + "control")
@@ -302,14 +302,16 @@ async def nothing_is_leased_before_lost_limits_are_back(stage: Stage) -> None:
 
 
 @scenario("closed gate")
-async def a_gate_that_lets_nothing_through_is_closed(stage: Stage) -> None:
+async def a_gate_without_a_free_slot_is_closed(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
     await put(stage.broker, QUEUE, "a", "b", "c")
     (lease,) = await take(stage.broker, QUEUE)
     exchanged = await stage.broker.exchange(QUEUE, [Settlement(lease, Action.DONE)], 5)
     assert ids(exchanged.leases) == ["b"]
     assert not exchanged.is_something_left
-    assert not stage.client.exists(stage.raw.prefix + "open"), "or all of them are looked at again and again"
+    assert not stage.client.exists(stage.raw.prefix + "open"), (
+        "an open gate without a free slot is checked again and again"
+    )
     exchanged = await stage.broker.exchange(QUEUE, [Settlement(exchanged.leases[0], Action.DONE)], 1)
     assert ids(exchanged.leases) == ["c"]
     await stage.broker.register(QUEUE, {"send": 3}, {})
@@ -317,12 +319,12 @@ async def a_gate_that_lets_nothing_through_is_closed(stage: Stage) -> None:
     await take(stage.broker, QUEUE)
     await stage.broker.register(QUEUE, {"send": 5}, {})
     assert len(await take(stage.broker, QUEUE, 1)) == 1
-    assert len(await take(stage.broker, QUEUE, 1)) == 1, "it is open still"
+    assert len(await take(stage.broker, QUEUE, 1)) == 1, "the gate is still open"
     stage.raw.check()
 
 
 async def register_while_many_run(stage: Stage, number: int = 1100) -> list[Lease]:
-    """Have a task get its first limit while so many of its jobs run."""
+    """Register the first limit of a task while many of its jobs run."""
     await put(stage.broker, QUEUE, "other", task="other")
     await put(stage.broker, QUEUE, *map(str, range(number)))
     leases = (await take(stage.broker, QUEUE, number + 1))[1:]
@@ -332,7 +334,7 @@ async def register_while_many_run(stage: Stage, number: int = 1100) -> list[Leas
 
 
 @scenario("adopted lease")
-async def each_that_runs_is_counted(stage: Stage) -> None:
+async def all_running_jobs_are_counted(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"few": 1}, {})
     assert counts_made(stage) == 0
     leases = await register_while_many_run(stage)
@@ -344,7 +346,7 @@ async def each_that_runs_is_counted(stage: Stage) -> None:
 
 
 @scenario("being counted")
-async def nothing_is_leased_while_it_is_counted_what_runs(stage: Stage) -> None:
+async def no_job_is_leased_while_running_jobs_are_counted(stage: Stage) -> None:
     run = Script.run
     seen: list[Lease] = []
 
@@ -362,7 +364,7 @@ async def nothing_is_leased_while_it_is_counted_what_runs(stage: Stage) -> None:
 
 
 def count_since(stage: Stage, moment: float) -> None:
-    """Have somebody have begun at this moment to count what runs."""
+    """Mark the counting of running jobs as begun at this moment."""
     control = stage.raw.prefix + "control"
     entry: Any = stage.client.hget(control, "send")
     words = entry.decode().split(" ")[:3]
@@ -374,7 +376,7 @@ def counts_made(stage: Stage) -> int:
 
 
 @scenario("counted by nobody")
-async def a_count_that_nobody_ends_strands_no_job(stage: Stage) -> None:
+async def an_abandoned_count_blocks_jobs_only_for_a_time(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
     await a_later_moment(stage)
     await stage.another.register(QUEUE, {"send": 3}, {})
@@ -389,11 +391,13 @@ async def a_count_that_nobody_ends_strands_no_job(stage: Stage) -> None:
     count_since(stage, stage.broker.now())
     assert await take(stage.broker, QUEUE) == []
     await stage.broker.register(QUEUE, {"send": 1}, {})
-    assert ids(await take(stage.broker, QUEUE)) == ["b"], "who registers an earlier limit ends it, too"
+    assert ids(await take(stage.broker, QUEUE)) == ["b"], (
+        "registering an earlier limit ends the counting as well"
+    )
 
 
 @scenario("forgotten limit")
-async def a_limit_that_nobody_has_had_for_long_is_forgotten(stage: Stage) -> None:
+async def a_limit_not_registered_for_long_is_forgotten(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1, "old": 1, "held": 1}, {})
     await put(stage.broker, QUEUE, "a", "b", task="held")
     (lease,) = await take(stage.broker, QUEUE)
@@ -407,13 +411,13 @@ async def a_limit_that_nobody_has_had_for_long_is_forgotten(stage: Stage) -> Non
 
 
 async def a_later_moment(stage: Stage) -> None:
-    """Return in another millisecond of the store's clock."""
+    """Return in a later millisecond of the store's clock."""
     now = stage.broker.now()
     await until(lambda: stage.broker.now() > now + 1)
 
 
 @scenario("later limit")
-async def who_registers_again_does_not_undo_what_came_later(stage: Stage) -> None:
+async def registering_again_does_not_undo_a_later_limit(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
     await a_later_moment(stage)
     await stage.another.register(QUEUE, {"send": 2}, {})
@@ -423,7 +427,7 @@ async def who_registers_again_does_not_undo_what_came_later(stage: Stage) -> Non
 
 
 @scenario("sequence")
-async def a_repeated_exchange_answers_the_same(stage: Stage) -> None:
+async def a_repeated_exchange_returns_the_same(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
     await take(stage.broker, QUEUE, 1)
     before = stage.raw.read()
@@ -433,7 +437,7 @@ async def a_repeated_exchange_answers_the_same(stage: Stage) -> None:
 
 
 @scenario("repeated lease")
-async def a_repeat_does_not_give_what_was_lost_meanwhile(stage: Stage) -> None:
+async def a_repeated_exchange_does_not_return_a_lease_lost_meanwhile(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
     lost, kept = await take(stage.broker, QUEUE)
     stage.expire(lost)
@@ -443,7 +447,7 @@ async def a_repeat_does_not_give_what_was_lost_meanwhile(stage: Stage) -> None:
 
 
 @scenario("late call")
-async def a_call_that_comes_after_its_successor_does_nothing(stage: Stage) -> None:
+async def a_call_that_arrives_after_the_next_one_does_nothing(stage: Stage) -> None:
     await take(stage.broker, QUEUE)
     late = len(stage.calls) - 1
     await put(stage.broker, QUEUE, "a", "b")
@@ -461,7 +465,7 @@ async def a_lease_settles_once(stage: Stage) -> None:
 
 
 @scenario("unwanted")
-async def a_job_that_was_cancelled_as_it_ran_is_not_put_back(stage: Stage) -> None:
+async def a_job_cancelled_while_running_is_not_requeued(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "wanted", "unwanted")
     leases = await take(stage.broker, QUEUE)
     await asking.cancel(stage.broker, QUEUE, "unwanted")
@@ -473,13 +477,13 @@ async def a_job_that_was_cancelled_as_it_ran_is_not_put_back(stage: Stage) -> No
 
 
 async def unreadable(stage: Stage) -> dict[str, bool]:
-    """The dead jobs, and whether each one was put aside because it cannot be read."""
+    """The dead jobs, and whether each one was quarantined as unreadable."""
     dead = await asking.dead(stage.broker, QUEUE)
     return {each.job.id: b"unreadable" in each.detail for each in dead}
 
 
 @scenario("unreadable settled job")
-async def a_job_that_was_spoilt_as_it_ran_stops_no_worker(stage: Stage) -> None:
+async def a_job_damaged_while_running_stops_no_worker(stage: Stage) -> None:
     for action in (Action.FAIL, Action.RETRY):
         lease = await put_and_take(stage.broker, QUEUE, action.value)
         stage.spoil(action.value)
@@ -490,7 +494,7 @@ async def a_job_that_was_spoilt_as_it_ran_stops_no_worker(stage: Stage) -> None:
 
 
 @scenario("successor")
-async def a_successor_follows_what_ends_and_not_what_was_cancelled(stage: Stage) -> None:
+async def a_successor_is_stored_for_an_ended_job_and_not_for_a_cancelled_one(stage: Stage) -> None:
     for name in ("goes-on", "is-over"):
         lease = await put_and_take(stage.broker, QUEUE, name)
         if name == "is-over":
@@ -504,7 +508,7 @@ async def a_successor_follows_what_ends_and_not_what_was_cancelled(stage: Stage)
 
 
 @scenario("cancelled in line")
-async def a_cancelled_job_leaves_the_line_without_a_trace(stage: Stage) -> None:
+async def a_cancelled_job_leaves_no_data(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
     assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
     stage.raw.check()
@@ -515,7 +519,7 @@ async def a_cancelled_job_leaves_the_line_without_a_trace(stage: Stage) -> None:
 
 
 @scenario("unreadable")
-async def a_job_that_cannot_be_read_stops_no_other(stage: Stage) -> None:
+async def an_unreadable_job_stops_no_other(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "spoilt", "good")
     stage.spoil("spoilt")
     stage.client.lpush(stage.raw.prefix + "ready", "never stored")
@@ -525,7 +529,7 @@ async def a_job_that_cannot_be_read_stops_no_other(stage: Stage) -> None:
 
 
 @scenario("limit")
-async def a_limited_task_runs_so_often_and_blocks_no_other(stage: Stage) -> None:
+async def a_task_runs_up_to_its_limit_and_blocks_no_other(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 2}, {})
     await put(stage.broker, QUEUE, *"abcd")
     await put(stage.broker, QUEUE, "free", task="other")
@@ -537,7 +541,7 @@ async def a_limited_task_runs_so_often_and_blocks_no_other(stage: Stage) -> None
 
 
 @scenario("newly limited")
-async def what_runs_already_counts_towards_a_new_limit(stage: Stage) -> None:
+async def running_jobs_count_towards_a_new_limit(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "other", task="other")
     await put(stage.broker, QUEUE, "a", "b")
     await take(stage.broker, QUEUE, 2)
@@ -575,7 +579,7 @@ async def an_epoch_only_grows(stage: Stage) -> None:
 
 
 @scenario("earlier due")
-async def an_earlier_due_is_kept(stage: Stage) -> None:
+async def the_earlier_due_is_kept(stage: Stage) -> None:
     due = stage.broker.now() + 60_000
     await stage.broker.register(QUEUE, {}, {"nightly": due})
     await stage.another.register(QUEUE, {}, {"nightly": due + 1000})
@@ -591,7 +595,7 @@ async def a_tick_fires_once(stage: Stage) -> None:
 
 
 @scenario("tick before")
-async def a_tick_is_skipped_while_the_one_before_lives(stage: Stage) -> None:
+async def a_tick_is_skipped_while_the_job_of_the_previous_one_is_live(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {}, {"beat": 100})
     first, second = job("beat@100", task="beat"), job("beat@200", task="beat")
     assert await stage.broker.fire(QUEUE, [Firing("beat", 100, 200, first)]) == [Fired.MOVED]
@@ -604,7 +608,7 @@ async def a_tick_is_skipped_while_the_one_before_lives(stage: Stage) -> None:
 
 
 @scenario("new tick")
-async def the_job_of_a_tick_that_lives_is_not_queued_again(stage: Stage) -> None:
+async def a_live_job_of_a_tick_is_not_queued_again(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {}, {"nightly": 1000})
     await put(stage.broker, QUEUE, "nightly@1000")
     assert await fire(stage.broker, QUEUE, "nightly", 1000, 2000, job("nightly@1000"))
@@ -614,7 +618,7 @@ async def the_job_of_a_tick_that_lives_is_not_queued_again(stage: Stage) -> None
 
 
 @scenario("skipped due")
-async def a_tick_that_the_store_is_too_full_for_is_skipped_once(stage: Stage) -> None:
+async def a_tick_refused_by_a_full_store_is_skipped_once(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {}, {"nightly": 1000})
     state = stage.broker._queue(QUEUE)
     for expected in ([1], [0]):
@@ -632,11 +636,11 @@ async def work_wakes_one_worker(stage: Stage) -> None:
 
 
 @scenario("renewed lease")
-async def a_lease_that_is_gone_is_not_renewed(stage: Stage) -> None:
+async def a_settled_lease_is_not_renewed(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a", "b")
-    gone, kept = await take(stage.broker, QUEUE)
-    assert await settle(stage.broker, QUEUE, gone, Action.DONE)
-    assert list((await stage.broker.renew(QUEUE, [gone.id, kept.id])).lost) == [gone.id], "I5"
+    settled, kept = await take(stage.broker, QUEUE)
+    assert await settle(stage.broker, QUEUE, settled, Action.DONE)
+    assert list((await stage.broker.renew(QUEUE, [settled.id, kept.id])).lost) == [settled.id], "I5"
 
 
 @scenario("not before it is due")
@@ -648,45 +652,45 @@ async def a_tick_queues_only_what_is_due(stage: Stage) -> None:
 
 
 @scenario("silence")
-async def what_expired_while_nobody_looked_is_not_lost_yet(stage: Stage) -> None:
+async def no_lease_is_recovered_at_once_after_a_time_without_ticks(stage: Stage) -> None:
     stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
     quarter = stage.broker.lease * 250
-    stage.looked(ago=quarter + 1000)
+    stage.set_last_tick(ago=quarter + 1000)
     assert list((await stage.another.tick(QUEUE)).expired) == []
-    stage.looked(ago=quarter - 1000)
+    stage.set_last_tick(ago=quarter - 1000)
     assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
 
 
 @scenario("calm")
-async def nothing_is_lost_while_it_is_calm(stage: Stage) -> None:
+async def no_lease_is_recovered_during_a_rescue_pause(stage: Stage) -> None:
     stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
-    stage.looked(calm_for=1000)
+    stage.set_last_tick(paused_for=1000)
     assert list((await stage.another.tick(QUEUE)).expired) == []
-    stage.looked(calm_for=0)
+    stage.set_last_tick(paused_for=0)
     assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
 
 
 @scenario("end of the calm")
-async def silences_prolong_the_calm_and_do_not_begin_it_anew(stage: Stage) -> None:
+async def a_gap_during_a_rescue_pause_does_not_restart_it(stage: Stage) -> None:
     stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
     quarter = stage.broker.lease * 250
-    stage.looked(ago=quarter + 1000)
+    stage.set_last_tick(ago=quarter + 1000)
     assert list((await stage.another.tick(QUEUE)).expired) == []
-    stage.looked(ago=quarter + 1000, calm_for=quarter)
+    stage.set_last_tick(ago=quarter + 1000, paused_for=quarter)
     assert list((await stage.another.tick(QUEUE)).expired) == []
-    stage.looked(ago=quarter + 1000, calm_for=quarter / 4)
+    stage.set_last_tick(ago=quarter + 1000, paused_for=quarter / 4)
     assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
 
 
 @scenario("grace")
-async def a_tick_takes_only_what_was_lost(stage: Stage) -> None:
+async def a_tick_recovers_only_expired_leases(stage: Stage) -> None:
     lease = await put_and_take(stage.broker, QUEUE, "a")
     assert list((await stage.another.tick(QUEUE)).expired) == []
     assert await settle(stage.broker, QUEUE, lease, Action.DONE)
 
 
 @scenario("more lost jobs")
-async def a_tick_that_leaves_lost_jobs_says_so(stage: Stage) -> None:
+async def a_tick_that_leaves_lost_jobs_asks_for_another(stage: Stage) -> None:
     await put(stage.broker, QUEUE, *map(str, range(EXPIRED_AT_ONCE + 1)))
     for lease in await take(stage.broker, QUEUE, EXPIRED_AT_ONCE + 1):
         stage.expire(lease)
@@ -697,7 +701,7 @@ async def a_tick_that_leaves_lost_jobs_says_so(stage: Stage) -> None:
 
 
 @scenario("unreadable lost job")
-async def a_lost_job_that_was_spoilt_stops_no_tick(stage: Stage) -> None:
+async def a_damaged_lost_job_stops_no_tick(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 9}, {})
     await put(stage.broker, QUEUE, "spoilt", "good")
     for lease in await take(stage.broker, QUEUE):
@@ -709,7 +713,7 @@ async def a_lost_job_that_was_spoilt_stops_no_tick(stage: Stage) -> None:
 
 
 @scenario("crash of a worker")
-async def a_job_that_its_judge_loses_has_not_crashed_again(stage: Stage) -> None:
+async def a_job_lost_during_its_recovery_has_no_second_crash(stage: Stage) -> None:
     stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
     for _ in range(3):
         (lease,) = (await stage.another.tick(QUEUE)).expired
@@ -718,7 +722,7 @@ async def a_job_that_its_judge_loses_has_not_crashed_again(stage: Stage) -> None
 
 
 @scenario("id of a lost job")
-async def a_lost_job_whose_id_cannot_be_read_stops_no_tick(stage: Stage) -> None:
+async def a_lost_job_with_an_unreadable_id_stops_no_tick(stage: Stage) -> None:
     stage.expire(await put_and_take(stage.broker, QUEUE, "good"))
     stage.client.hset(stage.raw.prefix + "jobs", b"\xff", b"2 send 0 0 -\n0 0 0 0 - - - -\n")
     stage.client.zadd(stage.raw.prefix + "leases", {b"\xff:nobody.1": 1})
@@ -729,7 +733,7 @@ async def a_lost_job_whose_id_cannot_be_read_stops_no_tick(stage: Stage) -> None
 
 
 @scenario("a lease without a job")
-async def a_lease_that_is_none_stops_no_tick(stage: Stage) -> None:
+async def a_malformed_lease_stops_no_tick(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "spoilt", "good")
     for lease in await take(stage.broker, QUEUE):
         stage.expire(lease)
@@ -740,7 +744,7 @@ async def a_lease_that_is_none_stops_no_tick(stage: Stage) -> None:
 
 
 @scenario("slot of a lost job")
-async def a_slot_goes_with_its_lease(stage: Stage) -> None:
+async def a_slot_moves_to_the_lease_for_recovery(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
     await put(stage.broker, QUEUE, "a", "b")
     await put(stage.broker, QUEUE, "other", task="other")
@@ -753,7 +757,7 @@ async def a_slot_goes_with_its_lease(stage: Stage) -> None:
 
 
 @scenario("not before the tick")
-async def a_tick_tells_of_what_is_due(stage: Stage) -> None:
+async def a_tick_returns_due_tasks_only(stage: Stage) -> None:
     due = stage.broker.now() + 60_000
     await stage.broker.register(QUEUE, {}, {"nightly": due, "hourly": 1})
     stage.client.zadd(stage.raw.prefix + "periodic", {"hourly": due - 120_000})
@@ -761,7 +765,7 @@ async def a_tick_tells_of_what_is_due(stage: Stage) -> None:
 
 
 @scenario("known for long")
-async def a_tick_forgets_what_nobody_knew_for_a_week(stage: Stage) -> None:
+async def a_tick_forgets_periodic_tasks_unknown_for_a_week(stage: Stage) -> None:
     long_ago = stage.broker.now() - 8 * 24 * 3600 * 1000
     await stage.broker.register(QUEUE, {}, {"known": long_ago})
     await stage.another.register(QUEUE, {}, {"unknown": long_ago})
@@ -777,7 +781,7 @@ async def a_job_of_another_release_waits_for_it(stage: Stage) -> None:
     for name in "ab":
         stage.client.hset(stage.raw.prefix + "jobs", name, b"3 send\nwhatever\n")
     assert await take(stage.broker, QUEUE, 1) == []
-    assert stage.raw.places()["parked"] == ["a", "b"]
+    assert stage.raw.ids_by_state()["parked"] == ["a", "b"]
     assert await unreadable(stage) == {"spoilt": True}
     stage.client.delete(stage.raw.prefix + "jobs", stage.raw.prefix + "lanes")
 
@@ -790,7 +794,7 @@ async def jobs_of_an_unknown_task_are_not_leased(stage: Stage) -> None:
 
 
 @scenario("since when it is parked")
-async def a_job_is_parked_from_the_first_time_on(stage: Stage) -> None:
+async def a_job_keeps_the_moment_of_its_first_parking(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a")
     since = None
     for _ in range(3):
@@ -804,7 +808,7 @@ async def a_job_is_parked_from_the_first_time_on(stage: Stage) -> None:
 
 
 @scenario("parked job")
-async def a_parked_job_that_was_cancelled_leaves_nothing(stage: Stage) -> None:
+async def a_cancelled_parked_job_leaves_no_data(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a")
     await stage.broker.exchange(QUEUE, [], 1, Parking(unknown=["send"]))
     assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.WAITING
@@ -812,26 +816,26 @@ async def a_parked_job_that_was_cancelled_leaves_nothing(stage: Stage) -> None:
 
 
 @scenario("unreadable record")
-async def a_record_that_cannot_be_read_hides_no_other(stage: Stage) -> None:
-    await bury(stage.broker, QUEUE, "good", "spoilt")
+async def an_unreadable_record_hides_no_other(stage: Stage) -> None:
+    await make_dead(stage.broker, QUEUE, "good", "spoilt")
     stage.client.hset(stage.raw.prefix + "deadjobs", "spoilt", b"garbage")
     assert [dead.job.id for dead in await asking.dead(stage.broker, QUEUE, limit=1)] == ["good"]
 
 
 @scenario("unreadable dead job")
-async def a_dead_job_that_cannot_be_read_is_not_queued_again(stage: Stage) -> None:
-    await bury(stage.broker, QUEUE, "good", "spoilt")
+async def an_unreadable_dead_job_is_not_requeued(stage: Stage) -> None:
+    await make_dead(stage.broker, QUEUE, "good", "spoilt")
     stage.client.hset(stage.raw.prefix + "deadjobs", "spoilt", b"garbage")
     assert not await asking.requeue(stage.broker, QUEUE, "spoilt")
     assert await asking.requeue(stage.broker, QUEUE, "good")
     assert await asking.discard(stage.broker, QUEUE, "spoilt")
 
 
-async def find_strays(stage: Stage) -> dict[str, list[str]]:
-    """Have those found that lie nowhere; where all jobs lie then."""
+async def find_orphans(stage: Stage) -> dict[str, list[str]]:
+    """Have orphans found, and return the job ids by state."""
     await stage.broker._find_orphans(stage.broker._queue(QUEUE))
     stage.raw.check()
-    return {place: sorted(ids) for place, ids in stage.raw.places().items() if ids}
+    return {state: sorted(ids) for state, ids in stage.raw.ids_by_state().items() if ids}
 
 
 def lose(stage: Stage, *names: str) -> None:
@@ -840,84 +844,84 @@ def lose(stage: Stage, *names: str) -> None:
 
 
 @scenario("lies nowhere")
-async def what_lies_somewhere_is_no_stray(stage: Stage) -> None:
+async def a_job_with_a_state_is_no_orphan(stage: Stage) -> None:
     await put_and_take(stage.broker, QUEUE, "runs")
     await put(stage.broker, QUEUE, "later", at=stage.broker.now() + 60_000)
     await put(stage.broker, QUEUE, "lost", "ready")
     stage.client.lrem(stage.raw.prefix + "ready", 1, "lost")
-    found = await find_strays(stage)
+    found = await find_orphans(stage)
     assert found == {"queued": ["ready"], "leased": ["lost", "runs"], "waiting": ["later"]}
 
 
 @scenario("stray to come")
 @scenario("parked stray")
-async def a_stray_goes_where_it_was_if_that_can_be_told(stage: Stage) -> None:
+async def an_orphan_returns_to_its_state_if_that_is_known(stage: Stage) -> None:
     lease = await put_and_take(stage.broker, QUEUE, "parked", task="strange")
     await stage.broker.exchange(QUEUE, [Settlement(lease, Action.PARK)], 0)
     await put(stage.broker, QUEUE, "later", at=stage.broker.now() + 60_000)
     await put(stage.broker, QUEUE, "now")
     lose(stage, "lanes", "future", "ready")
-    assert await find_strays(stage) == {"leased": ["now"], "waiting": ["later"], "parked": ["parked"]}
+    assert await find_orphans(stage) == {"leased": ["now"], "waiting": ["later"], "parked": ["parked"]}
 
 
 @scenario("unreadable stray")
-async def a_stray_that_cannot_be_read_is_dead(stage: Stage) -> None:
+async def an_unreadable_orphan_is_dead(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "good", "spoilt")
     stage.spoil("spoilt")
     lose(stage, "ready")
-    assert await find_strays(stage) == {"leased": ["good"]}
+    assert await find_orphans(stage) == {"leased": ["good"]}
     assert [dead.job.id for dead in await asking.dead(stage.broker, QUEUE)] == ["spoilt"]
 
 
 @scenario("slot of a stray")
-async def a_stray_takes_a_slot_if_its_task_has_a_limit(stage: Stage) -> None:
+async def an_orphan_of_a_limited_task_gets_a_slot(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
     await put_and_take(stage.broker, QUEUE, "limited")
     await put_and_take(stage.broker, QUEUE, "free", task="other")
     await put(stage.broker, QUEUE, "next")
     lose(stage, "leases")
-    assert await find_strays(stage) == {"leased": ["free", "limited"], "queued": ["next"]}
+    assert await find_orphans(stage) == {"leased": ["free", "limited"], "queued": ["next"]}
     assert await take(stage.broker, QUEUE) == []
 
 
 @scenario("slot of a lease")
-async def a_slot_without_a_lease_is_freed_and_no_other(stage: Stage) -> None:
+async def only_a_slot_without_a_lease_is_freed(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 2}, {})
     await put(stage.broker, QUEUE, "gone", "runs")
-    gone, _ = await take(stage.broker, QUEUE)
+    removed, _ = await take(stage.broker, QUEUE)
     await put(stage.broker, QUEUE, "next", "last")
     assert await take(stage.broker, QUEUE) == []
-    stage.client.zrem(stage.raw.prefix + "leases", gone.id)
+    stage.client.zrem(stage.raw.prefix + "leases", removed.id)
     stage.client.hdel(stage.raw.prefix + "jobs", "gone")
-    await find_strays(stage)
+    await find_orphans(stage)
     assert ids(await take(stage.broker, QUEUE)) == ["next"]
 
 
 @scenario("room behind a gate")
-async def a_gate_that_was_lost_is_opened_if_there_is_room(stage: Stage) -> None:
+async def a_lost_gate_is_opened_if_a_slot_is_free(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
     lease = await put_and_take(stage.broker, QUEUE, "runs")
     await put(stage.broker, QUEUE, "held")
     assert await take(stage.broker, QUEUE) == []
-    await find_strays(stage)
+    await find_orphans(stage)
     assert not stage.client.exists(stage.raw.prefix + "open")
     await settle(stage.broker, QUEUE, lease, Action.DONE)
     lose(stage, "open")
-    await find_strays(stage)
+    await find_orphans(stage)
     assert ids(await take(stage.broker, QUEUE)) == ["held"]
 
 
 @scenario("bare dead job")
-async def a_dead_job_without_its_arguments_is_not_queued_again(stage: Stage) -> None:
+async def a_dead_job_without_its_arguments_is_not_requeued(stage: Stage) -> None:
     lease = await put_and_take(stage.broker, QUEUE, "a", body=b"[[1],{}]")
     await stage.broker.exchange(QUEUE, [Settlement(lease, Action.FAIL, is_bare=True)], 0)
     assert (await stage.broker.steer(QUEUE, Requeue("a"))).is_bare
-    await bury(stage.broker, QUEUE, "b")
+    await make_dead(stage.broker, QUEUE, "b")
     assert await asking.requeue(stage.broker, QUEUE, "b")
 
 
 @scenario("live again")
-async def a_dead_job_whose_id_lives_stays_dead(stage: Stage) -> None:
+async def a_dead_job_whose_id_is_in_use_stays_dead(stage: Stage) -> None:
     for name in ("a", "b"):
         lease = await put_and_take(stage.broker, QUEUE, name)
         assert await settle(stage.broker, QUEUE, lease, Action.FAIL)
@@ -927,7 +931,7 @@ async def a_dead_job_whose_id_lives_stays_dead(stage: Stage) -> None:
 
 
 @scenario("cancelled")
-async def what_does_not_live_cannot_be_cancelled(stage: Stage) -> None:
+async def a_job_that_is_not_live_cannot_be_cancelled(stage: Stage) -> None:
     assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.NOT_SET
     await put(stage.broker, QUEUE, "a")
     for expected in (JobStatus.QUEUED, JobStatus.NOT_SET):
@@ -935,7 +939,7 @@ async def what_does_not_live_cannot_be_cancelled(stage: Stage) -> None:
 
 
 @scenario("whole id")
-async def a_lease_of_an_id_that_begins_alike_is_another(stage: Stage) -> None:
+async def a_lease_of_an_id_with_the_same_prefix_is_not_found(stage: Stage) -> None:
     await put_and_take(stage.broker, QUEUE, "a:b")
     await put(stage.broker, QUEUE, "a")
     assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
@@ -943,24 +947,26 @@ async def a_lease_of_an_id_that_begins_alike_is_another(stage: Stage) -> None:
 
 
 async def play(scene: Scenario, namespace: str) -> None:
-    """Have the scene played on keys of its own; a call that is refused breaks a promise, too."""
+    """Run a scenario on keys of its own; a refused call is a failure as well."""
     stage = Stage(namespace)
     run = Script.run
 
-    async def recorded(script: Script, send: Send, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async def record_and_run(
+        script: Script, send: Send, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> Any:
         stage.calls.append((script, send, keys, arguments))
         assert len(stage.calls) < CALLS_AT_MOST
         return await run(script, send, keys, arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Script, "run", recorded)
+        patch.setattr(Script, "run", record_and_run)
         try:
             await stage.open(namespace)
             await scene(stage)
             stage.raw.check()
-            await swallow_wakes(stage.broker, QUEUE)
-        except (BrokerError, ValueError) as error:  # a ValueError: other leases than expected
-            raise AssertionError("a call is refused, or answers something else") from error
+            await drain_wake_ups(stage.broker, QUEUE)
+        except (BrokerError, ValueError) as error:  # ValueError: not as many leases as expected
+            raise AssertionError("a call was refused, or returned something else") from error
         finally:
             await stage.aclose()
 
@@ -975,7 +981,7 @@ async def passes(scene: Scenario, namespace: str) -> bool:
 
 @pytest.fixture
 def names(namespace: str) -> Iterator[str]:
-    """As many namespaces as are asked for."""
+    """A new namespace each time."""
     return (f"{namespace}-{number}" for number in range(100))
 
 
@@ -984,12 +990,12 @@ async def test_a_plain_job_passes(namespace: str) -> None:
 
 
 @pytest.mark.parametrize("guard", SCENARIOS)
-async def test_with_its_guard_a_script_keeps_the_promise(namespace: str, guard: str) -> None:
+async def test_a_scenario_passes_with_the_guard(namespace: str, guard: str) -> None:
     await play(SCENARIOS[guard], namespace)
 
 
 @pytest.mark.parametrize(("script", "guard", "line"), GUARDS, ids=[f"{s}: {name}" for s, name, _ in GUARDS])
-async def test_without_its_guard_a_script_breaks_the_promise(
+async def test_the_scenario_of_a_guard_fails_without_it(
     monkeypatch: pytest.MonkeyPatch, names: Iterator[str], script: str, guard: str, line: str
 ) -> None:
     originals = [(name, each) for name, each in vars(scripts).items() if isinstance(each, Script)]
@@ -1003,11 +1009,11 @@ async def test_without_its_guard_a_script_breaks_the_promise(
         assert changed == (sum(needs(each, script) for _, each in originals) if is_part(script) else 1)
         if await passes(a_plain_job, next(names)):
             tested += 1
-            assert not await passes(SCENARIOS[guard], next(names)), f"nobody notices {mutant.strip()!r}"
+            assert not await passes(SCENARIOS[guard], next(names)), f"no failure with {mutant.strip()!r}"
     assert tested, "no mutant runs"
 
 
-async def test_a_repeat_after_lost_limits_still_tells_who_was_fenced(namespace: str) -> None:
+async def test_a_repeat_after_lost_limits_still_returns_the_fenced_leases(namespace: str) -> None:
     async def scene(stage: Stage) -> None:
         await stage.another.register(QUEUE, {"send": 1}, {})
         lease = await put_and_take(stage.another, QUEUE, "a")
@@ -1034,17 +1040,17 @@ async def test_a_repeat_after_lost_limits_still_tells_who_was_fenced(namespace: 
     await play(scene, namespace)
 
 
-def test_every_guard_has_a_scenario_and_a_name_of_its_own() -> None:
+def test_every_guard_has_a_unique_name_and_a_scenario() -> None:
     assert sorted(name for _, name, _ in GUARDS) == sorted(SCENARIOS)
 
 
-def test_every_script_that_can_refuse_something_has_guards() -> None:
+def test_every_script_has_guards_or_is_listed_without() -> None:
     assert set(_SOURCES) - {script for script, _, _ in GUARDS} == UNGUARDED | UNGUARDED_PARTS
 
 
 @pytest.mark.parametrize("script", sorted(name for name in _SOURCES if not is_part(name)))
-def test_a_script_names_the_keys_and_the_parts_that_it_uses_and_no_other(script: str) -> None:
-    """Lua would tell of a key that is missing when it is used, and of one too many never."""
+def test_a_script_declares_exactly_the_keys_and_parts_that_it_uses(script: str) -> None:
+    """Lua reports a missing key only when it is used, and a superfluous one never."""
     parts = {name: text for name, text in _SOURCES.items() if is_part(name) and name != "prelude"}
     text = _SOURCES[script]
     needed = [name for name in parts if needs(Script(script), name)]

@@ -1,4 +1,4 @@
-"""Receivers that are told of an error run as if within its ``except``, and blinker's wrappers wrap them."""
+"""Receivers of an error run as if within its ``except`` block; blinker's wrappers work with receivers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WorkerSeen = list[tuple[str, BaseException | None]]
 
 
 def listen(signal: SafeNamedSignal, engine: Engine) -> WorkerSeen:
-    """What receivers of both kinds find in ``sys.exc_info()``."""
+    """Connect a plain and an async receiver that record ``sys.exc_info()``."""
     seen: WorkerSeen = []
 
     def plain(namespace: str, **kwargs: Any) -> None:
@@ -39,7 +39,7 @@ def listen(signal: SafeNamedSignal, engine: Engine) -> WorkerSeen:
     ("signal", "retries"), [(job_failed, 0), (job_finished, 0), (job_schedule_retry, 1)], ids=str
 )
 @pytest.mark.parametrize("kind", ["async", "plain"])
-async def test_receivers_of_a_failure_find_it_in_exc_info(
+async def test_receivers_of_a_failure_see_it_in_exc_info(
     engine: Engine, signal: SafeNamedSignal, retries: int, kind: str
 ) -> None:
     error = ValueError("broken")
@@ -61,7 +61,7 @@ async def test_receivers_of_a_failure_find_it_in_exc_info(
     assert "while_handling" not in [frame.name for frame in frames]
 
 
-async def test_after_a_success_there_is_nothing_in_exc_info(engine: Engine) -> None:
+async def test_exc_info_is_empty_after_a_success(engine: Engine) -> None:
     @engine.task
     async def succeeds() -> None: ...
 
@@ -71,7 +71,7 @@ async def test_after_a_success_there_is_nothing_in_exc_info(engine: Engine) -> N
     assert seen == [("plain", None), ("async", None)]
 
 
-async def test_an_execution_here_that_fails_tells_it_as_well(engine: Engine) -> None:
+async def test_receivers_of_a_failed_execution_see_it_in_exc_info(engine: Engine) -> None:
     @engine.task
     async def fails() -> None:
         raise ValueError("broken")
@@ -82,7 +82,7 @@ async def test_an_execution_here_that_fails_tells_it_as_well(engine: Engine) -> 
     assert seen == [("plain", caught.value), ("async", caught.value)]
 
 
-async def test_async_receivers_find_what_the_sender_of_any_signal_handles() -> None:
+async def test_async_receivers_see_the_exception_that_the_sender_is_handling() -> None:
     signal, seen = SafeNamedSignal("order_lost"), []
 
     @signal.connect
@@ -98,7 +98,7 @@ async def test_async_receivers_find_what_the_sender_of_any_signal_handles() -> N
     assert seen == [error, None]
 
 
-async def test_an_error_that_was_told_is_kept_alive_by_nothing() -> None:
+async def test_a_dispatched_error_is_not_kept_alive() -> None:
     signal = SafeNamedSignal("order_lost")
 
     class Broken(Exception):
@@ -120,8 +120,8 @@ async def test_an_error_that_was_told_is_kept_alive_by_nothing() -> None:
         gc.enable()
 
 
-class Treacherous(Exception):
-    """Whoever touches its traceback meets code of the user's."""
+class ProtectsTraceback(Exception):
+    """Raises if its traceback is set."""
 
     @property
     def __traceback__(self) -> Any:
@@ -135,30 +135,30 @@ class Treacherous(Exception):
         raise RuntimeError("hands off")
 
 
-async def test_an_error_that_guards_its_traceback_does_no_harm(engine: Engine) -> None:
+async def test_an_error_that_protects_its_traceback_does_no_harm(engine: Engine) -> None:
     @engine.task
     async def fails() -> None:
-        raise Treacherous
+        raise ProtectsTraceback
 
     seen = listen(job_failed, engine)
     await fails.schedule()
     await engine.start_workers(stop_when_queue_empty=True)
-    assert [type(error) for _, error in seen] == [Treacherous, Treacherous]
+    assert [type(error) for _, error in seen] == [ProtectsTraceback, ProtectsTraceback]
     assert (await counts(engine._broker, "default")).dead == 1
 
 
-async def test_blinkers_wrappers_wrap_receivers_of_one_kind_and_are_not_handed_to_them() -> None:
+async def test_blinkers_wrappers_apply_to_receivers_of_one_kind_and_are_not_passed_on() -> None:
     signal = SafeNamedSignal("order_paid")
-    heard: list[tuple[str, dict[str, Any]]] = []
+    received: list[tuple[str, dict[str, Any]]] = []
 
     @signal.connect
     def plain(sender: object, **kwargs: Any) -> str:
-        heard.append(("plain", kwargs))
+        received.append(("plain", kwargs))
         return "plain"
 
     @signal.connect
     async def coroutine(sender: object, **kwargs: Any) -> str:
-        heard.append(("async", kwargs))
+        received.append(("async", kwargs))
         return "async"
 
     def to_async(receiver: Callable[..., Any]) -> Callable[..., Any]:
@@ -182,4 +182,4 @@ async def test_blinkers_wrappers_wrap_receivers_of_one_kind_and_are_not_handed_t
         (plain, "plain"),
         (coroutine, "wrapped async"),
     ]
-    assert sorted(heard) == sorted([("plain", {"order": 1}), ("async", {"order": 1})] * 2)
+    assert sorted(received) == sorted([("plain", {"order": 1}), ("async", {"order": 1})] * 2)

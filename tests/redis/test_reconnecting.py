@@ -1,4 +1,4 @@
-"""Connections that end, or pretend to live, are made anew."""
+"""Connections that are closed, or no longer answer, are replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .proxy import Proxy
 
 
 @pytest.mark.parametrize("harm", ["cut", "half_close", "black_hole", "delay"])
-async def test_workers_outlive_what_happens_to_their_connections(
+async def test_workers_survive_broken_connections(
     namespace: str, heard: Heard, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
     monkeypatch.setattr("aiospinach.brokers.redis.transports.ANSWER_WITHIN", 0.3)

@@ -1,4 +1,4 @@
-"""A call handles so many jobs, and the next one goes on where it ended."""
+"""Each call handles a bounded number of jobs, and the next one continues where it ended."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..brokers_under_test import shared_server
 from ..waiting import until
 from .conftest import key
 
-LOOKS = 1000
-"""An exchange looks at no fewer ids than that to find one that it can lease, and at twice as many at most."""
+IDS_AT_LEAST = 1000
+"""To find a job, an exchange looks at this many ids at least, and at twice as many at most."""
 
 
-async def exchange_until_dry(broker: Broker, want: int) -> list[ExchangeResult]:
-    """What a worker does: exchange as long as something is left."""
+async def exchange_until_empty(broker: Broker, want: int) -> list[ExchangeResult]:
+    """Exchange as long as something is left, as a worker does."""
     exchanges = [await broker.exchange("default", [], want)]
     while exchanges[-1].is_something_left and not exchanges[-1].leases:
         exchanges.append(await broker.exchange("default", [], want))
@@ -35,7 +35,7 @@ async def exchange_until_dry(broker: Broker, want: int) -> list[ExchangeResult]:
 
 
 @pytest.mark.large
-async def test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for(namespace: str) -> None:
+async def test_an_earlier_queue_comes_first_for_any_number_of_slots(namespace: str) -> None:
     ran: Counter[str] = Counter()
     end = asyncio.Event()
     async with Engine(RedisBroker(shared_server().unix_url), namespace) as engine:
@@ -61,33 +61,31 @@ async def test_a_queue_comes_before_later_ones_however_many_jobs_are_asked_for(n
         await engine.stop_workers()
 
 
-async def test_jobs_that_lie_behind_many_of_a_saturated_task_are_reached(
-    namespace: str, plain: redis.Redis
-) -> None:
+async def test_jobs_behind_many_of_a_saturated_task_are_found(namespace: str, plain: redis.Redis) -> None:
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
     await broker.register("default", {"limited": 1}, {})
-    blocked = [Envelope(f"blocked-{number}", "limited", b"") for number in range(4 * LOOKS)]
+    blocked = [Envelope(f"blocked-{number}", "limited", b"") for number in range(4 * IDS_AT_LEAST)]
     await broker.enqueue("default", blocked)
     await broker.enqueue("default", [Envelope("free", "job", b"")])
     assert len((await broker.exchange("default", [], 1)).leases) == 1
-    exchanges = await exchange_until_dry(broker, 1)
+    exchanges = await exchange_until_empty(broker, 1)
     assert [lease.job.id for lease in exchanges[-1].leases] == ["free"]
     assert 2 <= len(exchanges) <= 4
     last = await broker.exchange("default", [], 1)
-    assert (list(last.leases), last.is_something_left) == ([], False), "none of those in the lane may run"
+    assert (list(last.leases), last.is_something_left) == ([], False), "no job in the lane may run"
     assert plain.zcard(key(namespace, "lanes")) == len(blocked) - 1
     await broker.flush("default")
     await broker.aclose()
 
 
-async def test_jobs_that_lie_behind_many_cancelled_ones_of_a_lane_are_reached(
+async def test_jobs_behind_many_cancelled_ones_in_a_lane_are_found(
     namespace: str, plain: redis.Redis
 ) -> None:
     broker = RedisBroker(shared_server().unix_url)
     await broker.open(namespace)
     await broker.register("default", {"limited": 1}, {})
-    jobs = [Envelope(f"job-{number}", "limited", b"") for number in range(4 * LOOKS)]
+    jobs = [Envelope(f"job-{number}", "limited", b"") for number in range(4 * IDS_AT_LEAST)]
     await broker.enqueue("default", jobs)
     assert len((await broker.exchange("default", [], 1)).leases) == 1
     while plain.llen(key(namespace, "ready")):
@@ -95,7 +93,7 @@ async def test_jobs_that_lie_behind_many_cancelled_ones_of_a_lane_are_reached(
     for job in jobs[1:-1]:
         assert (await asking.cancel(broker, "default", job.id)).status is JobStatus.QUEUED
     await broker.register("default", {"limited": 2}, {})
-    exchanges = await exchange_until_dry(broker, 1)
+    exchanges = await exchange_until_empty(broker, 1)
     assert [lease.job.id for lease in exchanges[-1].leases] == [jobs[-1].id]
     assert 2 <= len(exchanges) <= 4
     assert plain.hlen(key(namespace, "jobs")) == 2
@@ -104,14 +102,16 @@ async def test_jobs_that_lie_behind_many_cancelled_ones_of_a_lane_are_reached(
     await broker.aclose()
 
 
-async def test_a_call_names_so_many_leases_ticks_or_dead_jobs(
+async def test_calls_have_a_bounded_number_of_leases_ticks_and_dead_jobs(
     namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: dict[str, list[int]] = defaultdict(list)
     listed: list[int] = []
     run = Script.run
 
-    async def noted(script: Script, send: Send, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async def record_and_run(
+        script: Script, send: Send, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> Any:
         sent[script.name].append(len(arguments))
         answer = await run(script, send, keys, arguments)
         if script.name == "look":
@@ -126,7 +126,7 @@ async def test_a_call_names_so_many_leases_ticks_or_dead_jobs(
     await broker.exchange("default", died, 0)
     now = broker.now()
     await broker.register("default", {}, {f"task-{number}": now for number in range(1200)})
-    monkeypatch.setattr(Script, "run", noted)
+    monkeypatch.setattr(Script, "run", record_and_run)
     live = [lease.id for lease in leases[250:]]
     renewed = await broker.renew("default", [*live, *(f"gone-{number}:x.1" for number in range(2000))])
     assert (len(renewed.lost), len(sent["renew"]), max(sent["renew"])) == (2000, 3, 1001)

@@ -1,4 +1,4 @@
-"""A cancelled scope of anyio around a call of ours waits as long as it must, and keeps no core busy."""
+"""A cancelled anyio scope around a call of the engine waits for it without spinning the event loop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from aiospinach import Engine, signals
 
 MOST = 20
-"""Cancellations that a call may hear of; a scope that spins makes thousands in a fraction of a second."""
+"""Cancellations that a call may receive; a spinning scope delivers thousands in a fraction of a second."""
 
 
 class Counted(asyncio.Task[Any]):
-    """Counts how often tasks are cancelled."""
+    """Counts the cancellations of all tasks."""
 
     cancellations = 0
 
@@ -27,7 +27,7 @@ class Counted(asyncio.Task[Any]):
 
 
 @pytest.mark.parametrize("call", ["start_workers", "execute", "schedule"])
-async def test_it_waits_without_turning_the_loop(engine: Engine, call: str) -> None:
+async def test_a_cancelled_scope_waits_without_spinning_the_loop(engine: Engine, call: str) -> None:
     begun, end, may_end = threading.Event(), threading.Event(), asyncio.Event()
 
     @engine.task
@@ -36,7 +36,7 @@ async def test_it_waits_without_turning_the_loop(engine: Engine, call: str) -> N
         end.wait(10)
 
     @signals.job_scheduled.connect_via(engine.namespace)
-    async def told(namespace: str, **kwargs: Any) -> None:
+    async def receiver(namespace: str, **kwargs: Any) -> None:
         if call == "schedule":
             begun.set()
             await may_end.wait()
@@ -58,7 +58,7 @@ async def test_it_waits_without_turning_the_loop(engine: Engine, call: str) -> N
                 await asyncio.sleep(0.001)
             group.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
-                await asyncio.sleep(0.1)  # time to spin in
+                await asyncio.sleep(0.1)  # long enough to spin
                 end.set()
                 may_end.set()
     finally:

@@ -1,4 +1,4 @@
-"""Tasks of the workers that somebody cancels go on: only the end of the event loop ends them."""
+"""Services of the workers survive cancellations by user code: only the end of the event loop ends them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from aiospinach import Engine, signals
 
 from ..conftest import Heard
 from ..waiting import until
-from .hearing import finish_of
+from .job_results import finish_of
 
 
-async def test_workers_go_on_after_a_job_has_cancelled_their_services(engine: Engine, heard: Heard) -> None:
-    tests_own = asyncio.current_task()
+async def test_workers_keep_running_after_a_job_cancelled_their_services(
+    engine: Engine, heard: Heard
+) -> None:
+    this_test = asyncio.current_task()
     cancelled: list[str] = []
 
     @engine.task
     async def cancels() -> str:
         pool: Any = engine._workers.pool
-        spared = {tests_own, asyncio.current_task(), pool.supervisor.task}
+        spared = {this_test, asyncio.current_task(), pool.supervisor.task}
         for task in asyncio.all_tasks() - spared:
             task.cancel()
             cancelled.append(str(task.get_coro()))
-        return "went on"
+        return "continued"
 
     @engine.task(periodicity=timedelta(seconds=0.2))
     async def ticks() -> None:
@@ -33,10 +35,8 @@ async def test_workers_go_on_after_a_job_has_cancelled_their_services(engine: En
     await engine.start_workers(2, block=False)
     for _ in range(3):
         job = await cancels.schedule()
-        assert (await finish_of(heard, job))["result"] == "went on"
-    assert (
-        len(cancelled) >= 3 * 5
-    )  # a consumer, a maintenance, a listener, a sweeper, the heartbeat and the watch
+        assert (await finish_of(heard, job))["result"] == "continued"
+    assert len(cancelled) >= 3 * 5  # consumer, maintenance, listener, sweeper, heartbeat and watchdog
     ticked = heard.count("job_scheduled")
     await until(lambda: heard.count("job_scheduled") > ticked, "it ticks")
     assert heard.count("worker_terminated") == 0
@@ -45,7 +45,7 @@ async def test_workers_go_on_after_a_job_has_cancelled_their_services(engine: En
     assert heard.names()[-1] == "worker_terminated"
 
 
-async def test_a_receiver_that_cancels_the_task_it_runs_in_does_not_stop_the_workers(
+async def test_a_receiver_that_cancels_its_own_task_does_not_stop_the_workers(
     engine: Engine, heard: Heard
 ) -> None:
     cancelled: list[bool] = []

@@ -657,7 +657,7 @@ async def what_expired_while_nobody_looked_is_not_lost_yet(stage: Stage) -> None
     assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
 
 
-@scenario("calm")
+@scenario("rescue pause")
 async def nothing_is_lost_while_it_is_calm(stage: Stage) -> None:
     stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
     stage.looked(calm_for=1000)
@@ -666,7 +666,7 @@ async def nothing_is_lost_while_it_is_calm(stage: Stage) -> None:
     assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
 
 
-@scenario("end of the calm")
+@scenario("end of the rescue pause")
 async def silences_prolong_the_calm_and_do_not_begin_it_anew(stage: Stage) -> None:
     stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
     quarter = stage.broker.lease * 250
@@ -849,8 +849,8 @@ async def what_lies_somewhere_is_no_stray(stage: Stage) -> None:
     assert found == {"queued": ["ready"], "leased": ["lost", "runs"], "waiting": ["later"]}
 
 
-@scenario("stray to come")
-@scenario("parked stray")
+@scenario("orphan due later")
+@scenario("parked orphan")
 async def a_stray_goes_where_it_was_if_that_can_be_told(stage: Stage) -> None:
     lease = await put_and_take(stage.broker, QUEUE, "parked", task="strange")
     await stage.broker.exchange(QUEUE, [Settlement(lease, Action.PARK)], 0)
@@ -860,7 +860,7 @@ async def a_stray_goes_where_it_was_if_that_can_be_told(stage: Stage) -> None:
     assert await find_strays(stage) == {"leased": ["now"], "waiting": ["later"], "parked": ["parked"]}
 
 
-@scenario("unreadable stray")
+@scenario("unreadable orphan")
 async def a_stray_that_cannot_be_read_is_dead(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "good", "spoilt")
     stage.spoil("spoilt")
@@ -869,7 +869,7 @@ async def a_stray_that_cannot_be_read_is_dead(stage: Stage) -> None:
     assert [dead.job.id for dead in await asking.dead(stage.broker, QUEUE)] == ["spoilt"]
 
 
-@scenario("slot of a stray")
+@scenario("slot of an orphan")
 async def a_stray_takes_a_slot_if_its_task_has_a_limit(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
     await put_and_take(stage.broker, QUEUE, "limited")

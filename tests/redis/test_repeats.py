@@ -98,7 +98,7 @@ class Stage:
 
 @pytest.fixture
 async def stage(namespace: str, plain: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    monkeypatch.setattr(trips, "PATROL_PERIOD", 60.0)  # a machine may be busy for longer than a try lasts
+    monkeypatch.setattr(trips, "TIMER_DELAY", 60.0)  # a machine may be busy for longer than a try lasts
     plain.script_load(scripts.ENQUEUE.source)
     broker = RedisBroker(shared_server().unix_url, enqueue_timeout=0.01)
     await broker.open(namespace)
@@ -240,7 +240,7 @@ async def test_a_call_that_was_refused_keeps_no_field() -> None:
     fields: list[int] = []
 
     async def refuse(trip: RoundTrip) -> list[Any]:
-        fields.append(trip.number.field)
+        fields.append(trip.call_number.field)
         raise BrokerError("the store is full")
 
     shared = EnqueueBatcher("mail", refuse, CallNumbers(), within=5)
@@ -256,23 +256,23 @@ def test_a_field_has_one_owner_and_a_number_is_given_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(call_numbers, "time", type("Clock", (), {"monotonic": lambda: now}))
     given = CallNumbers()
     slow, quick = CallNumber(), CallNumber()
-    given.stamp(slow)
-    given.stamp(quick)
+    given.assign(slow)
+    given.assign(quick)
     assert (slow.field, quick.field) == (0, 1)
-    given.give_back(quick)
-    given.give_back(quick)
+    given.release(quick)
+    given.release(quick)
     later = [CallNumber() for _ in range(2)]
     for number in later:
-        given.stamp(number)
+        given.assign(number)
     assert [number.field for number in later] == [1, 2]
     now = KEPT_FOR - 1
-    given.stamp(slow)
-    assert (slow.field, slow.number) == (0, 1), "a repeat is the same"
+    given.assign(slow)
+    assert (slow.field, slow.value) == (0, 1), "a repeat is the same"
     now = KEPT_FOR + 1
     last = CallNumber()
-    given.stamp(last)
+    given.assign(last)
     assert last.field in (1, 2), "those that were not repeated for long are forgotten"
-    numbers = [number.number for number in (slow, quick, *later, last)]
+    numbers = [number.value for number in (slow, quick, *later, last)]
     assert numbers == sorted(set(numbers))
 
 

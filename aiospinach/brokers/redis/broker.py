@@ -41,7 +41,7 @@ from .errors import StoreFull
 from .inspection import Inspection
 from .queue_session import QueueSession
 from .schema import milliseconds
-from .transports import first_half
+from .transports import first_try_until
 from .wake_ups import WakeUps
 
 T = TypeVar("T")
@@ -142,7 +142,7 @@ class RedisBroker(Broker):
         if batcher is None:
 
             async def send(round_trip: RoundTrip) -> list[Any]:
-                until = round_trip.until if round_trip.was_sent else first_half(round_trip.until)
+                until = round_trip.until if round_trip.was_sent else first_try_until(round_trip.until)
                 produce = partial(here.transport.producer_call, until=until)
                 keys = state.keys.of(scripts.ENQUEUE)
                 answer: list[Any] = await self._calls.run(

@@ -73,8 +73,7 @@ class ServerConnection:
             raise to_broker_error(error, self._endpoint, was_sent) from error
 
     async def reset(self) -> None:
-        """Close the connection: the next call connects again. Calls under way on a lost one keep their
-        time."""
+        """Let the next call connect again. Calls under way on a lost connection keep their time."""
         protocols = self._protocols()
         ended = [protocol for protocol in protocols if protocol.is_idle or not protocol.is_lost]
         self._protocol, self._doubtful = None, [protocol for protocol in protocols if protocol not in ended]
@@ -90,7 +89,7 @@ class ServerConnection:
             await protocol.aclose()
 
     def let_go(self) -> None:
-        """Give up the connection outside of its event loop, which has ended or is another process's."""
+        """Give up the connection outside of its event loop, which has ended or is the parent's."""
         self._is_closed = True
         for protocol in self._protocols():
             protocol.let_go()

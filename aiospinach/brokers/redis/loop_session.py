@@ -12,7 +12,7 @@ from .batching import LONGEST_PAUSE, EnqueueBatcher
 from .errors import to_broker_error
 from .handshake import shake_hands
 from .queue_session import QueueSession
-from .transports import Transport, first_half, sleep_before_retry
+from .transports import Transport, first_try_until, sleep_before_retry
 
 
 class LoopSession:
@@ -46,7 +46,7 @@ class LoopSession:
             async with asyncio.timeout_at(loop.time() + until - time.monotonic()), self._checking:
                 while not self.is_checked:
                     try:
-                        clock = await shake_hands(self.transport, endpoint, until=first_half(until))
+                        clock = await shake_hands(self.transport, endpoint, until=first_try_until(until))
                     except BrokerUnavailable:
                         if time.monotonic() + pause > until:
                             raise

@@ -83,12 +83,12 @@ class DirectTransport(Transport):
         return popped(answer)
 
     async def aclose(self) -> None:
-        for channel in (self._work, self._produce, self._wait):
-            await channel.aclose()
+        for connection in (self._work, self._produce, self._wait):
+            await connection.aclose()
 
     def let_go(self) -> None:
-        for channel in (self._work, self._produce, self._wait):
-            channel.let_go()
+        for connection in (self._work, self._produce, self._wait):
+            connection.let_go()
 
 
 def popped(answer: Any) -> tuple[str, bytes] | None:
@@ -96,8 +96,8 @@ def popped(answer: Any) -> tuple[str, bytes] | None:
     return None if answer is None else (answer[0].decode(), answer[1])
 
 
-def first_half(until: float) -> float:
-    """Return the middle of the time until a moment of time.monotonic(): the limit of a first try. The
+def first_try_until(until: float) -> float:
+    """Return until when a first try may last, by time.monotonic(): for half of the time that is left. The
     connection may have been dropped silently, and a second try needs the other half."""
     now = time.monotonic()
     return now + (until - now) / 2

@@ -198,8 +198,7 @@ def _tls_of(query: Mapping[str, str], scheme: str, is_tls: bool) -> dict[str, An
 
 
 def _verification_of(text: str) -> str:
-    """Return ssl_cert_reqs in redis-py's spelling. Python's ssl module, Celery and Heroku spell it
-    CERT_REQUIRED."""
+    """Return ssl_cert_reqs in redis-py's spelling. Python's ssl module, Celery and Heroku have another."""
     word = text.lower().removeprefix("ssl.").removeprefix("cert_")
     if word not in _VERIFY:
         raise _wrong(

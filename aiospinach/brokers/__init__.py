@@ -1,4 +1,4 @@
-"""Where jobs are stored: the contract of a broker, what goes in and out of it, and the brokers."""
+"""Brokers store jobs: the contract, its arguments and results, and the two brokers."""
 
 from .base import Broker
 from .memory import MemoryBroker

@@ -1,8 +1,9 @@
-"""What every broker can do.
+"""The contract of all brokers.
 
-A broker stores jobs and leases them to workers. It holds no policy and sends no signals: what becomes of
-a job is decided above it. Moments are milliseconds since 1970 on the broker's own clock, ids are unique
-within a queue, and repeating any call after a lost answer changes nothing."""
+A broker stores jobs and leases them to workers. It holds no policy and sends no signals. Moments are
+milliseconds since 1970 on the broker's own clock. Ids are unique within a queue. A call whose answer was lost
+may be repeated, and the repeat changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ from .records import (
 T = TypeVar("T")
 
 LEVEL = 1
-"""What the workers of this release can do; one that can do more has a higher one."""
+"""Grows with each release whose workers can do more."""
 
 DEFAULT_LEASE = 60.0
 SHORTEST_LEASE = 0.1
@@ -43,22 +44,26 @@ DEAD_AT_MOST = 10_000
 DEAD_FOR = 180 * 24 * 3600.0
 """How many dead jobs a queue keeps, and for how many seconds."""
 REMEMBERED_FOR = 600.0
-"""For how many seconds, at least, the id that a user gave is known as used."""
+"""For how many seconds at least an id that a user gave stays used after the job was stored."""
 
 
 class Broker(ABC):
-    """Where jobs are stored. A broker belongs to one engine, and survives many event loops."""
+    """Stores jobs. A broker belongs to one engine, and outlives event loops.
+
+    A call raises BrokerUnavailable if the store does not answer, and another BrokerError if the store refuses
+    it. A caller that is cancelled abandons the answer: the call may still be carried out.
+    """
 
     lease: float = DEFAULT_LEASE
-    """Seconds that a worker may be silent before its jobs are given to others."""
+    """Seconds without a renewal after which the lease of a job ends."""
 
     enqueue_timeout: float = DEFAULT_ENQUEUE_TIMEOUT
-    """Seconds that somebody who schedules, asks or orders tries to reach the store."""
+    """Seconds for which ``enqueue``, ``look``, ``steer`` and ``open_in_time`` try to reach the store."""
 
     _owner: Callable[[], object | None] | None = None
 
     def _belong_to(self, owner: object) -> None:
-        """Be the broker of one engine; InvalidValue if it is that of another, which has not ended."""
+        """Give the broker to one engine. Raises InvalidValue if it belongs to another that has not ended."""
         other = None if self._owner is None else self._owner()
         if other not in (None, owner) and not getattr(other, "has_ended", False):
             raise InvalidValue(
@@ -69,12 +74,12 @@ class Broker(ABC):
 
     @property
     def margin(self) -> float:
-        """Seconds before a lease ends at which its holder stops trusting it."""
+        """Seconds before the end of a lease at which its worker stops trusting it."""
         return self.lease / 12
 
     @property
     def grace(self) -> float:
-        """Seconds after a lease has ended before somebody else gets the job."""
+        """Seconds after the end of a lease at which its job counts as lost."""
         return self.lease / 6
 
     @property
@@ -84,31 +89,31 @@ class Broker(ABC):
 
     @abstractmethod
     async def open(self, namespace: str, *, until: float | None = None) -> None:
-        """Connect, for jobs of this namespace. Repeating it does nothing.
+        """Connect, for jobs of this namespace. A second call does nothing.
 
-        It is tried once, or until this moment of ``time.monotonic()``.
+        Tries once, or until this moment of ``time.monotonic()``.
         """
 
     async def open_in_time(self, namespace: str) -> None:
-        """Connect for a question or an order: this is tried for ``enqueue_timeout`` seconds."""
+        """Connect; tries for ``enqueue_timeout`` seconds."""
         await self.open(namespace, until=time.monotonic() + self.enqueue_timeout)
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Disconnect; what is stored stays stored. The broker can be opened again."""
+        """Disconnect. Jobs stay stored, and the broker can be opened again."""
 
     @abstractmethod
     def now(self) -> int:
-        """The broker's clock."""
+        """Return the time of the broker's clock, in milliseconds since 1970."""
 
     @abstractmethod
     async def register(
         self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
     ) -> Mapping[str, int]:
-        """Make tasks known: how many of each may run at once (0: any number), and when periodic ones
-        are due next. An earlier due that is stored already is kept. ``worker`` has these tasks.
+        """Make the tasks of ``worker`` known: ``limits`` has how many jobs of a task may run at once (0: any
+        number), and ``periodic`` when a periodic task is due next. A stored due that is earlier is kept.
 
-        Returns the tasks that had another limit, and that limit.
+        Returns the old limit of each task whose limit has changed.
         """
 
     @abstractmethod
@@ -120,71 +125,71 @@ class Broker(ABC):
         token: str | None = None,
         until: float | None = None,
     ) -> list[bool]:
-        """Store all jobs or none; tells of each whether it was stored or is a duplicate.
+        """Store all jobs or none. Returns for each job True if it was stored, False if it is a duplicate.
 
-        A repeat with the same token, in the same event loop and within 10 minutes, stores nothing and answers
-        the same. It is tried until this moment of ``time.monotonic()``, or for ``enqueue_timeout``. A caller
-        that is cancelled abandons the answer, not the call.
+        A repeat with the same token, in the same event loop and within 10 minutes, stores nothing and returns
+        the same. Tries until this moment of ``time.monotonic()``, or for ``enqueue_timeout`` seconds. Raises
+        EnqueueUncertain if the jobs may have been stored.
         """
 
     @abstractmethod
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING
     ) -> ExchangeResult:
-        """Give back and take in one trip: settle leased jobs, and lease up to ``want`` others.
+        """Settle leased jobs, and lease up to ``want`` others, in one call.
 
-        First in, first out, but for tasks that run as often as they may, and for parked jobs. With
-        ``want=0`` it still wakes another worker if something is left to run. If it raises
-        BrokerUnavailable, the caller repeats it with the same arguments.
+        Jobs are leased in the order in which they were queued, except parked jobs and jobs of tasks that have
+        reached their limit. With ``want=0`` the call still wakes another worker if something is left to run.
+        After BrokerUnavailable the caller repeats the call with the same arguments.
         """
 
     @abstractmethod
     async def renew(self, queue: str, leases: Collection[str]) -> RenewResult:
-        """Keep these leases for another while."""
+        """Prolong these leases to ``lease`` seconds from now."""
 
     @abstractmethod
     async def tick(self, queue: str) -> TickResult:
-        """Queue what is due, and find what was lost; some of it, if it is much."""
+        """Queue due jobs, and find lost jobs and due periodic tasks; if there are many, only some."""
 
     @abstractmethod
     async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
         """Move periodic tasks from ``due`` to ``next_due``, and store the jobs of these ticks.
 
-        Returns what became of each. A tick is fired by one caller only.
+        Returns the outcome of each tick. Only one caller fires a tick.
         """
 
     def spans(self, queues: Sequence[str]) -> list[tuple[str, ...]]:
-        """The queues in groups that one call of ``wait`` and of ``sweep`` can span."""
+        """Return the queues in groups that one call of ``wait`` or ``sweep`` can name."""
         return [tuple(queues)]
 
     @abstractmethod
     async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
-        """Look at the queues of one span in one call: what is there to run, and when is the next tick due?
+        """Return for each queue of a span whether there is something to run, and when the next tick is due.
 
-        ``worker`` is the name of the caller, which ``look(LookWorkers())`` tells.
+        ``worker`` is the name of the caller. ``look(LookWorkers())`` returns it for three leases.
         """
 
     @abstractmethod
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
-        """Wait until one of the queues of a span has something to do for one worker.
+        """Wait for a wake-up of one of the queues of a span.
 
-        Returns that queue; None after ``timeout`` seconds, or after a nudge. In an event loop one at a time
-        waits for the queues of a span. Being cancelled loses no wake-up.
+        Returns that queue; None after ``timeout`` seconds or after a nudge. An event loop has one wait at a
+        time for the queues of a span. A cancelled wait loses no wake-up.
         """
 
     @abstractmethod
     async def nudge(self, queues: Sequence[str]) -> None:
-        """End the wait for exactly these queues that is under way in this event loop; if none is, the next
-        one may end at once."""
+        """End the wait of this event loop for exactly these queues. If there is none, the next one may end at
+        once."""
 
     @abstractmethod
     async def look(self, queue: str, question: Question[T]) -> T:
-        """Answer what people ask about a queue."""
+        """Return the answer to a question about a queue."""
 
     @abstractmethod
     async def steer(self, queue: str, act: Act) -> SteerResult:
-        """Do what people order."""
+        """Cancel a job, or requeue or discard a dead one. Returns where the job was."""
 
     @abstractmethod
     async def flush(self, queue: str) -> None:
-        """Forget everything about a queue."""
+        """Delete everything that is stored of a queue."""

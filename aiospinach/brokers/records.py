@@ -1,4 +1,4 @@
-"""What goes into a broker and comes out of it."""
+"""The arguments and results of a broker's methods."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ T = TypeVar("T")
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """A job as it is stored: a header, and a body that no broker looks into.
+    """A job as it is stored: a header, and a body that no broker reads.
 
-    The garbage collector leaves it out: it is in no cycle, and there may be millions."""
+    The garbage collector leaves envelopes out: they are in no cycle, and there may be millions.
+    """
 
     id: str
     task: str
     body: bytes
     at: int = 0
-    """When it is due; what is due already is queued at once."""
+    """When the job is due, in milliseconds since 1970; 0 is at once."""
     max_retries: int = 0
     retries: int = 0
     crashes: int = 0
     parked_at: int = 0
-    """Since when no worker knew its task; 0 if it never was parked."""
+    """Since when the job has waited for a worker that knows its task, in milliseconds since 1970, or 0."""
     at_once: bool = False
-    """It may run as soon as it is stored, whatever the clocks of the store and its clients say of ``at``.
-    Said when it is stored."""
+    """The job is queued as soon as it is stored, even if ``at`` is later by the clock of the store. Only
+    ``enqueue`` and successors use it."""
     named: bool = False
-    """The id was given by the user, so the broker remembers it after the job has ended. Said when it is
-    stored; what comes back need not tell."""
+    """The user gave the id, so the broker remembers it after the job has ended. Only ``enqueue`` uses it."""
 
     def as_job(
         self,
@@ -45,7 +45,7 @@ class Envelope(msgspec.Struct, gc=False):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Job:
-        """The snapshot for people, with arguments that somebody else has read from the body."""
+        """Return the snapshot for users; the caller has read the arguments from the body."""
         return Job(
             id=self.id,
             task_name=self.task,
@@ -63,159 +63,161 @@ class Envelope(msgspec.Struct, gc=False):
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
-    """The right to run a job, and to say what became of it, until it is lost."""
+    """The right to run a job and to settle it. It ends unless it is renewed."""
 
     id: str
     job: Envelope
     trusted_until: float
-    """Where ``time.monotonic()`` says that the holder must no longer rely on it, unless renewed."""
+    """The moment of ``time.monotonic()`` after which the worker must not trust the lease, unless renewed."""
 
 
 NO_ARGUMENTS = b"[[],{}]"
-"""The body of a call without any."""
+"""The body of a call without arguments."""
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
-    """What became of a leased job."""
+    """The outcome of a leased job."""
 
     lease: Lease
     action: Action
     delay: float = 0.0
-    """Seconds until it is due again, for RETRY."""
+    """Seconds until the job is due again, for RETRY."""
     detail: bytes = b""
-    """A DeadRecord's ``detail``, for FAIL."""
+    """The ``detail`` of the DeadRecord, for FAIL."""
     is_bare: bool = False
     """The dead job is kept without its arguments, for FAIL."""
     successor: Envelope | None = None
-    """A job of the same id, which is stored in its place if the action ends it, unless it was cancelled."""
+    """A job of the same id, stored in its place if the action ends the job and nobody cancelled it."""
 
     @property
-    def buries_bare(self) -> bool:
-        """Arguments are to be left out, and there are some."""
+    def drops_arguments(self) -> bool:
+        """The dead job is kept without its arguments, and had some."""
         return self.is_bare and self.action is Action.FAIL and self.lease.job.body != NO_ARGUMENTS
 
 
 class Parking(msgspec.Struct, frozen=True):
-    """What a worker cannot run, and what it can that others could not."""
+    """Which jobs an exchange parks, and which parked jobs it asks for."""
 
     unknown: Collection[str] = ()
-    """Tasks that it does not know: their jobs are parked, and not leased."""
+    """Tasks that the worker does not know: their jobs are parked, and not leased."""
     wanted: Collection[str] = ()
-    """Tasks of which it wants parked jobs, and asks for them before all others."""
+    """Tasks whose parked jobs are leased, before all other jobs."""
 
 
 NO_PARKING = Parking()
 
 
 class ExchangeResult(msgspec.Struct, frozen=True):
-    """The answer to an exchange."""
+    """The result of an exchange."""
 
     leases: Sequence[Lease]
     fenced: Collection[str]
-    """The leases among the settled that were gone: what they said changed nothing."""
+    """Ids of settled leases that were gone: their settlements changed nothing."""
     cancelled: Collection[str] = ()
-    """The leases that would have put their job back, which somebody had cancelled: it was ended instead."""
+    """Ids of leases whose retry or release ended the job, because it had been cancelled."""
     is_something_left: bool = False
-    """The caller could lease more at once: an exchange looks at so many jobs, and may bring fewer than it was
-    asked for."""
+    """The caller may lease more at once: an exchange looks at a limited number of jobs, and may bring fewer
+    than the caller wants."""
     has_earlier_due: bool = False
-    """The wake-up before this exchange said that something is due earlier than the last tick told."""
+    """The wake-up before this exchange reported an earlier due than the last tick."""
 
 
 class RenewResult(msgspec.Struct, frozen=True):
-    """The answer to a renewal."""
+    """The result of a renewal."""
 
     lost: Collection[str]
+    """Ids of leases that are gone."""
     cancelled: Collection[str]
-    """Leases that live, and whose job somebody wants cancelled."""
+    """Ids of live leases whose job is to be cancelled."""
     trusted_until: float
+    """As ``Lease.trusted_until``, for all renewed leases."""
 
 
 class TickResult(msgspec.Struct, frozen=True):
-    """The answer to a tick."""
+    """The result of a tick."""
 
     next_due: float | None
-    """Seconds until something of the queue is due, or None if nothing is scheduled; 0 if this tick could not
-    do all that there was to do, and another has to follow at once."""
+    """Seconds until something of the queue is due; None if nothing is scheduled; 0 if the tick left work, and
+    another has to follow at once."""
     expired: Sequence[Lease]
-    """Jobs whose worker disappeared, leased to the caller: to be judged and settled, never run."""
+    """Lost jobs, leased to the caller, which judges and settles them, and never runs them."""
     periodic: Sequence[tuple[str, int]]
-    """Periodic tasks that are due, and since when."""
+    """Periodic tasks that are due, and since when, in milliseconds since 1970."""
     now: int
-    """The clock of the store that answered: in a Cluster, those of other queues may differ."""
+    """The clock of the server that has the queue; on a Cluster, other servers may differ."""
     is_forgetful: bool = False
-    """The store was emptied, and must be told again what is due when."""
+    """The store has lost when periodic tasks are due: they must be registered again."""
 
 
 class ParkedTask(msgspec.Struct, frozen=True):
     """The parked jobs of one task."""
 
     since: int
-    """When the first of them was parked."""
+    """When the first of them was parked, in milliseconds since 1970."""
     count: int
     owner: str = ""
-    """The worker that had the task last, if one had it within two weeks."""
+    """The name of the worker that registered the task last, within two weeks; else empty."""
 
 
 class SweepResult(msgspec.Struct, frozen=True):
-    """What a sweep saw of one queue."""
+    """The result of a sweep for one queue."""
 
     is_something_to_run: bool
-    """An exchange may bring something, or has to be made for another reason."""
+    """An exchange may bring jobs, or has to be made for another reason."""
     next_due: float | None
-    """Seconds until the next tick has something to do, 0 if it has now; None if nothing is scheduled."""
+    """Seconds until the next tick has something to do; None if nothing is scheduled."""
     parked: Mapping[str, ParkedTask] = {}
-    """Some tasks that have parked jobs, and these jobs."""
+    """Some of the tasks that have parked jobs."""
 
 
 class Firing(msgspec.Struct, frozen=True):
-    """A tick of a periodic task, to be fired."""
+    """A tick of a periodic task."""
 
     task: str
     due: int
     next_due: int
     job: Envelope | None = None
-    """None if the tick is skipped, and only its due is to be moved."""
+    """None if the tick is skipped: then only the due is moved."""
     may_overlap: bool = False
-    """The job is stored although that of the tick before still waits or runs."""
+    """The job is stored even if the job of the tick before lives."""
 
 
 class Fired(enum.Enum):
-    """What became of a tick that was to be fired."""
+    """The outcome of a tick."""
 
     MOVED = enum.auto()
-    """The task's due was moved, and the job of the tick stored, if there is one."""
+    """The due was moved, and the job stored, if the tick has one."""
     REFUSED = enum.auto()
-    """The due was moved, but the store is full and took no job."""
+    """The due was moved, but the store is full and refused the job."""
     OVERLAPPING = enum.auto()
-    """The due was moved, and no job was stored: that of the tick before still waits or runs."""
+    """The due was moved, and no job was stored: the job of the tick before lives."""
     TAKEN = enum.auto()
-    """Somebody else had moved the due, so nothing was done."""
+    """Another caller had moved the due: nothing was done."""
 
 
 class DeadRecord(msgspec.Struct, frozen=True, gc=False):
     """A job that failed for ever."""
 
     job: Envelope
-    """Its task is empty if other hands have made it unreadable."""
+    """Its task is empty if the job cannot be read."""
     died_at: int
     detail: bytes
     """JSON of reason, error type, message and traceback."""
     is_bare: bool = False
-    """It was kept without its arguments. A broker that writes that elsewhere does not tell."""
+    """The job was kept without its arguments. RedisBroker has this in the envelope, and leaves it False."""
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How many jobs of a queue are where."""
+    """How many jobs of a queue are in which state."""
 
     ready: int
-    """May start now: queued, in a lane, or waiting and due."""
+    """Jobs that are queued, held back in a lane, or waiting and due."""
     running: int
     waiting: int
-    """Not due yet."""
+    """Jobs that are not due yet."""
     dead: int
     parked: int = 0
-    """Wait for a worker that knows their task, or for the release of the program that wrote them."""
+    """Jobs that wait for a worker that knows their task, or for the release that wrote them."""
 
 
 class WorkerSeen(msgspec.Struct, frozen=True):
@@ -223,16 +225,16 @@ class WorkerSeen(msgspec.Struct, frozen=True):
 
     name: str
     level: int
-    """What it can do: a worker of an older release has a lower one."""
+    """A worker of an older release may have a lower one."""
     at: int
 
 
 class Question(msgspec.Struct, Generic[T], frozen=True):
-    """Something to look for in a queue; the answer is of type T."""
+    """A question about a queue, with an answer of type T."""
 
 
 class LookCounts(Question[Counts], frozen=True):
-    """How many jobs are where?"""
+    """How many jobs are in which state?"""
 
 
 class LookDead(Question[Sequence[DeadRecord]], frozen=True):
@@ -243,29 +245,29 @@ class LookDead(Question[Sequence[DeadRecord]], frozen=True):
 
 
 class LookJob(Question["Envelope | None"], frozen=True):
-    """Which job of this id lives? None if none does, or it cannot be read."""
+    """Which live job has this id? None if there is none, or it cannot be read."""
 
     job_id: str
 
 
 class LookWorkers(Question[Sequence[WorkerSeen]], frozen=True):
-    """Which workers are there?"""
+    """Which workers have looked within three leases?"""
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """Cancel a job wherever it is: it never runs, or its worker hears of it with the next renewal."""
+    """Cancel a job. A running job is marked, and its worker learns of it by the next renewal."""
 
     job_id: str
 
 
 class Requeue(msgspec.Struct, frozen=True):
-    """Queue a dead job again, as if it never had run."""
+    """Queue a dead job again, as if it had never run."""
 
     job_id: str
 
 
 class Discard(msgspec.Struct, frozen=True):
-    """Forget a dead job."""
+    """Delete a dead job."""
 
     job_id: str
 
@@ -274,11 +276,11 @@ Act = Cancel | Requeue | Discard
 
 
 class SteerResult(msgspec.Struct, frozen=True):
-    """What came of an act."""
+    """The result of an act."""
 
     status: JobStatus
-    """Where the job was; NOT_SET if it was nowhere where the act could find it, and nothing was done."""
+    """The status of the job before the act; NOT_SET if there was no such job, and nothing was done."""
     job: Envelope | None = None
-    """What was cancelled, if it can be told."""
+    """The cancelled job, if it is known."""
     is_bare: bool = False
-    """It is dead, and cannot run again: it was kept without its arguments."""
+    """The dead job was kept without its arguments, and cannot be requeued."""

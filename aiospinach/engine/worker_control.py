@@ -83,8 +83,8 @@ class WorkerControl:
         )
         if not self._tasks.by_name:
             logger.warning(
-                "engine %s has no tasks, and its workers can run nothing: import the modules that declare tasks"
-                " first, and attach their registries",
+                "engine %s has no tasks, and its workers run nothing: import the modules that declare tasks, and"
+                " attach their registries",
                 self._sender.namespace,
                 fields={"namespace": self._sender.namespace},
             )

@@ -19,8 +19,9 @@ ENDS_PROCESS_AT = 3
 
 
 class OSSignals:
-    """While entered, the first SIGINT or SIGTERM calls ``drain`` and the second one ``interrupt``. The third one
-    ends the process at once: a thread cannot be stopped, and a blocked event loop hears nothing.
+    """While entered, the first SIGINT or SIGTERM calls ``drain`` and the second one ``interrupt``.
+
+    The third one ends the process at once: a thread cannot be stopped, and a blocked event loop is deaf.
 
     It does nothing outside of the main thread. Several may be entered at once, for engines that run side
     by side: all of them hear every signal, and the last to be left puts back the handlers that were there

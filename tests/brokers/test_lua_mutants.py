@@ -661,7 +661,7 @@ async def no_lease_is_recovered_at_once_after_a_time_without_ticks(stage: Stage)
     assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
 
 
-@scenario("calm")
+@scenario("rescue pause")
 async def no_lease_is_recovered_during_a_rescue_pause(stage: Stage) -> None:
     stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
     stage.set_last_tick(paused_for=1000)
@@ -670,7 +670,7 @@ async def no_lease_is_recovered_during_a_rescue_pause(stage: Stage) -> None:
     assert ids((await stage.another.tick(QUEUE)).expired) == ["a"]
 
 
-@scenario("end of the calm")
+@scenario("end of the rescue pause")
 async def a_gap_during_a_rescue_pause_does_not_restart_it(stage: Stage) -> None:
     stage.expire(await put_and_take(stage.broker, QUEUE, "a"))
     quarter = stage.broker.lease * 250
@@ -853,8 +853,8 @@ async def a_job_with_a_state_is_no_orphan(stage: Stage) -> None:
     assert found == {"queued": ["ready"], "leased": ["lost", "runs"], "waiting": ["later"]}
 
 
-@scenario("stray to come")
-@scenario("parked stray")
+@scenario("orphan due later")
+@scenario("parked orphan")
 async def an_orphan_returns_to_its_state_if_that_is_known(stage: Stage) -> None:
     lease = await put_and_take(stage.broker, QUEUE, "parked", task="strange")
     await stage.broker.exchange(QUEUE, [Settlement(lease, Action.PARK)], 0)
@@ -864,7 +864,7 @@ async def an_orphan_returns_to_its_state_if_that_is_known(stage: Stage) -> None:
     assert await find_orphans(stage) == {"leased": ["now"], "waiting": ["later"], "parked": ["parked"]}
 
 
-@scenario("unreadable stray")
+@scenario("unreadable orphan")
 async def an_unreadable_orphan_is_dead(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "good", "spoilt")
     stage.spoil("spoilt")
@@ -873,7 +873,7 @@ async def an_unreadable_orphan_is_dead(stage: Stage) -> None:
     assert [dead.job.id for dead in await asking.dead(stage.broker, QUEUE)] == ["spoilt"]
 
 
-@scenario("slot of a stray")
+@scenario("slot of an orphan")
 async def an_orphan_of_a_limited_task_gets_a_slot(stage: Stage) -> None:
     await stage.broker.register(QUEUE, {"send": 1}, {})
     await put_and_take(stage.broker, QUEUE, "limited")

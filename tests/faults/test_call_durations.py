@@ -319,7 +319,7 @@ def find_orphans(queue: Queue, *, times: int = 3) -> Callable[[], Awaitable[bool
 
     async def find() -> bool:
         state = queue.broker._queue("default")
-        state.look_closely_at = 0.0
+        state.next_orphan_check = 0.0
         await queue.broker.sweep(["default"], "worker")
         state.ticks += 1
         arguments = [state.session, state.ticks, HOUR, cursors.pop()]

@@ -99,7 +99,7 @@ class Stage:
 
 @pytest.fixture
 async def stage(namespace: str, plain: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    monkeypatch.setattr(batching, "PATROL_PERIOD", 60.0)  # a busy machine may take longer than a try
+    monkeypatch.setattr(batching, "TIMER_DELAY", 60.0)  # a busy machine may take longer than a try
     plain.script_load(scripts.ENQUEUE.source)
     broker = RedisBroker(shared_server().unix_url, enqueue_timeout=0.01)
     await broker.open(namespace)
@@ -239,7 +239,7 @@ async def test_a_refused_call_keeps_no_field() -> None:
     fields: list[int] = []
 
     async def refuse(round_trip: RoundTrip) -> list[Any]:
-        fields.append(round_trip.number.field)
+        fields.append(round_trip.call_number.field)
         raise BrokerError("the store is full")
 
     shared = EnqueueBatcher("mail", refuse, CallNumbers(), within=5)
@@ -255,23 +255,23 @@ def test_a_field_has_one_owner_and_numbers_are_unique(monkeypatch: pytest.Monkey
     monkeypatch.setattr(call_numbers, "time", type("Clock", (), {"monotonic": lambda: now}))
     numbers_given = CallNumbers()
     slow, quick = CallNumber(), CallNumber()
-    numbers_given.stamp(slow)
-    numbers_given.stamp(quick)
+    numbers_given.assign(slow)
+    numbers_given.assign(quick)
     assert (slow.field, quick.field) == (0, 1)
-    numbers_given.give_back(quick)
-    numbers_given.give_back(quick)
+    numbers_given.release(quick)
+    numbers_given.release(quick)
     later = [CallNumber() for _ in range(2)]
     for number in later:
-        numbers_given.stamp(number)
+        numbers_given.assign(number)
     assert [number.field for number in later] == [1, 2]
     now = KEPT_FOR - 1
-    numbers_given.stamp(slow)
-    assert (slow.field, slow.number) == (0, 1), "a repeated call keeps its field and number"
+    numbers_given.assign(slow)
+    assert (slow.field, slow.value) == (0, 1), "a repeated call keeps its field and number"
     now = KEPT_FOR + 1
     last = CallNumber()
-    numbers_given.stamp(last)
+    numbers_given.assign(last)
     assert last.field in (1, 2), "fields of calls not repeated for long are reused"
-    numbers = [number.number for number in (slow, quick, *later, last)]
+    numbers = [number.value for number in (slow, quick, *later, last)]
     assert numbers == sorted(set(numbers))
 
 

@@ -130,6 +130,6 @@ async def test_a_run_with_failures_shows_neither_password_nor_arguments(
     shown += capfd.readouterr()
     everything = "\n".join(shown)
     assert "does not answer" in everything
-    assert "did not say whether" in everything
+    assert "did not confirm that" in everything
     assert PASSWORD not in everything
     assert ARGUMENT not in everything

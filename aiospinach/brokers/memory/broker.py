@@ -1,4 +1,4 @@
-"""A broker in the memory of one process: nothing to install, and everything that a broker can do."""
+"""The broker in the memory of one process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
 from threading import RLock
 from typing import Protocol, TypeVar
 
@@ -33,38 +32,39 @@ from ..records import (
 )
 from .queue import QueueState
 from .unattended import WARN_AFTER, Unattended
+from .waiter import Waiter, set_of
 
 T = TypeVar("T")
 
 
 class Clock(Protocol):
-    """What a MemoryBroker reads the time from; the module ``time`` is one."""
+    """The clock of a MemoryBroker; the module ``time`` is one."""
 
     def time(self) -> float:
-        """Seconds since 1970, by which jobs are due."""
+        """Return the seconds since 1970, by which jobs are due."""
 
     def monotonic(self) -> float:
-        """Seconds by which leases end; workers compare them with ``time.monotonic()``."""
+        """Return the seconds by which leases end; workers compare them with ``time.monotonic()``."""
 
 
 class MemoryBroker(Broker):
-    """Keeps jobs in this process: they end with it, and outlive its event loops.
+    """Keeps jobs in the memory of this process. They outlive event loops, and end with the process.
 
-    ``lease`` is after how many seconds of silence a job is taken from its worker, as happens here when an
-    event loop ended while jobs ran. ``clock`` is where it reads the time. It may be used from several
-    threads, each with a loop of its own. A process that is forked starts with an empty one: the jobs are its
-    parent's.
+    ``lease``: seconds after which the lease of a job ends, unless it is renewed. Here leases end if the event
+    loop ended while jobs ran. ``clock``: the clock that the broker reads. Several threads, each with its own
+    event loop, may use one broker. In a forked child the broker is empty: the jobs are its parent's. Raises
+    InvalidValue if ``lease`` is no number of seconds, or too short.
     """
 
     def __init__(self, *, lease: float = DEFAULT_LEASE, clock: Clock = time) -> None:
         self.lease: float = to_seconds(lease, what="MemoryBroker(lease=)", least=SHORTEST_LEASE)
         self._clock = clock
         self._queues: defaultdict[str, QueueState] = defaultdict(QueueState)
-        self._waiters: list[_Waiter] = []
-        self._armed: dict[str, None] = {}
-        """Queues whose wake-up nobody has taken yet."""
-        # Coroutines of one loop never meet within a method, which awaits nothing; threads may.
-        # Reentrant, for a call may be interrupted by the collection of a wait whose loop was closed.
+        self._waiters: list[Waiter] = []
+        self._wake_ups: dict[str, None] = {}
+        """Queues whose wake-up no wait has taken yet, in their order."""
+        # For threads: coroutines of one loop never meet within a method, which awaits nothing. Reentrant: the
+        # garbage collector may end a forgotten wait in the middle of a call.
         self._lock = RLock()
         self._looked_at = 0
         """When workers looked at it last, in milliseconds since 1970."""
@@ -72,9 +72,9 @@ class MemoryBroker(Broker):
         forks.forget_in_child(self)
 
     def _forget_parent(self) -> object:
-        """Be empty, in a forked child; a thread that exists no more may hold the lock."""
+        """Empty the broker in a forked child. A thread of the parent may hold the old lock."""
         inherited = self._queues, self._waiters
-        self._queues, self._waiters, self._armed = defaultdict(QueueState), [], {}
+        self._queues, self._waiters, self._wake_ups = defaultdict(QueueState), [], {}
         self._lock = RLock()
         return inherited
 
@@ -105,7 +105,7 @@ class MemoryBroker(Broker):
             for task, due in periodic.items():
                 state.periodic[task] = min(due, state.periodic.get(task, due))
                 state.known.add(task)
-            self._bell(queue, state)
+            self._notify(queue, state)
         return replaced
 
     async def enqueue(
@@ -126,7 +126,7 @@ class MemoryBroker(Broker):
             stored = [state.add(job, now) for job in jobs]
             if token is not None:
                 state.answers.put(token, tuple(stored), now)
-            self._bell(queue, state)
+            self._notify(queue, state)
             if now - self._looked_at > WARN_AFTER * 1000:
                 self._unattended.note_jobs()
             return stored
@@ -140,7 +140,7 @@ class MemoryBroker(Broker):
             fenced, cancelled = state.settle(settled, now)
             leases = state.take(want, now, self._clock.monotonic() + self.lease, self.margin, parking)
             has_earlier_due, state.earlier_due_pending = state.earlier_due_pending, False
-            self._bell(queue, state)
+            self._notify(queue, state)
             is_something_left = state.something_to_run() or state.wanted_to_run(parking.wanted)
             return ExchangeResult(leases, fenced, cancelled, is_something_left, has_earlier_due)
 
@@ -165,7 +165,7 @@ class MemoryBroker(Broker):
             expired, is_more = state.take_expired(
                 self._clock.monotonic(), self.grace, self.lease, self.margin
             )
-            self._bell(queue, state)
+            self._notify(queue, state)
             return TickResult(
                 next_due=0.0 if is_more else state.seconds_to_next(now),
                 expired=expired,
@@ -178,7 +178,7 @@ class MemoryBroker(Broker):
             state = self._queues[queue]
             now = self.now()
             fired = [state.fire(firing, now) for firing in firings]
-            self._bell(queue, state)
+            self._notify(queue, state)
             return fired
 
     async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
@@ -192,28 +192,28 @@ class MemoryBroker(Broker):
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         with self._lock:
-            waiter = _Waiter(queues)
-            for queue in self._armed:
+            waiter = Waiter(queues)
+            for queue in self._wake_ups:
                 if queue in waiter.queues:
-                    del self._armed[queue]
+                    del self._wake_ups[queue]
                     return queue
             self._waiters.append(waiter)
         woken = None
         try:
-            woken = await waiter.answer(timeout)
+            woken = await waiter.result(timeout)
             return woken
         finally:
             with self._lock:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
-                elif woken is None and waiter.woken_for is not None:  # while it gave up
-                    self._pass_on(waiter.woken_for)
+                elif woken is None and waiter.woken_for is not None:  # it was woken as it ended
+                    self._wake_one(waiter.woken_for)
 
     async def nudge(self, queues: Sequence[str]) -> None:
         loop = asyncio.get_running_loop()
         with self._lock:
             for waiter in list(self._waiters):
-                if waiter.loop is loop and waiter.queues == _set_of(tuple(queues)):
+                if waiter.loop is loop and waiter.queues == set_of(tuple(queues)):
                     self._waiters.remove(waiter)
                     waiter.nudge()
 
@@ -230,14 +230,14 @@ class MemoryBroker(Broker):
             dead = state.dead.get(act.job_id)
             if isinstance(act, Requeue) and dead is not None and dead.is_bare:
                 return SteerResult(JobStatus.NOT_SET, is_bare=True)
-            status = state.exhume(act.job_id, self.now(), is_to_run=isinstance(act, Requeue))
-            self._bell(queue, state)
+            status = state.take_dead(act.job_id, self.now(), is_to_run=isinstance(act, Requeue))
+            self._notify(queue, state)
             return SteerResult(status)
 
     async def flush(self, queue: str) -> None:
         with self._lock:
             self._queues.pop(queue, None)
-            self._armed.pop(queue, None)
+            self._wake_ups.pop(queue, None)
 
     def __repr__(self) -> str:
         return "MemoryBroker()"
@@ -247,58 +247,17 @@ class MemoryBroker(Broker):
         with self._lock:
             return sum(len(state.jobs) for state in self._queues.values())
 
-    def _bell(self, queue: str, state: QueueState) -> None:
-        """Wake one waiter if there is something for it: a job to run, or an earlier moment to sleep to."""
+    def _notify(self, queue: str, state: QueueState) -> None:
+        """Wake one waiter if there is a job to run, or something is due earlier than was known."""
         if state.something_to_run() or state.has_earlier_due:
             state.earlier_due_pending = state.earlier_due_pending or state.has_earlier_due
             state.has_earlier_due = False
-            self._pass_on(queue)
+            self._wake_one(queue)
 
-    def _pass_on(self, queue: str) -> None:
-        """Give the queue's wake-up to one waiter, or keep it for the next that comes; it is at most one."""
+    def _wake_one(self, queue: str) -> None:
+        """Give the wake-up of the queue to one waiter, or keep one for the next wait."""
         for waiter in list(self._waiters):
             if queue in waiter.queues and waiter.wake(queue):
                 self._waiters.remove(waiter)
                 return
-        self._armed[queue] = None
-
-
-class _Waiter:
-    """Somebody in ``wait``, in an event loop that may be another thread's, or have ended."""
-
-    def __init__(self, queues: Sequence[str]) -> None:
-        self.queues = _set_of(tuple(queues))
-        self.woken_for: str | None = None
-        self.loop = asyncio.get_running_loop()
-        self._woken: asyncio.Future[str | None] = self.loop.create_future()
-
-    def wake(self, queue: str) -> bool:
-        if self.loop is asyncio._get_running_loop():  # none runs where a forgotten wait is collected
-            self._set(queue)
-        else:
-            try:
-                self.loop.call_soon_threadsafe(self._set, queue)
-            except RuntimeError:  # that loop has ended
-                return False
-        self.woken_for = queue
-        return True
-
-    def nudge(self) -> None:
-        """End the wait, of this event loop, without a wake-up."""
-        self._set(None)
-
-    async def answer(self, timeout: float) -> str | None:
-        timer = self.loop.call_later(timeout, self._set, None)
-        try:
-            return await self._woken
-        finally:
-            timer.cancel()
-
-    def _set(self, queue: str | None) -> None:
-        if not self._woken.done():
-            self._woken.set_result(queue)
-
-
-@lru_cache(1024)  # a worker waits for the same queues again and again
-def _set_of(queues: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(queues)
+        self._wake_ups[queue] = None

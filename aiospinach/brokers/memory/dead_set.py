@@ -9,15 +9,15 @@ from ..records import DeadRecord
 
 
 class DeadSet(dict[str, DeadRecord]):
-    """By their ids, the latest last; so many at most, and for so long."""
+    """Dead jobs by their ids, the latest last; at most DEAD_AT_MOST, for DEAD_FOR seconds."""
 
-    def bury(self, dead: DeadRecord) -> None:
+    def add(self, dead: DeadRecord) -> None:
         self.pop(dead.job.id, None)
         self[dead.job.id] = dead
         self.forget_old(dead.died_at)
 
     def page(self, now: int, offset: int, limit: int) -> list[DeadRecord]:
-        """Some of them, the latest first."""
+        """Return ``limit`` dead jobs after ``offset`` others, the latest first."""
         self.forget_old(now)
         return list(itertools.islice(reversed(self.values()), offset, offset + limit))
 

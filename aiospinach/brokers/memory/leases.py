@@ -7,38 +7,38 @@ from collections.abc import Mapping
 
 from ..records import Envelope, Lease
 
-_numbers = itertools.count()  # of all queues ever: a lease of before a flush must not look live after it
+_numbers = itertools.count()  # for all queues: a lease from before a flush must not be live after it
 
 
 class Leases:
-    """Jobs that run, or that are judged."""
+    """The leases of jobs that run or are judged, and the slots of limited tasks."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Envelope] = {}
         self.expiry: dict[str, float] = {}
         self.of_job: dict[str, str] = {}
         self.cancels: set[str] = set()
-        """Leases whose job somebody wants cancelled."""
+        """Leases whose job is to be cancelled."""
         self.judged: set[str] = set()
-        """Leases of lost jobs, whose holders run nothing and are lost without a crash of the job."""
+        """Leases of lost jobs, which their workers only judge: if they are lost again, that is no crash."""
         self._limits: dict[str, int] = {}
         self._slots: dict[str, set[str]] = {}
 
     def limit(self, limits: Mapping[str, int]) -> dict[str, int]:
-        """Set how many jobs of each task may run; 0: any number. Returns the limits that were others."""
+        """Set how many jobs of each task may run; 0: any number. Returns the old limits that have changed."""
         replaced = {
             task: self._limits[task]
             for task, limit in limits.items()
             if self._limits.get(task, limit) != limit
         }
         for task, limit in limits.items():
-            if limit and not self._limits.get(task):  # what runs already was leased without a slot
+            if limit and not self._limits.get(task):  # running jobs were leased without a slot
                 self._slots[task] = {lease for lease, job in self.jobs.items() if job.task == task}
             self._limits[task] = limit
         return replaced
 
     def may_run(self, task: str) -> bool:
-        """Another job of the task may run."""
+        """Return whether one more job of the task may run."""
         limit = self._limits.get(task)
         return not limit or len(self._slots.get(task, ())) < limit
 
@@ -52,7 +52,7 @@ class Leases:
         return Lease(lease, job, expiry - margin)
 
     def end(self, lease: str) -> Envelope | None:
-        """The job of a lease, which is gone now; None if it was gone before."""
+        """End a lease. Returns its job, or None if the lease was gone."""
         job = self.jobs.pop(lease, None)
         if job is not None:
             del self.expiry[lease]

@@ -1,4 +1,4 @@
-"""The jobs of one queue, in memory: every transition that they make, and nothing that waits."""
+"""The state of one queue in memory, and all transitions of its jobs."""
 
 from __future__ import annotations
 
@@ -40,40 +40,41 @@ EXPIRED_AT_ONCE = 100
 
 
 class QueueState:
-    """The jobs of one queue. Each live job is in ``jobs``, and in exactly one of the ready list, a lane,
-    the parked ones, the waiting ones and the leases."""
+    """The jobs of one queue. Each live job is in ``jobs``, and in exactly one of ``ready``, ``lanes``,
+    ``parked``, ``waiting`` and ``leases``."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Envelope] = {}
         self.ready: deque[str] = deque()
         self.lanes: dict[str, deque[str]] = {}
-        """Jobs of tasks that run as often as they may, so that they block no others."""
+        """Jobs of tasks that have reached their limit. Here they block no others."""
         self.parked: dict[str, Timetable] = {}
-        """Jobs of tasks that a worker did not know, and since when they are parked."""
+        """For each task that a worker did not know, its jobs, and since when they are parked."""
         self.waiting: Timetable = Timetable()
         self.gone: set[str] = set()
-        """Cancelled jobs whose id still lies in ``ready`` or a lane."""
+        """Ids of cancelled jobs that still are in ``ready`` or a lane."""
         self.moved: set[str] = set()
-        """Jobs that lie there in the place of a cancelled one, and are due later."""
+        """Ids of jobs that took over such a place, and are due later."""
         self.leases: Leases = Leases()
         self.periodic: dict[str, int] = {}
         self.ticks: dict[str, str] = {}
-        """The jobs of the last ticks."""
+        """The id of the last tick's job, by periodic task."""
         self.known: set[str] = set()
-        """Periodic tasks of the engine that has the broker now: nobody fires those of one before."""
+        """Periodic tasks of the engine that has the broker now. Tasks of an earlier engine are not fired."""
         self.dead: DeadSet = DeadSet()
         self.named: Recent[bool] = Recent()
         self.answers: Recent[tuple[bool, ...]] = Recent()
         self.has_earlier_due: bool = False
-        """Something is due earlier than whoever sleeps knows; one is to be woken."""
+        """Something is due earlier than workers know: one worker is to be woken."""
         self.earlier_due_pending: bool = False
-        """One was woken for that, and is to hear why."""
+        """A wake-up was sent for that. The next exchange reports it."""
         self.workers: dict[str, WorkerSeen] = {}
         self.owners: dict[str, str] = {}
-        """The worker that had a task last."""
+        """The name of the worker that registered a task last."""
         self.rescue_pause: RescuePause = RescuePause()
 
     def add(self, job: Envelope, now: int) -> bool:
+        """Store a job. Returns False if it is a duplicate."""
         if job.id in self.jobs:  # guard: live id
             return False
         if job.named:
@@ -116,7 +117,7 @@ class QueueState:
         return leases
 
     def _pop(self, line: deque[str], now: int) -> Envelope | None:
-        """The first job of a line. What was cancelled or put off since leaves the line."""
+        """Remove and return the first job of a line. Ids of cancelled and later jobs leave the line."""
         jobs = self.jobs
         while line:
             job = jobs.get(job_id := line.popleft())
@@ -132,7 +133,7 @@ class QueueState:
         return None
 
     def settle(self, settled: Sequence[Settlement], now: int) -> tuple[list[str], list[str]]:
-        """The leases that were gone, and those whose job was cancelled instead of put back."""
+        """Settle leases. Returns the fenced ones, and those whose job was cancelled instead of put back."""
         fenced: list[str] = []
         cancelled: list[str] = []
         released: list[Envelope] = []
@@ -150,7 +151,7 @@ class QueueState:
                 self._settle(job, settlement, now)
                 if settlement.successor is not None and not is_unwanted:  # guard: successor in memory
                     self.add(settlement.successor, now)
-        for job in reversed(released):  # the first stands first again
+        for job in reversed(released):  # so that the first is at the front again
             self.lanes.get(job.task, self.ready).appendleft(job.id)
         return fenced, cancelled
 
@@ -160,8 +161,8 @@ class QueueState:
             del self.jobs[job.id]
         elif action is Action.FAIL:
             del self.jobs[job.id]
-            dead = msgspec.structs.replace(job, body=b"") if settlement.buries_bare else job
-            self.dead.bury(DeadRecord(dead, now, settlement.detail, settlement.buries_bare))
+            dead = msgspec.structs.replace(job, body=b"") if settlement.drops_arguments else job
+            self.dead.add(DeadRecord(dead, now, settlement.detail, settlement.drops_arguments))
         elif action is Action.PARK:
             self._park(job, now)
         else:
@@ -174,12 +175,12 @@ class QueueState:
                 self.has_earlier_due = self.waiting.add(job.id, due) or self.has_earlier_due
 
     def _park(self, job: Envelope, now: int) -> None:
-        """Have it wait for a worker that knows its task."""
+        """Let the job wait for a worker that knows its task."""
         job = self.jobs[job.id] = msgspec.structs.replace(job, parked_at=job.parked_at or now)
         self.parked.setdefault(job.task, Timetable()).add(job.id, job.parked_at)
 
     def _parked_since(self, task: str) -> int | None:
-        """Since when the first parked job of the task is, if there is one."""
+        """Return since when the first parked job of the task is parked; None if there is none."""
         parked = self.parked.get(task)
         since = parked.next_due() if parked is not None else None
         if parked is not None and since is None:
@@ -192,13 +193,13 @@ class QueueState:
     def take_expired(
         self, now: float, grace: float, length: float, margin: float
     ) -> tuple[list[Lease], bool]:
-        """Jobs whose worker was lost, leased anew, and whether there are more of them."""
+        """Lease lost jobs anew, to be judged. Returns the leases, and whether more jobs are lost."""
         if now < self.rescue_pause.until(now, length):  # guard: rescue pause in memory
             return [], False
-        # A renewed lease keeps its place in the dict, so all are looked at: as many as there are slots.
-        gone = [lease for lease, expiry in self.leases.expiry.items() if expiry + grace <= now]
+        # A renewed lease keeps its place in the dict, so all leases are checked; each slot has one at most.
+        ended = [lease for lease, expiry in self.leases.expiry.items() if expiry + grace <= now]
         expired: list[Lease] = []
-        for lease in gone[:EXPIRED_AT_ONCE]:
+        for lease in ended[:EXPIRED_AT_ONCE]:
             is_unwanted = lease in self.leases.cancels
             was_judged = lease in self.leases.judged
             job = self.leases.end(lease)
@@ -210,7 +211,7 @@ class QueueState:
                 self.leases.judged.add(expired[-1].id)
                 if is_unwanted:  # guard: cancelled before it was lost
                     self.leases.cancels.add(expired[-1].id)
-        return expired, len(gone) > EXPIRED_AT_ONCE
+        return expired, len(ended) > EXPIRED_AT_ONCE
 
     def fire(self, firing: Firing, now: int) -> Fired:
         if self.periodic.get(firing.task) != firing.due:  # guard: tick fired before
@@ -231,11 +232,11 @@ class QueueState:
         return max(0.0, (min(dues) - now) / 1000) if dues else None
 
     def look(self, now: int, moment: float, grace: float, length: float) -> SweepResult:
-        """What there is to run, and when something is due; ``moment`` is of the clock of leases."""
-        calm_until = self.rescue_pause.until(moment, length)
+        """Return the result of a sweep; ``moment`` is by the clock of leases."""
+        pause_end = self.rescue_pause.until(moment, length)
         dues = [] if (next_due := self.seconds_to_next(now)) is None else [next_due]
         if self.leases.expiry:
-            dues.append(max(0.0, min(self.leases.expiry.values()) + grace - moment, calm_until - moment))
+            dues.append(max(0.0, min(self.leases.expiry.values()) + grace - moment, pause_end - moment))
         parked = {
             task: ParkedTask(since, len(self.parked[task].dues), self.owners.get(task, ""))
             for task in list(self.parked)
@@ -260,12 +261,12 @@ class QueueState:
         return Counts(ready, running, len(dues) - due, len(self.dead), parked)
 
     def note_worker(self, name: str, now: int, lease: float) -> None:
-        """A worker has looked at the queue; those that have not for three leases are forgotten."""
+        """Note that a worker has looked at the queue. A worker that has not for three leases is forgotten."""
         self.workers[name] = WorkerSeen(name, LEVEL, now)
         self.workers = {seen.name: seen for seen in self.answer(LookWorkers(), now, lease)}
 
-    def exhume(self, job_id: str, now: int, *, is_to_run: bool) -> JobStatus:
-        """Take a job out of the dead ones, to run again or to be forgotten; returns where it was."""
+    def take_dead(self, job_id: str, now: int, *, is_to_run: bool) -> JobStatus:
+        """Requeue or discard a dead job. Returns FAILED, or NOT_SET if nothing was done."""
         if job_id not in self.dead or (is_to_run and job_id in self.jobs):
             return JobStatus.NOT_SET
         job = self.dead.pop(job_id).job
@@ -294,5 +295,5 @@ class QueueState:
         return bool(self.ready) or any(self.leases.may_run(task) for task in self.lanes)
 
     def wanted_to_run(self, tasks: Collection[str]) -> bool:
-        """Of the parked jobs of these tasks, some may run."""
+        """Return whether some of the parked jobs of these tasks may run."""
         return any(self._parked_since(task) is not None and self.leases.may_run(task) for task in tasks)

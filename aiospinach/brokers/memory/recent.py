@@ -1,4 +1,4 @@
-"""What is remembered for a while."""
+"""A mapping that forgets its entries after a while."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class Recent(Generic[V]):
-    """Remembers things for ten to twenty minutes: two tables, of which the older one is dropped."""
+    """Remembers entries for ten to twenty minutes, in two tables: the older one is dropped."""
 
     def __init__(self) -> None:
         self._window = -1
@@ -26,7 +26,7 @@ class Recent(Generic[V]):
         self._tables[0][key] = value
 
     def forget(self, key: str) -> None:
-        """Know it no longer."""
+        """Remove an entry, if there is one."""
         for table in self._tables:
             table.pop(key, None)
 

@@ -1,4 +1,4 @@
-"""Until when nothing counts as lost."""
+"""Decides until when nothing of a queue in memory counts as lost."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import math
 
 
 class RescuePause:
-    """After a time in which nobody looked at a queue, a worker may only have stood still: it has a quarter of
-    a lease to renew its leases and to settle what has ended. Another silence prolongs that, and does not
-    begin it anew: each look uses up some of it, so that lost jobs are found in the end."""
+    """If no worker looked at a queue for a quarter of a lease, live workers may only have been blocked. So
+    they get a quarter of a lease to renew their leases and to settle jobs that have ended. Another silence
+    prolongs this pause, and does not begin it anew: each look uses up a part of it, so that lost jobs are
+    found."""
 
     def __init__(self) -> None:
         self._looked_at = math.inf
         self._left = 0.0
 
     def until(self, now: float, length: float) -> float:
-        """Look at the queue, whose leases are so long, and tell until when jobs are not rescued."""
+        """Note a look at the queue. Returns the end of the pause, or ``now`` if there is none."""
         passed = max(0.0, now - self._looked_at)
         if self._left:  # guard: end of the rescue pause in memory
             self._left = max(0.0, self._left - min(passed, length / 12))

@@ -1,4 +1,4 @@
-"""A broker on Redis or Valkey: one server, a master that Sentinels name, or a Cluster."""
+"""The broker on Redis or Valkey: one server, a master that Sentinels name, or a Cluster."""
 
 from __future__ import annotations
 
@@ -41,14 +41,13 @@ from .errors import StoreFull
 from .inspection import Inspection
 from .queue_session import QueueSession
 from .schema import milliseconds
-from .transports import first_half
+from .transports import first_try_until
 from .wake_ups import WakeUps
 
 T = TypeVar("T")
 
 EXPIRED_AT_ONCE = 100
-SWEPT_AT_ONCE = 250
-"""How many queues one call looks at."""
+SWEPT_AT_ONCE = 250  # queues
 FIRED_AT_ONCE = 500
 RENEWED_AT_ONCE = 1000
 
@@ -56,12 +55,12 @@ RENEWED_AT_ONCE = 1000
 class RedisBroker(Broker):
     """Keeps jobs in Redis 7.0 or newer, or Valkey.
 
-    ``url_or_client`` is ``redis://``, ``rediss://`` (TLS), ``unix://``,
+    ``url_or_client``: a URL ``redis://``, ``rediss://`` (TLS), ``unix://``,
     ``redis+sentinel://host:port,host:port/service`` or ``redis+cluster://host:port,host:port``, or a client
-    of redis.asyncio, of which only the settings are read. ``lease`` is after how many seconds of silence a
-    worker's jobs are given to others. ``enqueue_timeout`` is how many seconds a ``schedule`` tries to
-    reach Redis, unless ``options(enqueue_timeout=)`` says otherwise, and what people ask and order does.
-    Nothing connects before it is used.
+    of redis.asyncio, of which only the settings are read. ``lease``: seconds after which the lease of a job
+    ends, unless it is renewed. ``enqueue_timeout``: seconds for which ``schedule``, ``cancel`` and questions
+    about queues try to reach Redis, unless ``options(enqueue_timeout=)`` sets another time. Raises
+    InvalidValue for a wrong argument. The broker connects when it is used first.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class RedisBroker(Broker):
         )
         self._calls = ScriptCalls(endpoint_of(url_or_client), self.lease, self.enqueue_timeout)
         self._waits = WakeUps(self._calls)
-        self._doors = Inspection(self._calls)
+        self._inspection = Inspection(self._calls)
         self._queue = self._calls.queue
         self._work = self._calls.work
 
@@ -99,30 +98,31 @@ class RedisBroker(Broker):
         state = self._queue(queue)
         state.worker = worker
         state.periodic.update(periodic)
-        if state.is_forgotten or state.is_unsure:
+        if state.has_lost_dues or state.is_uncertain:
             limits = {**state.registered, **limits}
-        state.is_forgotten, replaced = await self._register(state, limits, periodic)
+        state.has_lost_dues, replaced = await self._register(state, limits, periodic)
         return replaced
 
     async def _register(
         self, state: QueueSession, limits: Mapping[str, int], periodic: Mapping[str, int]
     ) -> tuple[bool, Mapping[str, int]]:
-        """Whether the server has lost what was registered before, and the limits that these replace."""
+        """Register tasks. Returns whether the server had lost earlier registrations, and the replaced
+        limits."""
         arguments = state.register_arguments(limits, periodic)
-        was_unsure, state.is_unsure = state.is_unsure, True
+        was_uncertain, state.is_uncertain = state.is_uncertain, True
         now, epoch, was_lost, adopted, replaced = await self._work(scripts.REGISTER, state, arguments)
         state.note_registered(limits, now, epoch)
-        state.is_unsure = False
+        state.is_uncertain = False
         if adopted:
             await self._adopt(state, adopted)
         if was_lost and len(state.limits) > len(limits):  # guard: limits registered before
             await self._register(state, state.registered, {})
-        return bool(was_lost or was_unsure), {
+        return bool(was_lost or was_uncertain), {
             task.decode(): int(limit) for task, limit in schema.pairs(replaced)
         }
 
     async def _adopt(self, state: QueueSession, tasks: Sequence[bytes]) -> None:
-        """Have the jobs counted that ran before these tasks had a limit."""
+        """Count the running jobs of tasks that had no limit when these jobs were leased."""
         cursor = b"0"
         while True:
             _, cursor = await self._work(scripts.ADOPT, state, [cursor, *tasks])
@@ -141,11 +141,13 @@ class RedisBroker(Broker):
         batcher = here.batchers.get(queue)
         if batcher is None:
 
-            async def send(trip: RoundTrip) -> list[Any]:
-                until = trip.until if trip.was_sent else first_half(trip.until)
+            async def send(round_trip: RoundTrip) -> list[Any]:
+                until = round_trip.until if round_trip.was_sent else first_try_until(round_trip.until)
                 produce = partial(here.transport.producer_call, until=until)
                 keys = state.keys.of(scripts.ENQUEUE)
-                answer: list[Any] = await self._calls.run(scripts.ENQUEUE, produce, keys, trip.arguments)
+                answer: list[Any] = await self._calls.run(
+                    scripts.ENQUEUE, produce, keys, round_trip.arguments
+                )
                 return answer
 
             batcher = EnqueueBatcher(
@@ -214,11 +216,11 @@ class RedisBroker(Broker):
             ],
             periodic=[(task.decode(), int(due)) for task, due in schema.pairs(ticks)],
             now=now,
-            is_forgetful=state.is_forgotten,
+            is_forgetful=state.has_lost_dues,
         )
 
     async def _find_orphans(self, state: QueueSession) -> None:
-        """Have jobs put back that live and lie nowhere, some at a time."""
+        """Put orphans back, page by page."""
         cursor = b"0"
         while True:
             state.ticks += 1
@@ -259,14 +261,14 @@ class RedisBroker(Broker):
         arguments: list[Any] = [milliseconds(self.lease), milliseconds(self.grace), worker]
         for state in states:
             keys += state.keys.of_sweep()
-            is_thorough = time.monotonic() >= state.look_closely_at
+            is_thorough = time.monotonic() >= state.next_orphan_check
             if is_thorough:
-                state.look_closely_at = time.monotonic() + self.lease / 2
-            arguments += (state.seen_last, int(is_thorough), len(state.periodic), *state.periodic)
+                state.next_orphan_check = time.monotonic() + self.lease / 2
+            arguments += (state.last_parked_task, int(is_thorough), len(state.periodic), *state.periodic)
         transport = self._calls.here().transport
         _, *answer = await self._calls.run(scripts.SWEEP, transport.worker_call, keys, arguments)
         looks = zip(states, *(answer[part::5] for part in range(5)), strict=True)
-        return [state.swept(bool(ready), *others) for state, ready, *others in looks]
+        return [state.sweep_result(bool(ready), *others) for state, ready, *others in looks]
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         return await self._waits.wait(queues, timeout)
@@ -275,11 +277,11 @@ class RedisBroker(Broker):
         await self._waits.nudge(queues)
 
     async def look(self, queue: str, question: Question[T]) -> T:
-        answer: T = await self._doors.look(queue, question)
+        answer: T = await self._inspection.look(queue, question)
         return answer
 
     async def steer(self, queue: str, act: Act) -> SteerResult:
-        return await self._doors.steer(queue, act)
+        return await self._inspection.steer(queue, act)
 
     async def flush(self, queue: str) -> None:
         state = self._queue(queue)

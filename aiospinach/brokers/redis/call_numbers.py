@@ -1,4 +1,4 @@
-"""The numbers by which the server recognises a repeated round trip, so that it stores nothing twice."""
+"""Numbers of round trips, by which the server recognises a repeat and stores nothing twice."""
 
 from __future__ import annotations
 
@@ -14,68 +14,68 @@ import msgspec
 from ... import forks
 
 KEPT_FOR = 900.0
-"""For how many seconds after its last sending a trip without an answer keeps its field. The server remembers
-it for as long."""
+"""For how many seconds after it was last sent a round trip without an answer keeps its field. The server
+keeps the answer for as long."""
 
 
 class CallNumber(msgspec.Struct, eq=False):
-    """What one trip is known by: a field of the session, and the number of the call in it."""
+    """Identifies one round trip: a field of the session, and the number of the call in this field."""
 
     field: int = -1
-    number: int = 0
+    value: int = 0
     was_sent: bool = False
-    """A copy of the trip may have arrived, or may arrive still."""
+    """A copy of the round trip may have arrived, or may still arrive."""
     answer: list[Any] | None = None
-    """What the server answered, to whichever copy of the trip was first."""
+    """The server's answer to the first copy of the round trip that was answered."""
 
 
 class CallNumbers:
-    """The fields of the session in one queue.
+    """The fields of a session in one queue.
 
-    A field belongs to one round trip until that is answered, and then to another: there are as many fields
-    as round trips without an answer. Numbers only grow. So a copy that arrives after its field was given to
-    another round trip has a lower number, by which the server refuses it.
+    A field belongs to one round trip until the server has answered it, and then to another. So there are as
+    many fields as round trips without an answer. Numbers only grow. A copy that arrives after its field was
+    given to another round trip has a lower number, and the server refuses it.
     """
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
+        self._values = itertools.count(1)
         self._fields = itertools.count()
         self._free: list[int] = []
         self._taken: OrderedDict[CallNumber, float] = OrderedDict()
-        """Those that have a field, and when they were sent last, by time.monotonic()."""
-        # Reentrant, for a call may be interrupted by the collection of a trip whose loop was closed.
+        """The numbers that have a field, and when each was last sent, by time.monotonic()."""
+        # Reentrant: the garbage collector may end a forgotten round trip in the middle of a call.
         self._lock = RLock()
 
-    def stamp(self, number: CallNumber) -> None:
-        """Have it be sent now: it gets a field and a number, unless it has them."""
+    def assign(self, call_number: CallNumber) -> None:
+        """Note that a round trip is sent now. It gets a field and a value, unless it has them."""
         now = time.monotonic()
         with self._lock:
             while self._taken:
                 oldest, sent_at = next(iter(self._taken.items()))
                 if now - sent_at < KEPT_FOR:
                     break
-                self.give_back(oldest)
-            if number not in self._taken:
-                number.field = self._free.pop() if self._free else next(self._fields)
-                number.number = next(self._numbers)
-            self._taken[number] = now
-            self._taken.move_to_end(number)
+                self.release(oldest)
+            if call_number not in self._taken:
+                call_number.field = self._free.pop() if self._free else next(self._fields)
+                call_number.value = next(self._values)
+            self._taken[call_number] = now
+            self._taken.move_to_end(call_number)
 
-    def give_back(self, number: CallNumber) -> None:
-        """Let others have its field, if it has one."""
+    def release(self, call_number: CallNumber) -> None:
+        """Free the field for another round trip, if this one has a field."""
         with self._lock:
-            if self._taken.pop(number, None) is not None:
-                self._free.append(number.field)
+            if self._taken.pop(call_number, None) is not None:
+                self._free.append(call_number.field)
 
-    def leave(self, number: CallNumber) -> None:
-        """Have it get another field, and nobody this one."""
+    def abandon(self, call_number: CallNumber) -> None:
+        """Use the field no more: the round trip gets another one."""
         with self._lock:
-            self._taken.pop(number, None)
+            self._taken.pop(call_number, None)
 
 
 class ProducerSession:
-    """The numbers of one process, whose event loops have one session in common for what they schedule: there
-    may be a loop for each call, in several threads. A process that is forked has another session."""
+    """The session in which a process schedules. All its event loops share it: there may be a loop for each
+    call, in several threads. A forked child has a session of its own."""
 
     def __init__(self) -> None:
         self._begin()
@@ -87,7 +87,7 @@ class ProducerSession:
         return inherited
 
     def of(self, queue: str) -> CallNumbers:
-        """Those of one queue."""
+        """Return the numbers of one queue."""
         return self._by_queue.setdefault(queue, CallNumbers())
 
     def _begin(self) -> None:

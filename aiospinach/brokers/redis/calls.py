@@ -1,4 +1,4 @@
-"""Running scripts in Redis: for which queue, from which event loop, and by whose clock."""
+"""Runs scripts in Redis, for each queue and event loop, and keeps the clock of Redis."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ SHORTEST_PATIENCE = 2.0
 
 
 class ScriptCalls:
-    """Those of one broker, which may be used in many event loops."""
+    """Runs the scripts of one broker, which many event loops may use."""
 
-    def __init__(self, endpoint: Endpoint, lease: float, produce_within: float) -> None:
+    def __init__(self, endpoint: Endpoint, lease: float, producer_timeout: float) -> None:
         self.endpoint: Endpoint = endpoint
         self.lease: float = lease
-        self.produce_within: float = produce_within
-        """Seconds within which a call of those who schedule, ask and order is answered."""
+        self.producer_timeout: float = producer_timeout
+        """Seconds within which a call of ``produce`` is answered."""
         self.producer_session: ProducerSession = ProducerSession()
         self._namespace = ""
         self._loops: PerLoop[LoopSession] = PerLoop(self._session, LoopSession.aclose, LoopSession.let_go)
         self.here: Callable[[], LoopSession] = self._loops.here
-        """The session of this event loop."""
-        self._clock: float | None = None  # Redis' clock less ours, in seconds
+        """Returns the session of this event loop."""
+        self._clock: float | None = None  # Redis' clock less time.monotonic(), in seconds
 
     async def open(self, namespace: str, until: float | None) -> None:
         if self._namespace not in ("", namespace):
@@ -48,7 +48,7 @@ class ScriptCalls:
         if here is not None:
             for batcher in list(here.batchers.values()):
                 await batcher.aclose()
-            # The session stays: workers that still drain go on with it, and repeat what was not answered.
+            # The session stays: workers that still drain use it, to repeat calls without an answer.
             transport, here.transport, here.is_checked = here.transport, self._transport(), False
             await transport.aclose()
 
@@ -64,16 +64,16 @@ class ScriptCalls:
         return state
 
     async def work(self, script: Script, state: QueueSession, arguments: Sequence[Any]) -> Any:
-        """Run a script for workers."""
+        """Run a script for a worker. Returns its answer."""
         return await self.run(script, self.here().transport.worker_call, state.keys.of(script), arguments)
 
     async def produce(self, script: Script, state: QueueSession, arguments: Sequence[Any]) -> Any:
-        """Run a script for those who ask and order."""
+        """Run a script for a question or an act, on the connection of producers. Returns its answer."""
         return await self.run(script, self.ask, state.keys.of(script), arguments)
 
     async def ask(self, *command: Any) -> Any:
-        """A call of those who ask and order."""
-        until = time.monotonic() + self.produce_within
+        """Send a command on the connection of producers. Returns its answer."""
+        until = time.monotonic() + self.producer_timeout
         return await self.here().transport.producer_call(*command, until=until)
 
     async def run(

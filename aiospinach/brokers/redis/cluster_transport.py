@@ -1,4 +1,4 @@
-"""Connections to the nodes of a Cluster, within one event loop."""
+"""The connections of an event loop to the nodes of a Cluster."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
 
 from .errors import CLIENT_ERRORS, to_broker_error
-from .protocol import closed, let_go_of
+from .protocol import close, let_go_of
 from .transports import ANSWER_WITHIN, CONNECT_WITHIN, SHORTEST_WAIT, WATCHDOG, Transport, popped
 
 ALIVE_WITHIN = 1.5
-"""Seconds in which a node that lives answers a PING."""
+"""Seconds in which a live node answers a PING."""
 LOOK_AGAIN_AFTER = 1.0
-CONNECTIONS_AT_MOST = 100_000  # to a node: each queue waits on one of its own
+CONNECTIONS_AT_MOST = 100_000  # to one node: each queue waits on a connection of its own
 
 _KEYLESS = ("HELLO", "INFO")
-_AS_THEY_ARE = ("INFO", "ZSCAN")
-"""Commands of ours whose answers redis-py would make something else of."""
-# Where it is deprecated, `retry` means the same.
+_UNCONVERTED = ("INFO", "ZSCAN")
+"""Commands whose answers redis-py would convert."""
+# Later releases deprecate it: there, `retry` has the same effect.
 _NO_REPETITION: dict[str, Any] = {} if redis_version >= "6" else {"cluster_error_retry_attempts": 0}
 
 
 class ClusterTransport(Transport):
-    """redis-py's client of a Cluster, which finds the node of a key and follows keys that move."""
+    """Calls a Cluster by redis-py's client, which finds the node of a key and follows keys that move."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class ClusterTransport(Transport):
         self._looking: asyncio.Task[None] | None = None
         self._look_again_at = 0.0
         self._left: list[ClusterNode] = []
-        """Nodes whose place others have taken. A call that began before that may connect to one still."""
+        """Nodes that others have replaced. A call that began before may still connect to one."""
 
     async def worker_call(self, *command: Any) -> Any:
-        # redis-py may have to connect first, and does not say when it has.
+        # redis-py may have to connect first, and does not report when it has.
         return await self._call(*command, limit=min(max(self._patience, CONNECT_WITHIN), ANSWER_WITHIN))
 
     async def producer_call(self, *command: Any, until: float = math.inf) -> Any:
@@ -71,8 +71,8 @@ class ClusterTransport(Transport):
         connections = self._connections_of(client)
         if client is not None:
             await client.aclose()
-        for connection in connections:  # redis-py leaves those that it was making
-            await closed(connection)
+        for connection in connections:  # redis-py leaves open those that were connecting
+            await close(connection)
         self._left.clear()
 
     def let_go(self) -> None:
@@ -80,7 +80,7 @@ class ClusterTransport(Transport):
             let_go_of(connection)
 
     def _connections_of(self, client: redis.RedisCluster | None) -> list[AbstractConnection]:
-        """Every one that there is."""
+        """Return all connections, to replaced nodes as well."""
         manager = None if client is None else client.nodes_manager
         nodes = [] if manager is None else [*manager.nodes_cache.values(), *manager.startup_nodes.values()]
         by_id = {id(node): node for node in (*nodes, *self._left)}
@@ -98,7 +98,7 @@ class ClusterTransport(Transport):
                         **self._settings,
                         **_NO_REPETITION,
                     )
-                    for name in _AS_THEY_ARE:
+                    for name in _UNCONVERTED:
                         self._client.response_callbacks.pop(name, None)
                 client = await self._client.initialize()
                 now = time.monotonic()
@@ -106,7 +106,7 @@ class ClusterTransport(Transport):
                 if is_idle:
                     await self._drop_idle(client)
                 was_sent = True
-                # What has no key goes to any node.
+                # A command without a key may go to any node.
                 target = {"target_nodes": client.get_default_node()} if command[0] in _KEYLESS else {}
                 return await client.execute_command(*command, **target)
         except CLIENT_ERRORS as error:
@@ -117,19 +117,19 @@ class ClusterTransport(Transport):
             raise to_broker_error(error, self._endpoint, was_sent) from error
 
     async def _drop_idle(self, client: redis.RedisCluster) -> None:
-        """Have connections made anew that no call uses: they may have been dropped without a word, and no
-        call has the time to find that out one by one."""
+        """Close the connections that no call uses. A load balancer may have dropped them silently, and no
+        call has the time to try them one by one."""
         for node in client.get_nodes():
             idle = list(node._free)
             node._free.clear()
             for connection in idle:
-                await closed(connection)
+                await close(connection)
             node._free.extend(idle)
 
     def _look_around(self) -> None:
-        """See whether a node hangs, and which node has taken its place.
+        """Find out whether a node hangs, and which node has replaced it.
 
-        redis-py asks only after errors of its own, and a node that hangs causes none.
+        redis-py asks for the nodes only after errors, and a node that hangs causes none.
         """
         now = time.monotonic()
         if self._looking is None and now >= self._look_again_at:
@@ -156,7 +156,7 @@ class ClusterTransport(Transport):
                 async with asyncio.timeout(CONNECT_WITHIN):
                     await self._disconnect_left()
         except CLIENT_ERRORS:
-            pass  # the next call that is not answered looks again
+            pass  # the next call without an answer looks again
         finally:
             self._looking = None
             self._look_again_at = time.monotonic() + LOOK_AGAIN_AFTER

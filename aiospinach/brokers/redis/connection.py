@@ -1,4 +1,4 @@
-"""A connection to one server, which is made anew by the next call after it was lost."""
+"""A connection to one server that reconnects."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as ConnectionLost
 
 from .errors import CLIENT_ERRORS, is_of_another_master, to_broker_error
-from .protocol import RespProtocol, closed
+from .protocol import RespProtocol, close
 
 PING_WITHIN = 1.0
-"""Seconds in which a connection that was idle has to answer, if it lives."""
+"""Seconds in which a connection that was idle has to answer a PING."""
 
 
 class ServerConnection:
-    """A connection that is made by the first call, and anew by the next one after it was lost.
+    """Connects with the first call, and again with the next call after the connection was lost.
 
-    One that nobody used for ``idle_after`` seconds is looked at before it is used again.
+    A connection that no call used for ``idle_after`` seconds is tried with a PING before it is used again.
     """
 
     def __init__(
@@ -34,19 +34,20 @@ class ServerConnection:
         self._make = connection
         self._protocol: RespProtocol | None = None
         self._doubtful: list[RespProtocol] = []
-        """Those that were lost while calls were under way that have time still."""
+        """Lost connections with calls under way that still have time."""
         self._idle_after = idle_after
         self._trusted_until = 0.0
-        """Until when the connection needs no look, by the loop's clock."""
+        """Until when the connection needs no PING, by the loop's clock."""
         self._connecting = asyncio.Lock()
         self._is_closed = False
 
     async def call(self, *command: Any, timeout: float, connect_within: float | None = None) -> Any:
-        """The answer of the server, within ``timeout`` seconds together with connecting. If
-        ``connect_within`` is set, connecting may take so many, and ``timeout`` begins when it is up.
+        """Send a command. Returns the answer of the server.
 
-        Raises BrokerUnavailable if there is none, BrokerError if the server refuses; redis-py's NoScriptError
-        goes through. Being cancelled leaves the call under way.
+        Connecting and the answer take ``timeout`` seconds at most. If ``connect_within`` is set, connecting
+        may take so many seconds, and ``timeout`` begins after it. Raises BrokerUnavailable if there is no
+        answer, BrokerError if the server refuses the command, and redis-py's NoScriptError. A caller that is
+        cancelled abandons the answer: the call goes on.
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -64,7 +65,7 @@ class ServerConnection:
                 raise TimeoutError
             was_sent = True
             self._trusted_until = now + self._idle_after
-            # In C: a batch has thousands of arguments, and redis-py would look at each in Python.
+            # hiredis packs in C. A batch has thousands of arguments, and redis-py would pack each in Python.
             return await protocol.ask(hiredis.pack_command(command), until)
         except CLIENT_ERRORS as error:
             if is_of_another_master(error) or (self._protocol is not None and self._protocol.is_lost):
@@ -72,7 +73,7 @@ class ServerConnection:
             raise to_broker_error(error, self._endpoint, was_sent) from error
 
     async def reset(self) -> None:
-        """Have the next call connect anew."""
+        """Let the next call connect again. Calls under way on a lost connection keep their time."""
         protocols = self._protocols()
         ended = [protocol for protocol in protocols if protocol.is_idle or not protocol.is_lost]
         self._protocol, self._doubtful = None, [protocol for protocol in protocols if protocol not in ended]
@@ -80,7 +81,7 @@ class ServerConnection:
             await protocol.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection; calls under way fail, and so do later ones."""
+        """Close the connection. Calls under way and later calls fail."""
         self._is_closed = True
         protocols = self._protocols()
         self._protocol, self._doubtful = None, []
@@ -88,7 +89,7 @@ class ServerConnection:
             await protocol.aclose()
 
     def let_go(self) -> None:
-        """Give up the connection outside of its event loop, which has ended or is another process's."""
+        """Give up the connection outside of its event loop, which has ended or is the parent's."""
         self._is_closed = True
         for protocol in self._protocols():
             protocol.let_go()
@@ -100,7 +101,7 @@ class ServerConnection:
         protocol = self._protocol
         if protocol is not None and not protocol.is_lost:
             if asyncio.get_running_loop().time() <= self._trusted_until:
-                return protocol  # somebody else has connected meanwhile
+                return protocol  # another call has connected meanwhile
             if await protocol.is_alive(ping_within):
                 self._trust()
                 return protocol
@@ -109,14 +110,14 @@ class ServerConnection:
         connection = await self._make()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
-            # The first answer comes through redis-py: there may be another in its place, or an end.
+            # redis-py reads the first answer: it may be an error, or the server may close the connection.
             await connection.send_command("PING")
             await connection.read_response()
             self._check_open()
             self._protocol = RespProtocol(connection)
             self._trust()
         except BaseException:
-            await closed(connection)
+            await close(connection)
             raise
         return self._protocol
 

@@ -1,4 +1,4 @@
-"""Where a Redis is: one server, a master that Sentinels name, or a Cluster."""
+"""Endpoints: one server, a master that Sentinels name, or a Cluster."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from .errors import CLIENT_ERRORS
 from .transports import ANSWER_WITHIN, CONNECT_WITHIN, DirectTransport, Transport
 from .urls import read_url
 
-SENTINEL_WITHIN = 1.5  # three of them must fit into a call
-_KEPT = frozenset(
+SENTINEL_WITHIN = 1.5  # a call must have time for three Sentinels
+_KEPT_SETTINGS = frozenset(
     {"username", "password", "db", "credential_provider", "client_name", "path", "host", "port"}
 )
 
 IDLE_AFTER = 30.0
-"""Seconds after which a connection that nobody used is looked at before it is used again: a load balancer or
-NAT on the way may have dropped it without a word."""
+"""Seconds after which an unused connection is tried with a PING before it is used again: a load balancer or
+NAT may have dropped it silently."""
 _KEEPALIVE: dict[str, Any] = {
     "socket_keepalive": True,
-    "socket_keepalive_options": {  # dead after a minute; what a system does not know is its own to choose
+    "socket_keepalive_options": {  # dead after a minute; an option that the system lacks keeps its default
         getattr(socket, name): seconds
         for name, seconds in (
             ("TCP_KEEPIDLE", 30),
@@ -45,7 +45,7 @@ _KEEPALIVE: dict[str, Any] = {
     },
 }
 
-# Telling the server the name of the library takes two round trips at every connection.
+# Sending the name of the library takes two round trips for each connection.
 _ANONYMOUS: dict[str, None] = (
     {"driver_info": None}
     if "driver_info" in inspect.signature(AbstractConnection.__init__).parameters
@@ -54,15 +54,15 @@ _ANONYMOUS: dict[str, None] = (
 
 
 class Endpoint(ABC):
-    """Where to connect to. Its str() is safe to show: it has no password."""
+    """A place to connect to. Its str() has no password."""
 
     spans_queues: bool = True
-    """One call may name keys of several queues."""
+    """Whether one call may name keys of several queues."""
 
     @abstractmethod
     def transport(self, patience: float = ANSWER_WITHIN) -> Transport:
-        """Connections for the running event loop; none is made yet. A call of the workers that has no answer
-        after ``patience`` seconds counts as lost."""
+        """Return a transport for the running event loop, which is not connected yet. A worker's call without
+        an answer after ``patience`` seconds counts as lost."""
 
 
 class ServerEndpoint(Endpoint):
@@ -82,13 +82,13 @@ class ServerEndpoint(Endpoint):
     def transport(self, patience: float = ANSWER_WITHIN) -> Transport:
         async def connection() -> AbstractConnection:
             alive = {} if self._kind is UnixDomainSocketConnection else _KEEPALIVE
-            return self._kind(**{**alive, **self._settings, **_own()})
+            return self._kind(**{**alive, **self._settings, **_own_settings()})
 
         return DirectTransport(str(self), connection, patience, _idle_after(self._settings))
 
 
 class SentinelEndpoint(Endpoint):
-    """The master of a service, which Sentinels name; asked anew for every connection."""
+    """The master of a service. Sentinels are asked for it before each connection."""
 
     def __init__(
         self,
@@ -111,27 +111,29 @@ class SentinelEndpoint(Endpoint):
 
     def transport(self, patience: float = ANSWER_WITHIN) -> Transport:
         async def connection() -> AbstractConnection:
-            # Without repetition, so that one of them that is dead does not hold up the question.
+            # Without retries, so that a dead Sentinel does not delay the others.
             limits = {"socket_timeout": SENTINEL_WITHIN, "socket_connect_timeout": SENTINEL_WITHIN}
             asking = {**self._sentinel_settings, **limits, "retry": Retry(NoBackoff(), 0), **_ANONYMOUS}
             sentinel = Sentinel(self._sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
             try:
                 host, port = await sentinel.discover_master(self._service)
-            finally:  # also where the caller gives up in the middle
-                await asyncio.shield(_closed(sentinel.sentinels))
-            return self._kind(**{**_KEEPALIVE, **self._settings, **_own(), "host": host, "port": port})
+            finally:  # also if the caller was cancelled
+                await asyncio.shield(_close_all(sentinel.sentinels))
+            return self._kind(
+                **{**_KEEPALIVE, **self._settings, **_own_settings(), "host": host, "port": port}
+            )
 
         return DirectTransport(str(self), connection, patience, _idle_after(self._settings))
 
 
-async def _closed(clients: Sequence[redis.Redis]) -> None:
+async def _close_all(clients: Sequence[redis.Redis]) -> None:
     for client in clients:
         with contextlib.suppress(*CLIENT_ERRORS):
             await client.aclose()
 
 
 class ClusterEndpoint(Endpoint):
-    """A Cluster, through some of its nodes."""
+    """A Cluster, found through some of its nodes."""
 
     spans_queues = False
 
@@ -147,23 +149,24 @@ class ClusterEndpoint(Endpoint):
         return f"{scheme}+cluster://{','.join(f'{host}:{port}' for host, port in self._nodes)}"
 
     def transport(self, patience: float = ANSWER_WITHIN) -> Transport:
-        settings = {**_KEEPALIVE, **self._settings, "ssl": self._tls, **_own()}
+        settings = {**_KEEPALIVE, **self._settings, "ssl": self._tls, **_own_settings()}
         return ClusterTransport(str(self), self._nodes, settings, patience, _idle_after(self._settings))
 
 
 def endpoint_of(url_or_client: object) -> Endpoint:
-    """Where a URL or a client of redis.asyncio leads; InvalidValue if it is neither. Nothing connects."""
+    """Return the endpoint of a URL or a client of redis.asyncio, without connecting. Raises InvalidValue if
+    the argument is neither, or the URL is wrong."""
     if isinstance(url_or_client, str):
         return _endpoint_of_url(url_or_client)
     if isinstance(url_or_client, redis.RedisCluster):
         nodes = [(node.host, int(node.port)) for node in url_or_client.nodes_manager.startup_nodes.values()]
-        settings = _kept(url_or_client.connection_kwargs)
+        settings = _kept_settings(url_or_client.connection_kwargs)
         tls = issubclass(url_or_client.connection_kwargs.get("connection_class", Connection), SSLConnection)
         settings = {name: value for name, value in settings.items() if name not in ("host", "port", "db")}
         return ClusterEndpoint(nodes, settings, tls=tls)
     if isinstance(url_or_client, redis.Redis):
         pool = url_or_client.connection_pool
-        settings = _kept(pool.connection_kwargs)
+        settings = _kept_settings(pool.connection_kwargs)
         if isinstance(pool, SentinelConnectionPool):
             sentinels = [
                 (str(kwargs["host"]), int(kwargs["port"]))
@@ -199,11 +202,11 @@ def _endpoint_of_url(url: str) -> Endpoint:
     return ServerEndpoint(address.settings, SSLConnection if address.is_tls else Connection)
 
 
-def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _kept_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in settings.items()
-        if value is not None and (name in _KEPT or name.startswith("ssl_"))
+        if value is not None and (name in _KEPT_SETTINGS or name.startswith("ssl_"))
     }
 
 
@@ -211,15 +214,15 @@ def _idle_after(settings: Mapping[str, Any]) -> float:
     return float(settings.get("health_check_interval", IDLE_AFTER)) or math.inf
 
 
-def _own() -> dict[str, Any]:
-    """Settings of our own: no repetition behind our back, and every wait has an end."""
+def _own_settings() -> dict[str, Any]:
+    """Return our own settings: redis-py retries nothing, and every wait has a time limit."""
     return {
         "retry": Retry(NoBackoff(), 0),
         "retry_on_error": [],
         "socket_timeout": None,  # every call has a time limit of its own
         "socket_connect_timeout": CONNECT_WITHIN,
         "decode_responses": False,
-        "protocol": 2,  # the same answers with every redis-py, and none that nobody asked for
-        "health_check_interval": 0,  # a Transport looks itself
+        "protocol": 2,  # the same answers in every release of redis-py, and no pushes
+        "health_check_interval": 0,  # ServerConnection and ClusterTransport check themselves
         **_ANONYMOUS,
     }

@@ -1,4 +1,4 @@
-"""What it means that a server refuses a call, or does not answer."""
+"""Turns errors of redis-py and the network into errors of a broker."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from redis.exceptions import (
 
 from ...exceptions import BrokerError, BrokerUnavailable
 
-# uvloop has a RuntimeError for writing to a connection that was closed meanwhile; all others are defects.
-# redis-py's error for a Cluster none of whose nodes can be reached is no RedisError.
+# uvloop raises RuntimeError for writing to a closed connection; any other RuntimeError is a defect.
+# redis-py raises RedisClusterException, which is no RedisError, if no node of a Cluster can be reached.
 CLIENT_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 
-# redis-py cuts the code off the message where it has a class for the error.
+# If redis-py has a class for an error, the message lacks the code.
 _TRANSIENT_CLASSES = (
     BusyLoadingError,
     ReadOnlyError,
@@ -38,32 +38,35 @@ _TRANSIENT_CLASSES = (
     TryAgainError,
     AskError,
 )
-_OF_NODES = (AskError, ClusterCrossSlotError, ClusterDownError, TryAgainError)  # MovedError is an AskError
+_CLUSTER_ERRORS = (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    TryAgainError,
+)  # MovedError is an AskError
 _TRANSIENT_TEXTS = ("LOADING", "BUSY", "UNBLOCKED", "NOREPLICAS", "MASTERDOWN", "ERR max number of clients")
-# What OpenSSL says of a certificate, before any command is sent; redis-py hands it on as text alone.
-_OF_CERTIFICATES = re.compile(
+# Errors of OpenSSL about certificates, which redis-py passes on as text alone.
+_CERTIFICATE_FAULT = re.compile(
     r"\[(?:SSL|X509): \w*(?:CERT|UNKNOWN_CA|KEY_VALUES)\w*\][^(]*|PEM lib|No such file or directory"
 )
-
-
-_OF_CLOSED = "the handler is closed"
+_CLOSED_HANDLER = "the handler is closed"
 
 
 class Unanswered(BrokerUnavailable):
-    """The call was sent, and nobody knows whether it was carried out."""
+    """The call was sent and has no answer: it may have been carried out."""
 
 
 class StoreFull(BrokerError):
-    """The server's memory is full, and it refuses what would need more."""
+    """The server's memory is full, and it refuses a call that needs more."""
 
 
 def is_of_another_master(error: BaseException) -> bool:
-    """The server is no master any more: whoever is it now must be asked for anew."""
+    """Return whether the server is no longer the master: the next connection must find the new one."""
     return isinstance(error, ReadOnlyError) or str(error).startswith("UNBLOCKED")
 
 
 def node_of_a_cluster(endpoint: str) -> str:
-    """What to say of a node of a Cluster that is used as if it were a server of its own."""
+    """Return the message for a node of a Cluster that is used as if it were a single server."""
     scheme, _, rest = endpoint.partition("://")
     host = "host:6379" if scheme == "unix" else rest.rpartition("/")[0]
     return (
@@ -73,21 +76,22 @@ def node_of_a_cluster(endpoint: str) -> str:
 
 
 def _is_of_a_cluster(error: BaseException) -> bool:
-    """Only a node of a Cluster says so: a key lies elsewhere, or nowhere, or two keys lie apart."""
-    return isinstance(error, _OF_NODES) and not isinstance(error, MasterDownError)
+    """Return whether only a node of a Cluster raises this error."""
+    return isinstance(error, _CLUSTER_ERRORS) and not isinstance(error, MasterDownError)
 
 
 def to_broker_error(error: BaseException, endpoint: str, was_sent: bool = False) -> Exception:
-    """A BrokerError that says where, and what to do; what may pass by itself is BrokerUnavailable.
+    """Return a BrokerError that names the endpoint and the remedy; BrokerUnavailable if the fault may pass by
+    itself.
 
-    Returns the error itself if it is a defect, which must not look like a server that is away.
+    Returns the error itself if it is a NoScriptError or a defect, which must not look like an outage.
     """
     if isinstance(error, NoScriptError):
         return error
-    if isinstance(error, RuntimeError) and _OF_CLOSED not in str(error):  # guard: defect
+    if isinstance(error, RuntimeError) and _CLOSED_HANDLER not in str(error):  # guard: defect
         return error
     if isinstance(error.__cause__, ResponseError):
-        error = error.__cause__  # redis-py says that it cannot connect where the server refuses a setting
+        error = error.__cause__  # redis-py raises ConnectionError if the server refuses a setting
     name = type(error).__name__
     if isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)):
         return BrokerError(
@@ -102,13 +106,13 @@ def to_broker_error(error: BaseException, endpoint: str, was_sent: bool = False)
             refusal = StoreFull if "used memory > 'maxmemory'" in text else BrokerError
             return refusal(f"Redis at {endpoint} refuses a call: {text[:200]}")
     is_answer, is_tls = isinstance(error, ResponseError), endpoint.startswith("rediss")
-    if is_tls and not is_answer and (said := _OF_CERTIFICATES.search(str(error))):
+    if is_tls and not is_answer and (found := _CERTIFICATE_FAULT.search(str(error))):
         return BrokerError(
-            f"Redis at {endpoint} cannot be reached in TLS, because of a certificate ({said[0].strip(' .')}):"
-            " the server's must be for that host, and signed by the CA in ssl_ca_certs; a client's is given"
-            " by ssl_certfile and ssl_keyfile"
+            f"Redis at {endpoint} cannot be reached in TLS, because of a certificate"
+            f" ({found[0].strip(' .')}): the server's must be for that host, and signed by the CA in"
+            " ssl_ca_certs; the client's is set by ssl_certfile and ssl_keyfile"
         )
-    if "max number of clients" in str(error):  # it says so in endpoint of an answer to the first call
+    if "max number of clients" in str(error):  # the server refuses the connection
         return BrokerUnavailable(
             f"Redis at {endpoint} takes no more clients: raise its maxclients, or run fewer processes"
         )

@@ -1,4 +1,4 @@
-"""What is looked at before a server is used: its clock, its version, and whether it may drop jobs."""
+"""Checks a server before it is used: its clock, its version, and whether it may drop jobs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ OLDEST_REDIS = (7, 0)
 
 
 async def shake_hands(transport: Transport, endpoint: str, *, until: float = math.inf) -> float:
-    """Seconds by which the server's clock differs from ``time.monotonic()``.
+    """Return the server's clock less ``time.monotonic()``, in seconds.
 
-    The answers are waited for until this moment of that clock. Raises BrokerError if the server is too old,
-    and warns if it may drop jobs where memory is short.
+    Waits for answers until this moment of ``time.monotonic()``. Raises BrokerError if the server is too old
+    or a node of a Cluster, and logs a warning if it may drop jobs when its memory is full.
     """
     seconds, microseconds = await transport.producer_call("TIME", until=until)
     clock = int(seconds) + int(microseconds) / 1e6 - time.monotonic()

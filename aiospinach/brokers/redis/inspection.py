@@ -1,4 +1,4 @@
-"""What people ask of queues in Redis, and what they order."""
+"""Answers questions about queues in Redis, and cancels, requeues and discards jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEASES_AT_ONCE = 1000
 
 
 class Inspection:
-    """Those of one broker."""
+    """``look`` and ``steer`` of one broker."""
 
     def __init__(self, calls: ScriptCalls) -> None:
         self._calls = calls
@@ -60,7 +60,7 @@ class Inspection:
         if where == b"marked":
             if await self._is_leased(state, job_id):
                 where = b"running"
-            else:  # it lies in a line, where nobody leases it any more, or it has ended meanwhile
+            else:  # it is in a line, where the mark stops it, or it has ended
                 _, where, _ = await self._steer(state, "cancel again", job_id)
         job = schema.decode(job_id.encode(), envelope) if envelope and where != b"not_set" else None
         return SteerResult(JobStatus(where.decode()), job)
@@ -69,7 +69,7 @@ class Inspection:
         return await self._calls.produce(scripts.STEER, state, [action, job_id])
 
     async def _is_leased(self, state: QueueSession, job_id: str) -> bool:
-        """Look through all leases, a thousand a call."""
+        """Return whether a job has a lease; reads all leases, a thousand a call."""
         cursor, pattern = b"0", re.sub(r"[\[\]*?\\]", r"\\\g<0>", job_id) + ":*"
         while True:
             found: list[bytes]
@@ -87,7 +87,7 @@ class Inspection:
             first = offset
             _, offset, flat = await self._look(state, "dead", first, count)
             records += map(schema.decode_dead, flat[::3], flat[1::3], flat[2::3])
-            if offset - first < count:  # no more follow; a look at many that are no records may find nothing
+            if offset - first < count:  # the end; a full page may hold malformed records only
                 break
         return records
 

@@ -1,4 +1,4 @@
-"""What belongs to one event loop that uses a Redis."""
+"""The connections and the session of one event loop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .batching import LONGEST_PAUSE, EnqueueBatcher
 from .errors import to_broker_error
 from .handshake import shake_hands
 from .queue_session import QueueSession
-from .transports import Transport, first_half, rest
+from .transports import Transport, first_try_until, sleep_before_retry
 
 
 class LoopSession:
-    """Connections, round trips under way, and the session in which jobs are leased.
+    """The connections of an event loop, its round trips, and the session in which it leases jobs.
 
-    A process that is forked starts without any, and so shares no session with its parent.
+    A forked child makes new ones, so it shares no session with its parent.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -29,12 +29,12 @@ class LoopSession:
         self.is_checked: bool = False
         self.waits_for: Sequence[str] = ()
         self.by_wake_key: dict[str, str] = {}
-        """The queues that are waited for, mostly the same again and again, by the keys of their wake-ups."""
+        """The queues of the last wait, by the keys of their wake-ups: most waits name the same queues."""
         self._checking = asyncio.Lock()
 
     async def check(self, endpoint: str, until: float | None) -> float | None:
-        """Look at the server before it is used, once, or again and again until this moment of
-        time.monotonic(). Returns its clock as ``shake_hands`` does, or None if somebody else was faster."""
+        """Check the server before it is used: once, or repeatedly until this moment of time.monotonic().
+        Returns its clock as ``shake_hands`` does, or None if another call has checked it."""
         if until is None:
             clock = await shake_hands(self.transport, endpoint)
             self.is_checked = True
@@ -42,15 +42,15 @@ class LoopSession:
         pause = 0.05
         loop = asyncio.get_running_loop()
         try:
-            # One caller tries for all; each waits for that as long as its own time allows.
+            # One call checks the server for all. The others wait as long as their own time allows.
             async with asyncio.timeout_at(loop.time() + until - time.monotonic()), self._checking:
                 while not self.is_checked:
                     try:
-                        clock = await shake_hands(self.transport, endpoint, until=first_half(until))
+                        clock = await shake_hands(self.transport, endpoint, until=first_try_until(until))
                     except BrokerUnavailable:
                         if time.monotonic() + pause > until:
                             raise
-                        pause = await rest(pause, LONGEST_PAUSE)
+                        pause = await sleep_before_retry(pause, LONGEST_PAUSE)
                     else:
                         self.is_checked = True
                         return clock
@@ -62,9 +62,9 @@ class LoopSession:
         """Wait for the round trips under way, and close the connections."""
         for batcher in list(self.batchers.values()):
             await batcher.aclose()
-        self.batchers.clear()  # each knows this session, and nothing is to be left to the garbage collection
+        self.batchers.clear()  # they refer to this session: no cycle is left to the collector
         await self.transport.aclose()
 
     def let_go(self) -> None:
-        """Give up the connections outside of the event loop, which has ended or is another process's."""
+        """Give up the connections outside of their event loop, which has ended or is the parent's."""
         self.transport.let_go()

@@ -1,4 +1,4 @@
-"""An exchange until all of it is answered."""
+"""An exchange whose calls are not all answered."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..records import Settlement
 
 SETTLED_AT_ONCE = 1000
 BYTES_AT_ONCE = 256 * 1024
-"""Bytes of details and successors in one call, about: one settlement may have more."""
+"""Bytes of details and successors in one call, unless a single settlement has more."""
 
 
 class ExchangeCall(NamedTuple):
-    """One call of the script. Without an answer it may have arrived, and is repeated as it is."""
+    """One call of the script. Without an answer it may have arrived, so it is repeated unchanged."""
 
     arguments: list[Any]
     settles: int
@@ -25,9 +25,10 @@ class ExchangeCall(NamedTuple):
 
 
 class PendingExchange:
-    """What a caller settles, in calls of a thousand at most, and what the server has answered so far.
+    """Settles in calls of a thousand settlements at most, and collects the answers.
 
-    If the last call was not answered and the caller asks for the same list again, it goes on where it was.
+    If a call was not answered and the caller repeats the exchange with the same list, it goes on with that
+    call.
     """
 
     def __init__(self, settled: Sequence[Settlement]) -> None:
@@ -38,7 +39,7 @@ class PendingExchange:
         self._done = 0
 
     def next_part(self, want: int) -> tuple[Sequence[Settlement], int]:
-        """What the next call settles, and how many jobs it asks for: none unless it is the last."""
+        """Return the settlements of the next call, and how many jobs it asks for: 0 unless it is the last."""
         some = self.settled[self._done : self._done + SETTLED_AT_ONCE]
         size = 0
         for number, settlement in enumerate(some):
@@ -52,7 +53,7 @@ class PendingExchange:
         return some, want if is_last else 0
 
     def note_answer(self, call: ExchangeCall, fenced: Sequence[bytes], cancelled: Sequence[bytes]) -> bool:
-        """Take the answer to a call. True if all is settled."""
+        """Add the answer to a call. Returns whether all is settled."""
         self.unanswered = None
         self._done += call.settles
         self.fenced += [lease.decode() for lease in fenced]

@@ -1,4 +1,4 @@
-"""What a broker has for each event loop that uses it."""
+"""Keeps one object for each event loop."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ T = TypeVar("T")
 class PerLoop(Generic[T]):
     """One ``T`` for each event loop, from its first use in the loop to the end of the loop.
 
-    PerLoop may run in threads of their own: each asks for itself alone, and the dictionary's own operations
-    are atomic, so no lock is needed. ``close`` runs within a loop that ends as ``asyncio.run`` ends it.
-    ``let_go`` runs outside of the loop, if it was merely closed, or if it is the parent's after a fork.
+    Event loops may run in several threads. Each uses its own object only, and the operations of a dict are
+    atomic, so there is no lock. ``close`` runs within the loop, if it ends as ``asyncio.run`` ends it.
+    ``let_go`` runs outside of the loop, if it was merely closed, or is the parent's after a fork.
     """
 
     def __init__(
@@ -34,17 +34,17 @@ class PerLoop(Generic[T]):
         return len(self._by_loop)
 
     def get(self) -> T | None:
-        """What the running loop has, if it has asked before."""
+        """Return the object of the running loop; None if there is none yet."""
         return self._by_loop.get(asyncio.get_running_loop())
 
     def here(self) -> T:
-        """What the running loop has."""
+        """Return the object of the running loop, made if there is none."""
         loop = asyncio.get_running_loop()
         here = self._by_loop.get(loop)
         if here is None:
             self._let_go_of_closed()
             here = self._by_loop[loop] = self._make()
-            # A loop that ends closes its asynchronous generators: nothing else tells of its end.
+            # A loop closes its asynchronous generators when it ends. Nothing else reports its end.
             life = self._lives[loop] = self._live(loop, here)
             with contextlib.suppress(StopIteration):
                 life.asend(None).send(None)
@@ -61,7 +61,7 @@ class PerLoop(Generic[T]):
         try:
             yield
         finally:
-            if self._by_loop.get(loop) is here:  # in a forked child, it may be the parent's
+            if self._by_loop.get(loop) is here:  # not so in a forked child, if the loop is the parent's
                 del self._by_loop[loop], self._lives[loop]
                 await self._close(here)
 
@@ -70,9 +70,9 @@ class PerLoop(Generic[T]):
             if loop.is_closed():
                 closed = self._by_loop.pop(loop, None)
                 self._lives.pop(loop, None)
-                if closed is not None:  # or another thread was faster
+                if closed is not None:  # else another thread was faster
                     self._give_up(closed)
 
     def _give_up(self, one: T) -> None:
-        with contextlib.suppress(OSError):  # no descriptor is free: it is left to the garbage collection
+        with contextlib.suppress(OSError):  # without a free descriptor, the collector closes the connection
             self._let_go(one)

@@ -1,4 +1,4 @@
-"""Calls and answers on one connection, without redis-py's streams."""
+"""The protocol of one open connection: sends calls and receives answers, in place of redis-py's streams."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _INCOMPLETE = object()
 class RespProtocol(asyncio.Protocol):
     """A connection that redis-py has opened, encrypted and logged in.
 
-    From there on it does without redis-py's streams and a timer for each call, which take an idle worker,
-    whose caches are cold, as long as all else that it does to answer a wake-up.
+    It needs no streams of redis-py and no timer for each call. On an idle worker, whose caches are cold,
+    these take half of the time between a wake-up and its answer.
     """
 
     def __init__(self, connection: AbstractConnection) -> None:
         self.is_lost: bool = False
-        """It takes no more calls; some may be under way still."""
+        """The connection takes no more calls; some may still be under way."""
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(
@@ -43,12 +43,12 @@ class RespProtocol(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Nobody waits for an answer."""
+        """Whether no caller waits for an answer."""
         return all(call.done() for _, call in self._calls)
 
     def ask(self, command: bytes, until: float) -> asyncio.Future[Any]:
-        """Send a call that is packed already. Its answer comes; or ConnectionLost, TimeoutError at this
-        moment of the loop's clock, or what the server refuses it with."""
+        """Send a packed command. Returns a future of its answer, which raises ConnectionLost, TimeoutError at
+        this moment of the loop's clock, or the server's error."""
         self._transport.write(command)
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._calls.append((until, answer))
@@ -57,7 +57,7 @@ class RespProtocol(asyncio.Protocol):
         return answer
 
     async def is_alive(self, within: float) -> bool:
-        """It answers a PING within so many seconds, whatever the answer is."""
+        """Return whether the server answers a PING within so many seconds, even if with an error."""
         try:
             await self.ask(hiredis.pack_command(("PING",)), self._loop.time() + within)
         except (ConnectionLost, TimeoutError):
@@ -67,22 +67,22 @@ class RespProtocol(asyncio.Protocol):
         return True
 
     async def aclose(self) -> None:
-        """Close it; calls under way hear that it is lost."""
+        """Close the connection. Calls under way raise ConnectionLost."""
         self._fail(ConnectionLost("the connection was closed"))
-        await closed(self._connection)
+        await close(self._connection)
 
     def let_go(self) -> None:
-        """Give it up outside of its event loop."""
+        """Give up the connection outside of its event loop."""
         self.is_lost = True
         let_go_of(self._connection)
 
-    # What the transport calls.
+    # Called by the transport.
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         try:
             while (answer := self._reader.gets()) is not _INCOMPLETE:
-                self._hand_over(answer)
+                self._deliver(answer)
         except (RedisError, LookupError) as error:
             self._fail(ConnectionLost(f"the answer is not Redis' ({type(error).__name__})"))
         if self.is_lost and self.is_idle:
@@ -91,12 +91,12 @@ class RespProtocol(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(ConnectionLost("the server closed the connection"))
 
-    # Within.
+    # Internal.
 
-    def _hand_over(self, answer: Any) -> None:
+    def _deliver(self, answer: Any) -> None:
         _, call = self._calls.popleft()
         if call.done():
-            return  # its caller was cancelled, or had no more time
+            return  # the caller was cancelled, or its time was over
         if isinstance(answer, Exception):
             call.set_exception(answer)
         else:
@@ -115,11 +115,11 @@ class RespProtocol(asyncio.Protocol):
     def _set_timer(self, moment: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(moment, self._look)
+        self._timer = self._loop.call_at(moment, self._end_late_calls)
 
-    def _look(self) -> None:
-        """Look for calls that are overdue; the timer is left running by those that were answered. One that
-        is overdue casts doubt on the connection: others have their time still, and no more come."""
+    def _end_late_calls(self) -> None:
+        """Raise TimeoutError for calls whose time is over. Then the connection counts as lost: it takes no
+        more calls, and the other calls under way keep their time. An answer leaves the timer running."""
         self._timer = None
         waiting = [(until, call) for until, call in self._calls if not call.done()]
         for until, call in waiting:
@@ -135,10 +135,10 @@ class RespProtocol(asyncio.Protocol):
 
 
 def let_go_of(connection: AbstractConnection) -> None:
-    """Give up a connection of redis-py without a word to its server or its event loop.
+    """Give up a connection of redis-py without touching its server or its event loop.
 
-    Its descriptor becomes one of /dev/null: the number stays taken, since the transport closes it once more,
-    and a loop that a forked child has in common with its parent goes on watching it for the parent.
+    The descriptor becomes one of /dev/null. Its number must stay taken: the transport closes it later, and a
+    loop that a forked child shares with its parent still watches it for the parent.
     """
     writer = connection._writer
     socket = None if writer is None else writer.transport.get_extra_info("socket")
@@ -152,14 +152,14 @@ def let_go_of(connection: AbstractConnection) -> None:
 
 
 def abort(transport: asyncio.WriteTransport) -> None:
-    """Close a transport at once, also if it is closed: in TLS, some releases of Python 3.11 raise then."""
+    """Close a transport at once, even if it is closed: with TLS, some releases of Python 3.11 raise then."""
     with contextlib.suppress(AttributeError):
         transport.abort()
 
 
-async def closed(connection: AbstractConnection) -> None:
-    """Close a connection of redis-py at once: in TLS, a server may take until after the end of the event loop
-    to say good-bye as well."""
+async def close(connection: AbstractConnection) -> None:
+    """Close a connection of redis-py at once. With TLS, the server may end its side only after the event loop
+    has ended, so that is not waited for."""
     writer = connection._writer
     with contextlib.suppress(RedisError, OSError, TimeoutError):
         await asyncio.shield(connection.disconnect(nowait=True))

@@ -1,4 +1,4 @@
-"""How a queue's keys are called and what lies in them: the stored format, which only a new prefix changes."""
+"""The stored format: the names of a queue's keys, and their contents. Only a new prefix changes it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .scripts import Script
 PREFIX = "ais2"
 VERSION = 2
 OWN_PARKED = f"/{VERSION}"
-"""Jobs that another release could not read, but this one can, are parked under this name."""
+"""The name under which another release parks jobs of this version."""
 KNOWN_LINES = 1024
 LAST_MOMENT = 253370764799999
-"""The end of the year 9998: no moment that we write is later."""
+"""The end of the year 9998, in milliseconds since 1970: no stored moment is later."""
 
 _NAMES = (
     "ready",
@@ -46,48 +46,48 @@ _SWEPT = (
 
 
 class Keys:
-    """The keys of one queue. They share a hash tag, and so a slot of a Cluster. Some are of the session that
-    works, others of the one that schedules."""
+    """The keys of one queue. They share a hash tag, and so a slot of a Cluster. ``session`` leases jobs,
+    ``producer_session`` schedules them."""
 
-    def __init__(self, namespace: str, queue: str, session: str, producing: str) -> None:
+    def __init__(self, namespace: str, queue: str, session: str, producer_session: str) -> None:
         self._prefix = f"{PREFIX}:{{{namespace}:{queue}}}:"
         self._by_name = {name: self._prefix + name for name in _NAMES}
         self._by_name["sess"] = f"{self._prefix}sess:{session}"
-        self._by_name["answers"] = f"{self._prefix}answers:{producing}"
+        self._by_name["answers"] = f"{self._prefix}answers:{producer_session}"
         self._by_name["nudge"] = f"{self._prefix}nudge:{session}"
         self.wake: str = self._by_name["wake"]
         self.nudge: str = self._by_name["nudge"]
         self.leases: str = self._by_name["leases"]
 
     def of(self, script: Script) -> list[str]:
-        """What a script gets."""
+        """Return the keys of a script, in its order."""
         return [self._by_name[name] for name in script.keys]
 
     def of_sweep(self) -> list[str]:
-        """What a sweep looks at."""
+        """Return the keys that a sweep reads, in its order."""
         return [self._by_name[name] for name in _SWEPT]
 
     def all(self) -> list[str]:
-        """Everything that is stored of the queue."""
+        """Return all keys of the queue that this event loop knows."""
         return list(self._by_name.values())
 
 
 def encode(job: Envelope) -> bytes:
-    """The envelope: two lines of a header, and the body, which no script looks into.
+    """Return the envelope of a job: a header of two lines, and the body, which no script reads.
 
-    ``2 task max_retries priority flags`` is the same for all jobs of a task; ``at retries crashes parked
-    created expires key unique`` differs, and is rewritten by scripts. Words that they do not know are kept.
+    ``2 task max_retries priority flags`` is the same for all jobs of a task. ``at retries crashes parked
+    created expires key unique`` differs, and scripts rewrite it. They keep words that they do not know.
     """
     return _header_of(job) + job.body
 
 
 def encode_rows(jobs: Iterable[Envelope]) -> list[Any]:
-    """The jobs as the script that stores them takes them: what those in a row have in common stands once."""
+    """Return the jobs as arguments of the script ``enqueue``, in rows of jobs with a common header."""
     arguments: list[Any] = []
-    for _, group in groupby(jobs, _in_common):
+    for _, group in groupby(jobs, _header_fields):
         alike = list(group)
         header = _header_of(alike[0])
-        # A moment by the client's clock may still be to come by the server's.
+        # The server's clock may be behind the client's.
         due = 0 if alike[0].at_once else alike[0].at
         arguments += (int(alike[0].named), due, len(alike))
         for job in alike:
@@ -96,7 +96,7 @@ def encode_rows(jobs: Iterable[Envelope]) -> list[Any]:
 
 
 def encode_firings(firings: Iterable[Firing]) -> list[Any]:
-    """The ticks as the script that fires them takes them."""
+    """Return the ticks as arguments of the script ``fire``."""
     arguments: list[Any] = []
     for each in firings:
         stored = ("", "") if each.job is None else (each.job.id, encode(each.job))
@@ -105,21 +105,23 @@ def encode_firings(firings: Iterable[Firing]) -> list[Any]:
 
 
 def encode_successor(job: Envelope | None) -> tuple[int, bytes]:
-    """When a successor is due, and its envelope; empty if there is none."""
+    """Return when a successor is due, and its envelope; 0 and b"" if there is none."""
     if job is None:
         return 0, b""
     return 0 if job.at_once else job.at, encode(job)
 
 
 def decode(job_id: bytes, envelope: bytes) -> Envelope:
-    """The job in an envelope whose header a script has found readable."""
+    """Return the job in an envelope. A script has checked the header."""
     static, variable, body = envelope.split(b"\n", 2)
-    task, max_retries = _of_all(static)
-    at, retries, crashes, parked_at = _of_this(variable)
+    task, max_retries = _static_words(static)
+    at, retries, crashes, parked_at = _variable_words(variable)
     return Envelope(job_id.decode(), task, body, at, max_retries, retries, crashes, parked_at)
 
 
-_in_common = attrgetter("named", "at_once", "at", "task", "max_retries", "retries", "crashes", "parked_at")
+_header_fields = attrgetter(
+    "named", "at_once", "at", "task", "max_retries", "retries", "crashes", "parked_at"
+)
 
 
 def _header_of(job: Envelope) -> bytes:
@@ -130,21 +132,21 @@ def _header_of(job: Envelope) -> bytes:
 
 
 @lru_cache(KNOWN_LINES)
-def _of_all(static: bytes) -> tuple[str, int]:
-    """The task and its max_retries."""
+def _static_words(static: bytes) -> tuple[str, int]:
+    """Return task and max_retries."""
     _, task, max_retries = static.split(b" ", 3)[:3]
     return task.decode(), int(max_retries)
 
 
-@lru_cache(KNOWN_LINES)  # jobs that were scheduled together have the same
-def _of_this(variable: bytes) -> tuple[int, int, int, int]:
-    """When it is due, its retries and crashes, and since when it is parked."""
+@lru_cache(KNOWN_LINES)  # jobs that were scheduled together share a line
+def _variable_words(variable: bytes) -> tuple[int, int, int, int]:
+    """Return at, retries, crashes and parked."""
     at, retries, crashes, parked_at = map(int, variable.split(b" ", 4)[:4])
     return min(at, LAST_MOMENT), retries, crashes, min(parked_at, LAST_MOMENT)
 
 
 def decode_dead(job_id: bytes, record: bytes, is_readable: int) -> DeadRecord:
-    """The dead job in a record: time of death, length of the envelope, newline, envelope, detail."""
+    """Return the dead job in a record: time of death, length of the envelope, newline, envelope, detail."""
     header, _, rest = record.partition(b"\n")
     died_at, length = map(int, header.split(b" "))
     if is_readable:
@@ -155,18 +157,18 @@ def decode_dead(job_id: bytes, record: bytes, is_readable: int) -> DeadRecord:
 
 
 def encode_worker(name: str, level: int) -> str:
-    """A worker among those that look at a queue."""
+    """Return the member of ``workers`` for a worker."""
     return f"{level} {name}"
 
 
 def decode_worker(worker: bytes) -> tuple[str, int]:
-    """Its name, and its level; 0 if it tells none."""
+    """Return the name and the level of a worker; level 0 if it is malformed."""
     level, _, name = worker.decode(errors="replace").partition(" ")
     return name, int(level) if level.isdecimal() else 0
 
 
 def decode_parked(flat: Sequence[Any]) -> dict[str, ParkedTask]:
-    """The tasks of parked jobs, from four values for each."""
+    """Return the parked jobs by task, from four values for each task."""
     parked = {}
     for task, since, count, known in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True):
         words = known.decode(errors="replace").split(" ")
@@ -176,10 +178,10 @@ def decode_parked(flat: Sequence[Any]) -> dict[str, ParkedTask]:
 
 
 def milliseconds(seconds: float) -> int:
-    """A span of time as the scripts take it."""
+    """Return seconds as whole milliseconds, at least 0."""
     return max(0, round(seconds * 1000))
 
 
 def pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """``a b a b`` as pairs."""
+    """Return the elements of a flat sequence in pairs."""
     return zip(flat[::2], flat[1::2], strict=True)

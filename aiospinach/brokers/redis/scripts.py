@@ -1,4 +1,4 @@
-"""The scripts, as the server gets them."""
+"""Builds the Lua scripts from their files, and runs them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def _text(name: str) -> str:
 
 
 def _listed(text: str, what: str) -> list[str]:
-    """The words after ``-- KEYS`` or ``-- needs`` in a script's head."""
+    """Return the words after ``-- KEYS`` or ``-- needs`` in a script's head."""
     found = re.search(rf"^-- {what} +(.*)$", text, re.MULTILINE)
     return found[1].split() if found else []
 
 
 class Script:
-    """A Lua script. It stands in a file of its name, whose head names its keys, and the files whose functions
-    it needs; they are put before it, since each call makes them anew. A script without a line of keys takes
-    them from KEYS itself: it is for several queues.
+    """A Lua script, from the file of its name. The head of the file names the keys, and the files whose
+    functions the script needs: only these precede it, since each call makes them anew. A script without a
+    line of keys reads KEYS itself, and is for several queues.
 
-    ``source`` is another text for it; its keys are the same.
+    ``source``: a text to run in place of the file's; the keys stay.
     """
 
     def __init__(self, name: str, source: str | None = None) -> None:
@@ -44,7 +44,7 @@ class Script:
         self.sha: str = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, send: Send, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run it; a server that does not know it, or forgot it, is sent the source."""
+        """Run the script. Returns its answer. A server that does not have the script gets its source."""
         try:
             return await send("EVALSHA", self.sha, len(keys), *keys, *arguments)
         except NoScriptError:

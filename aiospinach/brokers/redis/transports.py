@@ -1,4 +1,4 @@
-"""Connections to a Redis that time out, and are made anew by the next call."""
+"""Transports: the connections of an event loop to a Redis, and time limits for calls."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from redis.asyncio.connection import AbstractConnection
 from .connection import ServerConnection
 
 ANSWER_WITHIN = 10.0
-"""Seconds until a call that got no answer counts as lost, at most."""
+"""Seconds after which a call without an answer counts as lost, at most."""
 CONNECT_WITHIN = 5.0
-SHORTEST_WAIT = 0.001  # 0 would mean for ever
+SHORTEST_WAIT = 0.001  # for Redis, 0 is for ever
 WATCHDOG = 2.0
-"""Seconds after its own time limit at which a blocking call is given up."""
+"""Seconds after the server's time limit at which a blocking call is given up."""
 
 
 class Transport(ABC):
-    """Connections to one Redis, within one event loop."""
+    """The connections of one event loop to one Redis."""
 
     @abstractmethod
     async def worker_call(self, *command: Any) -> Any:
-        """A call of the workers."""
+        """Send a command of a worker. Returns its answer."""
 
     @abstractmethod
     async def producer_call(self, *command: Any, until: float = math.inf) -> Any:
-        """A call of whoever schedules: it never waits behind the workers', nor after this moment of
-        time.monotonic()."""
+        """Send a command of a producer, which never waits behind those of workers. Returns its answer. Raises
+        BrokerUnavailable at this moment of time.monotonic()."""
 
     @abstractmethod
     async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
-        """Wait for an element in one of the lists.
+        """Remove an element of one of the lists; waits for it.
 
-        Returns the list's key and the element, or None after the time-out. Being cancelled closes the
-        connection, and an element that is on its way is lost.
+        Returns the list's key and the element, or None after the time-out. A cancellation closes the
+        connection, and may lose an element.
         """
 
     @abstractmethod
@@ -48,11 +48,11 @@ class Transport(ABC):
 
     @abstractmethod
     def let_go(self) -> None:
-        """Give up the connections outside of their event loop, which has ended or is another process's."""
+        """Give up the connections outside of their event loop, which has ended or is the parent's."""
 
 
 class DirectTransport(Transport):
-    """At most three connections to one server: for the workers, for whoever schedules, and for waiting."""
+    """At most three connections to one server: for workers, for producers, and for waiting."""
 
     def __init__(
         self,
@@ -78,32 +78,32 @@ class DirectTransport(Transport):
             command = ("BLPOP", *keys, max(timeout, SHORTEST_WAIT))
             answer = await self._wait.call(*command, timeout=timeout + WATCHDOG, connect_within=ANSWER_WITHIN)
         except asyncio.CancelledError:
-            await self._wait.reset()  # or it would go on waiting there
+            await self._wait.reset()  # else the server would go on waiting
             raise
         return popped(answer)
 
     async def aclose(self) -> None:
-        for channel in (self._work, self._produce, self._wait):
-            await channel.aclose()
+        for connection in (self._work, self._produce, self._wait):
+            await connection.aclose()
 
     def let_go(self) -> None:
-        for channel in (self._work, self._produce, self._wait):
-            channel.let_go()
+        for connection in (self._work, self._produce, self._wait):
+            connection.let_go()
 
 
 def popped(answer: Any) -> tuple[str, bytes] | None:
-    """What a BLPOP answers: the list's key and the element, or None."""
+    """Return the key and the element in the answer to BLPOP, or None."""
     return None if answer is None else (answer[0].decode(), answer[1])
 
 
-def first_half(until: float) -> float:
-    """The moment by which a call is to be answered that is tried again if it is not: a connection may have
-    been dropped without a word, and the time left must do for another."""
+def first_try_until(until: float) -> float:
+    """Return until when a first try may last, by time.monotonic(): for half of the time that is left. The
+    connection may have been dropped silently, and a second try needs the other half."""
     now = time.monotonic()
     return now + (until - now) / 2
 
 
-async def rest(pause: float, longest: float) -> float:
-    """Sleep for about ``pause`` seconds; gives back the pause to make next time."""
+async def sleep_before_retry(pause: float, longest: float) -> float:
+    """Sleep for at most ``pause`` seconds, with jitter. Returns the next pause."""
     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
     return min(pause * 2, longest)

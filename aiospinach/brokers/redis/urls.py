@@ -1,4 +1,4 @@
-"""What a URL says of a Redis: every part of it is heeded, or refused."""
+"""Reads the URL of a Redis. Each part of it is used or refused."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _CLUSTER = frozenset(inspect.signature(redis.RedisCluster.__init__).parameters)
 _SCHEMES = ("redis", "unix", "redis+sentinel", "redis+cluster")
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 _VERIFY = ("required", "optional", "none")
-_OF_ALL = ("username", "password", "client_name", "health_check_interval", "socket_keepalive")
-_OF_SENTINELS = ("sentinel_username", "sentinel_password")
-_OF_CALLS = ("socket_timeout", "socket_connect_timeout", "timeout", "retry_on_timeout")
+_FOR_ALL = ("username", "password", "client_name", "health_check_interval", "socket_keepalive")
+_FOR_SENTINELS = ("sentinel_username", "sentinel_password")
+_TIME_LIMITS = ("socket_timeout", "socket_connect_timeout", "timeout", "retry_on_timeout")
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -34,25 +34,25 @@ class Address(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     """Arguments of redis-py's connections."""
     service: str = ""
-    """What Sentinels name the master of."""
+    """The name of the service whose master Sentinels name."""
     sentinel_settings: dict[str, Any] = {}
     """Arguments of the connections to Sentinels."""
 
 
 def read_url(url: str) -> Address:
-    """What a URL says, or InvalidValue, which names what is wrong and shows no password."""
+    """Return the address in a URL. Raises InvalidValue, which names the fault and shows no password."""
     try:
         parts = urlsplit(url)
         hosts = _hosts_of(parts.netloc.rpartition("@")[2])
     except ValueError:
         raise _wrong("the URL cannot be read") from None
-    if parts.fragment or "@" in parts.path + parts.query:  # not shown: it is the end of a password
+    if parts.fragment or "@" in parts.path + parts.query:  # not shown: they may be the end of a password
         raise _wrong("a '/', '?', '#' or '@' in the password of a URL is written %2F, %3F, %23 or %40")
     is_tls = parts.scheme.startswith("rediss")
     scheme = parts.scheme.replace("rediss", "redis", 1)
     if scheme not in _SCHEMES:
         raise _wrong(
-            f"{parts.scheme[:20] or 'no'!r} is no scheme that it knows; it knows redis://, rediss://,"
+            f"{parts.scheme[:20] or 'no'!r} is no known scheme; known are redis://, rediss://,"
             " unix://, redis+sentinel:// and redis+cluster://"
         )
     path, query = unquote(parts.path), _query_of(parts.query, scheme)
@@ -72,7 +72,7 @@ def read_url(url: str) -> Address:
             raise _wrong("redis+sentinel:// needs a service: redis+sentinel://host:26379/mymaster")
         settings["db"] = _db_of(db, query)
         asking: dict[str, Any] = {"ssl": True, **_tls_of(query, scheme, is_tls)} if is_tls else {}
-        asking |= {name.removeprefix("sentinel_"): query[name] for name in _OF_SENTINELS if query.get(name)}
+        asking |= {name.removeprefix("sentinel_"): query[name] for name in _FOR_SENTINELS if query.get(name)}
         return Address(scheme, is_tls, _with_port(hosts, 26379), settings, service, asking)
     if scheme == "redis+cluster":
         if _db_of(path.strip("/"), query):
@@ -102,19 +102,20 @@ def _with_port(hosts: list[tuple[str, int | None]], default: int) -> list[tuple[
 
 
 def _query_of(text: str, scheme: str) -> dict[str, str]:
-    """The settings after the '?', each of which is known for this scheme, and given once."""
-    known = [*_OF_ALL, "db"]
+    """Return the settings after the '?'. Raises InvalidValue if one is unknown for this scheme, or given
+    twice."""
+    known = [*_FOR_ALL, "db"]
     if scheme == "unix":
         known.remove("socket_keepalive")
     if scheme == "redis+sentinel":
-        known += _OF_SENTINELS
+        known += _FOR_SENTINELS
     query = {}
     for name, values in parse_qs(text, keep_blank_values=True).items():
         shown = name[:30]
-        if name in _OF_CALLS:
+        if name in _TIME_LIMITS:
             raise _wrong(
-                f"the URL has a setting {name}, and every call has a time limit already: say"
-                " RedisBroker(url, enqueue_timeout=) for those of who schedules, lease= for those of workers"
+                f"the URL has a setting {name}, but RedisBroker sets its own time limits: use"
+                " RedisBroker(url, enqueue_timeout=) for scheduling, and lease= for workers"
             )
         if name not in known and not name.startswith("ssl_"):
             raise _wrong(
@@ -175,7 +176,7 @@ def _tls_of(query: Mapping[str, str], scheme: str, is_tls: bool) -> dict[str, An
         if name not in _TLS:
             raise _wrong(f"the URL has a setting {name[:30]} that redis-py does not know")
         if not is_tls:
-            raise _wrong(f"the URL has a setting {name}, and is for no TLS: begin it with rediss")
+            raise _wrong(f"the URL has a setting {name}, but no TLS: begin it with rediss")
         if scheme == "redis+cluster" and name not in _CLUSTER:
             raise _wrong(f"redis-py has no setting {name} for a Cluster")
         if name == "ssl_cert_reqs":
@@ -189,7 +190,7 @@ def _tls_of(query: Mapping[str, str], scheme: str, is_tls: bool) -> dict[str, An
         if version not in ("TLSv1_2", "TLSv1_3"):
             raise _wrong("ssl_min_version must be TLSv1_2, TLSv1.2, TLSv1_3 or TLSv1.3")
         tls["ssl_min_version"] = ssl.TLSVersion[version]
-    # Not so by itself before redis-py 6.
+    # The default of redis-py before 6 is False.
     tls.setdefault("ssl_check_hostname", tls.get("ssl_cert_reqs") != "none")
     if scheme == "redis+cluster" and "ssl_check_hostname" not in _CLUSTER:
         raise _wrong("redis-py has no setting ssl_check_hostname for a Cluster")
@@ -197,7 +198,7 @@ def _tls_of(query: Mapping[str, str], scheme: str, is_tls: bool) -> dict[str, An
 
 
 def _verification_of(text: str) -> str:
-    """ssl_cert_reqs, also as Python's ssl module, and so Celery and Heroku, spell it."""
+    """Return ssl_cert_reqs in redis-py's spelling. Python's ssl module, Celery and Heroku have another."""
     word = text.lower().removeprefix("ssl.").removeprefix("cert_")
     if word not in _VERIFY:
         raise _wrong(

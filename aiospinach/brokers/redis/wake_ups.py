@@ -1,4 +1,4 @@
-"""Waiting for wake-ups of queues in Redis."""
+"""Waits for wake-ups of queues in Redis, and ends these waits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from . import scripts
 from .calls import ScriptCalls
 
 END_OF_WAIT = 1.0
-"""Seconds that a wait may take to end after it was nudged."""
+"""Seconds within which a nudged wait ends."""
 
 
 class WakeUps:
-    """Those of one broker: each pops from the wake-ups of its queues, and from a list that nudges it."""
+    """``wait`` and ``nudge`` of one broker. A wait pops from the wake-ups of its queues and the list of
+    nudges."""
 
     def __init__(self, calls: ScriptCalls) -> None:
         self._calls = calls
@@ -35,35 +36,35 @@ class WakeUps:
             try:
                 popped = await asyncio.shield(popping)
             except asyncio.CancelledError:
-                await self._end(queues, by_key, popping)
+                await self._end_wait(queues, by_key, popping)
                 raise
             if popped is None or popped[0] in by_key or first.is_nudged:
-                return self._woken(by_key, popped)
-            # It was nudged by a nudge that was meant for an earlier wait.
+                return self._note_wake_up(by_key, popped)
+            # The nudge was meant for an earlier wait.
 
     async def nudge(self, queues: Sequence[str]) -> None:
         state = self._calls.queue(queues[0])
         state.is_nudged = True
         await self._calls.work(scripts.NUDGE, state, [])
 
-    def _woken(self, by_key: Mapping[str, str], popped: tuple[str, bytes] | None) -> str | None:
+    def _note_wake_up(self, by_key: Mapping[str, str], popped: tuple[str, bytes] | None) -> str | None:
         queue = None if popped is None else by_key.get(popped[0])
         if popped is not None and queue is not None and popped[1] != b"run":
             self._calls.queue(queue).has_earlier_due = True
         return queue
 
-    async def _end(
+    async def _end_wait(
         self, queues: Sequence[str], by_key: Mapping[str, str], popping: asyncio.Future[Any]
     ) -> None:
-        """End a wait that was cancelled, and pass on the wake-up that may have come meanwhile.
+        """End a cancelled wait by a nudge, and wake another worker if a wake-up came meanwhile.
 
-        Breaking it would lose one: the server may give it to the connection that is being closed.
+        To close the connection could lose a wake-up: the server may give it to the closing connection.
         """
         try:
             async with asyncio.timeout(END_OF_WAIT):
                 if not popping.done():
                     await self.nudge(queues)
-                queue = self._woken(by_key, await asyncio.shield(popping))
+                queue = self._note_wake_up(by_key, await asyncio.shield(popping))
                 if queue is not None:
                     await self._calls.work(scripts.WAKE_ANOTHER, self._calls.queue(queue), [])
         except (BrokerError, TimeoutError, asyncio.CancelledError):

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Gives a slot to each job that ran before its task had a limit, a page of leases a call. No job of the task is leased
--- until the last page.
+-- Gives a slot to each job that ran before its task had a limit. A call reads one page of leases. No job of the task is
+-- leased until the last page.
 -- KEYS   ready jobs leases slots control lanes open wake
 -- needs  chunks headers gates notify
 -- ARGV   cursor of the page, then the tasks
 -- answer {now, cursor of the next page, or '0'}
--- repeat counts the same again
+-- repeat gives the same slots again
 local PAGE = 500
 local page = call('ZSCAN', leases, arg(), 'COUNT', PAGE)
 local tasks, is_adopted = {}, {}

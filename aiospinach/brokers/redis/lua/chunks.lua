@@ -1,13 +1,13 @@
--- Commands with a list of any length: unpack is limited by the size of Lua's stack.
+-- Calls a command with a list of any length, in chunks: the size of Lua's stack limits unpack.
 local CHUNK = 1000
 
-local function chunked(command, key, list)
+local function call_in_chunks(command, key, list)
   for first = 1, #list, CHUNK do
     call(command, key, unpack(list, first, math.min(first + CHUNK - 1, #list)))
   end
 end
 
-local function looked_up(command, key, list)
+local function read_in_chunks(command, key, list)
   if #list > 0 and #list <= CHUNK then
     return call(command, key, unpack(list))
   end

@@ -1,4 +1,4 @@
--- The envelope in the record of a dead job, and whether it can be read; nil if it is no record.
+-- Returns the envelope in the record of a dead job, and whether its header can be read; nil if the record is malformed.
 local function envelope_of_dead(id, record)
   local died_at, length, start = string.match(string.sub(record, 1, 40), '^(%d+) (%d+)\n()')
   if not start or tonumber(died_at) >= LAST_MOMENT then

@@ -1,16 +1,16 @@
 #!lua
--- Stores jobs, all or none.
+-- Stores jobs: all or none.
 -- KEYS   ready jobs future cancels dedup:0 dedup:1 wake answers
 -- needs  chunks notify
--- ARGV   field and number of the call, then the jobs, in rows of those that have this in common: named (1 if the
---        user gave the ids), due (ms), count; and then id and envelope of each
--- answer {now, 'stored', the numbers of those that are duplicates}, or {now, 'late'}
--- repeat a field of the session keeps the number and the answer of its last call, for 15 minutes at least: nothing
---        is added, and the answer is the same. A call with a lower number comes late, and adds nothing either
+-- ARGV   field and number of the call, then the jobs in rows. A row: named (1 if the user gave the ids), due (ms), count,
+--        then id and envelope of each job
+-- answer {now, 'stored', numbers of the jobs that are duplicates}, or {now, 'late'}
+-- repeat stores nothing, and returns the same answer: a field of the session keeps the number and the answer of its last
+--        call, for 15 minutes at least. A call with a lower number is late, and stores nothing either
 local field, number = arg(), arg()
 local LIFE, RENEWED_AFTER = 1200000, 300000
 
--- A field: number, since when the key lives so long, and the answer: numbers of duplicates.
+-- A field has the number, the moment when the life of the key was last prolonged, and the numbers of the duplicates.
 local last, renewed, answer = string.match(call('HGET', answers, field) or '', '^(%d+) (%d+) (.*)$')
 
 local function remember(what)
@@ -45,11 +45,11 @@ while position < #ARGV do
   position = row.last + 1
 end
 
-local found, seen, duplicates, new_names = looked_up('HMGET', jobs, ids), {}, {}, {}
-local queued, fields, later, stored, place_in_call = {}, {}, {}, 0, 0
--- An id that lies in line still, of a job that was cancelled there: the new one takes its place over.
-local marks = call('EXISTS', cancels) == 1 and looked_up('HMGET', cancels, ids) or {}
-local unmarked, moved = {}, {}
+local found, seen, duplicates, new_names = read_in_chunks('HMGET', jobs, ids), {}, {}, {}
+local queued_ids, fields, future_entries, stored, place_in_call = {}, {}, {}, 0, 0
+-- The id of a job that was cancelled in line still lies there. A new job of that id takes over the place.
+local marks = call('EXISTS', cancels) == 1 and read_in_chunks('HMGET', cancels, ids) or {}
+local unmarked_ids, moved_ids = {}, {}
 for _, row in ipairs(rows) do
   local named = row.named
   local is_later = tonumber(row.due) > now -- guard: later
@@ -68,34 +68,34 @@ for _, row in ipairs(rows) do
       fields[2 * stored + 1], fields[2 * stored + 2] = id, ARGV[place + 1]
       stored = stored + 1
       if marks[place_in_call] and marks[place_in_call] ~= 'ended' then -- guard: place of a cancelled job
-        local list = is_later and moved or unmarked
+        local list = is_later and moved_ids or unmarked_ids
         list[#list + 1] = id
       elseif is_later then
-        later[#later + 1] = row.due
-        later[#later + 1] = id
+        future_entries[#future_entries + 1] = row.due
+        future_entries[#future_entries + 1] = id
       else
-        queued[#queued + 1] = id
+        queued_ids[#queued_ids + 1] = id
       end
     end
   end
 end
-local first = #later > 0 and call('ZRANGE', future, 0, 0)[1]
-chunked('HDEL', cancels, unmarked)
-for _, id in ipairs(moved) do
+local first = #future_entries > 0 and call('ZRANGE', future, 0, 0)[1]
+call_in_chunks('HDEL', cancels, unmarked_ids)
+for _, id in ipairs(moved_ids) do
   call('HSET', cancels, id, 'later')
 end
-chunked('RPUSH', ready, queued)
-chunked('HSET', jobs, fields)
-chunked('ZADD', future, later)
-local sooner = #later > 0 and call('ZRANGE', future, 0, 0)[1] ~= first
+call_in_chunks('RPUSH', ready, queued_ids)
+call_in_chunks('HSET', jobs, fields)
+call_in_chunks('ZADD', future, future_entries)
+local has_earlier_due = #future_entries > 0 and call('ZRANGE', future, 0, 0)[1] ~= first
 remember(table.concat(duplicates, ' '))
 if #new_names > 0 then
   local window = math.floor(now / 600000)
   local newest = window % 2 == 0 and dedup0 or dedup1
-  chunked('SADD', newest, new_names)
+  call_in_chunks('SADD', newest, new_names)
   call('PEXPIREAT', newest, (window + 2) * 600000)
 end
-if #queued + #unmarked + #moved > 0 or sooner then
-  notify(sooner)
+if #queued_ids + #unmarked_ids + #moved_ids > 0 or has_earlier_due then
+  notify(has_earlier_due)
 end
 return {now, 'stored', duplicates}

@@ -2,10 +2,11 @@
 -- Moves periodic tasks to their next dues, and stores the jobs of these ticks.
 -- KEYS   ready jobs control periodic wake
 -- needs  notify
--- ARGV   for each: task, due, next due, id and envelope of the job (empty: none), 1 if it may overlap with the one before
--- answer {now, for each: 1 if it was moved, 0 if somebody else did, 2 if it was moved without a job, since the job of the
---        tick before lives; control has the id of that as ' @<task>'}
--- repeat the dues have moved already
+-- ARGV   for each tick: task, due, next due, id and envelope of the job (empty: none), 1 if it may overlap with the job of
+--        the tick before
+-- answer {now, for each tick: 1 if its due was moved, 0 if another caller had moved it, 2 if it was moved without a job,
+--        because the job of the tick before lives; control has the id of that job as ' @<task>'}
+-- repeat moves nothing: the dues have moved already
 call('LLEN', ready)
 call('LLEN', wake)
 local moved, is_something_queued = {}, false

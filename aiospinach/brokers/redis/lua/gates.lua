@@ -1,16 +1,16 @@
--- Gates hold jobs back. Each task is a gate: it lets through as many jobs as its limit says. control has for each task
--- '<limit, 0: none> <since when it holds> <day when a worker had the task last> <name of that worker>'. ' +<moment>'
--- follows while the jobs are counted that ran before the task had a limit. control has for the queue:
---   ' epoch'    a moment that grows with each change: an earlier one, or none, tells that the store has lost some
+-- Gates hold jobs back. Each task is a gate, which lets through as many jobs as the limit of the task. control has for
+-- each task '<limit, 0: none> <since when it holds> <day when a worker had the task last> <name of that worker>'.
+-- ' +<moment>' follows while the jobs that ran before the task had a limit are counted. control has for the queue:
+--   ' epoch'    a moment that grows with each change; if it is earlier or missing, the store has lost changes
 --   ' limits'   there are limits
---   ' lanes'    something is held back
---   ' cancels'  a job was cancelled that runs or lies in a line: cancels has its id
--- What a gate holds back lies in lanes, '<gate>\n<turn>\n<id>'. Each job moves there once. open names the gates that may
--- let one through.
-local told_epoch, has_limits, has_lanes, has_cancels =
+--   ' lanes'    a gate holds jobs back
+--   ' cancels'  a job was cancelled while it ran or lay in a line: cancels has its id
+-- A job that a gate holds back moves to lanes once, as '<gate>\n<turn>\n<id>'. open has the gates that may let a job
+-- through.
+local stored_epoch, has_limits, has_lanes, has_cancels =
   unpack(call('HMGET', control, ' epoch', ' limits', ' lanes', ' cancels'))
 
-local function moment_of(text) -- 0 if there is none, or other hands spoilt it
+local function moment_of(text) -- 0 if it is missing or malformed
   return text and #text < 15 and string.find(text, '^%d+$') and tonumber(text) or 0
 end
 
@@ -18,15 +18,15 @@ local function limit_in(entry)
   return moment_of(entry and string.match(entry, '^(%S+) '))
 end
 
--- Whoever counts may die meanwhile: after a minute the limit holds with what was counted.
+-- A worker that counts may be lost. After a minute the limit holds with the jobs that were counted.
 local COUNTED_WITHIN = 60000
 local function is_being_counted(entry)
   return now - moment_of(string.match(entry, ' %+(%d+)$')) < COUNTED_WITHIN
 end
 
-local limits, room, counted = {}, {}, {}
+local limits, room, count_pending = {}, {}, {}
 
--- How many more jobs of a task may run.
+-- Returns how many more jobs of a task may run.
 local function room_of(task)
   if not room[task] then
     local entry = has_limits and call('HGET', control, task)
@@ -36,7 +36,7 @@ local function room_of(task)
       room[task] = math.huge
     elseif is_being_counted(entry) then -- guard: being counted
       room[task] = 0
-      counted[task] = true
+      count_pending[task] = true
     else
       room[task] = limit - call('ZLEXCOUNT', slots, '[' .. task .. '\n', '(' .. task .. '\n\255')
     end
@@ -44,18 +44,18 @@ local function room_of(task)
   return room[task]
 end
 
--- The first entries of a gate's lane.
-local function held_back(gate, count)
+-- Returns the first entries of a gate's lane.
+local function first_in_lane(gate, count)
   return call('ZRANGEBYLEX', lanes, '[' .. gate .. '\n', '(' .. gate .. '\n\255', 'LIMIT', 0, count)
 end
 
 local FIRST_TURN = 50000000000000
 
--- Hold jobs back, behind those that are, or before them.
-local function hold_back(gate, ids, is_before)
+-- Holds jobs back, at the end of the gate's lane or at its front.
+local function hold_back(gate, ids, is_at_front)
   local turn
-  if is_before then
-    local first = string.match(held_back(gate, 1)[1] or '', '\n(%d+)\n')
+  if is_at_front then
+    local first = string.match(first_in_lane(gate, 1)[1] or '', '\n(%d+)\n')
     turn = (tonumber(first) or FIRST_TURN) - #ids - 1
   else
     turn = moment_of(call('HGET', control, ' turn'))
@@ -68,12 +68,12 @@ local function hold_back(gate, ids, is_before)
     entries[2 * number - 1] = 0
     entries[2 * number] = gate .. '\n' .. string.format('%014.0f', turn + number) .. '\n' .. id
   end
-  chunked('ZADD', lanes, entries)
+  call_in_chunks('ZADD', lanes, entries)
 end
 
--- A gate may let through more than it did.
+-- Notes that a gate may let more jobs through.
 local function open_up(gate)
-  if has_lanes and held_back(gate, 1)[1] then
+  if has_lanes and first_in_lane(gate, 1)[1] then
     call('SADD', open, gate)
   end
 end

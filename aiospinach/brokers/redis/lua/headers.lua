@@ -1,22 +1,22 @@
--- What is written on an envelope: a static line, which all jobs of a task share; a variable line, which scripts rewrite;
--- and the body, which none looks into.
+-- Reads and rewrites envelopes. An envelope has a static line, which is the same for all jobs of a task, a variable line,
+-- which scripts rewrite, and a body, which no script reads.
 --   2 task max_retries priority flags
 --   at retries crashes parked created expires key unique
--- Words that follow these are kept. A dash says that there is none.
+-- Words after these are kept. A dash is an empty word.
 local LAST_MOMENT = 253370764800000 -- the year 9999
 
 local LONGEST_HEADER = 500 -- of both lines, as we write them
-local MOST_DIGITS = 15 -- one more would be written as a power of ten
-local ID = '^[!-~]+$' -- another id is none that we wrote
+local MOST_DIGITS = 15 -- Lua writes a longer number as a power of ten
+local ID = '^[!-~]+$' -- we write no other ids
 
-local statics = {} -- static line -> its task, or false: so many jobs share one that each is read once
+local statics = {} -- static line -> its task, or false if it is malformed: each line is parsed once a call
 
 local function task_of_static(line)
   local task, most = string.match(line .. ' ', '^2 ([%w_.:@-]+) (%d+) %-?%d+ [%w-]+ ')
   return task and #most <= MOST_DIGITS and task or false
 end
 
--- The task of a job that can be read, or nil; and where its variable line begins.
+-- Returns the task of a job and where its variable line begins; nil if the header cannot be read.
 local function task_of(envelope)
   local first = string.find(envelope, '\n', 1, true)
   if not first or first > LONGEST_HEADER then
@@ -28,7 +28,7 @@ local function task_of(envelope)
     task = task_of_static(line)
     statics[line] = task
   end
-  -- Places are asked for and not words: these differ from job to job, and would be made anew for each.
+  -- Positions are matched, not words: the words differ from job to job, and each would be a new string.
   local at, retries, crashes, parked, last = string.match(envelope, '^%d+() %d+() %d+() %d+() ?[^\n]*()\n', first + 1)
   if not task or not last or last > LONGEST_HEADER or at - first > MOST_DIGITS + 1 or retries - at > MOST_DIGITS + 1 or
     crashes - retries > MOST_DIGITS + 1 or parked - crashes > MOST_DIGITS + 1 then
@@ -41,7 +41,7 @@ local function task_of(envelope)
   return task, first + 1
 end
 
--- The words of a job that can be read: task, max_retries, at, retries, crashes, parked; or nil.
+-- Returns task, max_retries, at, retries, crashes and parked of a job; nil if the header cannot be read.
 local function header(envelope)
   local task, first = task_of(envelope)
   if not task then
@@ -51,16 +51,16 @@ local function header(envelope)
   return task, most, string.match(envelope, '^(%d+) (%d+) (%d+) (%d+)', first)
 end
 
--- The envelope with other words in its variable line; nil keeps what is there.
+-- Returns the envelope with the new words in its variable line; nil keeps a word.
 local function rewritten(envelope, new)
   local _, first = task_of(envelope)
   local at, retries, crashes, parked, rest = string.match(envelope, '^(%d+) (%d+) (%d+) (%d+)()', first)
-  at = new.at and string.format('%.0f', new.at) or at -- Lua itself writes 15 digits as a power of ten
+  at = new.at and string.format('%.0f', new.at) or at -- Lua writes 15 digits as a power of ten
   return string.sub(envelope, 1, first - 1) .. table.concat({at, new.retries or retries, new.crashes or crashes,
     new.parked or parked}, ' ') .. string.sub(envelope, rest)
 end
 
--- The envelope of a job that cannot run again: without its body, and with a word that says so.
+-- Returns the envelope without its body, marked by the word 'bare': the job cannot run again.
 local function bare(envelope)
   return string.match(envelope, '^[^\n]*\n[^\n]*') .. ' bare\n'
 end
@@ -69,7 +69,7 @@ local function is_bare(envelope)
   return string.find(envelope, '^[^\n]*\n[^\n]* bare\n') ~= nil
 end
 
--- The version of the format, if it is one that this release does not know.
+-- Returns the version of the format if this release does not know it, else nil.
 local function foreign_version(envelope)
   local version = string.match(envelope, '^(%d%d?%d?) ')
   return version ~= '2' and version or nil

@@ -3,12 +3,13 @@
 -- KEYS   jobs leases future dead deadjobs lanes workers
 -- needs  chunks headers prune_dead dead_records
 -- ARGV   'counts'; or 'dead', offset, count; or 'job', id; or 'workers', lease (ms)
--- answer {now, ready, running, waiting, parked, dead}; or {now, offset of what follows, id, record and 1 if it can be
---        read of each dead job, the latest first}, a record being time of death, length of the envelope, newline,
---        envelope, detail; or {now, envelope of the job, if it lives and can be read}; or {now, name and level of each
---        worker, and when it was seen last}
+-- answer to 'counts': {now, ready, running, waiting, parked, dead}
+--        to 'dead': {now, offset of the next page, id, record and 1 if it can be read, for each dead job, the latest
+--        first}. A record is time of death, length of the envelope, newline, envelope, detail
+--        to 'job': {now, envelope of the job, if it lives and can be read}
+--        to 'workers': {now, level and name, and moment of the last look, for each worker}
 -- repeat reads again
-local LOOKS = 10
+local PAGES_AT_MOST = 10
 
 local function counts()
   local running, scheduled = call('ZCARD', leases), call('ZCARD', future)
@@ -20,10 +21,10 @@ end
 
 local function dead_jobs(offset, count)
   local answer = {}
-  for _ = 1, LOOKS do
+  for _ = 1, PAGES_AT_MOST do
     local left = math.min(count - #answer / 3, DEAD_AT_MOST - offset)
     local ids = left > 0 and call('ZREVRANGEBYSCORE', dead, '+inf', now - DEAD_FOR, 'LIMIT', offset, left) or {}
-    for number, record in ipairs(looked_up('HMGET', deadjobs, ids)) do
+    for number, record in ipairs(read_in_chunks('HMGET', deadjobs, ids)) do
       local envelope, is_readable = envelope_of_dead(ids[number], record or '')
       if envelope then -- guard: unreadable record
         answer[#answer + 1] = ids[number]

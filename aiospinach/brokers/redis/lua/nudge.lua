@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Ends the wait of one session, which waits for this list besides its wake-ups.
+-- Ends the wait of one session. A wait includes the list of its session beside the wake-ups.
 -- KEYS   nudge
 -- ARGV   none
 -- answer {now}
--- repeat there is at most one nudge; one that nobody waits for any more is forgotten
+-- repeat adds no second nudge; a nudge without a wait is forgotten after ten seconds
 if call('LLEN', nudge) == 0 then
   call('RPUSH', nudge, '')
 end

@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
--- Finds jobs that live and lie nowhere: other hands have deleted a key, or a part of one. Those that are not due wait
--- again, and parked ones are parked again. Others may have run: they are leased to nobody, and so they are lost when
--- that lease ends. A worker that ran one has heard by then that its own lease is gone. Slots of leases that are gone
--- are freed, and gates of what is held back are opened.
+-- Finds orphans: live jobs that are in no line, in no lease and not in future, because somebody deleted a key or a part
+-- of one. An orphan that is not due waits again, and a parked one is parked again. Any other orphan may have run. It gets
+-- a lease without a worker, and is lost when that lease ends. A worker that ran it has learned by then that its own lease
+-- is gone. The script also frees slots whose lease is gone, and opens gates that have room.
 -- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open
 -- needs  chunks headers gates parking prune_dead quarantine
 -- ARGV   session, number of this call, lease (ms), cursor of the page of jobs
--- answer {now, cursor of the next page, or '0' if nothing is left to find}
--- repeat finds nothing of what it has put back
+-- answer {now, cursor of the next page, or '0' after the last one}
+-- repeat finds other orphans: those of the first call are back in their places
 local session, number, length, cursor = arg(), arg(), tonumber(arg()), arg()
-local IN_LINES_AT_MOST = 10000 -- more would keep the server busy; lines become shorter
+local IN_LINES_AT_MOST = 10000 -- more would keep the server busy; a later call finds shorter lines
 local PAGE = 250
 local SLOTS_AT_ONCE = 1000
 local GATES_AT_MOST = 1000
@@ -22,11 +22,11 @@ call('ZCARD', dead)
 call('HLEN', deadjobs)
 
 local function free_slots()
-  local entries, held_by = call('ZRANDMEMBER', slots, SLOTS_AT_ONCE), {}
+  local entries, leases_of_slots = call('ZRANDMEMBER', slots, SLOTS_AT_ONCE), {}
   for place, entry in ipairs(entries) do
-    held_by[place] = string.match(entry, '\n(.*)$') or ''
+    leases_of_slots[place] = string.match(entry, '\n(.*)$') or ''
   end
-  local scores = looked_up('ZMSCORE', leases, held_by)
+  local scores = read_in_chunks('ZMSCORE', leases, leases_of_slots)
   for place, entry in ipairs(entries) do
     if not scores[place] then -- guard: slot of a lease
       call('ZREM', slots, entry)
@@ -35,10 +35,10 @@ local function free_slots()
   end
 end
 
--- The ids in lines and leases, and how many of them live.
-local function found_somewhere()
+-- Returns the ids in lines and leases, and how many of these jobs live.
+local function ids_with_a_place()
   local is_found, marked, count = {}, {}, 0
-  local function note(id)
+  local function add_place(id)
     if id and not is_found[id] then
       is_found[id] = true
       count = count + 1
@@ -46,15 +46,15 @@ local function found_somewhere()
     end
   end
   for _, id in ipairs(call('LRANGE', ready, 0, -1)) do
-    note(id)
+    add_place(id)
   end
   for _, lease in ipairs(call('ZRANGE', leases, 0, -1)) do
-    note(id_of(lease))
+    add_place(id_of(lease))
   end
   local gates, gates_left = {}, GATES_AT_MOST
   for _, entry in ipairs(call('ZRANGE', lanes, 0, -1)) do
     local gate, id = string.match(entry, '^([^\n]*)\n%d+\n(.*)$')
-    note(id)
+    add_place(id)
     if gate and gates_left > 0 and not gates[gate] and string.sub(gate, 1, 1) ~= '?' then
       gates[gate], gates_left = true, gates_left - 1
       if room_of(gate) > 0 then -- guard: room behind a gate
@@ -64,7 +64,7 @@ local function found_somewhere()
     end
   end
   if call('HLEN', cancels) > 0 then
-    for place, mark in ipairs(looked_up('HMGET', cancels, marked)) do
+    for place, mark in ipairs(read_in_chunks('HMGET', cancels, marked)) do
       if mark and call('HEXISTS', jobs, marked[place]) == 0 then
         count = count - 1
       end
@@ -75,23 +75,23 @@ end
 
 local function put_back(id, envelope)
   local task, _, at, _, _, parked = header(envelope)
-  if not task or not string.find(id, ID) then -- guard: unreadable stray
+  if not task or not string.find(id, ID) then -- guard: unreadable orphan
     quarantine(id, envelope)
-  elseif parked ~= '0' then -- guard: parked stray
+  elseif parked ~= '0' then -- guard: parked orphan
     park('?' .. task, tonumber(parked), id)
-  elseif tonumber(at) > now then -- guard: stray to come
+  elseif tonumber(at) > now then -- guard: orphan due later
     call('ZADD', future, at, id)
   else
     local lease = id .. ':' .. session .. '.s' .. number
     call('ZADD', leases, string.format('%.0f', now + length), lease)
-    if limit_in(has_limits and call('HGET', control, task)) > 0 then -- guard: slot of a stray
+    if limit_in(has_limits and call('HGET', control, task)) > 0 then -- guard: slot of an orphan
       call('ZADD', slots, 0, task .. '\n' .. lease)
     end
   end
 end
 
 free_slots()
-local is_found, count = found_somewhere()
+local is_found, count = ids_with_a_place()
 if call('HLEN', jobs) <= count + call('ZCARD', future) then
   return {now, '0'}
 end

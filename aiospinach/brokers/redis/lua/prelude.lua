@@ -1,6 +1,6 @@
--- Stands before every script, after the names of its keys. All keys of a queue share a slot.
--- A command on a key of a wrong type raises. That must happen before anything is written, or jobs would be left
--- halfway: what a script may write to is read first, by asking for its length if by nothing else.
+-- Precedes every script, after the names of its keys. All keys of a queue are in one slot of a Cluster.
+-- A command on a key of a wrong type raises. This must happen before the script writes, or jobs would be lost halfway.
+-- So a script first reads each key that it may write to, if only its length.
 local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

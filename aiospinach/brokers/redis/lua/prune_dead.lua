@@ -1,7 +1,7 @@
--- A queue keeps so many dead jobs, for so long.
+-- Stores dead jobs, and removes old ones. A queue keeps DEAD_AT_MOST of them, for DEAD_FOR milliseconds.
 local DEAD_AT_MOST, DEAD_FOR = 10000, 15552000000
 
-local function bury(id, envelope, detail)
+local function add_dead(id, envelope, detail)
   call('HSET', deadjobs, id, now .. ' ' .. #envelope .. '\n' .. envelope .. detail)
   local latest = call('ZREVRANGE', dead, 0, 0, 'WITHSCORES')[2]
   call('ZADD', dead, math.max(now, (latest or 0) + 0.001), id) -- in order, also within a millisecond
@@ -13,6 +13,6 @@ local function prune_dead()
   if surplus > 0 then
     old = call('ZRANGE', dead, 0, #old + math.min(surplus, CHUNK) - 1)
   end
-  chunked('HDEL', deadjobs, old)
-  chunked('ZREM', dead, old)
+  call_in_chunks('HDEL', deadjobs, old)
+  call_in_chunks('ZREM', dead, old)
 end

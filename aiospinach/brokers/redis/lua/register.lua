@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
--- Makes tasks known, and forgets limits that nobody has had for two weeks.
+-- Makes tasks known, and forgets limits of tasks that no worker has had for two weeks.
 -- KEYS   ready leases slots control lanes open cancels periodic wake
 -- needs  chunks gates notify
--- ARGV   epoch that the caller knows, name of the worker; count, then for each: task, limit (0: none), since when it holds
---        (0: now); then for each periodic task: task, due
--- answer {now, epoch, 1 if the server had lost what was registered before, tasks whose jobs are to be counted that run
---        without a slot, by the script adopt; each task whose limit is another now, and the limit that it had (0: none)}
+-- ARGV   epoch that the caller knows, name of the worker; count of tasks, then for each: task, limit (0: none), since when
+--        it holds (0: now); then for each periodic task: task, due
+-- answer {now, epoch, 1 if the server had lost earlier registrations, tasks whose running jobs the script adopt has to
+--        count, each task whose limit has changed with its old limit (0: none)}
 -- repeat sets the same again
 local FORGOTTEN_AFTER, LOOKS, DAY = 14, 500, 86400000
 local today = math.floor(now / DAY)
-local known, worker, count = moment_of(arg()), arg(), call('ZCARD', periodic)
+local known_epoch, worker, count = moment_of(arg()), arg(), call('ZCARD', periodic)
 local changed, adopted, replaced = false, {}, {}
 local is_busy = call('ZCARD', leases) > 0
 local is_held_back = call('ZCARD', lanes) > 0
@@ -20,7 +20,7 @@ for _ = 1, tonumber(arg()) do
   since = since > 0 and since or now
   local entry = call('HGET', control, task)
   local before, set_at = limit_in(entry), moment_of(entry and string.match(entry, '^%S+ (%S+)'))
-  -- Who registers again what it lost does not undo what was registered after it.
+  -- A limit that is registered again does not undo a later one.
   local is_later = since >= set_at -- guard: later limit
   if not is_later then
     call('HSET', control, task, (string.gsub(entry, '^(%S+ %S+) %d+', '%1 ' .. today)))
@@ -54,33 +54,32 @@ end
 if call('HLEN', cancels) > 0 then
   call('HSET', control, ' cancels', 1)
 end
-local some = call('HRANDFIELD', control, LOOKS, 'WITHVALUES')
-for number = 1, #some, 2 do
-  local task, seen = some[number], string.match(some[number + 1], '^%d+ %d+ (%d+)')
+local sample = call('HRANDFIELD', control, LOOKS, 'WITHVALUES')
+for number = 1, #sample, 2 do
+  local task, seen = sample[number], string.match(sample[number + 1], '^%d+ %d+ (%d+)')
   local is_old = seen and today - seen > FORGOTTEN_AFTER -- guard: forgotten limit
-  if is_old and string.sub(task, 1, 1) ~= ' ' and not held_back(task, 1)[1] and
+  if is_old and string.sub(task, 1, 1) ~= ' ' and not first_in_lane(task, 1)[1] and
     call('ZLEXCOUNT', slots, '[' .. task .. '\n', '(' .. task .. '\n\255') == 0 then
     call('HDEL', control, task)
   end
 end
-local is_renewed = changed
+local needs_new_epoch = changed
 while position < #ARGV do
   local task, due = arg(), arg()
   local moved = call('ZADD', periodic, 'LT', 'CH', due, task) -- guard: earlier due
   changed = moved == 1 or changed
 end
 if call('ZCARD', periodic) > count then -- guard: new periodic task
-  is_renewed = true
+  needs_new_epoch = true
 end
--- An epoch that never was there before, also if everything was flushed meanwhile, or the server has gone back to what
--- it was earlier.
-local current = moment_of(told_epoch)
-local is_older = current < known -- guard: older epoch
-if is_renewed or is_older or current == 0 then
-  current = math.max(now, current + 1, known + 1)
-  call('HSET', control, ' epoch', string.format('%.0f', current))
+-- The new epoch is later than any before, also if the server was flushed or has gone back in time.
+local epoch = moment_of(stored_epoch)
+local is_older = epoch < known_epoch -- guard: older epoch
+if needs_new_epoch or is_older or epoch == 0 then
+  epoch = math.max(now, epoch + 1, known_epoch + 1)
+  call('HSET', control, ' epoch', string.format('%.0f', epoch))
 end
-if changed then -- what may run now, or is due when, is another
+if changed then -- a limit or a due has changed
   notify()
 end
-return {now, current, is_older and 1 or 0, adopted, replaced}
+return {now, epoch, is_older and 1 or 0, adopted, replaced}

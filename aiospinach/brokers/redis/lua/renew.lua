@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
--- Keeps leases for another while.
+-- Prolongs leases.
 -- KEYS   leases cancels
 -- needs  chunks headers
 -- ARGV   lease (ms), then the leases
 -- answer {now, leases that are gone, leases whose job is to be cancelled}
--- repeat extends them once more
+-- repeat prolongs them again
 local length = tonumber(arg())
 local asked, scores, lost, live = {}, {}, {}, {}
 for number = 2, #ARGV do
   asked[number - 1] = ARGV[number]
 end
-for number, score in ipairs(looked_up('ZMSCORE', leases, asked)) do
+for number, score in ipairs(read_in_chunks('ZMSCORE', leases, asked)) do
   if score then -- guard: renewed lease
     scores[#scores + 1] = now + length
     scores[#scores + 1] = asked[number]
@@ -19,14 +19,14 @@ for number, score in ipairs(looked_up('ZMSCORE', leases, asked)) do
     lost[#lost + 1] = asked[number]
   end
 end
-chunked('ZADD', leases, scores)
+call_in_chunks('ZADD', leases, scores)
 local cancelled = {}
 if call('EXISTS', cancels) == 1 then
   local ids = {}
   for number, lease in ipairs(live) do
     ids[number] = id_of(lease) or ''
   end
-  for number, mark in ipairs(looked_up('HMGET', cancels, ids)) do
+  for number, mark in ipairs(read_in_chunks('HMGET', cancels, ids)) do
     if mark then
       cancelled[#cancelled + 1] = live[number]
     end

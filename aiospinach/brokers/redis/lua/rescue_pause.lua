@@ -1,22 +1,22 @@
--- Until when nothing counts as lost. A worker whose calls were not answered has not disappeared: after a time in
--- which nobody looked at the queue, since the store was away or everybody was, each one has a quarter of a lease to
--- renew its leases and to settle what has ended. A live worker renews that often, and so a shorter silence spoils
--- nothing. Whoever looks calls this; key holds when somebody looked last, and until when it was calm then.
--- Another silence prolongs the calm, and does not begin a new one: each look uses up some of it, or workers that
--- live for short times, or stand still again and again, would never find anything.
-local function calm_until(key, length)
-  local pause = length / 4
-  local last, calm = string.match(call('GET', key) or '', '^(%d+) (%d+)$')
+-- Returns until when nothing counts as lost. If no worker looked at the queue for a quarter of a lease, the store or all
+-- workers were away, and live workers could not renew their leases. So a rescue pause of a quarter of a lease begins, in
+-- which they renew, and settle jobs that have ended. A live worker renews every quarter of a lease, so a shorter silence
+-- does no harm. Every look at the queue calls this function; key has the moment of the last look and the end of
+-- the pause. Another silence prolongs the pause, and does not begin it anew: each look uses up a part of it, so that
+-- lost jobs are found even if workers live for short times, or their loops are blocked again and again.
+local function pause_until(key, length)
+  local longest = length / 4
+  local last, paused_until = string.match(call('GET', key) or '', '^(%d+) (%d+)$')
   last = tonumber(last)
   local passed = last and math.max(0, now - last) or 0 -- the clock may have been set back
-  local left = last and math.max(0, math.min(tonumber(calm) - last, pause)) or 0
-  local was_calm = left > 0
-  if was_calm then -- guard: end of the calm
-    left = math.max(0, left - math.min(passed, pause / 3))
-  elseif passed > pause then -- guard: silence
-    left = pause
+  local left = last and math.max(0, math.min(tonumber(paused_until) - last, longest)) or 0
+  local was_paused = left > 0
+  if was_paused then -- guard: end of the rescue pause
+    left = math.max(0, left - math.min(passed, longest / 3))
+  elseif passed > longest then -- guard: silence
+    left = longest
   end
-  if not last or was_calm or math.abs(now - last) >= pause / 4 then -- not each time: a fleet looks often
+  if not last or was_paused or math.abs(now - last) >= longest / 4 then -- not each time: many workers look often
     call('SET', key, string.format('%.0f %.0f', now, now + left))
   end
   return now + left

@@ -1,14 +1,14 @@
--- Settling leases.
-local ENDS = {done = true, cancelled = true, fail = true, ['fail bare'] = true} -- the last one keeps no arguments
+-- Settles leases.
+local ENDS = {done = true, cancelled = true, fail = true, ['fail bare'] = true} -- 'fail bare' keeps no arguments
 
--- Returns whether the job is due earlier than all others that are due later.
+-- Makes a job wait until it is due. Returns whether it is due earlier than all other waiting jobs.
 local function put_off(id, due)
   call('ZADD', future, due, id)
   return call('ZRANGE', future, 0, 0)[1] == id
 end
 
--- Stores a job in the place of one that is settled. If it is due, its id is added to again. Otherwise it is put off:
--- returns whether it is due earlier than all others.
+-- Stores a job in the place of a settled one. If the job is due, its id is added to the list again; else the job waits.
+-- Returns whether it is due earlier than all other waiting jobs.
 local function store_again(id, envelope, due, again)
   call('HSET', jobs, id, envelope)
   if due > now then
@@ -25,8 +25,8 @@ local function park_job(id, envelope)
   park('?' .. task, since, id)
 end
 
--- What is done with a settled job, by the action of its settlement. Each returns true if the job has ended, and leaves in
--- after what follows for all jobs together.
+-- For each action of a settlement, a function that applies it to the job. It returns true if the job has ended. Steps that
+-- are done once for all jobs are noted in pending.
 local actions = {}
 
 function actions.done()
@@ -34,41 +34,42 @@ function actions.done()
 end
 actions.cancelled = actions.done
 
-function actions.release(id, what, after)
-  local gate = has_lanes and held_back(what.task, 1)[1] and what.task or ''
-  after.released[gate] = after.released[gate] or {}
-  table.insert(after.released[gate], id)
+function actions.release(id, settlement, pending)
+  local gate = has_lanes and first_in_lane(settlement.task, 1)[1] and settlement.task or ''
+  pending.released[gate] = pending.released[gate] or {}
+  table.insert(pending.released[gate], id)
 end
 
--- An action that needs the envelope. A job that cannot be read is quarantined instead.
+-- Wraps an action that needs the envelope. A job that cannot be read is quarantined instead.
 local function on_envelope(action)
-  return function(id, what, after)
+  return function(id, settlement, pending)
     local envelope = call('HGET', jobs, id) or ''
     if not header(envelope) then -- guard: unreadable settled job
       quarantine(id, envelope)
       return false
     end
-    return action(id, envelope, what, after)
+    return action(id, envelope, settlement, pending)
   end
 end
 
-local function fail(id, envelope, what, after)
-  bury(id, envelope, what.detail)
-  after.is_dead = true
+local function fail(id, envelope, settlement, pending)
+  add_dead(id, envelope, settlement.detail)
+  pending.is_dead = true
   return true
 end
 actions.fail = on_envelope(fail)
-actions['fail bare'] = on_envelope(function(id, envelope, what, after)
-  return fail(id, bare(envelope), what, after)
+actions['fail bare'] = on_envelope(function(id, envelope, settlement, pending)
+  return fail(id, bare(envelope), settlement, pending)
 end)
 
 actions.park = on_envelope(park_job)
 
-actions.retry = on_envelope(function(id, envelope, what, after)
+actions.retry = on_envelope(function(id, envelope, settlement, pending)
   local _, _, _, retries = header(envelope)
   -- A worker that asks for a retry knows the task.
-  local new = {at = math.min(now + what.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
-  after.sooner = store_again(id, rewritten(envelope, new), new.at, after.again) or after.sooner
+  local new = {at = math.min(now + settlement.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
+  local is_earliest = store_again(id, rewritten(envelope, new), new.at, pending.again)
+  pending.has_earlier_due = is_earliest or pending.has_earlier_due
 end)
 
 local function marks_of(sent)
@@ -78,14 +79,14 @@ local function marks_of(sent)
     for number, lease in ipairs(sent) do
       ids[number] = id_of(lease) or ''
     end
-    for number, mark in ipairs(looked_up('HMGET', cancels, ids)) do
+    for number, mark in ipairs(read_in_chunks('HMGET', cancels, ids)) do
       marks[sent[number]] = mark
     end
   end
   return marks
 end
 
--- Puts released jobs first in their lines, in their order.
+-- Puts released jobs at the front of their lines, in their order.
 local function put_first(released)
   for gate, ids in pairs(released) do
     if gate ~= '' then
@@ -95,61 +96,63 @@ local function put_first(released)
       for number = #ids, 1, -1 do
         last_first[#last_first + 1] = ids[number]
       end
-      chunked('LPUSH', ready, last_first)
+      call_in_chunks('LPUSH', ready, last_first)
     end
   end
 end
 
--- Ends leases as their holders say. tasks has the task of each, and settled the action of those that are not done, by
--- their places. mark is what stands behind the id in a lease of this session. Returns the leases that were gone, those
--- whose job was cancelled instead of put back, whether ready has more jobs, whether something is due sooner, and
--- whether marks are gone.
+-- Settles the leases in sent. tasks has the task of each lease. settled has the settlement of each lease that is not
+-- simply done, at the same position. mark follows the id in a lease of this session. Returns fenced leases, leases whose
+-- job was cancelled instead of put back, whether ready has more jobs, whether a job is due earlier than was known, and
+-- whether marks were removed.
 local function settle(sent, tasks, settled, mark)
-  local gone, ended, met, freed, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}, {}
-  local after = {released = {}, again = {}, sooner = false, is_dead = false}
-  local is_freed, is_unwanted = {}, marks_of(sent)
-  for number, score in ipairs(looked_up('ZMSCORE', leases, sent)) do
-    local lease, task, what = sent[number], tasks[number], settled[number]
+  local gone_leases, ended_ids, marked_ids, freed_slots, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}, {}
+  local pending = {released = {}, again = {}, has_earlier_due = false, is_dead = false}
+  local is_freed, marks = {}, marks_of(sent)
+  for number, score in ipairs(read_in_chunks('ZMSCORE', leases, sent)) do
+    local lease, task, settlement = sent[number], tasks[number], settled[number]
     if not score or is_settled[lease] then -- guard: fence
       fenced[#fenced + 1] = lease
     else
       is_settled[lease] = true
-      gone[#gone + 1] = lease
-      local length_of_id = string.find(lease, mark, 1, true) -- it nearly always is of this session
+      gone_leases[#gone_leases + 1] = lease
+      local length_of_id = string.find(lease, mark, 1, true) -- nearly all leases are of this session
       local id = length_of_id and string.sub(lease, 1, length_of_id - 1) or id_of(lease)
-      if is_unwanted[lease] then
-        met[#met + 1] = id
+      if marks[lease] then
+        marked_ids[#marked_ids + 1] = id
       end
       if has_limits then
-        freed[#freed + 1] = task .. '\n' .. lease
+        freed_slots[#freed_slots + 1] = task .. '\n' .. lease
         is_freed[task] = true
       end
       local has_ended = true
-      if what and is_unwanted[lease] and not ENDS[what.action] then -- guard: unwanted
+      if settlement and marks[lease] and not ENDS[settlement.action] then -- guard: unwanted
         cancelled[#cancelled + 1] = lease
-      elseif what then
-        has_ended = actions[what.action](id, what, after)
+      elseif settlement then
+        has_ended = actions[settlement.action](id, settlement, pending)
       end
-      if has_ended and what and what.successor ~= '' and not is_unwanted[lease] then -- guard: successor
-        after.sooner = store_again(id, what.successor, what.due, after.again) or after.sooner
+      if has_ended and settlement and settlement.successor ~= '' and not marks[lease] then -- guard: successor
+        local is_earliest = store_again(id, settlement.successor, settlement.due, pending.again)
+        pending.has_earlier_due = is_earliest or pending.has_earlier_due
       elseif has_ended then
-        ended[#ended + 1] = id
+        ended_ids[#ended_ids + 1] = id
       end
     end
   end
-  chunked('HDEL', jobs, ended)
-  chunked('ZREM', leases, gone)
-  put_first(after.released)
-  chunked('RPUSH', ready, after.again)
-  chunked('ZREM', slots, freed)
+  call_in_chunks('HDEL', jobs, ended_ids)
+  call_in_chunks('ZREM', leases, gone_leases)
+  put_first(pending.released)
+  call_in_chunks('RPUSH', ready, pending.again)
+  call_in_chunks('ZREM', slots, freed_slots)
   if has_lanes then
     for task in pairs(is_freed) do
       open_up(task)
     end
   end
-  chunked('HDEL', cancels, met)
-  if after.is_dead then
+  call_in_chunks('HDEL', cancels, marked_ids)
+  if pending.is_dead then
     prune_dead()
   end
-  return fenced, cancelled, next(after.released) ~= nil or #after.again > 0, after.sooner, #met > 0
+  local has_more = next(pending.released) ~= nil or #pending.again > 0
+  return fenced, cancelled, has_more, pending.has_earlier_due, #marked_ids > 0
 end

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Moves periodic tasks to their next dues without the jobs of these ticks: for when the memory is full.
+-- Moves periodic tasks to their next dues without the jobs of these ticks, when the memory is full.
 -- KEYS   periodic
--- ARGV   for each: task, due, next due
--- answer {now, for each: 1 if it was moved, 0 if somebody else did}
--- repeat the dues have moved already
+-- ARGV   for each tick: task, due, next due
+-- answer {now, for each tick: 1 if its due was moved, 0 if another caller had moved it}
+-- repeat moves nothing: the dues have moved already
 local moved = {}
 while position < #ARGV do
   local task, due, next_due = arg(), arg(), arg()

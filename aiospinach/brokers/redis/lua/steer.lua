@@ -1,14 +1,13 @@
 #!lua flags=allow-oom
--- Does what somebody orders for one job.
+-- Cancels a job, or requeues or discards a dead one.
 -- KEYS   ready jobs leases future cancels dead deadjobs control lanes dedup:0 dedup:1 wake
 -- needs  headers parking dead_records notify
 -- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id
--- answer {now, where the job was: 'waiting', 'queued', 'running', 'failed', or 'not_set' if there was none and nothing is
---        done; envelope, if it was cancelled and can be told; or 'bare', if it cannot be requeued since it was kept
---        without its arguments}
---        'marked' tells that too many jobs run to see whether this one does: who has looked for it among them, and has
---        not found it, cancels again
--- repeat what was done is not done again: 'not_set', but a running job is marked again
+-- answer {now, status, detail}. The status is where the job was: 'waiting', 'queued', 'running' or 'failed'; or 'not_set'
+--        if there was no such job, and nothing was done; or 'marked' if too many jobs run for this script to search them.
+--        A caller that gets 'marked' searches the leases, and sends 'cancel again' if none is of the job. The detail is
+--        the envelope of a cancelled job, or 'bare' if a dead job was kept without its arguments and cannot be requeued
+-- repeat returns 'not_set' and changes nothing, but marks a running job again
 local action, id = arg(), arg()
 local FEW = 1000
 
@@ -32,11 +31,11 @@ local function is_running()
   return false
 end
 
--- Ends a job that waits. One that runs is marked by its id, for its worker. One that lies in a line is deleted: its id
--- stays there, with a mark that says so.
-local function cancel(is_second)
+-- Ends a waiting job. A running job is marked by its id, for its worker. A job in a line is deleted, and its id stays in
+-- the line, marked as gone.
+local function cancel(is_after_search)
   local envelope = call('HGET', jobs, id)
-  if is_second and call('HGET', cancels, id) == 'ended' then -- guard: met in line
+  if is_after_search and call('HGET', cancels, id) == 'ended' then -- guard: met in line
     call('HDEL', cancels, id)
     return {now, 'queued', ''}
   end
@@ -49,16 +48,16 @@ local function cancel(is_second)
     forget()
     return {now, 'waiting', envelope}
   end
-  if is_second and not call('HGET', cancels, id) then -- guard: ended meanwhile
+  if is_after_search and not call('HGET', cancels, id) then -- guard: ended meanwhile
     return {now, 'not_set', ''}
   end
   call('HSET', control, ' cancels', 1)
-  if not is_second and call('ZCARD', leases) > FEW then -- guard: many leases
+  if not is_after_search and call('ZCARD', leases) > FEW then -- guard: many leases
     call('HSET', cancels, id, 'asked')
     return {now, 'marked', envelope}
   end
   call('HSET', cancels, id, 'gone')
-  if not is_second and is_running() then
+  if not is_after_search and is_running() then
     return {now, 'running', envelope}
   end
   forget()

@@ -1,41 +1,47 @@
 #!lua flags=allow-oom
--- Looks at queues: is there something to run, and when does the next tick have something to do?
+-- Looks at queues: whether there is something to run, and when the next tick has something to do.
 -- needs  rescue_pause
--- ARGV   lease (ms), grace (ms), name and level of the worker, then for each queue: the task after which it looks for parked
---        jobs, 1 if it looks whether something is amiss, count of its periodic tasks, these tasks;
 --        KEYS are for each queue: ready leases future periodic control looked open lanes workers jobs cancels slots
--- answer {now, for each queue: 1 if there may be something to run, 0 if not; ms to what is due or lost next, or
---        -1; its epoch, or ''; some tasks with parked jobs, and for each since when the first job is parked, how many
---        are, and what control has for the task, or ''; 1 if there may be jobs that lie nowhere, or nothing lets them
---        through}
+-- ARGV   lease (ms), grace (ms), level and name of the worker, then for each queue: the task after which the list of tasks
+--        with parked jobs goes on, 1 if the script looks for signs of orphans, count of periodic tasks, these tasks
+-- answer {now, for each queue: 1 if there may be something to run, else 0; ms until something is due or lost, or -1;
+--        its epoch, or ''; some tasks with parked jobs, and for each since when the first job is parked, how many are
+--        parked, and the entry of the task in control, or ''; 1 if there may be orphans, or jobs behind closed gates}
 -- repeat reads again
 local length, grace, worker = tonumber(arg()), tonumber(arg()), arg()
 local TASKS_AT_ONCE = 100
-local answer, key = {now}, 0
+local NAMES = {'ready', 'leases', 'future', 'periodic', 'control', 'looked', 'open', 'lanes', 'workers', 'jobs',
+  'cancels', 'slots'}
+local answer, place = {now}, 0
 
-local function next_key()
-  key = key + 1
-  return KEYS[key]
+-- Returns the keys of the next queue, by their names.
+local function next_keys()
+  local keys = {}
+  for _, name in ipairs(NAMES) do
+    place = place + 1
+    keys[name] = KEYS[place]
+  end
+  return keys
 end
 
 local function first_score(zset)
   return tonumber(call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2] or 'inf')
 end
 
--- A worker that says nothing for three leases is forgotten.
-local function report(fleet)
-  call('ZADD', fleet, now, worker)
-  call('ZREMRANGEBYSCORE', fleet, '-inf', now - 3 * length)
-  call('PEXPIRE', fleet, 3 * length)
+-- Notes that the worker has looked. A worker that does not look for three leases is forgotten.
+local function note_worker(keys)
+  call('ZADD', keys.workers, now, worker)
+  call('ZREMRANGEBYSCORE', keys.workers, '-inf', now - 3 * length)
+  call('PEXPIRE', keys.workers, 3 * length)
 end
 
-local function parked_in(lines, told, after)
+local function parked_tasks(keys, after)
   local found, from = {}, '(?' .. after .. '\n\255'
-  if call('HEXISTS', told, ' lanes') == 0 then
+  if call('HEXISTS', keys.control, ' lanes') == 0 then
     return found
   end
   for _ = 1, TASKS_AT_ONCE do
-    local entry = call('ZRANGEBYLEX', lines, from, '(@', 'LIMIT', 0, 1)[1]
+    local entry = call('ZRANGEBYLEX', keys.lanes, from, '(@', 'LIMIT', 0, 1)[1]
     if not entry then
       break
     end
@@ -43,54 +49,51 @@ local function parked_in(lines, told, after)
     if task then
       found[#found + 1] = task
       found[#found + 1] = since
-      found[#found + 1] = call('ZLEXCOUNT', lines, '[?' .. task .. '\n', '(?' .. task .. '\n\255')
-      found[#found + 1] = call('HGET', told, task) or ''
+      found[#found + 1] = call('ZLEXCOUNT', keys.lanes, '[?' .. task .. '\n', '(?' .. task .. '\n\255')
+      found[#found + 1] = call('HGET', keys.control, task) or ''
     end
     from = '(' .. (task and '?' .. task .. '\n\255' or entry)
   end
   return found
 end
 
--- More live than lie somewhere, if all that is marked as cancelled is gone; or slots are held by no lease; or nothing runs
--- whose end opens a gate, and none is open.
-local function is_amiss(queued, held, later, gates, lines, all, marks, taken)
-  local running, in_lines = call('ZCARD', held), call('ZCARD', lines)
-  local found = call('LLEN', queued) + running + in_lines + call('ZCARD', later)
-  return call('HLEN', all) + call('HLEN', marks) > found or call('ZCARD', taken) > running
-    or running == 0 and call('SCARD', gates) == 0 and in_lines > call('ZLEXCOUNT', lines, '[?', '(@')
+-- Returns whether more jobs live than are in lines and leases, if all jobs that are marked as cancelled have ended; or
+-- more slots than leases are taken; or jobs are held back while no gate is open and no job runs whose end would open one.
+local function may_have_orphans(keys)
+  local running, in_lines = call('ZCARD', keys.leases), call('ZCARD', keys.lanes)
+  local found = call('LLEN', keys.ready) + running + in_lines + call('ZCARD', keys.future)
+  return call('HLEN', keys.jobs) + call('HLEN', keys.cancels) > found or call('ZCARD', keys.slots) > running
+    or running == 0 and call('SCARD', keys.open) == 0 and in_lines > call('ZLEXCOUNT', keys.lanes, '[?', '(@')
 end
 
--- What one queue answers; this raises if one of its keys has a wrong type.
-local function look(queued, held, later, ticks, calm, gates, lines, told, fleet, after, tasks)
-  report(fleet)
-  local is_something = call('LLEN', queued) > 0 or call('SCARD', gates) > 0
-  local due = math.min(first_score(later), math.max(first_score(held) + grace, calm_until(calm, length)))
+-- Returns the answer for one queue; raises if one of its keys has a wrong type.
+local function look(keys, after, tasks)
+  note_worker(keys)
+  local is_something = call('LLEN', keys.ready) > 0 or call('SCARD', keys.open) > 0
+  local due, next_end = first_score(keys.future), first_score(keys.leases) + grace
+  due = math.min(due, math.max(next_end, pause_until(keys.looked, length)))
   for _, task in ipairs(tasks) do
-    due = math.min(due, tonumber(call('ZSCORE', ticks, task) or 'inf'))
+    due = math.min(due, tonumber(call('ZSCORE', keys.periodic, task) or 'inf'))
   end
-  return is_something and 1 or 0, due < math.huge and math.max(0, due - now) or -1, parked_in(lines, told, after)
+  return is_something and 1 or 0, due < math.huge and math.max(0, due - now) or -1, parked_tasks(keys, after)
 end
 
-while key < #KEYS do
-  local queued, held, later, ticks, told, calm, gates, lines, fleet =
-    next_key(), next_key(), next_key(), next_key(), next_key(), next_key(), next_key(), next_key(), next_key()
-  local all, marks, taken = next_key(), next_key(), next_key()
-  local after, is_thorough, tasks = arg(), arg() == '1', {}
+while place < #KEYS do
+  local keys, after, is_thorough, tasks = next_keys(), arg(), arg() == '1', {}
   for number = 1, tonumber(arg()) do
     tasks[number] = arg()
   end
-  -- One queue that is spoilt hides no other: its own calls will say what is wrong.
-  local is_well, is_something, due, parked =
-    pcall(look, queued, held, later, ticks, calm, gates, lines, told, fleet, after, tasks)
-  answer[#answer + 1] = is_well and is_something or 1
-  answer[#answer + 1] = is_well and due or 0
-  local moment = redis.pcall('HGET', told, ' epoch')
+  -- A malformed queue must not hide the others. The other calls of that queue raise an error that names the fault.
+  local could_look, is_something, due, parked = pcall(look, keys, after, tasks)
+  answer[#answer + 1] = could_look and is_something or 1
+  answer[#answer + 1] = could_look and due or 0
+  local moment = redis.pcall('HGET', keys.control, ' epoch')
   answer[#answer + 1] = type(moment) == 'string' and moment or ''
-  answer[#answer + 1] = is_well and parked or {}
-  local could_look, amiss = is_thorough, false
+  answer[#answer + 1] = could_look and parked or {}
+  local could_check, has_orphans = is_thorough, false
   if is_thorough then
-    could_look, amiss = pcall(is_amiss, queued, held, later, gates, lines, all, marks, taken)
+    could_check, has_orphans = pcall(may_have_orphans, keys)
   end
-  answer[#answer + 1] = could_look and amiss and 1 or 0
+  answer[#answer + 1] = could_check and has_orphans and 1 or 0
 end
 return answer

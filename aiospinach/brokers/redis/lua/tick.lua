@@ -1,32 +1,31 @@
 #!lua flags=allow-oom
--- Queues what is due, and leases what was lost to the caller, to be judged; but nothing while it is calm.
+-- Queues due jobs, and leases lost jobs to the caller, which judges them. Nothing is lost during a rescue pause.
 -- KEYS   ready jobs leases slots future dead deadjobs control lanes open periodic wake looked
 -- needs  chunks headers gates parking prune_dead quarantine notify rescue_pause
--- ARGV   session, number of this tick, lease (ms), grace (ms), count at most, then the periodic tasks that
+-- ARGV   session, number of this tick, lease (ms), grace (ms), how many lost jobs at most, then the periodic tasks that
 --        the caller knows
--- answer {now, ms to what a tick has to do next (0: at once) or -1, lease and envelope of each lost job, periodic
---        task and due of each that is due}
--- repeat reads everything anew; what the first one leased to a caller that never heard of it is lost again
---        later
-local session, tick, length, grace, most = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
-local is_calm = now < calm_until(looked, length) -- guard: calm
+-- answer {now, ms until the next tick has something to do (0: at once) or -1, lease and envelope of each lost job, task
+--        and due of each periodic task that is due}
+-- repeat reads everything anew; jobs that were leased by an answer that was lost are lost again later
+local session, tick, length, grace, most_lost = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
+local is_paused = now < pause_until(looked, length) -- guard: rescue pause
 
--- A due that no program could have written would never be moved on: it is put right first.
-local known, ticks, next_due, is_known = {}, {}, LAST_MOMENT, {}
+-- A due that no program can have written would never be moved on, so it is corrected first.
+local known_tasks, due_tasks, next_due, is_known = {}, {}, LAST_MOMENT, {}
 for number = position + 1, #ARGV do
-  known[#known + 1] = ARGV[number]
+  known_tasks[#known_tasks + 1] = ARGV[number]
   is_known[ARGV[number]] = true
 end
-for number, at in ipairs(looked_up('ZMSCORE', periodic, known)) do
+for number, at in ipairs(read_in_chunks('ZMSCORE', periodic, known_tasks)) do
   if at then
-    local written = tonumber(at)
-    at = math.max(0, math.min(math.floor(written), LAST_MOMENT))
-    if at ~= written then
-      call('ZADD', periodic, string.format('%.0f', at), known[number])
+    local stored_at = tonumber(at)
+    at = math.max(0, math.min(math.floor(stored_at), LAST_MOMENT))
+    if at ~= stored_at then
+      call('ZADD', periodic, string.format('%.0f', at), known_tasks[number])
     end
     if at <= now then -- guard: not before the tick
-      ticks[#ticks + 1] = known[number]
-      ticks[#ticks + 1] = at
+      due_tasks[#due_tasks + 1] = known_tasks[number]
+      due_tasks[#due_tasks + 1] = at
     end
     next_due = math.min(next_due, at)
   end
@@ -38,21 +37,20 @@ for _, task in ipairs(call('ZRANGEBYSCORE', periodic, '-inf', now - WEEK, 'LIMIT
     forgotten[#forgotten + 1] = task
   end
 end
-chunked('ZREM', periodic, forgotten)
+call_in_chunks('ZREM', periodic, forgotten)
 for _, task in ipairs(forgotten) do
   call('HDEL', control, ' @' .. task)
 end
 
-
 local due = call('ZRANGEBYSCORE', future, '-inf', now, 'LIMIT', 0, CHUNK) -- guard: not before it is due
-chunked('RPUSH', ready, due)
-chunked('ZREM', future, due)
+call_in_chunks('RPUSH', ready, due)
+call_in_chunks('ZREM', future, due)
 
 local lost, tasks_with_slots = {}, nil
-local expired = is_calm and {} or
-  call('ZRANGEBYSCORE', leases, '-inf', now - grace, 'LIMIT', 0, most + 1) -- guard: grace
-local is_more_expired = #expired > most
-expired[most + 1] = nil
+local expired = is_paused and {} or
+  call('ZRANGEBYSCORE', leases, '-inf', now - grace, 'LIMIT', 0, most_lost + 1) -- guard: grace
+local is_more_expired = #expired > most_lost
+expired[most_lost + 1] = nil
 if #expired > 0 then
   call('ZCARD', slots)
   call('ZCARD', lanes)
@@ -62,7 +60,7 @@ if #expired > 0 then
   call('LLEN', wake)
 end
 
--- Nothing tells the task of a job that cannot be read, but it is one that has a limit.
+-- The task of a job that cannot be read is unknown, so the lease may hold a slot of any task.
 local function free_slot_of_any_task(lease)
   if not has_limits then
     return
@@ -73,7 +71,7 @@ local function free_slot_of_any_task(lease)
     holders[number] = task .. '\n' .. lease
   end
   local before = call('ZCARD', slots)
-  chunked('ZREM', slots, holders)
+  call_in_chunks('ZREM', slots, holders)
   if call('ZCARD', slots) < before then
     for _, task in ipairs(tasks_with_slots) do
       open_up(task)
@@ -114,8 +112,8 @@ next_due = math.min(next_due, tonumber(call('ZRANGE', future, 0, 0, 'WITHSCORES'
 if is_more_expired then -- guard: more lost jobs
   next_due = now
 end
--- What else there is to run has woken somebody already, who is on the way.
+-- The calls that queued the other jobs have woken a worker already.
 if (#due > 0 or #expired > 0) and something_to_run() then
   notify()
 end
-return {now, next_due < LAST_MOMENT and math.max(0, next_due - now) or -1, lost, ticks}
+return {now, next_due < LAST_MOMENT and math.max(0, next_due - now) or -1, lost, due_tasks}

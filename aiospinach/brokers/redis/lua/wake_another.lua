@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Wakes another worker if something is left to run: for one that was woken and will not look.
+-- Wakes another worker if something is left to run, after the woken worker ended its wait without looking.
 -- KEYS   ready slots control lanes open wake
 -- needs  chunks gates notify
 -- ARGV   none
 -- answer {now}
--- repeat there is at most one token
+-- repeat adds no second token
 if something_to_run() then
   notify()
 end

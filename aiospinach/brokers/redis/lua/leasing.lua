@@ -1,0 +1,142 @@
+-- Leases jobs.
+local LARGE_PAGE, PAGES = 512, 3
+
+-- Returns when a job is due. A job that took over a place in line may be due later.
+local function at_of(envelope)
+  local _, _, at = header(envelope)
+  return tonumber(at)
+end
+
+-- Leases up to want jobs as <id><suffix>: first parked jobs of the wanted tasks, then jobs that gates let through, then
+-- jobs of ready, whose first ids are head. Returns the ids, ids and envelopes in turn, whether ready has more jobs,
+-- whether a job is due earlier than was known, and whether marks were removed.
+local function lease_jobs(head, want, suffix, length, unknown, wanted)
+  local is_unknown = {}
+  for task in string.gmatch(unknown, '%S+') do
+    is_unknown[task] = true
+  end
+  local leased_ids, leased_jobs, is_something_left, has_earlier_due, has_removed_marks = {}, {}, #head > 0, false, false
+  local page_size = math.min(want, CHUNK - 1) + 1
+  local lease_entries, slot_entries = {}, {}
+  local expiry = string.format('%.0f', now + length) -- once: Lua would convert a number for each command
+
+  local function lease(id, task, envelope)
+    local name = id .. suffix
+    leased_ids[#leased_ids + 1] = id
+    leased_jobs[#leased_jobs + 1] = id
+    leased_jobs[#leased_jobs + 1] = envelope
+    lease_entries[#lease_entries + 1] = expiry
+    lease_entries[#lease_entries + 1] = name
+    if limits[task] then
+      room[task] = room[task] - 1
+      slot_entries[#slot_entries + 1] = 0
+      slot_entries[#slot_entries + 1] = task .. '\n' .. name
+    end
+  end
+
+  -- Leases jobs of a line, until goal jobs are leased in all. Returns how many of the ids leave the line.
+  local function take_from_line(ids, goal)
+    local blocked_by_task, unmarked_ids, cancelled_ids, done = {}, {}, {}, 0
+    local marks = has_cancels and read_in_chunks('HMGET', cancels, ids) or {}
+    for number, envelope in ipairs(read_in_chunks('HMGET', jobs, ids)) do
+      if #leased_ids >= goal then
+        break
+      end
+      done = number
+      local id = ids[number]
+      local task = envelope and string.find(id, ID) and task_of(envelope)
+      if marks[number] and marks[number] ~= 'asked' then
+        unmarked_ids[#unmarked_ids + 1] = id
+      end
+      if marks[number] == 'gone' then -- guard: cancelled in line
+        cancelled_ids[#cancelled_ids + 1] = id
+      elseif marks[number] == 'asked' then -- guard: asked for in line
+        cancelled_ids[#cancelled_ids + 1] = id
+        call('HSET', cancels, id, 'ended')
+      elseif marks[number] and task and at_of(envelope) > now then -- guard: moved in line
+        has_earlier_due = put_off(id, at_of(envelope)) or has_earlier_due
+      elseif not task then -- guard: unreadable
+        quarantine(id, envelope or '')
+      elseif is_unknown[task] then -- guard: unknown task
+        park_job(id, envelope)
+      else
+        if room_of(task) > 0 then -- guard: limit
+          lease(id, task, envelope)
+        else
+          blocked_by_task[task] = blocked_by_task[task] or {}
+          table.insert(blocked_by_task[task], id)
+        end
+      end
+    end
+    for task, blocked_ids in pairs(blocked_by_task) do
+      hold_back(task, blocked_ids)
+      if count_pending[task] then
+        call('SADD', open, task)
+      end
+    end
+    call_in_chunks('HDEL', jobs, cancelled_ids)
+    call_in_chunks('HDEL', cancels, unmarked_ids)
+    has_removed_marks = has_removed_marks or #unmarked_ids > 0
+    return done
+  end
+
+  local looks_left = want + PAGES * LARGE_PAGE
+
+  -- Leases as many jobs of a gate as it lets through.
+  local function take_from_gate(gate, gate_room)
+    local goal = #leased_ids + math.min(gate_room, want - #leased_ids)
+    local count = math.min(goal - #leased_ids, CHUNK)
+    while #leased_ids < goal and looks_left > 0 do
+      local entries, ids_in_lane = first_in_lane(gate, count), {}
+      for number, entry in ipairs(entries) do
+        ids_in_lane[number] = string.match(entry, '\n%d+\n(.*)$') or ''
+      end
+      if #entries == 0 then
+        break
+      end
+      local done = take_from_line(ids_in_lane, goal)
+      call_in_chunks('ZREM', lanes, {unpack(entries, 1, done)})
+      looks_left = looks_left - done
+      count = LARGE_PAGE -- some of the jobs were cancelled
+    end
+  end
+
+  for task in string.gmatch(wanted, '%S+') do
+    take_from_gate('?' .. task, room_of(task))
+  end
+  local gates = open_gates()
+  for _, gate in ipairs(gates) do
+    take_from_gate(gate, room_of(gate))
+  end
+  -- If limits block the head of the line, larger pages are read behind it, PAGES in all.
+  for _ = 1, PAGES do
+    if #head == 0 or #leased_ids >= want then
+      break
+    end
+    local done = take_from_line(head, want)
+    call('LTRIM', ready, done, -1)
+    is_something_left = #head > done
+    if #head < page_size then
+      break
+    end
+    page_size = LARGE_PAGE
+    if #leased_ids < want then
+      head = call('LRANGE', ready, 0, page_size - 1)
+      is_something_left = #head > 0
+    end
+  end
+  call_in_chunks('ZADD', leases, lease_entries)
+  call_in_chunks('ZADD', slots, slot_entries)
+  for _, gate in ipairs(gates) do
+    local is_full = room_of(gate) <= 0 and not count_pending[gate]
+    local is_closed = is_full or not first_in_lane(gate, 1)[1] -- guard: closed gate
+    if is_closed then
+      call('SREM', open, gate)
+    end
+  end
+  if has_lanes and call('ZCARD', lanes) == 0 then
+    call('HDEL', control, ' lanes')
+    has_lanes = nil
+  end
+  return leased_ids, leased_jobs, is_something_left, has_earlier_due, has_removed_marks
+end

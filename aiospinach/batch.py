@@ -38,7 +38,7 @@ class Batch:
     """
 
     def __init__(self) -> None:
-        self._calls: list[BatchEntry] = []
+        self._entries: list[BatchEntry] = []
         self._bytes = 0
 
     @overload
@@ -63,16 +63,16 @@ class Batch:
         return self._add(task, to_milliseconds(at, what="schedule_at()"), args, kwargs)
 
     def __iter__(self) -> Iterator[BatchEntry]:
-        return iter(self._calls)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._entries)
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} jobs>"
 
     def _add(self, task: Any, at: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Batch:
-        if len(self._calls) >= JOBS_LIMIT:
+        if len(self._entries) >= JOBS_LIMIT:
             raise BatchTooLarge(f"a batch holds at most {JOBS_LIMIT:,} jobs; start another")
         if isinstance(task, Task):
             body = task._arguments.encode(args, kwargs)
@@ -81,7 +81,7 @@ class Batch:
             body = None
         else:
             raise InvalidValue(f"schedule() takes a task or its name, not {type(task).__name__}")
-        self._calls.append(BatchEntry(task, at, args, kwargs, body))
+        self._entries.append(BatchEntry(task, at, args, kwargs, body))
         return self
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from .exceptions import InvalidValue
 
 
-def innermost(function: object) -> Any:
+def underlying_function(function: object) -> Any:
     """The function within partial objects and static methods."""
     while True:
         if isinstance(function, functools.partial):
@@ -26,23 +26,23 @@ def innermost(function: object) -> Any:
 
 def is_async(function: object) -> bool:
     """Calling it gives a coroutine, as far as can be told without calling it."""
-    inner = innermost(function)
+    inner = underlying_function(function)
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
 
 
-def is_async_within(function: object) -> bool:
+def wraps_async(function: object) -> bool:
     """It is an async function under decorators that kept it as ``__wrapped__``, whatever these are."""
-    return is_async(inspect.unwrap(innermost(function)))
+    return is_async(inspect.unwrap(underlying_function(function)))
 
 
-def is_to_be_awaited(result: object) -> bool:
+def is_awaitable(result: object) -> bool:
     """A function that was called has not ended yet: it returned something to await."""
     return hasattr(type(result), "__await__")
 
 
 def check_function(function: object) -> None:
     """InvalidValue if a task cannot be made of it."""
-    inner = innermost(function)
+    inner = underlying_function(function)
     if isinstance(inner, (classmethod, functools.partialmethod, property)):
         raise InvalidValue(
             f"a task is made of a function, not of {type(inner).__name__}: nobody could give it its class or"
@@ -65,7 +65,7 @@ def check_function(function: object) -> None:
 
 def name_of(function: object) -> str:
     """What a task of it is called; InvalidValue for a lambda."""
-    inner = innermost(function)
+    inner = underlying_function(function)
     name: str = getattr(inner, "__qualname__", type(inner).__qualname__)
     if "<lambda>" in name:
         raise InvalidValue("a task made of a lambda needs name=")
@@ -88,7 +88,7 @@ def mark_as_async(thing: object, function: Callable[..., Any]) -> None:
         inspect.markcoroutinefunction(thing)
     else:
         vars(thing)["_is_coroutine"] = vars(asyncio.coroutines)["_is_coroutine"]
-        inner = innermost(function)
+        inner = underlying_function(function)
         for name in ("__code__", "__defaults__", "__kwdefaults__"):  # what inspect looks at
             if hasattr(inner, name):
                 vars(thing)[name] = getattr(inner, name)
@@ -96,7 +96,7 @@ def mark_as_async(thing: object, function: Callable[..., Any]) -> None:
 
 def _lacks_instance(function: object) -> bool:
     """It was defined in a class, and its first parameter is the instance or the class."""
-    around = getattr(innermost(function), "__qualname__", "").rpartition(".")[0]
+    around = getattr(underlying_function(function), "__qualname__", "").rpartition(".")[0]
     if not around or around.endswith("<locals>"):
         return False
     first = None

@@ -12,7 +12,7 @@ from weakref import WeakSet
 from .arguments.codec import Arguments
 from .cron import Cron, Every, calendar_of
 from .exceptions import InvalidArguments, InvalidValue, NotAttached
-from .functions import check_function, is_async, is_async_within, mark_as_async, name_of
+from .functions import check_function, is_async, mark_as_async, name_of, wraps_async
 from .job import Job
 from .outcome import Backoff
 from .timing import to_limit, to_seconds
@@ -84,7 +84,7 @@ class Task(Generic[P, R_co]):
         if self.timeout is not None and not self.is_async:
             raise InvalidValue(
                 f"{what} timeout needs an 'async def' function: a thread cannot be stopped"
-                + ("; make the wrapper of its decorator 'async def'" if is_async_within(function) else "")
+                + ("; make the wrapper of its decorator 'async def'" if wraps_async(function) else "")
             )
         self._arguments: Arguments = Arguments(function, self.name)
         self._calendar: Cron | Every | None = calendar_of(periodicity)

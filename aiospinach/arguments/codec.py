@@ -15,9 +15,9 @@ import msgspec
 
 from ..exceptions import InvalidArguments, UnsupportedType
 from ..functions import parameters_of
-from .call_shapes import Reader, Shape, spelled_as
-from .differences import part_lost
-from .hints import Hint, hints_of, reader_of, reason_of, type_of, write
+from .call_shapes import CallShape, Reader, with_zones
+from .differences import find_lost_part
+from .hints import ParameterHint, hints_of, reader_of, reason_of, type_of, write
 
 BODY_LIMIT = 256 * 1024
 DEPTH_LIMIT = 64
@@ -25,7 +25,7 @@ DEPTH_LIMIT = 64
 _WRAPPING = 2  # the two levels of brackets that the layout of the body adds
 _SHALLOW = 2 * (DEPTH_LIMIT + _WRAPPING)  # bytes; what nests too deep opens and closes more brackets
 _KNOWN_SHAPES = 256
-_SHORT = 32  # arguments; a reader of more takes longer to make than it spares
+_READ_WHOLE_AT_MOST = 32  # arguments; a reader of more takes longer to make than it spares
 
 _NO_KEYWORDS = b",{}]"
 
@@ -49,9 +49,9 @@ class Arguments:
             raise UnsupportedType(
                 f"{name}(): Python cannot tell the parameters of this callable; wrap it in a function"
             ) from None
-        self._shapes: dict[object, Shape] = {}
-        self._hints: dict[str, Hint] | None = None
-        self._usual: Reader | None = None
+        self._shapes: dict[object, CallShape] = {}
+        self._hints: dict[str, ParameterHint] | None = None
+        self._last_reader: Reader | None = None
         """Reads whole bodies of the shape that was read last."""
 
     def resolve(self) -> None:
@@ -63,9 +63,9 @@ class Arguments:
             raise
         except Exception as error:
             raise UnsupportedType(f"{self._name}(): a type hint cannot be read: {error}") from None
-        self._shapes, self._usual = {}, None
+        self._shapes, self._last_reader = {}, None
         self._hints = {
-            name: Hint(hints.get(name, Any), f"{self._name}(): parameter '{name}'")
+            name: ParameterHint(hints.get(name, Any), f"{self._name}(): parameter '{name}'")
             for name in self._signature.parameters
         }
 
@@ -81,9 +81,9 @@ class Arguments:
         than 64, or would not arrive equal.
         """
         shape = self._shape_of(args, kwargs)
-        sames = shape.sames if shape.sames is not None else self._prepare(shape)
+        comparisons = shape.comparisons if shape.comparisons is not None else self._prepare(shape)
         try:
-            body = write((args, kwargs) if shape.keeps_zones is None else spelled_as(shape, args, kwargs))
+            body = write((args, kwargs) if shape.keeps_zones is None else with_zones(shape, args, kwargs))
         except Exception:
             body = b""
         if not body:  # outside of the handler: as its __context__, the error would carry the value along
@@ -95,13 +95,13 @@ class Arguments:
             )
         if len(body) > _SHALLOW:
             self._check_depth(body)
-        copies = _at_once(shape.read, body) if shape.read is not None else None
+        copies = _read_whole(shape.read, body) if shape.read is not None else None
         values = (*args, *kwargs.values()) if kwargs else args
         if copies is None:
-            copies = tuple(self._read(shape.names, _raws_of(body), values))
+            copies = tuple(self._read(shape.names, _raw_arguments(body), values))
         for number, copy in enumerate(copies):
             value = values[number]
-            if copy is not value and not sames[number](value, copy):
+            if copy is not value and not comparisons[number](value, copy):
                 raise self._unequal(shape.names[number], value, copy)
         return body
 
@@ -114,8 +114,8 @@ class Arguments:
             raise InvalidArguments(f"{self._name}(): the stored arguments are over {BODY_LIMIT:,} bytes")
         if len(body) > _SHALLOW:
             self._check_depth(body)
-        usual = self._usual if body.endswith(_NO_KEYWORDS) else None
-        if usual is not None and (args := _at_once(usual, body)) is not None:
+        reader = self._last_reader if body.endswith(_NO_KEYWORDS) else None
+        if reader is not None and (args := _read_whole(reader, body)) is not None:
             return args, {}
         try:
             positional, keyword = _split(body)
@@ -124,16 +124,16 @@ class Arguments:
         shape = self._shape_of(positional, keyword)
         values = self._read(shape.names, [*positional, *keyword.values()])
         if not keyword:
-            if shape.sames is None:
+            if shape.comparisons is None:
                 self._prepare(shape)
-            self._usual = shape.read
+            self._last_reader = shape.read
         return tuple(values[: len(positional)]), dict(zip(keyword, values[len(positional) :], strict=True))
 
     def fit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
         """The parameter that takes each argument; InvalidArguments if the call does not fit."""
         return self._shape_of(args, kwargs).names
 
-    def _shape_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Shape:
+    def _shape_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> CallShape:
         key = (len(args), *kwargs) if kwargs else len(args)
         shape = self._shapes.get(key)
         if shape is None:
@@ -142,21 +142,21 @@ class Arguments:
             except TypeError as error:
                 raise InvalidArguments(f"{self._name}{parameters_of(self._signature)}: {error}") from None
             names = (*self._positional(len(args)), *(self._keyword(name) for name in kwargs))
-            shape = Shape(names, is_plain=not kwargs)
+            shape = CallShape(names, is_plain=not kwargs)
             if len(self._shapes) < _KNOWN_SHAPES:
                 self._shapes[key] = shape
         return shape
 
-    def _prepare(self, shape: Shape) -> list[Callable[[Any, Any], bool]]:
+    def _prepare(self, shape: CallShape) -> list[Callable[[Any, Any], bool]]:
         """Have the hints of a shape at hand."""
         hints = [self._resolved()[name] for name in shape.names]
-        shape.sames = [hint.same for hint in hints]
+        shape.comparisons = [hint.is_same for hint in hints]
         keeps_zones = [hint.keeps_zones for hint in hints]
         shape.keeps_zones = keeps_zones if any(keeps_zones) else None
-        if shape.is_plain and len(hints) <= _SHORT:
+        if shape.is_plain and len(hints) <= _READ_WHOLE_AT_MOST:
             types = tuple(hint.type for hint in hints)
             shape.read = reader_of(tuple[tuple[types], dict[str, msgspec.Raw]])  # type: ignore[valid-type]
-        return shape.sames
+        return shape.comparisons
 
     def _positional(self, count: int) -> Iterator[str]:
         parameters = [p for p in self._signature.parameters.values() if p.kind <= p.VAR_POSITIONAL]
@@ -170,7 +170,7 @@ class Arguments:
             return keyword
         return next(p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD)
 
-    def _resolved(self) -> dict[str, Hint]:
+    def _resolved(self) -> dict[str, ParameterHint]:
         if self._hints is None:
             try:
                 self.resolve()
@@ -179,7 +179,7 @@ class Arguments:
                     f"{self._name}(): a type hint names something that is not defined in the module of"
                     f" the function: {error}; define it there, or annotate with the class itself"
                 ) from None
-        return typing.cast("dict[str, Hint]", self._hints)
+        return typing.cast("dict[str, ParameterHint]", self._hints)
 
     def _read(
         self, names: tuple[str, ...], raws: Sequence[msgspec.Raw], originals: Sequence[Any] = ()
@@ -193,7 +193,7 @@ class Arguments:
                 continue
             except BaseException as error:  # of a class of the user's, perhaps: it may raise anything
                 why = reason_of(error)
-            if originals and (lost := part_lost(originals[len(values)])):
+            if originals and (lost := find_lost_part(originals[len(values)])):
                 why = lost
             raise InvalidArguments(
                 f"{self._name}(): argument '{name}' is not what the parameter's type hint allows: {why}"
@@ -242,7 +242,7 @@ class Arguments:
         return InvalidArguments(f"{self._name}(): the names of keyword arguments must be text")
 
     def _unequal(self, name: str, value: Any, copy: Any) -> InvalidArguments:
-        if lost := part_lost(value, copy):
+        if lost := find_lost_part(value, copy):
             return InvalidArguments(
                 f"{self._name}(): argument '{name}' ({type_of(value)}) would not arrive equal: {lost}"
             )
@@ -253,7 +253,7 @@ class Arguments:
         )
 
 
-def _at_once(read: Reader, body: bytes) -> tuple[Any, ...] | None:
+def _read_whole(read: Reader, body: bytes) -> tuple[Any, ...] | None:
     """The arguments, if they are as the reader expects them; else they are read one by one, for an error
     to name the wrong one."""
     try:
@@ -263,7 +263,7 @@ def _at_once(read: Reader, body: bytes) -> tuple[Any, ...] | None:
     return None if keyword else args
 
 
-def _raws_of(body: bytes) -> list[msgspec.Raw]:
+def _raw_arguments(body: bytes) -> list[msgspec.Raw]:
     positional, keyword = _split(body)
     return [*positional, *keyword.values()] if keyword else positional
 

@@ -16,11 +16,11 @@ from uuid import UUID
 import msgspec
 
 from ..exceptions import UnsupportedType
-from ..functions import innermost
-from .differences import moment_lost
-from .models import is_model, may_hold_moments, read_model, union_of_models, write_model
-from .type_rewriting import StandIn, rewritten
-from .zones import moment_for
+from ..functions import underlying_function
+from .differences import find_lost_zone
+from .models import is_model, may_hold_datetimes, read_model, union_of_models, write_model
+from .type_rewriting import StandIn, rewrite_hint
+from .zones import stand_in_for_datetime
 
 # Equality is proof enough for these. A value of any other class must come back as its very class, or a
 # subclass whose __eq__ is inherited would lose its own fields unseen.
@@ -45,20 +45,20 @@ write: Callable[[Any], bytes] = msgspec.json.Encoder(enc_hook=_write_hook).encod
 _write_in_order = msgspec.json.Encoder(enc_hook=_write_hook, order="deterministic").encode
 
 
-class Hint:
+class ParameterHint:
     """The hint of one parameter. ``what`` names the parameter in errors.
 
     Raises NameError if it names something not defined yet, and UnsupportedType if JSON cannot carry its
     values.
     """
 
-    __slots__ = ("_holds_objects", "keeps_zones", "may_hold_moments", "read", "type")
+    __slots__ = ("_holds_objects", "keeps_zones", "may_hold_datetimes", "read", "type")
 
     def __init__(self, hint: Any, what: str) -> None:
         if hint is object:
             hint = Any
         try:
-            hint = rewritten(hint, union_of_models)
+            hint = rewrite_hint(hint, union_of_models)
             kinds = list(_kinds_in(msgspec.inspect.type_info(hint), set()))
             read = reader_of(hint)
         except NameError:
@@ -68,25 +68,25 @@ class Hint:
         for kind in kinds:
             _check_kind(kind, what)
         self._holds_objects = any(isinstance(kind, _CLASSES) for kind in kinds)
-        self.may_hold_moments: bool = any(map(_is_of_moments, kinds))
+        self.may_hold_datetimes: bool = any(map(_has_datetimes, kinds))
         """Its values may have a datetime or a time in them."""
         self.type: Any = hint
         self.read: Callable[[msgspec.Raw | bytes], Any] = read
         """The value of some JSON, typed; raises what msgspec and the classes of the hint raise."""
-        read_zoned = _zoned_reader_of(hint) if self.may_hold_moments else None
+        read_zoned = _zoned_reader_of(hint) if self.may_hold_datetimes else None
         self.keeps_zones: bool = read_zoned is not None
         """Its datetimes are to be written with their zones."""
         if read_zoned is not None:
-            self.read = _either(read, read_zoned)
+            self.read = _read_either_way(read, read_zoned)
 
-    def same(self, value: Any, copy: Any) -> bool:
+    def is_same(self, value: Any, copy: Any) -> bool:
         """Whether the copy that was read back is what the value was."""
         try:
             if not bool(value == copy):
                 return False
             if self._holds_objects and _write_in_order(value) != _write_in_order(copy):
                 return False  # something within was of a subclass, and has lost its own fields
-            if self.may_hold_moments and not _is_utc(value) and moment_lost(value, copy):
+            if self.may_hold_datetimes and not _is_utc(value) and find_lost_zone(value, copy):
                 return False
         except Exception:
             return False
@@ -99,15 +99,15 @@ def _is_utc(value: Any) -> bool:
     return type(value) is datetime and value.tzinfo is UTC
 
 
-def _is_of_moments(kind: Any) -> bool:
+def _has_datetimes(kind: Any) -> bool:
     if isinstance(kind, msgspec.inspect.CustomType):
-        return isinstance(kind.cls, StandIn) or may_hold_moments(kind.cls)
+        return isinstance(kind.cls, StandIn) or may_hold_datetimes(kind.cls)
     return isinstance(kind, (msgspec.inspect.DateTimeType, msgspec.inspect.TimeType))
 
 
 def _zoned_reader_of(hint: Any) -> Callable[[Any], Any] | None:
     """Reads datetimes with their zones, where the hint has them in plain collections."""
-    zoned = rewritten(hint, moment_for)
+    zoned = rewrite_hint(hint, stand_in_for_datetime)
     if zoned is hint:
         return None
     try:
@@ -116,7 +116,7 @@ def _zoned_reader_of(hint: Any) -> Callable[[Any], Any] | None:
         return None
 
 
-def _either(read: Callable[[Any], Any], read_zoned: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _read_either_way(read: Callable[[Any], Any], read_zoned: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def read_either(raw: Any) -> Any:
         try:
             return read(raw)
@@ -135,7 +135,7 @@ def reader_of(hint: Any) -> Callable[[msgspec.Raw | bytes], Any]:
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The type hints of a callable's parameters; raises NameError, or what a string as a hint raises."""
-    function = inspect.unwrap(innermost(function))
+    function = inspect.unwrap(underlying_function(function))
     if not inspect.isroutine(function):
         function = type(function).__call__
     # The hint of what it returns is nobody's business, and may be there for type checkers only.

@@ -32,7 +32,7 @@ def members_of(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else ()
 
 
-def bare(hint: Any) -> Any:
+def without_metadata(hint: Any) -> Any:
     """The hint without what it is annotated with, and without another name."""
     while True:
         if typing.get_origin(hint) is Annotated:
@@ -43,22 +43,22 @@ def bare(hint: Any) -> Any:
             return hint
 
 
-def rewritten(hint: Any, change: Callable[[Any], Any]) -> Any:
+def rewrite_hint(hint: Any, change: Callable[[Any], Any]) -> Any:
     """The hint with what ``change`` gives in the place of each part of it, None being no change. Keys of
     mappings, and the fields of classes, stay as they are."""
     if (changed := change(hint)) is not None:
         return changed
     if type(hint).__name__ == "TypeAliasType":
-        return rewritten(hint.__value__, change)
+        return rewrite_hint(hint.__value__, change)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is None or origin is Literal:
         return hint
     if origin is Annotated:
-        inner = rewritten(parts[0], change)
+        inner = rewrite_hint(parts[0], change)
         return hint if inner is parts[0] else Annotated[(inner, *hint.__metadata__)]
     is_mapping = isinstance(origin, type) and issubclass(origin, Mapping)
     new = tuple(
-        part if is_mapping and not place else rewritten(part, change) for place, part in enumerate(parts)
+        part if is_mapping and not place else rewrite_hint(part, change) for place, part in enumerate(parts)
     )
     if all(after is before for before, after in zip(parts, new, strict=True)):
         return hint

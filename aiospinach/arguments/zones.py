@@ -15,27 +15,27 @@ from .type_rewriting import StandIn, stand_in
 _UTC = {"UTC", "Etc/UTC"}
 
 
-def spelled(value: Any) -> Any:
+def write_zones(value: Any) -> Any:
     """The value with text in the place of datetimes of a zone, as far as they lie in plain collections."""
     kind = type(value)
-    if kind is datetime and is_plain(value.tzinfo):
+    if kind is datetime and has_no_zone(value.tzinfo):
         return value
     if isinstance(value, datetime):
         zone = zone_of(value)
         return value if zone is None else f"{value.isoformat()}[{zone}]"
     if kind in (list, tuple, set, frozenset):
-        return kind(map(spelled, value))
+        return kind(map(write_zones, value))
     if kind is dict:
-        return {key: spelled(each) for key, each in value.items()}
+        return {key: write_zones(each) for key, each in value.items()}
     return value
 
 
-def is_plain(tz: tzinfo | None) -> bool:
+def has_no_zone(tz: tzinfo | None) -> bool:
     """It is no zone, but an offset or nothing."""
     return tz is None or type(tz) is timezone
 
 
-def read_moment(text: Any) -> datetime:
+def read_datetime(text: Any) -> datetime:
     """A datetime, with its zone or without."""
     if not isinstance(text, str) or not text.endswith("]"):
         return msgspec.convert(text, datetime)
@@ -48,12 +48,12 @@ def read_moment(text: Any) -> datetime:
     return moment.astimezone(tz)  # the zone has changed its offset since
 
 
-MOMENT: StandIn = stand_in("datetime", read_moment)
+DATETIME: StandIn = stand_in("datetime", read_datetime)
 
 
-def moment_for(hint: Any) -> Any:
+def stand_in_for_datetime(hint: Any) -> Any:
     """What stands in for a datetime in a hint."""
-    return MOMENT if hint is datetime else None
+    return DATETIME if hint is datetime else None
 
 
 def zone_of(value: datetime) -> str | None:
@@ -62,7 +62,7 @@ def zone_of(value: datetime) -> str | None:
     return None if key in _UTC else key
 
 
-def is_same_moment(value: datetime | time, copy: Any) -> bool:
+def is_same_zone(value: datetime | time, copy: Any) -> bool:
     """The copy is at the same moment, which is known to be equal, and will be after a day was added."""
     if value.tzinfo is None:
         return value.fold == int(copy.fold)

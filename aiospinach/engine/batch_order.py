@@ -41,18 +41,18 @@ class BatchOrder:
         """
         return await self._store(list(self._places), [], until)
 
-    async def _go_on(self, queues: Sequence[str], answer: Sequence[bool]) -> list[Job]:
+    async def _continue(self, queues: Sequence[str], answer: Sequence[bool]) -> list[Job]:
         """Go on with an answer for the first of these queues."""
-        return await self._store(queues[1:], self._note(queues[0], answer), None)
+        return await self._store(queues[1:], self._on_answer(queues[0], answer), None)
 
     async def _store(self, queues: Sequence[str], fresh: list[int], until: float | None) -> list[Job]:
         failure: AiospinachError | None = None
         for number, queue in enumerate(queues):
             envelopes = [self._requests[place].envelope for place in self._places[queue]]
             try:
-                fresh += self._note(queue, await self._broker.enqueue(queue, envelopes, until=until))
+                fresh += self._on_answer(queue, await self._broker.enqueue(queue, envelopes, until=until))
             except EnqueueUncertain as error:
-                failure = with_conclusion(error, partial(self._go_on, queues[number:]))
+                failure = with_conclusion(error, partial(self._continue, queues[number:]))
                 failure.__cause__ = error
                 break
             except AiospinachError as error:
@@ -70,7 +70,7 @@ class BatchOrder:
             stored=jobs,
         ) from failure
 
-    def _note(self, queue: str, answer: Sequence[bool]) -> list[int]:
+    def _on_answer(self, queue: str, answer: Sequence[bool]) -> list[int]:
         """The broker has answered for a queue. Returns the places of its jobs."""
         places = self._places[queue]
         for place, is_new in zip(places, answer, strict=True):

@@ -20,7 +20,7 @@ LOOK_WITHIN = 1.0
 """Seconds that it may take to see which moment the stored job has."""
 
 
-def follows_itself(broker: Broker, job: Job, envelope: Envelope) -> bool:
+def set_successor(broker: Broker, job: Job, envelope: Envelope) -> bool:
     """The duplicate has the id of the job that schedules it, and takes its place when that ends."""
     pool = current_pool()
     if running_job.get() != job or pool is None or pool.state.broker is not broker:
@@ -35,7 +35,7 @@ def follows_itself(broker: Broker, job: Job, envelope: Envelope) -> bool:
     return False
 
 
-async def with_its_moment(broker: Broker, job: Job) -> Job:
+async def with_stored_time(broker: Broker, job: Job) -> Job:
     """The duplicate with the moment that the stored job has; a warning tells if it was asked for another."""
     try:
         async with asyncio.timeout(LOOK_WITHIN):

@@ -23,9 +23,9 @@ from ..validation import check_id, check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
 from .dead_jobs import DeadJob, DeadJobs
-from .entries import Entries
 from .inline import run_inline
 from .producer import Producer
+from .with_statements import WithStatements
 from .worker_control import WorkerControl
 
 P = ParamSpec("P")
@@ -72,11 +72,11 @@ class Engine(TaskDecorator):
         set_redaction(self.namespace, redaction)
         self._broker = broker
         self._sender = Sender(self.namespace, timeout)
-        self._entries = Entries()
-        self._tasks = AttachedTasks(self.namespace, self, self._note_tasks)
+        self._with_statements = WithStatements()
+        self._tasks = AttachedTasks(self.namespace, self, self._on_tasks_added)
         self._producer = Producer(broker, self._sender, self._tasks)
         self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
-        self._workers = WorkerControl(broker, self._sender, self._tasks, redaction, self._entries)
+        self._workers = WorkerControl(broker, self._sender, self._tasks, redaction, self._with_statements)
         self._own_tasks = Tasks()
         self._own_tasks._attach_to(self._tasks)
         forks.forget_in_child(self)
@@ -89,15 +89,15 @@ class Engine(TaskDecorator):
         """It was used, and nobody uses it any more: every ``async with`` of it was left and its workers have
         stopped, or the event loop in which it was made, or first scheduled a job, is closed. It may be used
         again all the same; but a task that another engine has, too, schedules itself through that one."""
-        if self._workers.is_running or self._entries.is_open:
+        if self._workers.is_running or self._with_statements.is_open:
             return False
-        was_used = self._entries.was_entered or self._workers.pool is not None
+        was_used = self._with_statements.was_entered or self._workers.pool is not None
         return was_used or self._producer.is_homeless
 
     async def __aenter__(self) -> Self:
         self._broker._belong_to(self)  # it may have been given to another engine, when this one had ended
         await self._broker.open(self.namespace)
-        self._entries.enter()
+        self._with_statements.enter()
         return self
 
     async def __aexit__(
@@ -106,7 +106,7 @@ class Engine(TaskDecorator):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        pool, is_last = self._entries.leave()
+        pool, is_last = self._with_statements.leave()
         is_own = pool is self._workers.pool
         if not is_own and self._workers.is_running_here:  # guard: connections of others
             is_last = False
@@ -276,9 +276,9 @@ class Engine(TaskDecorator):
     def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
         return self._own_tasks._declare(options, function)
 
-    def _note_tasks(self, tasks: Sequence[Task[..., Any]]) -> None:
+    def _on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Tasks were attached."""
-        self._workers.note_tasks(tasks)
+        self._workers.on_tasks_added(tasks)
 
     def _whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
         """The queues in which to look for a job that was given itself or by its id, and the id."""
@@ -293,5 +293,5 @@ class Engine(TaskDecorator):
 
     def _forget_parent(self) -> object:
         """Be an engine without workers, in a forked child: those of the parent go on there."""
-        self._entries.clear()
+        self._with_statements.clear()
         return self._workers.forget()

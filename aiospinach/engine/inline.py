@@ -12,7 +12,7 @@ import msgspec
 
 from .. import signals
 from ..exceptions import JobTimeout
-from ..functions import is_to_be_awaited
+from ..functions import is_awaitable
 from ..job import Job, JobStatus, running_job
 from ..signals.receivers import discard
 from ..signals.sender import Sender
@@ -71,7 +71,7 @@ async def _call(task: Task[..., Any], job: Job) -> Any:
             result = await (
                 task.function(*job.args, **job.kwargs) if task.is_async else _in_thread(task, job)
             )
-            return await result if is_to_be_awaited(result) else result
+            return await result if is_awaitable(result) else result
     except TimeoutError as error:
         if not limit.expired():
             raise

@@ -18,7 +18,7 @@ from ..job import Job, JobStatus
 from ..signals.sender import Sender
 from .attached_tasks import AttachedTasks
 from .batch_order import BatchOrder, with_conclusion
-from .duplicates import follows_itself, with_its_moment
+from .duplicates import set_successor, with_stored_time
 from .request import Request, new_ids, request_of
 
 RECEIVERS_WITHIN = 1.0
@@ -68,18 +68,18 @@ class Producer:
         """Store the jobs of a batch, queue by queue. Returns them in its order."""
         if self._home is None:
             self._home = asyncio.get_running_loop()
-        found = [self._tasks.find(call.task) for call in batch]
+        found = [self._tasks.find(entry.task) for entry in batch]
         bodies = [
-            task._arguments.encode(call.args, call.kwargs) if call.body is None else call.body
-            for task, call in zip(found, batch, strict=True)
+            task._arguments.encode(entry.args, entry.kwargs) if entry.body is None else entry.body
+            for task, entry in zip(found, batch, strict=True)
         ]
         check_bytes(sum(map(len, bodies)))
         until = time.monotonic() + (self._broker.enqueue_timeout if within is None else within)
         await self._broker.open(self._namespace, until=until)  # its clock says what is due
         now = self._broker.now()
         requests = [
-            request_of(new_id, now, task, call.at, call.args, call.kwargs, body)
-            for new_id, task, call, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
+            request_of(new_id, now, task, entry.at, entry.args, entry.kwargs, body)
+            for new_id, task, entry, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
         ]
         order = BatchOrder(self._broker, requests, accept=self._job, announce=self._send_scheduled)
         return await order.store(until)
@@ -102,13 +102,13 @@ class Producer:
         if job.status is not JobStatus.NOT_SET:
             await self._sender.send(signals.job_scheduled, {"job": job})
         elif not request.envelope.at_once:
-            return await with_its_moment(self._broker, job)
+            return await with_stored_time(self._broker, job)
         return job
 
     def _job(self, request: Request, is_new: bool) -> Job:
         """The job, as the broker has answered."""
         job = request.as_job(self._namespace, is_new)
-        if is_new or not follows_itself(self._broker, job, request.envelope):
+        if is_new or not set_successor(self._broker, job, request.envelope):
             return job
         return request.as_job(self._namespace, True)
 

@@ -19,7 +19,7 @@ from ..timing import to_seconds
 from ..validation import check_flag, check_number
 from ..workers import STOPPED, Health, OSSignals, Pool, current_pool
 from .attached_tasks import AttachedTasks
-from .entries import Entries
+from .with_statements import WithStatements
 
 logger: Log = Log("aiospinach")
 
@@ -30,13 +30,18 @@ class WorkerControl:
     """Has one pool of workers at a time, and remembers the last one."""
 
     def __init__(
-        self, broker: Broker, sender: Sender, tasks: AttachedTasks, redaction: Redaction, entries: Entries
+        self,
+        broker: Broker,
+        sender: Sender,
+        tasks: AttachedTasks,
+        redaction: Redaction,
+        with_statements: WithStatements,
     ) -> None:
         self._broker = broker
         self._sender = sender
         self._tasks = tasks
         self._redaction = redaction
-        self._entries = entries
+        self._with_statements = with_statements
         self.pool: Pool | None = None
 
     @property
@@ -81,9 +86,9 @@ class WorkerControl:
             redaction=self._redaction,
             context=copy_context(),
         )
-        self._name_queues_left_out(queues, self._tasks.by_name.values())
+        self._warn_of_queues_left_out(queues, self._tasks.by_name.values())
         self.pool = pool
-        self._entries.start(pool, block=block)
+        self._with_statements.assign(pool, block=block)
         if block:
             with OSSignals(pool.stop, pool.interrupt):
                 await pool.join(until_started=True)
@@ -109,10 +114,10 @@ class WorkerControl:
         if self.pool is not None:
             self.pool.cancel(queue, job_id)
 
-    def note_tasks(self, tasks: Sequence[Task[..., Any]]) -> None:
+    def on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Tasks were attached while the workers may run."""
         if tasks and self.pool is not None and self.is_running:
-            self._name_queues_left_out([consumer.queue for consumer in self.pool.consumers], tasks)
+            self._warn_of_queues_left_out([consumer.queue for consumer in self.pool.consumers], tasks)
             self.pool.loop.call_soon_threadsafe(self.pool.register_again)
 
     def forget(self) -> object:
@@ -121,7 +126,7 @@ class WorkerControl:
         return pool
 
     @staticmethod
-    def _name_queues_left_out(queues: Sequence[str], tasks: Iterable[Task[..., Any]]) -> None:
+    def _warn_of_queues_left_out(queues: Sequence[str], tasks: Iterable[Task[..., Any]]) -> None:
         """Name the queues of tasks that workers of these queues do not look at."""
         left_out: defaultdict[str, list[str]] = defaultdict(list)
         for task in tasks:

@@ -42,7 +42,7 @@ class ReceiverFaults:
         """A run of some receiver is left behind."""
         return bool(self._left_behind)
 
-    def raised(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
+    def on_error(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
         """A receiver raised this."""
         job = kwargs.get("job")
         redaction = _redactions.get(job.namespace, REDACT_NOTHING) if isinstance(job, Job) else REDACT_NOTHING
@@ -57,7 +57,7 @@ class ReceiverFaults:
             fields=_fields_of(kwargs),
         )
 
-    def overdue(self, run: ReceiverRun, limit: float) -> None:
+    def on_timeout(self, run: ReceiverRun, limit: float) -> None:
         """A receiver was cancelled after so many seconds, and may go on all the same."""
         if run.task.done():
             fate = "was cancelled"
@@ -74,7 +74,7 @@ class ReceiverFaults:
             fields=_fields_of(run.kwargs),
         )
 
-    def blocked(self, receiver: Receiver, elapsed: float) -> None:
+    def on_blocked(self, receiver: Receiver, elapsed: float) -> None:
         """A plain receiver took so many seconds."""
         if self._may_log("slow", receiver):
             logger.warning(

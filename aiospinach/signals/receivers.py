@@ -66,14 +66,14 @@ class ReceiverRun:
                 raise  # not the receiver's: its loop ended before it did
             if not (self.abandoned and type(error) is asyncio.CancelledError):
                 self.error = error
-        gathering.one_ended()
+        gathering.on_run_ended()
 
     async def _handle(self) -> Any:
         assert self._handled is not None
         try:
             raise self._handled
         except BaseException:
-            _forget_that_it_was_raised_here()
+            _drop_own_traceback()
             return await self._awaitable
 
 
@@ -90,7 +90,7 @@ class Gathering:
             # Not create_task: an eager task factory would enter the context that is entered here.
             run.task = asyncio.Task(run.main(self), loop=self._loop, context=context)
 
-    def one_ended(self) -> None:
+    def on_run_ended(self) -> None:
         self._left -= 1
         if not self._left:
             self._wake()
@@ -178,11 +178,11 @@ def while_handling(error: BaseException, call: Callable[..., T], /, *args: Any) 
     try:
         raise error
     except BaseException:
-        _forget_that_it_was_raised_here()
+        _drop_own_traceback()
         return call(*args)
 
 
-def _forget_that_it_was_raised_here() -> None:
+def _drop_own_traceback() -> None:
     """Give the error that is handled back the traceback that it had: with this one it would keep itself
     alive."""
     _, error, traceback = sys.exc_info()

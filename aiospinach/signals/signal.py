@@ -95,7 +95,7 @@ class SafeNamedSignal(NamedSignal):
         """
         if not self.receivers or self.is_muted:
             return []
-        wrap = _only_of(_sync_wrapper, are_async=False)
+        wrap = _for_one_kind(_sync_wrapper, are_async=False)
         return await self._dispatch(sender, kwargs, timeout=None, context=None, wrap=wrap)
 
     def send(self, sender: Any = None, /, *, _async_wrapper: Wrapper | None = None, **kwargs: Any) -> Results:
@@ -107,7 +107,7 @@ class SafeNamedSignal(NamedSignal):
         """
         if not self.receivers or self.is_muted:
             return []
-        results, runs = self._call(sender, kwargs, _only_of(_async_wrapper, are_async=True))
+        results, runs = self._call(sender, kwargs, _for_one_kind(_async_wrapper, are_async=True))
         for run in runs:
             run.discard()
         if runs:
@@ -204,21 +204,21 @@ class SafeNamedSignal(NamedSignal):
                     runs.append(result)
                 results.append((receiver, result))
             except BaseException as error:
-                faults.raised(receiver, kwargs, error)
+                faults.on_error(receiver, kwargs, error)
                 if errors is not None:
                     errors.append(error)
             ended = time.perf_counter()
             if ended - began > SLOW_AFTER:
-                faults.blocked(receiver, ended - began)
+                faults.on_blocked(receiver, ended - began)
             began = ended
         return results, runs
 
     def _report(self, runs: list[ReceiverRun], gathering: Gathering, limit: float) -> None:
         for run in runs:
             if run.error is not None:
-                self._faults.raised(run.receiver, run.kwargs, run.error)
+                self._faults.on_error(run.receiver, run.kwargs, run.error)
         for run in gathering.overdue:
-            self._faults.overdue(run, limit)
+            self._faults.on_timeout(run, limit)
 
     def _find_receivers(self, sender: Any) -> list[Receiver]:
         """Ask blinker for them, which takes half of the time that a sending takes."""
@@ -253,7 +253,7 @@ class SafeNamedSignal(NamedSignal):
         ]
 
 
-def _only_of(wrapper: Wrapper | None, *, are_async: bool) -> Wrapper | None:
+def _for_one_kind(wrapper: Wrapper | None, *, are_async: bool) -> Wrapper | None:
     """The wrapper, for receivers of one kind only."""
     if wrapper is None:
         return None

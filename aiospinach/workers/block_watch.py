@@ -32,7 +32,7 @@ class BlockWatch:
         self._runs = runs
         self._loop_thread = threading.get_ident()
         self._ended = threading.Event()
-        self._is_heard = True
+        self._has_answered = True
         """The event loop has answered the last question; only this passes between the two threads."""
         self._thread = threading.Thread(target=self._work, name=f"aiospinach watch {state.name}", daemon=True)
         self._thread.start()
@@ -45,30 +45,30 @@ class BlockWatch:
     def _work(self) -> None:
         period = BLOCKED_AFTER / LOOKS
         looked_at = asked_at = time.monotonic()
-        is_told = False
+        is_logged = False
         while not self._ended.wait(period):
             now = time.monotonic()
             stood_still, looked_at = now - looked_at > 2 * period, now  # as the whole process may have
-            if self._is_heard:
+            if self._has_answered:
                 if self._runs:
-                    asked_at, is_told = now, False
+                    asked_at, is_logged = now, False
                     self._ask()
             elif stood_still:
                 asked_at = now
-            elif now - asked_at >= BLOCKED_AFTER and not is_told:
-                is_told = self._tell(now - asked_at)
+            elif now - asked_at >= BLOCKED_AFTER and not is_logged:
+                is_logged = self._log_blocker(now - asked_at)
 
     def _ask(self) -> None:
-        self._is_heard = False
+        self._has_answered = False
         try:
-            self._loop.call_soon_threadsafe(self._hear)
+            self._loop.call_soon_threadsafe(self._on_answer)
         except RuntimeError:  # the event loop has ended
             self._ended.set()
 
-    def _hear(self) -> None:
-        self._is_heard = True
+    def _on_answer(self) -> None:
+        self._has_answered = True
 
-    def _tell(self, seconds: float) -> bool:
+    def _log_blocker(self, seconds: float) -> bool:
         """Log which task blocks the event loop; returns False if none does at this moment."""
         task = asyncio.current_task(self._loop)
         frame = sys._current_frames().get(self._loop_thread)

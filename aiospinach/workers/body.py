@@ -10,7 +10,7 @@ from typing import Any
 
 from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
 from ..failures import safe_exception
-from ..functions import is_to_be_awaited
+from ..functions import is_awaitable
 from ..job import Job
 from ..signals.receivers import discard
 from ..task import Task
@@ -82,8 +82,8 @@ class Body:
                 result = await self._state.threads.run(self._call, (task, job), {})
             elif self._may_begin():
                 result = await task.function(*job.args, **job.kwargs)
-            if result is not None and is_to_be_awaited(result):
-                result = await self._go_on(result)
+            if result is not None and is_awaitable(result):
+                result = await self._await_result(result)
         except BaseException as raised:
             if type(raised) is GeneratorExit and asyncio._get_running_loop() is None:
                 raise  # not the body's: its loop ended before it did
@@ -132,7 +132,7 @@ class Body:
         """Call a plain function; a thread does, which may have come late."""
         return task.function(*job.args, **job.kwargs) if self._may_begin() else None
 
-    async def _go_on(self, awaitable: Awaitable[Any]) -> Any:
+    async def _await_result(self, awaitable: Awaitable[Any]) -> Any:
         """Await what the function returned: it was a plain one around an async one, or forgot an 'await'.
         From here on it may be cancelled."""
         if self.reason is None and time.monotonic() >= self.trusted_until:

@@ -75,9 +75,9 @@ class Consumer:
         return self._outbox.outage.is_of(EXCHANGING)
 
     @property
-    def owes(self) -> bool:
+    def has_unanswered(self) -> bool:
         """It has settlements that the broker has not answered."""
-        return self._outbox.owes
+        return self._outbox.has_unanswered
 
     @property
     def is_busy(self) -> bool:
@@ -99,7 +99,7 @@ class Consumer:
     def wake(self) -> None:
         """There may be something to run. If no slot is free, another worker is woken instead."""
         if not (self._outbox.is_closed or self.is_failing):  # guard: wake of a queue that is away
-            self._take_turns()
+            self._join_turns()
             if not self.is_asking:
                 self.is_asking = True
                 self._span.asking += 1
@@ -110,7 +110,7 @@ class Consumer:
         self._must_wake_another = not self._outbox.is_closed
         self._outbox.bell.ring()
 
-    def note_parked(self, parked: Mapping[str, ParkedTask]) -> None:
+    def on_parked(self, parked: Mapping[str, ParkedTask]) -> None:
         """Jobs of these tasks are parked. Ask for those that can run here, and for those that have waited too
         long."""
         now = self._state.broker.now()
@@ -119,7 +119,7 @@ class Consumer:
             for task, jobs in parked.items()
             if task in self._state.tasks or is_parked_too_long(jobs.since, now)
         )
-        self._unknown_tasks.note(self.queue, parked)
+        self._unknown_tasks.update(self.queue, parked)
         if self._wanted and self.is_empty:
             self.wake()
 
@@ -132,7 +132,7 @@ class Consumer:
         """The pool ends. Give up if the broker fails, if it is owed nothing, or if it has not answered what
         was sent before this moment of ``time.monotonic()``."""
         is_late = self._asked_at is not None and self._asked_at < since
-        if self.is_failing or is_late or not self.owes:
+        if self.is_failing or is_late or not self.has_unanswered:
             self.give_up()
 
     async def work(self) -> None:
@@ -144,7 +144,7 @@ class Consumer:
             except asyncio.CancelledError:
                 if self._state.is_closing:
                     raise
-                self._state.notice_cancellation()
+                self._state.on_cancellation()
                 continue
             settled = outbox.take()
             want = self._claim(len(settled))
@@ -170,15 +170,15 @@ class Consumer:
             self._asked_at = None
             room = self._claimed if self._claimed else self._slots.free
             self._unclaim()
-        for lease in self._outbox.answered(result):
+        for lease in self._outbox.on_answer(result):
             job = lease.job.as_job(self._state.namespace, self.queue, JobStatus.CANCELLED)
             self._state.announce(signals.job_cancelled, {"job": job})
         if result.has_earlier_due:
             self.on_earlier_due()
         self._start(result, room)
-        self._note_what_is_left(want, result)
+        self._update_is_empty(want, result)
         if not self._state.is_working:
-            self._state.note_change()
+            self._state.on_change()
         elif self._slots.free:  # guard: slots that an exchange left
             self._slots.on_free()
 
@@ -216,28 +216,28 @@ class Consumer:
         self._slots.unclaim(self._claimed)
         self._claimed = 0
 
-    def _note_what_is_left(self, want: int, result: ExchangeResult) -> None:
+    def _update_is_empty(self, want: int, result: ExchangeResult) -> None:
         """After an exchange: the queue may have more jobs, or is empty."""
         if self._must_wake_another:
             return  # it was woken meanwhile: the next exchange shows what is there
         was_asking = self._end_asking()
         is_short = len(result.leases) < want
         if is_short and result.is_something_left:  # guard: something left
-            self._take_turns()
+            self._join_turns()
         elif is_short:
-            self._note_empty()
+            self._on_empty()
             return
         elif want:
-            self._take_turns()
+            self._join_turns()
         if was_asking:
             self._slots.on_turn()
 
-    def _take_turns(self) -> None:
+    def _join_turns(self) -> None:
         if self.is_empty:
             self.is_empty = False
             self._slots.turns.join(self.place)
 
-    def _note_empty(self) -> None:
+    def _on_empty(self) -> None:
         self._end_asking()
         if not self.is_empty:
             self.is_empty = True
@@ -261,22 +261,22 @@ class Consumer:
             except BrokerError as error:
                 self._outbox.outage.begin(EXCHANGING, error)
                 self._unclaim()  # one queue that is away must not starve the others
-                self._note_empty()
+                self._on_empty()
                 if self._outbox.is_closed:
                     return ExchangeResult([], [])
-                pause = await self._rest(pause)
+                pause = await self._sleep_before_retry(pause)
             except asyncio.CancelledError:
                 # Repeating it is harmless, and abandoning it would strand what it leased.
                 if self._state.is_closing:
                     raise
-                self._state.notice_cancellation()
+                self._state.on_cancellation()
 
-    async def _rest(self, pause: float) -> float:
+    async def _sleep_before_retry(self, pause: float) -> float:
         try:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         except asyncio.CancelledError:
             if self._state.is_closing:
                 raise
-            self._state.notice_cancellation()
+            self._state.on_cancellation()
         # A quarter of a lease after the broker is back, others find what this exchange may have leased.
         return max(SHORTEST_PAUSE, min(pause * 2, self._state.broker.tick_period))

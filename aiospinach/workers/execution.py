@@ -133,7 +133,7 @@ class Execution:
             if self.is_abandoned:
                 return
             if self.body.is_lost:
-                self._note_loss()
+                self._on_lease_lost()
             else:
                 self._settle()
                 if self.is_settled:
@@ -163,7 +163,7 @@ class Execution:
                 self._error = None
             except InvalidValue as unreadable:
                 self._error = unreadable
-        self._job = self._seen(JobStatus.RUNNING, args, kwargs)
+        self._job = self._snapshot(JobStatus.RUNNING, args, kwargs)
         running_job.set(self._job)
 
     async def _perform(self) -> None:
@@ -174,7 +174,7 @@ class Execution:
             self._result, self._error = await self.body.run(self._job)
             self.duration = time.perf_counter() - self.body.began
 
-    def _note_loss(self) -> None:
+    def _on_lease_lost(self) -> None:
         """The store has said that the job is not this run's any more: there is nothing to settle."""
         self._job = msgspec.structs.replace(self._job, status=JobStatus.NOT_SET)
         self._error = self.body.reason
@@ -194,7 +194,7 @@ class Execution:
             has_begun = self.body.has_begun
             self._outcome = verdict(state, self._job, error, self._now, backoff, has_begun=has_begun)
             if self._outcome.action is Action.PARK:  # before the next exchange
-                self.outbox.note_unknown(self._job.task_name)
+                self.outbox.add_unknown(self._job.task_name)
             elif self._outcome.action is Action.FAIL:
                 detail = describe(error, self._outcome.reason, state.redaction)
         is_bare = self._state.redaction.arguments
@@ -211,7 +211,7 @@ class Execution:
             try:
                 await self._waiter
             except asyncio.CancelledError:
-                self._state.notice_cancellation()
+                self._state.on_cancellation()
         if self.settle_result is SettleResult.FENCED:
             self._job = msgspec.structs.replace(self._job, status=JobStatus.NOT_SET)
             self._error = self._log_fence(self._job)
@@ -220,9 +220,9 @@ class Execution:
             cancelled = JobCancelled("the job was cancelled")
             cancelled.__cause__ = self._error
             self._error, self._outcome = cancelled, CANCELLED
-        self._note_outcome()
+        self._apply_outcome()
 
-    def _note_outcome(self) -> None:
+    def _apply_outcome(self) -> None:
         """The broker has stored the outcome."""
         outcome, error = self._outcome, self._error
         if outcome.action is Action.RETRY:
@@ -291,9 +291,9 @@ class Execution:
             await signal._gather(results, runs, timeout=timeout, context=self.context)
         except asyncio.CancelledError:
             await drop_pending_cancellations(self.task)
-            self._state.notice_cancellation()
+            self._state.on_cancellation()
 
-    def _seen(
+    def _snapshot(
         self, status: JobStatus, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Job:
         """A snapshot of the job."""

@@ -77,7 +77,7 @@ class Heartbeat:
         for outbox in {run.outbox for run in self._runs}:
             if outbox not in self._renewals:
                 self.renew(outbox)
-        self._note_answers()
+        self._update_answered_at()
 
     async def _renew(self, outbox: Outbox) -> None:
         """Renew the leases of one queue; try on while the broker is away."""
@@ -98,7 +98,7 @@ class Heartbeat:
         finally:
             outbox.outage.leave(RENEWING)
             del self._renewals[outbox]
-            self._note_answers()
+            self._update_answered_at()
 
     async def _renew_once(self, outbox: Outbox, runs: dict[str, Run]) -> None:
         renewed = await self._broker.renew(outbox.queue, runs.keys())
@@ -109,7 +109,7 @@ class Heartbeat:
         for lease in renewed.cancelled:
             runs[lease].cancel(JobCancelled("the job was cancelled"))
 
-    def _note_answers(self) -> None:
+    def _update_answered_at(self) -> None:
         if not self._renewals:
             self.answered_at = time.monotonic()
 

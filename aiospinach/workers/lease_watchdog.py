@@ -25,7 +25,7 @@ class LeaseWatchdog:
         self._trust = state.broker.lease - state.broker.margin
         self._bell = Bell()
 
-    def note_early_end(self, run: Run) -> None:
+    def on_early_end(self, run: Run) -> None:
         """The lease of a new run ends before the watchdog wakes up. If little of it is left, it is renewed at
         once."""
         self._bell.ring()

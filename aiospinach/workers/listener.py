@@ -32,13 +32,13 @@ class Listener:
         slots: Slots,
         span: Span,
         consumers: Sequence[Consumer],
-        attentive: set[Listener],
+        partial_listeners: set[Listener],
     ) -> None:
         self._state = state
         self._slots = slots
         self._span = span
         self._consumers = consumers
-        self._attentive = attentive
+        self._partial_listeners = partial_listeners
         """Listeners that do not wait for all of their queues, and may have to."""
         self._waits_for: tuple[str, ...] = ()
         self._bell = Bell()
@@ -67,7 +67,7 @@ class Listener:
             self.has_ended = True
             for nudge in self._nudges:
                 nudge.cancel()
-            self._state.note_change()
+            self._state.on_change()
 
     async def _listen(self) -> None:
         all_queues = self._span.queues
@@ -75,9 +75,9 @@ class Listener:
             self._bell.clear()
             queues = self._worth_waiting_for()
             if queues is all_queues:
-                self._attentive.discard(self)
+                self._partial_listeners.discard(self)
             else:
-                self._attentive.add(self)
+                self._partial_listeners.add(self)
             if not queues:
                 await self._bell.wait()
             elif (woken := await self._wait(queues)) is not None:

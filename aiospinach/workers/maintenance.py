@@ -59,7 +59,7 @@ class Maintenance:
         self._must_register = False
         self._register_at = math.inf
         """When it registers again, by time.monotonic()."""
-        self._is_talking = False
+        self._is_calling = False
 
     @property
     def is_failing(self) -> bool:
@@ -69,13 +69,13 @@ class Maintenance:
     @property
     def is_busy(self) -> bool:
         """It talks with the broker, and what it hears may be something to run."""
-        return self._is_talking and not self.is_failing
+        return self._is_calling and not self.is_failing
 
     def ring(self) -> None:
         """Something is due earlier than was known."""
-        self.note_due(0.0)
+        self.tick_within(0.0)
 
-    def note_due(self, seconds: float) -> None:
+    def tick_within(self, seconds: float) -> None:
         """Something is due in so many seconds, and perhaps nothing before."""
         moment = time.monotonic() + seconds
         if moment < self._due_at:
@@ -122,31 +122,31 @@ class Maintenance:
 
     async def _tick(self) -> None:
         self._due_at = math.inf
-        self._is_talking = True
+        self._is_calling = True
         try:
-            next_due = await self._round()
+            next_due = await self._tick_once()
             self._outbox.outage.end(TICKING)
             if next_due is not None:
-                self.note_due(max(next_due, SHORTEST_SLEEP))
+                self.tick_within(max(next_due, SHORTEST_SLEEP))
         except BrokerError as error:
             self._outbox.outage.begin(TICKING, error)
             self._due_at = time.monotonic() + min(LONGEST_PAUSE, self._broker.tick_period)
         finally:
-            self._is_talking = False
-            self._state.note_change()
+            self._is_calling = False
+            self._state.on_change()
 
-    async def _round(self) -> float | None:
+    async def _tick_once(self) -> float | None:
         """Returns the seconds until something is due, as far as this tick could tell."""
         if self._must_register or time.monotonic() >= self._register_at:
             await self.register()
         await self._heartbeat.catch_up(self._outbox)
         ticked = await self._broker.tick(self._queue)
-        await self._serve(ticked)
+        await self._handle(ticked)
         if ticked.is_forgetful:
             self.register_again()
         return ticked.next_due
 
-    async def _serve(self, ticked: TickResult) -> None:
+    async def _handle(self, ticked: TickResult) -> None:
         if ticked.expired:
             logger.info(
                 "queue %s: %d jobs of lost workers are taken over: %s",
@@ -168,7 +168,7 @@ class Maintenance:
         fired = await self._broker.fire(self._queue, firings)
         # The tick's answer does not know of the new dues yet.
         next_due = min(firing.next_due for firing in firings)
-        self.note_due((next_due - ticked.now) / 1000 - (time.monotonic() - began))
+        self.tick_within((next_due - ticked.now) / 1000 - (time.monotonic() - began))
         for firing, how in zip(firings, fired, strict=True):
             if how is Fired.REFUSED:
                 logger.warning(
@@ -178,7 +178,7 @@ class Maintenance:
                     fields={**self._state.fields, "task_name": firing.task, "queue": self._queue},
                 )
             elif how is Fired.OVERLAPPING:
-                self._skipped_ticks.note(firing.task)
+                self._skipped_ticks.add(firing.task)
             elif how is Fired.MOVED and firing.job is not None:
                 queued = firing.job.as_job(self._state.namespace, self._queue, JobStatus.QUEUED)
                 self._state.announce(signals.job_scheduled, {"job": queued})

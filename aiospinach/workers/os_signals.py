@@ -58,7 +58,7 @@ class OSSignals:
         _restore(cls._before)
         return inherited
 
-    def hear(self, number: signal.Signals) -> None:
+    def on_signal(self, number: signal.Signals) -> None:
         """A signal has arrived."""
         self._count += 1
         if self._count == 1:
@@ -69,9 +69,9 @@ class OSSignals:
             self._interrupt()
 
 
-def _tell_all(number: signal.Signals) -> None:
+def _deliver(number: signal.Signals) -> None:
     for entered in list(OSSignals._entered):
-        entered.hear(number)
+        entered.on_signal(number)
 
 
 def _install(before: dict[signal.Signals, Any]) -> None:
@@ -79,7 +79,7 @@ def _install(before: dict[signal.Signals, Any]) -> None:
     loop = asyncio.get_running_loop()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(_tell_all, signal.Signals(number))
+        loop.call_soon_threadsafe(_deliver, signal.Signals(number))
         previous = before.get(signal.Signals(number))
         if callable(previous) and not _ends_the_program(previous):
             previous(number, frame)  # a server's, in whose event loop the workers run

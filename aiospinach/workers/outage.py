@@ -38,13 +38,13 @@ class Outage:
             self._failing.discard(service)
             self._repeated += repeated
             if not self._failing:
-                self._say_that_it_is_over()
+                self._log_end()
 
     def leave(self, service: str) -> None:
         """A service has nothing to ask any more."""
         self._failing.discard(service)
 
-    def _say_that_it_is_over(self) -> None:
+    def _log_end(self) -> None:
         again = f"; the outcomes of {self._repeated} jobs were sent again" if self._repeated else ""
         lasted = time.monotonic() - self._since
         logger.warning(

@@ -57,7 +57,7 @@ class Outbox:
         return not self._waiting
 
     @property
-    def owes(self) -> bool:
+    def has_unanswered(self) -> bool:
         """Some settlements are not answered."""
         return bool(self._sent or self._waiting)
 
@@ -70,7 +70,7 @@ class Outbox:
         self._waiting.append((settlement, settler))
         self.bell.ring()
 
-    def note_unknown(self, task: str) -> None:
+    def add_unknown(self, task: str) -> None:
         """A job of this task is parked: have the broker park all others, and lease none of them."""
         self.unknown[task] = None
         if len(self.unknown) > UNKNOWN_AT_MOST:
@@ -85,7 +85,7 @@ class Outbox:
         self._sent, self._waiting = self._waiting, []
         return [settlement for settlement, _ in self._sent]
 
-    def answered(self, result: ExchangeResult) -> Sequence[Lease]:
+    def on_answer(self, result: ExchangeResult) -> Sequence[Lease]:
         """Tell each settler what the broker did. Returns the leases of released jobs that were cancelled."""
         results = dict.fromkeys(result.cancelled, SettleResult.CANCELLED)
         results |= dict.fromkeys(result.fenced, SettleResult.FENCED)

@@ -81,7 +81,7 @@ class Pool:
         self.maintenances: list[Maintenance] = []
         self.listeners: list[Listener] = []
         self.sweepers: list[Sweeper] = []
-        self._attentive: set[Listener] = set()
+        self._partial_listeners: set[Listener] = set()
         self._place_of = {queue: place for place, queue in enumerate(queues)}
         spans = [Span(span, self.state.fields) for span in broker.spans(queues)]
         span_of = {queue: span for span in spans for queue in span.queues}
@@ -110,7 +110,7 @@ class Pool:
         consumer = Consumer(self.state, self.runs, self.slots, outbox, span, self.unknown_tasks, place)
         maintenance = Maintenance(self.state, self.runs, outbox, self.heartbeat, self.skipped_ticks)
         consumer.on_earlier_due = maintenance.ring
-        consumer.on_empty = self._note_empty
+        consumer.on_empty = self._on_queue_empty
         self.consumers.append(consumer)
         self.maintenances.append(maintenance)
 
@@ -118,8 +118,8 @@ class Pool:
         consumers = [self.consumers[self._place_of[queue]] for queue in span.queues]
         maintenances = [self.maintenances[self._place_of[queue]] for queue in span.queues]
         sweeper = Sweeper(self.state, span, consumers, maintenances)
-        listener = Listener(self.state, self.slots, span, consumers, self._attentive)
-        sweeper.on_swept = self._note_swept
+        listener = Listener(self.state, self.slots, span, consumers, self._partial_listeners)
+        sweeper.on_swept = self._on_swept
         listener.on_return = sweeper.ring
         self.sweepers.append(sweeper)
         self.listeners.append(listener)
@@ -128,12 +128,12 @@ class Pool:
         """Give the parts their ways to call upward."""
         self.state.on_interrupt = self.interrupt
         self.slots.on_free = self._use_free_slots
-        self.slots.on_turn = self._note_turns
-        self.runs.on_early_end = self.watchdog.note_early_end
-        self.runs.on_retry = self._note_retry
+        self.slots.on_turn = self._on_turn
+        self.runs.on_early_end = self.watchdog.on_early_end
+        self.runs.on_retry = self._on_retry
         self.runs.on_parked = self.look_again
         if self.stop_when_empty is not None:
-            self.runs.on_start = self.stop_when_empty.note_start
+            self.runs.on_start = self.stop_when_empty.on_start
             self.runs.on_last_end = self.stop_when_empty.ring
 
     def _services(self) -> Iterator[Service]:
@@ -261,29 +261,29 @@ class Pool:
         if (first := self.slots.turns.first) is not None:
             self.consumers[first].ring()
         else:
-            self._note_turns()
+            self._on_turn()
 
-    def _note_turns(self) -> None:
+    def _on_turn(self) -> None:
         """Another queue may have the next turn, so that others may be worth waiting for."""
-        for listener in list(self._attentive):
+        for listener in list(self._partial_listeners):
             listener.ring()
 
-    def _note_empty(self) -> None:
+    def _on_queue_empty(self) -> None:
         """A queue has nothing to run: later ones may ask for the free slots, and others are waited for."""
         if (first := self.slots.turns.first) is not None:
             self.consumers[first].ring()
-        self._note_turns()
+        self._on_turn()
         if self.stop_when_empty is not None:
             self.stop_when_empty.ring()
 
-    def _note_swept(self) -> None:
+    def _on_swept(self) -> None:
         """All queues of a span were looked at."""
         self._use_free_slots()
         if self.stop_when_empty is not None:
             self.stop_when_empty.ring()
 
-    def _note_retry(self, run: Execution, delay: float) -> None:
+    def _on_retry(self, run: Execution, delay: float) -> None:
         """A job was put back, to be tried again in ``delay`` seconds."""
         if self.stop_when_empty is not None:
-            self.stop_when_empty.note_retry(run, delay)
-        self.maintenances[self._place_of[run.outbox.queue]].note_due(delay)
+            self.stop_when_empty.on_retry(run, delay)
+        self.maintenances[self._place_of[run.outbox.queue]].tick_within(delay)

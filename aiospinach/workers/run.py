@@ -32,7 +32,7 @@ class Run(Execution):
     @property
     def fields(self) -> dict[str, str]:
         """The fields of a log record about the run."""
-        return {**fields_of(self._seen(JobStatus.NOT_SET)), "worker": self._state.name}
+        return {**fields_of(self._snapshot(JobStatus.NOT_SET)), "worker": self._state.name}
 
     @property
     def summary(self) -> str:
@@ -45,7 +45,7 @@ class Run(Execution):
         if not self.holds_slot:
             return
         if self.body.end(reason) and isinstance(reason, LeaseLost):
-            job = self._seen(JobStatus.NOT_SET)
+            job = self._snapshot(JobStatus.NOT_SET)
             logger.warning("%r lost its lease, and is cancelled: %s", job, reason, fields=self._state.fields)
 
     def suspect(self) -> None:
@@ -57,7 +57,7 @@ class Run(Execution):
         if self.is_suspected or not (self.holds_slot and self.body.has_begun):
             return
         self.is_suspected = True
-        job = self._seen(JobStatus.RUNNING)
+        job = self._snapshot(JobStatus.RUNNING)
         if self.body.is_async:
             reason = Interrupted("the lease could not be renewed in time")
             self.body.end(reason, cancels_as=LeaseLost)
@@ -96,7 +96,7 @@ class Run(Execution):
         if self.is_settled:
             try:
                 if result is SettleResult.FENCED:
-                    self._log_fence(self._seen(JobStatus.NOT_SET))
+                    self._log_fence(self._snapshot(JobStatus.NOT_SET))
             finally:
                 self._host.ended(self)
         elif self._waiter is not None and not self._waiter.done():
@@ -104,7 +104,7 @@ class Run(Execution):
 
     async def abandon(self) -> None:
         """Send job_finished for a body that ignores its cancellation. Its lease runs out."""
-        job = self._seen(JobStatus.NOT_SET)
+        job = self._snapshot(JobStatus.NOT_SET)
         logger.error("%r ignores its cancellation and is left behind", job, fields=self._state.fields)
         self.duration = time.perf_counter() - self.body.began
         finished = {"job": job, "err": self.body.reason, "duration": self.duration, "result": None}

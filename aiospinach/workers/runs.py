@@ -77,7 +77,7 @@ class Runs:
         if not self._runs:
             if self.on_last_end is not None:
                 self.on_last_end()
-            self._state.note_change()
+            self._state.on_change()
 
     def put_off(self, run: Execution, delay: float) -> None:
         """The job of a run was put back, to be tried again in ``delay`` seconds."""

@@ -8,7 +8,7 @@ from ..logs import Log, LogThrottle
 
 logger: Log = Log("aiospinach")
 
-TELL_EVERY = 60.0
+LOG_EVERY = 60.0
 """Seconds until the log tells of the same task again."""
 
 
@@ -17,11 +17,11 @@ class SkippedTicks:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._told = LogThrottle()
+        self._throttle = LogThrottle()
 
-    def note(self, task: str) -> None:
+    def add(self, task: str) -> None:
         self.counts[task] += 1
-        if self._told.allows(task, TELL_EVERY):
+        if self._throttle.allows(task, LOG_EVERY):
             logger.warning(
                 "task %s: a tick is skipped, since the job of the one before still waits or runs (%d skipped"
                 " so far): give it a longer period, or overlap=True",

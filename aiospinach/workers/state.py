@@ -116,12 +116,12 @@ class PoolState:
         self.changed.ring()
         return True
 
-    def note_change(self) -> None:
+    def on_change(self) -> None:
         """Something has ended that the end of the pool may wait for."""
         if self.phase is not Phase.WORKING:
             self.changed.ring()
 
-    def notice_cancellation(self) -> None:
+    def on_cancellation(self) -> None:
         """A task of the pool was cancelled. A stray cancellation is ignored, the end of the loop is not."""
         if self.is_ending_now:
             self.on_interrupt()
@@ -147,11 +147,11 @@ class PoolState:
         try:
             await self.sender.send(signal, kwargs, context=context)
         except asyncio.CancelledError:
-            self.notice_cancellation()
+            self.on_cancellation()
 
     def _announced(self, task: asyncio.Task[None]) -> None:
         self.announcements.discard(task)
-        self.note_change()
+        self.on_change()
 
 
 def _nothing() -> None:

@@ -35,7 +35,7 @@ class StopWhenEmpty:
         """The last job has ended, or a queue is empty."""
         self._bell.ring()
 
-    def note_retry(self, run: Execution, delay: float) -> None:
+    def on_retry(self, run: Execution, delay: float) -> None:
         """The job of a run was put back, to be tried again in ``delay`` seconds."""
         due = self._state.broker.now() + delay * 1000 + 2  # the broker counts from a little before now
         self._retries[run.outbox.queue, run.lease.job.id] = due
@@ -45,7 +45,7 @@ class StopWhenEmpty:
         if self._retries:
             self._retries.pop((queue, job_id), None)
 
-    def note_start(self, run: Run) -> None:
+    def on_start(self, run: Run) -> None:
         """A job runs, perhaps again."""
         self.forget_retry(run.outbox.queue, run.lease.job.id)
 
@@ -54,14 +54,14 @@ class StopWhenEmpty:
         state = self._state
         while state.is_working:
             await self._bell.wait()
-            while self._is_quiet() and state.is_working:
+            while self._is_idle() and state.is_working:
                 left = (max(self._retries.values(), default=0.0) - state.broker.now()) / 1000
                 if left < 0 and await self._is_nothing_left():
                     self._stop()
                 else:
                     await asyncio.sleep(min(max(left, 0.0) + 0.001, LOOK_AGAIN))
 
-    def _is_quiet(self) -> bool:
+    def _is_idle(self) -> bool:
         """Nothing runs here, and every queue was seen and is empty as far as is known."""
         return not self._runs and all(
             sweeper.answered_at is not None and all(consumer.is_idle for consumer in sweeper.consumers)
@@ -78,4 +78,4 @@ class StopWhenEmpty:
                     return False
                 if counts.ready or counts.running:
                     return False
-        return self._is_quiet()
+        return self._is_idle()

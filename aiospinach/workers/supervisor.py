@@ -19,7 +19,7 @@ from .maintenance import Maintenance
 from .runs import Runs
 from .state import Phase, PoolState
 
-TELL_EVERY = 5.0
+LOG_EVERY = 5.0
 """Seconds between two lines of the log about jobs that a stop waits for."""
 NAMED_AT_MOST = 5
 INTERRUPT_GRACE = 2.0
@@ -98,7 +98,7 @@ class Supervisor:
                     services.start_soon(self._serve, service)
                 self.started.set_result(None)
                 try:
-                    await self._until(lambda: not state.is_working)
+                    await self._wait_until(lambda: not state.is_working)
                     logger.info(
                         "worker %s stops; %d jobs run", state.name, len(self._runs), fields=state.fields
                     )
@@ -128,7 +128,7 @@ class Supervisor:
         state = self._state
         part = asyncio.Task(starting, loop=state.loop, context=state.context)
         part.add_done_callback(lambda _: state.changed.ring())
-        await self._until(lambda: part.done() or not state.is_working)
+        await self._wait_until(lambda: part.done() or not state.is_working)
         if not part.done():
             part.cancel()
         while not part.done():
@@ -180,7 +180,7 @@ class Supervisor:
             except asyncio.CancelledError:
                 if self._state.is_closing:
                     raise
-                self._state.notice_cancellation()
+                self._state.on_cancellation()
             except Exception as error:
                 self._state.crash(error)
                 return
@@ -193,7 +193,7 @@ class Supervisor:
         state = self._state
         naming = state.loop.create_task(self._log_what_runs())
         try:
-            await self._until(
+            await self._wait_until(
                 lambda: self._is_idle() or state.phase >= Phase.INTERRUPTED, timeout=self._shutdown_timeout
             )
         finally:
@@ -202,19 +202,19 @@ class Supervisor:
         if not self._is_idle():
             state.on_interrupt()
         since = time.monotonic()
-        await self._until(self._is_silent, timeout=INTERRUPT_GRACE)
+        await self._wait_until(self._makes_no_call, timeout=INTERRUPT_GRACE)
         while not self._is_drained():
             state.on_interrupt()
             await self._leave_stubborn_bodies()
             self._give_up_what_is_away(since)
             since = time.monotonic()
-            await self._until(self._is_drained, timeout=INTERRUPT_GRACE)
+            await self._wait_until(self._is_drained, timeout=INTERRUPT_GRACE)
 
     async def _log_what_runs(self) -> None:
         """Name every few seconds the jobs that the stop waits for."""
         until = self._state.loop.time() + self._shutdown_timeout
         while True:
-            await asyncio.sleep(TELL_EVERY)
+            await asyncio.sleep(LOG_EVERY)
             running = [run for run in self._runs if run.holds_slot]
             if not running:
                 continue  # outcomes are still to be stored
@@ -246,14 +246,14 @@ class Supervisor:
 
     def _is_idle(self) -> bool:
         """Nothing runs, and nothing has to be settled."""
-        is_owed = any(consumer.owes for consumer in self._consumers)
+        is_owed = any(consumer.has_unanswered for consumer in self._consumers)
         return not self._runs and not self._state.announcements and not is_owed
 
     def _is_drained(self) -> bool:
         """Nothing runs, and no call is under way that may bring jobs, or has to be made."""
         return self._is_idle() and not any(consumer.is_busy for consumer in self._consumers)
 
-    def _is_silent(self) -> bool:
+    def _makes_no_call(self) -> bool:
         """Nothing runs, and no service talks with the broker."""
         return (
             self._is_drained()
@@ -261,7 +261,7 @@ class Supervisor:
             and not any(maintenance.is_busy for maintenance in self._maintenances)
         )
 
-    async def _until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
+    async def _wait_until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
         """Wait for a condition; ``PoolState.changed`` is rung for it. Being cancelled interrupts the pool."""
         loop, changed = self._state.loop, self._state.changed
         deadline = None if timeout is None else loop.time() + timeout

@@ -69,11 +69,11 @@ class Sweeper:
         self._span.outage.end(SWEEPING)
         self.answered_at = time.monotonic()
         for consumer, maintenance, seen in zip(self.consumers, self._maintenances, swept, strict=True):
-            consumer.note_parked(seen.parked)
+            consumer.on_parked(seen.parked)
             if seen.is_something_to_run and consumer.is_empty:  # guard: work without a wake-up
                 consumer.wake()
             if seen.next_due is not None:  # guard: due without a wake-up
-                maintenance.note_due(seen.next_due)
+                maintenance.tick_within(seen.next_due)
         self.on_swept()
         return period
 

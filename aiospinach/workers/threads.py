@@ -36,13 +36,13 @@ class Threads:
         self._starting = Lock()
         self._idle: list[Lock] = []
         """A bell for each thread that sleeps."""
-        self._is_one_coming: bool = False
+        self._is_one_waking: bool = False
         """A thread was woken, and has not looked for a call yet."""
         self._calls: deque[_Call] = deque()
         """Those that have not begun."""
         self._ended: deque[_Call] = deque()
         """Those that the event loop has not heard the end of."""
-        self._will_hear: bool = False
+        self._will_collect: bool = False
         """The event loop was woken for calls that have ended, and has not looked for them yet."""
         self._left: int = 0
         """How many calls have not begun, run, or ended without the event loop having heard of it."""
@@ -60,11 +60,11 @@ class Threads:
         while not call.is_over:
             try:
                 with shielded_if(was_cancelled):
-                    await call.heard
+                    await call.ended
             except (asyncio.CancelledError, GeneratorExit) as error:
                 if self._drop(call) or isinstance(error, GeneratorExit):  # guard: call that has not begun
                     raise
-                call.heard = self._loop.create_future()
+                call.ended = self._loop.create_future()
                 was_cancelled = True
         if call.error is not None:
             try:
@@ -114,27 +114,27 @@ class Threads:
         self._left -= 1
         return True
 
-    def _hear(self) -> None:
-        self._will_hear = False  # first: a call that ends from now on wakes the event loop again
+    def _collect_ended(self) -> None:
+        self._will_collect = False  # first: a call that ends from now on wakes the event loop again
         while self._ended:
             call = self._ended.popleft()
             self._left -= 1
             call.is_over = True
-            if not call.heard.done():
-                call.heard.set_result(None)
+            if not call.ended.done():
+                call.ended.set_result(None)
 
     # In any thread.
 
     def _wake_one(self) -> None:
         """See to it that a thread looks for a call, unless one will anyway."""
-        if self._is_one_coming:
+        if self._is_one_waking:
             return
         try:
             bell = self._idle.pop()
         except IndexError:
             self._start_one()
         else:
-            self._is_one_coming = True
+            self._is_one_waking = True
             bell.release()
 
     def _start_one(self) -> None:
@@ -144,11 +144,11 @@ class Threads:
                 name = f"{self._name} thread {len(self._threads) + 1}"
                 # A daemon: the interpreter would wait for others before they could be told to end.
                 thread = Thread(target=self._work, name=name, daemon=True)
-                self._is_one_coming = True
+                self._is_one_waking = True
                 try:
                     thread.start()
                 except BaseException:
-                    self._is_one_coming = False
+                    self._is_one_waking = False
                     raise
                 self._threads.append(thread)
                 _in_use.add(self)
@@ -157,7 +157,7 @@ class Threads:
         """Call one function after the other."""
         bell = Lock()
         bell.acquire()
-        self._is_one_coming = False
+        self._is_one_waking = False
         while True:
             try:
                 call = self._calls.popleft()
@@ -173,10 +173,10 @@ class Threads:
             self._ended.append(call)
             # The arguments may be large, and this thread may sleep for long.
             del call  # guard: arguments kept alive
-            if not self._will_hear:
-                self._will_hear = True
+            if not self._will_collect:
+                self._will_collect = True
                 with contextlib.suppress(RuntimeError):  # the event loop is closed
-                    self._loop.call_soon_threadsafe(self._hear)
+                    self._loop.call_soon_threadsafe(self._collect_ended)
 
     def _sleep(self, bell: Lock) -> None:
         """Wait until there may be a call, or no more will come."""
@@ -190,27 +190,27 @@ class Threads:
             else:
                 return
         bell.acquire()
-        self._is_one_coming = False
+        self._is_one_waking = False
 
 
 class _Call:
     """One call in a thread. What it returns or raises is kept as a value: a SystemExit or StopIteration
     that is raised through a future would harm the event loop."""
 
-    __slots__ = ("_args", "_context", "_function", "_kwargs", "error", "heard", "is_over", "result")
+    __slots__ = ("_args", "_context", "_function", "_kwargs", "ended", "error", "is_over", "result")
 
     def __init__(
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        heard: asyncio.Future[None],
+        ended: asyncio.Future[None],
     ) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_over: bool = False
         """The event loop has heard that the call has ended."""
-        self.heard: asyncio.Future[None] = heard
+        self.ended: asyncio.Future[None] = ended
         """What the caller waits for; another one after each cancellation."""
         self._function = function
         self._args = args

@@ -192,7 +192,7 @@ async def runs() -> list[Part]:
             pool.runs._add(ended)
             pool.runs.body_ended(ended)
         outbox._sent = sent
-        outbox.answered(nothing_new)
+        outbox.on_answer(nothing_new)
 
     floor = await best_awaited(lambda: stepped(bare), jobs=NUMBER)
     made = await best_awaited(lambda: stepped(lambda: Empty(pool.runs, state, outbox, lease)), jobs=NUMBER)
@@ -200,13 +200,13 @@ async def runs() -> list[Part]:
     for each in some:
         each.is_settled = True
     one, nothing_new = some[0], ExchangeResult([], [])
-    job = one._seen(JobStatus.RUNNING, (1,), {})
+    job = one._snapshot(JobStatus.RUNNING, (1,), {})
     costs = {
         "a task in a copy of the context, and its step": floor,
         "records of the run and its body": made - floor,
         "share the context with receivers": best(share),
         "decode the arguments": best(lambda: task._arguments.decode(BODY)),
-        "the Job that people see": best(lambda: running_job.set(one._seen(JobStatus.RUNNING, (1,), {}))),
+        "the Job that people see": best(lambda: running_job.set(one._snapshot(JobStatus.RUNNING, (1,), {}))),
         "two signals without a receiver": best(send),
         "call the body": await best_awaited(lambda: one.body.run(job)),
         "record of the settlement": best(lambda: outbox.settle(Settlement(lease, SUCCESS.action), one)),
@@ -216,7 +216,7 @@ async def runs() -> list[Part]:
         (Settlement(lease, SUCCESS.action), each) for each in some
     ]
     pool.runs._add(other)  # as while others run, and more may be there
-    consumer._take_turns()
+    consumer._join_turns()
     costs["count slots, hear the broker's answer"] = best(conclude, jobs=NUMBER)
     pool.runs.ended(other)
     await engine.stop_workers()

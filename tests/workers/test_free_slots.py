@@ -237,7 +237,7 @@ async def test_a_defect_at_the_worst_moment_ends_the_pool(
     if where == "drain":
         monkeypatch.setattr(pool.supervisor, "_is_idle", break_down)
     else:
-        monkeypatch.setattr(pool.consumers[0]._outbox, "answered", break_down)
+        monkeypatch.setattr(pool.consumers[0]._outbox, "on_answer", break_down)
     end.set()
     with pytest.raises(RuntimeError, match="a defect"):
         await asyncio.wait_for(engine.stop_workers(), 8)

@@ -157,7 +157,7 @@ async def test_it_is_told_in_the_log_by_a_signal_and_in_the_health(
 async def test_it_is_told_again_with_the_new_count(
     namespace: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unknown_tasks, "TELL_EVERY", 0.0)
+    monkeypatch.setattr(unknown_tasks, "LOG_EVERY", 0.0)
     counts_told: list[object] = []
 
     @signals.task_unknown.connect_via(namespace)

@@ -1,7 +1,7 @@
-"""How the arguments of a job are written and read back, with proof that they arrive equal.
+"""The codec of arguments: writes them as JSON, reads them as their type hints, and proves them equal.
 
-The body of a job is JSON: ``[[positional...],{keyword...}]``, written and typed by msgspec. Each
-value is read back as the type that the task's function gives its parameter."""
+The body of a job is ``[[positional...],{keyword...}]``, which msgspec writes and reads.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .hints import ParameterHint, hints_of, reader_of, reason_of, type_of, write
 BODY_LIMIT = 256 * 1024
 DEPTH_LIMIT = 64
 
-_WRAPPING = 2  # the two levels of brackets that the layout of the body adds
-_SHALLOW = 2 * (DEPTH_LIMIT + _WRAPPING)  # bytes; what nests too deep opens and closes more brackets
+_WRAPPING = 2  # levels of brackets that the layout of the body adds
+_SHALLOW = 2 * (DEPTH_LIMIT + _WRAPPING)  # bytes; a body that nests too deep has more brackets than that
 _KNOWN_SHAPES = 256
-_READ_WHOLE_AT_MOST = 32  # arguments; a reader of more takes longer to make than it spares
+_READ_WHOLE_AT_MOST = 32  # arguments; building a decoder for more costs more time than it saves
 
 _NO_KEYWORDS = b",{}]"
 
@@ -36,8 +36,8 @@ _read_plain = msgspec.json.Decoder().decode
 class Arguments:
     """The arguments of one function: which calls fit it, and how they are stored.
 
-    Hints are resolved by ``resolve()``, or else at the first use, so that a task may name a class that
-    is defined further down its module.
+    Hints are resolved by ``resolve()``, or else at the first use: a hint may name a class that is defined
+    further down the module.
     """
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
@@ -47,16 +47,19 @@ class Arguments:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
             raise UnsupportedType(
-                f"{name}(): Python cannot tell the parameters of this callable; wrap it in a function"
+                f"{name}(): Python does not know the parameters of this callable; wrap it in a function"
             ) from None
         self._shapes: dict[object, CallShape] = {}
         self._hints: dict[str, ParameterHint] | None = None
         self._last_reader: Reader | None = None
-        """Reads whole bodies of the shape that was read last."""
+        """Reads whole bodies that have the shape of the body read last."""
 
     def resolve(self) -> None:
-        """Read the type hints. Raises NameError while one names something not defined yet, and
-        UnsupportedType for one whose values cannot be stored and read back."""
+        """Read the type hints.
+
+        Raises NameError while a hint names something that is not defined yet, and UnsupportedType for a hint
+        whose values cannot be stored and read back.
+        """
         try:
             hints = hints_of(self._function)
         except NameError:
@@ -86,7 +89,7 @@ class Arguments:
             body = write((args, kwargs) if shape.keeps_zones is None else with_zones(shape, args, kwargs))
         except Exception:
             body = b""
-        if not body:  # outside of the handler: as its __context__, the error would carry the value along
+        if not body:  # not in the handler: the error there holds the value, and would be the __context__
             raise self._unwritable(shape.names, args, kwargs)
         if len(body) > BODY_LIMIT:
             raise InvalidArguments(
@@ -106,7 +109,7 @@ class Arguments:
         return body
 
     def decode(self, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments that a body holds, as the function's hints say.
+        """The arguments of a body, typed by the function's hints.
 
         Raises InvalidArguments if the body is damaged or does not fit the function as it is now.
         """
@@ -130,7 +133,7 @@ class Arguments:
         return tuple(values[: len(positional)]), dict(zip(keyword, values[len(positional) :], strict=True))
 
     def fit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-        """The parameter that takes each argument; InvalidArguments if the call does not fit."""
+        """The parameter that takes each argument. Raises InvalidArguments if the call does not fit."""
         return self._shape_of(args, kwargs).names
 
     def _shape_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> CallShape:
@@ -148,7 +151,7 @@ class Arguments:
         return shape
 
     def _prepare(self, shape: CallShape) -> list[Callable[[Any, Any], bool]]:
-        """Have the hints of a shape at hand."""
+        """Fill a shape with what its hints decide. Returns its comparisons."""
         hints = [self._resolved()[name] for name in shape.names]
         shape.comparisons = [hint.is_same for hint in hints]
         keeps_zones = [hint.keeps_zones for hint in hints]
@@ -184,14 +187,14 @@ class Arguments:
     def _read(
         self, names: tuple[str, ...], raws: Sequence[msgspec.Raw], originals: Sequence[Any] = ()
     ) -> list[Any]:
-        """The values, typed; ``originals``, if they are known, help to say why one cannot be read."""
+        """The values, typed. An error names the part of an original that is lost, if there are originals."""
         hints = self._resolved()
         values: list[Any] = []
         for name, raw in zip(names, raws, strict=True):
             try:
                 values.append(hints[name].read(raw))
                 continue
-            except BaseException as error:  # of a class of the user's, perhaps: it may raise anything
+            except BaseException as error:  # classes of users may raise anything
                 why = reason_of(error)
             if originals and (lost := find_lost_part(originals[len(values)])):
                 why = lost
@@ -206,7 +209,7 @@ class Arguments:
         try:
             level: list[Any] = [_read_plain(body)]
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return  # decode() tells what is wrong
+            return  # decode() raises for that
         except RecursionError:
             raise self._too_deep() from None
         for _ in range(DEPTH_LIMIT + _WRAPPING):
@@ -249,16 +252,18 @@ class Arguments:
         return InvalidArguments(
             f"{self._name}(): argument '{name}' ({type_of(value)}) would not arrive equal: it would come"
             f" back as another value ({type_of(copy)}). NaN and infinity have no JSON; a tuple, set, date,"
-            " Decimal or object needs a type hint that says so exactly"
+            " Decimal or object needs a type hint of exactly that type"
         )
 
 
 def _read_whole(read: Reader, body: bytes) -> tuple[Any, ...] | None:
-    """The arguments, if they are as the reader expects them; else they are read one by one, for an error
-    to name the wrong one."""
+    """The arguments, or None if they do not have the shape or the types of the reader.
+
+    Then the caller reads them one by one, so that an error can name the wrong one.
+    """
     try:
         args, keyword = read(body)
-    except BaseException:  # of a class of the user's, perhaps: it may raise anything
+    except BaseException:  # classes of users may raise anything
         return None
     return None if keyword else args
 

@@ -1,4 +1,4 @@
-"""Which part of an argument does not arrive as it is, and what to do about it."""
+"""Finds the part of an argument that would not arrive equal, and the remedy that an error names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEEPEST = 64
 
 
 def find_lost_zone(value: Any, copy: Any) -> str | None:
-    """Of two equal values: the first datetime or time in them that has lost its zone or fold, or None."""
+    """Names the first datetime or time that lost its zone or fold in a copy that is equal, or None."""
     for path, part, other in _pairs("", value, copy):
         if isinstance(part, (datetime, time)) and not is_same_zone(part, other):
             why = FOLD if part.tzinfo is None else ZONE if isinstance(part, datetime) else TIME_ZONE
@@ -34,9 +34,9 @@ def find_lost_zone(value: Any, copy: Any) -> str | None:
 
 
 def find_lost_part(value: Any, copy: Any = None) -> str | None:
-    """The part of a value that is known not to make the trip, or else the one that came back as another.
+    """Names a part of the value that is never written, or else a part that differs in the copy.
 
-    None if it cannot be told: the classes of the parts may be the user's, and raise.
+    Returns None if no such part is found, or if classes of users raise.
     """
     try:
         return _find_unwritten_part(value) or (None if copy is None else _find_changed_part(value, copy))
@@ -72,7 +72,7 @@ def _differs(part: Any, other: Any) -> bool:
 
 
 def _pairs(path: str, value: Any, copy: Any, depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
-    """The values and all parts of them, each with that of the copy in its place."""
+    """The value and all its parts, each with its path and its counterpart in the copy."""
     yield path, value, copy
     if depth > DEEPEST:
         return
@@ -85,7 +85,7 @@ def _parts(value: Any, copy: Any) -> Iterator[tuple[str, Any, Any]]:
         return
     if isinstance(value, Mapping):
         for (key, part), (other_key, other) in zip(value.items(), copy.items(), strict=False):
-            yield "[]", key, other_key  # a key is a value, and not for messages
+            yield "[]", key, other_key  # a key is a value of the user's, and never in messages
             yield "[]", part, other
     elif isinstance(value, (list, tuple)):
         for place, (part, other) in enumerate(zip(value, copy, strict=False)):

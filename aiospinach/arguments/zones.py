@@ -1,6 +1,7 @@
-"""Datetimes that keep their time zone: in it, a day added in a job gives what it gives in its caller.
+"""Time zones of datetimes, which arguments keep: adding a day has the same result in a job as in its caller.
 
-JSON has an offset only. RFC 9557 writes the zone behind it: ``2026-10-25T02:30:00+01:00[Europe/Paris]``."""
+JSON has only an offset. RFC 9557 adds the zone: ``2026-10-25T02:30:00+01:00[Europe/Paris]``.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ _UTC = {"UTC", "Etc/UTC"}
 
 
 def write_zones(value: Any) -> Any:
-    """The value with text in the place of datetimes of a zone, as far as they lie in plain collections."""
+    """The value, with text for each datetime that has a zone, also within plain collections."""
     kind = type(value)
     if kind is datetime and has_no_zone(value.tzinfo):
         return value
@@ -31,12 +32,12 @@ def write_zones(value: Any) -> Any:
 
 
 def has_no_zone(tz: tzinfo | None) -> bool:
-    """It is no zone, but an offset or nothing."""
+    """It is a fixed offset, or None."""
     return tz is None or type(tz) is timezone
 
 
 def read_datetime(text: Any) -> datetime:
-    """A datetime, with its zone or without."""
+    """Read a datetime, with or without a zone."""
     if not isinstance(text, str) or not text.endswith("]"):
         return msgspec.convert(text, datetime)
     written, _, zone = text[:-1].partition("[")
@@ -52,18 +53,18 @@ DATETIME: StandIn = stand_in("datetime", read_datetime)
 
 
 def stand_in_for_datetime(hint: Any) -> Any:
-    """What stands in for a datetime in a hint."""
+    """The stand-in for a hint that is ``datetime``, else None."""
     return DATETIME if hint is datetime else None
 
 
 def zone_of(value: datetime) -> str | None:
-    """The name of the zone that the datetime is to keep."""
+    """The name of the zone that the datetime has to keep; None for UTC, an offset or no zone."""
     key: str | None = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
     return None if key in _UTC else key
 
 
 def is_same_zone(value: datetime | time, copy: Any) -> bool:
-    """The copy is at the same moment, which is known to be equal, and will be after a day was added."""
+    """Two equal datetimes or times are still equal after a day was added to both."""
     if value.tzinfo is None:
         return value.fold == int(copy.fold)
     if isinstance(value, time):
@@ -74,7 +75,7 @@ def is_same_zone(value: datetime | time, copy: Any) -> bool:
 
 
 def is_fixed(tz: tzinfo, value: datetime) -> bool:
-    """The offset is the same in winter and in summer."""
+    """The offset of the zone is the same in winter and in summer."""
     if isinstance(tz, timezone):
         return True
     winter, summer = (value.replace(month=month, day=1, fold=0) for month in (1, 7))

@@ -1,4 +1,4 @@
-"""Starting and stopping the workers of an engine."""
+"""Starts and stops the workers of an engine, which has one pool at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGEST_NUMBER = 10_000
 
 
 class WorkerControl:
-    """Has one pool of workers at a time, and remembers the last one."""
+    """Starts, stops and watches one pool of workers at a time, and remembers the last one."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class WorkerControl:
         return self.is_running and self.pool is not None and self.pool.loop is asyncio.get_running_loop()
 
     def health(self) -> Health:
-        """How the workers are."""
+        """The health of the workers."""
         return STOPPED if self.pool is None else self.pool.health()
 
     async def start(
@@ -67,11 +67,11 @@ class WorkerControl:
         stop_when_queue_empty: bool,
         shutdown_timeout: float | timedelta,
     ) -> None:
-        """Start a pool. Returns when it has stopped, or without ``block`` when it fetches jobs."""
+        """Start a pool. Returns when it has stopped; without ``block``, when it fetches jobs."""
         check_flag(block, what="block")
         if self.is_running:
             raise AlreadyRunning(
-                f"the workers of engine {self._sender.namespace!r} run already: await engine.stop_workers()"
+                f"the workers of engine {self._sender.namespace!r} already run: await engine.stop_workers()"
                 " first"
             )
         queues = self._tasks.check_queues(queue)
@@ -97,7 +97,7 @@ class WorkerControl:
             await pool.join(until_started=True)
 
     async def stop(self) -> None:
-        """Have the pool fetch no more, and return when it has stopped."""
+        """Stop the pool, and return when it has stopped; at once if called within it."""
         pool = self.pool
         if pool is None or not pool.loop.is_running():
             return
@@ -115,27 +115,27 @@ class WorkerControl:
             self.pool.cancel(queue, job_id)
 
     def on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
-        """Tasks were attached while the workers may run."""
+        """Have running workers register tasks that were attached."""
         if tasks and self.pool is not None and self.is_running:
             self._warn_of_queues_left_out([consumer.queue for consumer in self.pool.consumers], tasks)
             self.pool.loop.call_soon_threadsafe(self.pool.register_again)
 
     def forget(self) -> object:
-        """Have no workers, in a forked child: those of the parent go on there. Returns what was forgotten."""
+        """Forget the pool, in a forked child. Returns it: it goes on in the parent."""
         pool, self.pool = self.pool, None
         return pool
 
     @staticmethod
     def _warn_of_queues_left_out(queues: Sequence[str], tasks: Iterable[Task[..., Any]]) -> None:
-        """Name the queues of tasks that workers of these queues do not look at."""
+        """Log the queues of tasks that are not among the queues of the workers."""
         left_out: defaultdict[str, list[str]] = defaultdict(list)
         for task in tasks:
             if task.queue not in queues:
                 left_out[task.queue].append(task.name)
         for queue, names in left_out.items():
             logger.warning(
-                "queue %s: these workers run none of its jobs, of the tasks %s: other workers must, or leave"
-                " queue= out to run every queue",
+                "queue %s: these workers run none of its jobs, of the tasks %s: start other workers for it,"
+                " or leave queue= out to run every queue",
                 queue,
                 ", ".join(sorted(names)),
             )

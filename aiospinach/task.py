@@ -157,7 +157,7 @@ class Task(Generic[P, R_co]):
             return schedulers[0]
         raise NotAttached(
             f"task {self.name!r} is attached to {len(schedulers) or 'no'} engines:"
-            " call schedule(task, ...) of the engine that you mean"
+            " call engine.schedule(task, ...) on the engine that you mean"
             + (
                 f" ({' or '.join(map(repr, schedulers))}), or end the others, by leaving 'async with engine'"
                 if schedulers

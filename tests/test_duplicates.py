@@ -138,7 +138,7 @@ async def test_a_successor_that_comes_too_late_is_told(
     await engine.start_workers(stop_when_queue_empty=True)
     [said] = warnings(caplog)
     assert "id=object-7" in said
-    assert "had ended, and the id is in use for ten minutes" in said
+    assert "has ended, and the id is in use for ten minutes" in said
 
 
 async def test_who_is_no_job_schedules_an_id_as_often_as_it_likes(
@@ -192,7 +192,7 @@ async def test_a_moment_to_come_for_a_job_that_has_ended_is_told(
     assert not warnings(caplog)
     assert (await named.schedule_at(LATER)).status is JobStatus.NOT_SET
     [said] = warnings(caplog)
-    assert f"nothing will run at {LATER}, give it another id" in said
+    assert f"no job will run at {LATER}: give it another id" in said
 
 
 async def test_a_job_that_waits_for_its_retry_has_no_moment_to_compare(

@@ -12,13 +12,13 @@ from ..job import Job
 from .request import Request
 
 Accept = Callable[[Request, bool], Job]
-"""Makes the job of a request after the broker's answer: True if it was stored, False for a duplicate."""
+"""Makes the job of a request. Takes the broker's answer: True if stored, False for a duplicate."""
 Announce = Callable[[Sequence[Job]], Awaitable[None]]
 """Sends job_scheduled for jobs."""
 
 
 class BatchOrder:
-    """Stores the jobs of one batch, queue by queue. The retry of an uncertain call goes on from that queue."""
+    """Stores the jobs of one batch, queue by queue. The retry of an uncertain call goes on from there."""
 
     def __init__(
         self, broker: Broker, requests: Sequence[Request], *, accept: Accept, announce: Announce

@@ -73,7 +73,7 @@ class DeadJobs:
         if steered.is_bare:
             raise InvalidValue(
                 f"dead job {act.job_id!r} was kept without its arguments, because of Engine(leave_out=):"
-                " schedule a new job with its arguments, and discard() this one"
+                " schedule it again with its arguments, and discard() this one"
             )
         return steered.status is not JobStatus.NOT_SET
 

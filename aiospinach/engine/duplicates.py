@@ -55,7 +55,7 @@ async def with_stored_time(broker: Broker, job: Job) -> Job:
     at = from_milliseconds(stored.at)
     if at != job.at and not stored.retries and not stored.crashes:  # a retry or a crash has moved the job
         logger.warning(
-            "%r is stored already, for %s, and is not moved to %s: cancel it, and then schedule it again",
+            "%r is stored already, for %s, and is not moved to %s: cancel it first, then schedule it again",
             job,
             at,
             job.at,

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, while a program does nothing but run workers."""
+"""SIGINT and SIGTERM for programs that only run workers: the first signal drains, the second interrupts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class OSSignals:
     """While entered, the first SIGINT or SIGTERM calls ``drain`` and each later one ``interrupt``.
 
-    It does nothing outside of the main thread. Several may be entered at once, for engines that run side
-    by side: all of them hear every signal, and the last to be left puts back the handlers that were there
-    before. A handler of others that was there, such as a server's, hears the signals as well.
+    It does nothing outside of the main thread. Several engines may each have one entered at the same time.
+    Then all get every signal, and the last to be left restores the handlers that were there before. An
+    earlier handler, such as a server's, is called as well.
     """
 
     _entered: ClassVar[list[OSSignals]] = []
@@ -59,7 +59,7 @@ class OSSignals:
         return inherited
 
     def on_signal(self, number: signal.Signals) -> None:
-        """A signal has arrived."""
+        """Called in the event loop for each signal."""
         self._count += 1
         if self._count == 1:
             logger.info("%s: running jobs may finish; once more cancels them", number.name)
@@ -75,21 +75,21 @@ def _deliver(number: signal.Signals) -> None:
 
 
 def _install(before: dict[signal.Signals, Any]) -> None:
-    # Not loop.add_signal_handler: who used it before could not get its handler back.
+    # Not loop.add_signal_handler: a handler that was set with it before could not be restored.
     loop = asyncio.get_running_loop()
 
     def handle(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(_deliver, signal.Signals(number))
         previous = before.get(signal.Signals(number))
         if callable(previous) and not _ends_the_program(previous):
-            previous(number, frame)  # a server's, in whose event loop the workers run
+            previous(number, frame)  # of a server, perhaps, in whose event loop the workers run
 
     for number in _SIGNALS:
         before[number] = signal.signal(number, handle)
 
 
 def _ends_the_program(handler: Any) -> bool:
-    """It is Python's own, or that of ``asyncio.run``: the workers end in its place."""
+    """The handler is Python's own, or that of ``asyncio.run``: these would end the program at once."""
     function = getattr(handler, "func", handler)  # asyncio's is a partial
     return function is signal.default_int_handler or getattr(function, "__module__", "") == "asyncio.runners"
 

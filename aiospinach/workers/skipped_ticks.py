@@ -1,4 +1,4 @@
-"""Ticks of periodic tasks that were skipped, since the job of the tick before still waited or ran."""
+"""Counts and logs ticks that were skipped, since the job of the tick before still waited or ran."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..logs import Log, LogThrottle
 logger: Log = Log("aiospinach")
 
 LOG_EVERY = 60.0
-"""Seconds until the log tells of the same task again."""
+"""Seconds between two log lines about the same task."""
 
 
 class SkippedTicks:
-    """How many there were, of each task."""
+    """Counts skipped ticks by task."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -23,8 +23,8 @@ class SkippedTicks:
         self.counts[task] += 1
         if self._throttle.allows(task, LOG_EVERY):
             logger.warning(
-                "task %s: a tick is skipped, since the job of the one before still waits or runs (%d skipped"
-                " so far): give it a longer period, or overlap=True",
+                "task %s: a tick is skipped, since the job of the tick before still waits or runs (%d skipped"
+                " so far): give the task a longer period, or overlap=True",
                 task,
                 self.counts[task],
                 fields={"task_name": task},

@@ -1,4 +1,4 @@
-"""The life of a pool: it starts, works until it is told to stop, drains, and ends."""
+"""The supervisor of a pool: starts it, runs its services until it has to stop, drains it, and ends it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .runs import Runs
 from .state import Phase, PoolState
 
 LOG_EVERY = 5.0
-"""Seconds between two lines of the log about jobs that a stop waits for."""
+"""Seconds between two log lines about the jobs that a stop waits for."""
 NAMED_AT_MOST = 5
 INTERRUPT_GRACE = 2.0
 """Seconds that cancelled bodies have to end when the pool stops, before they are left behind."""
@@ -28,11 +28,11 @@ INTERRUPT_GRACE = 2.0
 logger: Log = Log("aiospinach")
 
 Service = Callable[[], Awaitable[None]]
-"""Works until the pool closes. A cancellation before that is a stray one, after which it is called again."""
+"""Works until the pool closes. It is called again after a stray cancellation."""
 
 
 class Supervisor:
-    """One named task, in the context that jobs get copies of. Its services outlive the jobs."""
+    """Runs the life of a pool in one task, in the context that jobs get copies of."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Supervisor:
         state.main = self.task
 
     async def _live(self) -> None:
-        """Work, and leave no thread behind, however that ends."""
+        """Run the pool, and end its threads, however the pool ends."""
         watch = BlockWatch(self._state, self._runs)
         try:
             await self._work()
@@ -72,8 +72,11 @@ class Supervisor:
         self._state.threads.join()
 
     async def _work(self) -> None:
-        """From start to stop. An error before the start is raised through ``started``. A defect after it is
-        logged at once, and kept in ``PoolState.error``."""
+        """Run the pool from its start to its stop.
+
+        An error before the start is raised through ``started``. A later defect is logged at once, and kept in
+        ``PoolState.error``.
+        """
         state = self._state
         try:
             may_work = await self._before_stop(self._prepare()) and await self._send_worker_started()
@@ -106,7 +109,7 @@ class Supervisor:
                 except Exception as error:
                     state.crash(error)
                     for consumer in self._consumers:
-                        consumer.give_up()  # nobody drains what they owe
+                        consumer.give_up()  # their settlements cannot be drained
                 state.advance(Phase.CLOSING)
                 services.cancel_scope.cancel()
         except asyncio.CancelledError:
@@ -117,14 +120,16 @@ class Supervisor:
         logger.info(
             "worker %s has stopped; it has run %d jobs", state.name, self._runs.count, fields=state.fields
         )
-        if self.task.cancelling():  # the loop ends, and nobody will close what belongs to it
+        if self.task.cancelling():  # the loop ends, and its connections would stay open
             await state.broker.aclose()
 
     # Starting.
 
     async def _before_stop(self, starting: Coroutine[object, object, None]) -> bool:
-        """Do a part of the start. If the pool is told to stop meanwhile, leave it and return False: a store
-        that takes connections and never answers must not hold up a stop."""
+        """Do a part of the start. Returns False if the pool has to stop before the part has ended.
+
+        A store that accepts connections and never answers must not hold up a stop.
+        """
         state = self._state
         part = asyncio.Task(starting, loop=state.loop, context=state.context)
         part.add_done_callback(lambda _: state.changed.ring())
@@ -140,8 +145,10 @@ class Supervisor:
         return True
 
     async def _send_worker_started(self) -> bool:
-        """Call the receivers of worker_started, and wait for them: they open what jobs need. The first that
-        raises ends the start. Returns whether the pool may work."""
+        """Call the receivers of worker_started, and wait for them: they open resources that jobs need.
+
+        The first error of a receiver ends the start. Returns whether the pool may work.
+        """
         state, signal = self._state, signals.worker_started
         if not signal.receivers or signal.is_muted:
             return True
@@ -159,7 +166,7 @@ class Supervisor:
         return has_started
 
     async def _prepare(self) -> None:
-        """Open the broker and register; once more if a connection that was left idle turns out dead."""
+        """Open the broker and register; once more if the connection was idle and turns out to be dead."""
         try:
             await self._register()
         except BrokerUnavailable:
@@ -171,8 +178,10 @@ class Supervisor:
             await maintenance.register()
 
     async def _serve(self, service: Service) -> None:
-        """Have a service work until the pool closes. If it ended earlier with a cancellation, anyio would
-        cancel all the others, again and again."""
+        """Run a service until the pool closes, also after stray cancellations.
+
+        A service that ended with CancelledError would make anyio cancel all others.
+        """
         while not self._state.is_closing:
             try:
                 await service()
@@ -188,8 +197,10 @@ class Supervisor:
     # Draining.
 
     async def _drain(self) -> None:
-        """Wait for what runs, and for the settlements, as long as ``shutdown_timeout`` allows. Then wait
-        ``INTERRUPT_GRACE`` for a broker that does not answer."""
+        """Wait for running jobs and for settlements, at most for ``shutdown_timeout``.
+
+        Then interrupt the pool, and wait ``INTERRUPT_GRACE`` for bodies and for a broker that do not answer.
+        """
         state = self._state
         naming = state.loop.create_task(self._log_what_runs())
         try:
@@ -211,7 +222,7 @@ class Supervisor:
             await self._wait_until(self._is_drained, timeout=INTERRUPT_GRACE)
 
     async def _log_what_runs(self) -> None:
-        """Name every few seconds the jobs that the stop waits for."""
+        """Log every few seconds which jobs the stop waits for."""
         until = self._state.loop.time() + self._shutdown_timeout
         while True:
             await asyncio.sleep(LOG_EVERY)
@@ -232,7 +243,7 @@ class Supervisor:
 
     async def _leave_stubborn_bodies(self) -> None:
         stubborn = [run for run in self._runs if run.body.is_stubborn]
-        for run in stubborn:  # all at once: others may end while the signal of one is sent
+        for run in stubborn:  # all at once: some may end while the signal of another is sent
             run.is_abandoned = True
             self._runs.ended(run)
         for run in stubborn:
@@ -245,16 +256,16 @@ class Supervisor:
             consumer.give_up_if_away(since)
 
     def _is_idle(self) -> bool:
-        """Nothing runs, and nothing has to be settled."""
+        """No job runs, no signal is under way, and every settlement is answered."""
         is_owed = any(consumer.has_unanswered for consumer in self._consumers)
         return not self._runs and not self._state.announcements and not is_owed
 
     def _is_drained(self) -> bool:
-        """Nothing runs, and no call is under way that may bring jobs, or has to be made."""
+        """The pool is idle, and no call that may bring jobs is under way or has to be made."""
         return self._is_idle() and not any(consumer.is_busy for consumer in self._consumers)
 
     def _makes_no_call(self) -> bool:
-        """Nothing runs, and no service talks with the broker."""
+        """The pool is drained, and no service has a call to the broker under way."""
         return (
             self._is_drained()
             and all(listener.has_ended for listener in self._listeners)
@@ -262,7 +273,10 @@ class Supervisor:
         )
 
     async def _wait_until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
-        """Wait for a condition; ``PoolState.changed`` is rung for it. Being cancelled interrupts the pool."""
+        """Wait for a condition, which is checked after each ring of ``PoolState.changed``.
+
+        If the wait is cancelled, the pool is interrupted, and the wait goes on.
+        """
         loop, changed = self._state.loop, self._state.changed
         deadline = None if timeout is None else loop.time() + timeout
         while not condition():

@@ -1,4 +1,4 @@
-"""Tasks that jobs wait for, and that the workers do not know."""
+"""Unknown tasks, which jobs wait for and no worker here knows: logs them, and sends task_unknown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .state import PoolState
 logger: Log = Log("aiospinach")
 
 LOG_EVERY = 60.0
-"""Seconds until the same task is logged again."""
+"""Seconds between two reports of the same task."""
 NAMED_AT_MOST = 10
 
 
 class UnknownTasks:
-    """What a pool says of them: in the log, by a signal, and in its health."""
+    """Reports the unknown tasks of a pool: in the log, by a signal, and in its health."""
 
     def __init__(self, state: PoolState) -> None:
         self._state = state
@@ -27,12 +27,12 @@ class UnknownTasks:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The tasks, as the last look at each queue showed."""
+        """The unknown tasks, as of the last sweep of each queue."""
         waiting = {task for parked in self._of_queue.values() for task in parked}
         return tuple(sorted(waiting - self._state.tasks.keys()))
 
     def update(self, queue: str, parked: Mapping[str, ParkedTask]) -> None:
-        """Jobs of these tasks are parked in a queue."""
+        """Take the parked jobs of a queue, by task, and report unknown tasks among them."""
         if not parked and not self._of_queue.get(queue):
             return
         self._of_queue[queue] = parked

@@ -18,7 +18,7 @@ AiospinachError
 ├── AbortException                   raised by a job: never try again
 └── JobError                         why a run ended, if not by its own code; receivers get it as ``err``
     ├── JobTimeout (TimeoutError)    the body took longer than its task allows
-    ├── JobCancelled                 somebody called ``engine.cancel``
+    ├── JobCancelled                 ``engine.cancel`` was called for the job
     ├── Interrupted                  the workers shut down, or could not renew the lease in time
     ├── LeaseLost                    the store gave the job to another worker
     └── WorkerLost                   the worker that ran the job disappeared
@@ -43,7 +43,7 @@ class InvalidValue(AiospinachError, ValueError):
 
 
 class InvalidArguments(InvalidValue):
-    """A job's arguments do not fit its task, or would not arrive equal to what was given.
+    """The arguments of a job do not fit its task, or would not arrive equal.
 
     The message names the parameter and the type of the value, never the value.
     """

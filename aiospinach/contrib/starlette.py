@@ -23,7 +23,7 @@ def lifespan(
     shutdown_timeout: float | timedelta = 25.0,
     inner: Lifespan | None = None,
 ) -> Lifespan:
-    """Returns a lifespan for an application whose event loop also runs the engine's jobs.
+    """A lifespan for an application whose event loop also runs the engine's jobs.
 
     ``FastAPI(lifespan=lifespan(engine, number=10))``. Workers run before the application takes requests,
     and drain after it has stopped taking them. The arguments are those of ``Engine.start_workers``.

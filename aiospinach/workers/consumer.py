@@ -60,7 +60,7 @@ class Consumer:
         self.answered_at: float | None = None
         """When the broker answered last, by ``time.monotonic()``."""
         self.on_earlier_due: Callable[[], None]
-        """Called when something is due earlier than the last tick said."""
+        """Called when something is due earlier than the last tick knew."""
         self.on_empty: Callable[[], None]
         """Called when the queue has nothing to run."""
         self._must_wake_another = False

@@ -102,9 +102,9 @@ class EnqueueUncertain(BrokerError):
 
 
 class BatchPartlyStored(BrokerError):
-    """Some queues of a batch were stored, and the others were not: ``stored`` holds the stored jobs.
+    """Storing a batch failed after some of its queues: ``stored`` holds the jobs of these.
 
-    ``__cause__`` is the error of the first queue that was not stored.
+    ``__cause__`` is the error of the next queue.
     """
 
     def __init__(self, message: str, *, stored: Sequence[Job]) -> None:
@@ -131,7 +131,7 @@ class RetryException(AiospinachError):
 
 
 class AbortException(AiospinachError):
-    """Raise it in a job to have it fail at once, whatever tries it has left.
+    """Raise it in a job to have it fail at once, however many tries it has left.
 
     It means the same within an ExceptionGroup.
     """

@@ -29,8 +29,8 @@ def safe_exception(error: BaseException) -> BaseException:
 def describe(error: BaseException, reason: str, redaction: Redaction = REDACT_NOTHING) -> bytes:
     """JSON that says why a job died: ``reason``, the class of the ``error``, ``message`` and ``traceback``.
 
-    The last two are cut to 1,024 and 8,192 characters, or empty if they are left out. It never raises: a
-    placeholder stands for a part that cannot be printed.
+    The last two are cut to 1,024 and 8,192 characters, or empty if they are left out. A placeholder stands
+    for a part that cannot be printed.
     """
     try:
         message = "" if redaction.messages else _printable(str(error))

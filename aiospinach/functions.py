@@ -82,7 +82,7 @@ def parameters_of(signature: inspect.Signature) -> str:
 
 
 def mark_as_async(thing: object, function: Callable[..., Any]) -> None:
-    """Have other libraries take a callable object for the async function that it wraps."""
+    """Have other libraries take ``thing``, a callable, for an async function, as ``function`` is."""
     vars(thing)["__call__"] = function  # Starlette, FastAPI and tenacity look at it
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(thing)

@@ -80,7 +80,7 @@ class ParameterHint:
             self.read = _read_either_way(read, read_zoned)
 
     def is_same(self, value: Any, copy: Any) -> bool:
-        """The copy that was read back equals the value in everything that counts."""
+        """The copy that was read back is equal and of the same class, and has lost no field, zone or fold."""
         try:
             if not bool(value == copy):
                 return False

@@ -64,7 +64,7 @@ def zone_of(value: datetime) -> str | None:
 
 
 def is_same_zone(value: datetime | time, copy: Any) -> bool:
-    """Two equal datetimes or times are still equal after a day was added to both."""
+    """The copy, which is equal, also keeps the zone and the fold of the value."""
     if value.tzinfo is None:
         return value.fold == int(copy.fold)
     if isinstance(value, time):

@@ -29,9 +29,9 @@ class DeadJob(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     """The class of the last error, with its module."""
     message: str
-    """The message of the last error, at most 1 KB; empty if left out."""
+    """The message of the last error, at most 1,024 characters; empty if left out."""
     traceback: str
-    """The traceback of the last error, at most the last 8 KB; empty if left out."""
+    """The traceback of the last error, at most its last 8,192 characters; empty if left out."""
 
     def __repr__(self) -> str:
         return f"<DeadJob {self.reason} {self.error} {self.job!r}>"

@@ -1,4 +1,4 @@
-"""The producer: makes jobs of calls, has the broker store or cancel them, and sends the signals of that."""
+"""The producer: has the broker store and cancel jobs, and sends job_scheduled and job_cancelled."""
 
 from __future__ import annotations
 

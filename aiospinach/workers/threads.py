@@ -190,7 +190,7 @@ class Threads:
             try:
                 self._idle.remove(bell)
             except ValueError:
-                pass  # it is being rung
+                pass  # another thread releases it at this moment
             else:
                 return
         bell.acquire()

@@ -22,7 +22,7 @@ def verdict(
         return judge(job, error, now, backoff, has_begun=has_begun)
     except BaseException as wrong:
         logger.error(
-            "%r: the backoff of its task or the moment of its retry is wrong, and the default is used%s",
+            "%r: its backoff or the moment of its retry is wrong, and the default is used%s",
             job,
             state.redaction.ending(wrong),
             exc_info=safe_exc_info(wrong, state.redaction),

@@ -1,4 +1,4 @@
-"""aiospinach: background jobs for asyncio, with signals that any function can hear."""
+"""aiospinach: background jobs for asyncio, with signals that any function can receive."""
 
 from . import signals
 from .batch import Batch
@@ -78,5 +78,5 @@ __all__ = [
 
 for _name in __all__:
     _value = globals()[_name]
-    if isinstance(_value, type):  # what users see is where they import it from
+    if isinstance(_value, type):  # its repr names the module that users import it from
         _value.__module__ = __name__

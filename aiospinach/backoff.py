@@ -1,4 +1,4 @@
-"""How long a job waits before it is tried again."""
+"""The default backoff: how long a job waits before it is tried again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _LARGEST_EXPONENT = 64
 
 
 def exponential_backoff(attempt: int, key: str = "") -> float:
-    """Seconds before retry number ``attempt`` (1 for the first): ``3 * 2**attempt``, at most 20
-    minutes, of which the second half is jitter by ``key`` so that jobs which failed together do not
-    come back together. The same attempt of the same key always gets the same delay.
+    """Seconds before retry number ``attempt`` (1 for the first): ``3 * 2**attempt``, at most 20 minutes.
+
+    The second half is jitter by ``key``, so that jobs which failed together do not come back together. The
+    same attempt of the same key always has the same delay.
     """
     longest = min(BACKOFF_BASE * 2.0 ** min(attempt, _LARGEST_EXPONENT), BACKOFF_CAP)
     return longest / 2 + jitter(longest / 2, f"{key}/{attempt}")

@@ -1,4 +1,4 @@
-"""Several jobs, stored together."""
+"""A batch: jobs that are collected here, and stored together by ``Engine.schedule_batch``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BYTES_LIMIT = 8 * 1024 * 1024
 
 
 class BatchEntry(msgspec.Struct, frozen=True):
-    """One call of a task that is to become a job."""
+    """One call of a task, from which ``Engine.schedule_batch`` makes a job."""
 
     task: Task[..., Any] | str
     at: int | None
@@ -27,18 +27,18 @@ class BatchEntry(msgspec.Struct, frozen=True):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     body: bytes | None
-    """The arguments as they will be stored, where the task is known already."""
+    """The arguments as they will be stored; None if the task was given by its name."""
 
 
 class Batch:
-    """Jobs to be stored together with ``await engine.schedule_batch(batch)``: at most 10,000 of them,
-    and 8 MB of arguments.
+    """Jobs that ``await engine.schedule_batch(batch)`` stores together.
 
-    Arguments are checked when they are added, if the task is given itself rather than by its name.
+    A batch holds at most 10,000 jobs and 8 MB of arguments. If a task is given itself rather than by its
+    name, its arguments are checked when they are added.
     """
 
     def __init__(self) -> None:
-        self._calls: list[BatchEntry] = []
+        self._entries: list[BatchEntry] = []
         self._bytes = 0
 
     @overload
@@ -46,9 +46,9 @@ class Batch:
     @overload
     def schedule(self, task: str, /, *args: Any, **kwargs: Any) -> Batch: ...
     def schedule(self, task: Any, /, *args: Any, **kwargs: Any) -> Batch:
-        """Add a job that may run at once; returns the batch, so that calls can be chained.
+        """Add a job that may run at once. Returns the batch, so that calls can be chained.
 
-        Raises InvalidArguments, or BatchTooLarge, and then the batch is as it was.
+        Raises InvalidArguments, InvalidValue or BatchTooLarge, and then leaves the batch as it was.
         """
         return self._add(task, None, args, kwargs)
 
@@ -59,20 +59,23 @@ class Batch:
     @overload
     def schedule_at(self, task: str, at: datetime, /, *args: Any, **kwargs: Any) -> Batch: ...
     def schedule_at(self, task: Any, at: datetime, /, *args: Any, **kwargs: Any) -> Batch:
-        """Add a job that may run from ``at`` on; a naive datetime means UTC. Otherwise like ``schedule``."""
+        """Add a job that may run from ``at`` on; a naive datetime means UTC.
+
+        Returns and raises the same as ``schedule``.
+        """
         return self._add(task, to_milliseconds(at, what="schedule_at()"), args, kwargs)
 
     def __iter__(self) -> Iterator[BatchEntry]:
-        return iter(self._calls)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._entries)
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} jobs>"
 
     def _add(self, task: Any, at: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Batch:
-        if len(self._calls) >= JOBS_LIMIT:
+        if len(self._entries) >= JOBS_LIMIT:
             raise BatchTooLarge(f"a batch holds at most {JOBS_LIMIT:,} jobs; start another")
         if isinstance(task, Task):
             body = task._arguments.encode(args, kwargs)
@@ -81,12 +84,12 @@ class Batch:
             body = None
         else:
             raise InvalidValue(f"schedule() takes a task or its name, not {type(task).__name__}")
-        self._calls.append(BatchEntry(task, at, args, kwargs, body))
+        self._entries.append(BatchEntry(task, at, args, kwargs, body))
         return self
 
 
 def check_bytes(count: int) -> int:
-    """The number of bytes, or BatchTooLarge."""
+    """Return the number of bytes, or raise BatchTooLarge."""
     if count > BYTES_LIMIT:
         raise BatchTooLarge(f"a batch holds at most {BYTES_LIMIT:,} bytes of arguments; start another")
     return count

@@ -1,4 +1,4 @@
-"""When periodic tasks are due."""
+"""Calendars: the moments at which periodic tasks are due."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _NICKNAMES = {
 class Cron:
     """A calendar: the five fields of crontab(5), in a time zone.
 
-    ``Cron("0 9 * * mon-fri", tz="Europe/Paris")`` is due on weekdays at nine in Paris. With six fields the
-    first one is the second; ``@yearly``, ``@monthly``, ``@weekly``, ``@daily`` and ``@hourly`` stand for the
-    beginning of each. ``tz`` is the name of an IANA zone.
+    ``Cron("0 9 * * mon-fri", tz="Europe/Paris")`` is due on weekdays at nine in Paris. Of six fields the
+    first is for seconds. ``@yearly``, ``@monthly``, ``@weekly``, ``@daily`` and ``@hourly`` mean the
+    beginning of each. ``tz`` is the name of an IANA zone. Raises InvalidValue.
 
-    Around a change of the clocks it does what Debian's cron does: a time that the clocks skip is due right
-    after the change, a time that they repeat is due once, the first time; only expressions whose minute or
-    hour is ``*`` follow the clock through both.
+    At a change of the clocks it behaves like Debian's cron. A time that the clocks skip is due right after
+    the change. A time that the clocks repeat is due the first time only. Expressions whose minute or hour is
+    ``*`` follow the clock through both.
     """
 
     def __init__(self, expression: str, *, tz: str = "UTC") -> None:
@@ -75,19 +75,19 @@ class Cron:
             minute = self._next_minute(minute)
 
     def _next_minute(self, now: int) -> int:
-        """The beginning of the first minute after ``now`` that the fields match, but for the second."""
+        """The beginning of the first minute after ``now`` that matches all fields except the second."""
         if self._follows_the_clock:
             return self._next_by_the_clock(now)
         moments = CronSim(self._minutes, from_milliseconds(now).astimezone(self._zone))
-        # In an hour that the clocks repeat, CronSim gives the time of its first run, which has passed.
+        # In an hour that the clocks repeat, CronSim returns moments of the first pass, which are over.
         dues = (to_milliseconds(moment, what="Cron") for moment in moments)
         return next(due for due in dues if due > now)
 
     def _next_by_the_clock(self, now: int) -> int:
         """The first moment at which the clocks of the zone show a time that the fields match.
 
-        CronSim goes from hour to hour, and so misses the first minutes of those that follow a change of the
-        clocks by half an hour. Steps that cross a change are taken minute by minute here.
+        CronSim goes from hour to hour, and so misses minutes after a change of the clocks by half an hour.
+        Here a step across a change is taken minute by minute.
         """
         moment = from_milliseconds(now // 1000 * 1000) + timedelta(seconds=1)
         while True:
@@ -98,7 +98,7 @@ class Cron:
             if day != local.date():
                 midnight = datetime.combine(day, time(), tzinfo=self._zone).astimezone(UTC)
                 moment = max(midnight, moment + timedelta(seconds=60 - local.second))
-            elif local.second:  # or offsets have them
+            elif local.second:  # of the moment, or of the zone's offset
                 moment += timedelta(seconds=60 - local.second)
             elif local.hour not in self._fields.hours:
                 step = timedelta(minutes=60 - local.minute)
@@ -119,20 +119,20 @@ def _fields_of(expression: str) -> list[str]:
         nickname = _NICKNAMES.get(expression.strip().lower())
         if nickname is None:
             raise InvalidValue(
-                f"Cron({expression[:60]!r}): there are {', '.join(_NICKNAMES)}; what is to run every so often"
-                " takes periodicity=timedelta(...), and what is to run at the start is scheduled there"
+                f"Cron({expression[:60]!r}): there are {', '.join(_NICKNAMES)}; for a fixed period use"
+                " periodicity=timedelta(...), and for a run at the start of a program schedule a job there"
             )
         fields = nickname.split()
     if len(fields) not in (5, 6):
         raise InvalidValue(
-            f"Cron({expression[:60]!r}): five fields are needed: minute hour day month weekday; or six, of"
-            " which the first is the second"
+            f"Cron({expression[:60]!r}): five fields are needed: minute hour day month weekday; or six, with"
+            " the second before the minute"
         )
     return fields
 
 
 def _seconds_of(field: str, expression: str) -> list[int]:
-    """The milliseconds within a minute that the field of the seconds means."""
+    """The milliseconds within a minute that match the field for seconds."""
     try:
         seconds = CronSim(f"{field} * * * *", datetime(2024, 1, 1)).minutes
     except CronSimError:
@@ -157,7 +157,7 @@ def is_tick_of(calendar: Cron | Every, due: int) -> bool:
 
 
 def calendar_of(periodicity: object) -> Cron | Every | None:
-    """What ``periodicity=`` means; InvalidValue if it is no timedelta, no Cron and not None."""
+    """The calendar of ``periodicity=``. Raises InvalidValue for anything but a timedelta, a Cron or None."""
     if periodicity is None or isinstance(periodicity, Cron):
         return periodicity
     if isinstance(periodicity, timedelta):

@@ -1,24 +1,24 @@
 """Every exception of aiospinach, in one tree.
 
 AiospinachError
-├── InvalidValue (ValueError)        a name, number, time or type that is not taken here
+├── InvalidValue (ValueError)        a name, number, time or type that is not accepted
 │   ├── InvalidArguments             arguments that do not fit the task, or would not arrive equal
-│   ├── UnsupportedType              a type hint whose values cannot make the trip
+│   ├── UnsupportedType              a type hint whose values cannot be stored and read back
 │   ├── DuplicateTask                a task name registered twice
 │   └── BatchTooLarge                more jobs or bytes than one batch may hold
 ├── UnknownTask (LookupError)        no task of that name is attached
 ├── UnknownQueue (LookupError)       no attached task uses that queue
 ├── NotAttached (RuntimeError)       a task without an engine, or with more than one
 ├── AlreadyRunning (RuntimeError)    the engine's workers run already
-├── BrokerError                      the store refused, or gave no answer
+├── BrokerError                      the store refused a call, or did not answer it
 │   ├── BrokerUnavailable            it cannot be reached: nothing was stored
-│   ├── EnqueueUncertain             it did not say whether it stored the jobs
+│   ├── EnqueueUncertain             the store may or may not have stored the jobs
 │   └── BatchPartlyStored            some queues of a batch were stored, others were not
 ├── RetryException                   raised by a job: try again, at this moment
 ├── AbortException                   raised by a job: never try again
-└── JobError                         what became of a run, given to receivers as ``err``
+└── JobError                         why a run ended, if not by its own code; receivers get it as ``err``
     ├── JobTimeout (TimeoutError)    the body took longer than its task allows
-    ├── JobCancelled                 somebody called ``engine.cancel``
+    ├── JobCancelled                 ``engine.cancel`` was called for the job
     ├── Interrupted                  the workers shut down, or could not renew the lease in time
     ├── LeaseLost                    the store gave the job to another worker
     └── WorkerLost                   the worker that ran the job disappeared
@@ -39,11 +39,11 @@ class AiospinachError(Exception):
 
 
 class InvalidValue(AiospinachError, ValueError):
-    """A name, number, time or type given to aiospinach is not one that it takes there."""
+    """A name, number, time or type is not one that aiospinach accepts there."""
 
 
 class InvalidArguments(InvalidValue):
-    """A job's arguments do not fit its task, or would not arrive equal to what was given.
+    """The arguments of a job do not fit its task, or would not arrive equal.
 
     The message names the parameter and the type of the value, never the value.
     """
@@ -70,7 +70,7 @@ class UnknownQueue(AiospinachError, LookupError):
 
 
 class NotAttached(AiospinachError, RuntimeError):
-    """A task was asked to schedule itself without exactly one engine to do it."""
+    """``schedule`` of a task was called, and not exactly one engine has the task."""
 
 
 class AlreadyRunning(AiospinachError, RuntimeError):
@@ -86,7 +86,7 @@ class BrokerUnavailable(BrokerError):
 
 
 class EnqueueUncertain(BrokerError):
-    """The store did not say whether jobs were stored: ``await error.retry()`` asks again."""
+    """The store did not answer whether it stored the jobs: ``await error.retry()`` asks again."""
 
     def __init__(self, message: str, *, retry: Callable[[], Awaitable[Any]]) -> None:
         super().__init__(message)
@@ -95,16 +95,16 @@ class EnqueueUncertain(BrokerError):
     async def retry(self) -> Any:
         """Repeat the call that was not answered.
 
-        Within 10 minutes that adds nothing which was stored already. Returns what the call would have
-        returned, and raises what it may raise; being cancelled, it abandons the answer again.
+        Within 10 minutes it stores no job twice. Returns the result of the call, and raises its errors. If
+        it is cancelled, the jobs may or may not be stored, as before.
         """
         return await self._retry()
 
 
 class BatchPartlyStored(BrokerError):
-    """Storing a batch over several queues ended after some of them: ``stored`` holds those jobs.
+    """Storing a batch failed after some of its queues: ``stored`` holds the jobs of these.
 
-    ``__cause__`` is the error that ended it.
+    ``__cause__`` is the error of the next queue.
     """
 
     def __init__(self, message: str, *, stored: Sequence[Job]) -> None:
@@ -115,9 +115,8 @@ class BatchPartlyStored(BrokerError):
 class RetryException(AiospinachError):
     """Raise it in a job to have it tried again, if it has tries left.
 
-    ``at`` chooses the moment: a datetime (naive means UTC), or a timedelta from now. Without it the
-    task's backoff does. Among the errors of an ExceptionGroup it means the same, and the latest moment
-    counts.
+    ``at`` is the moment: a datetime (naive means UTC), or a timedelta from now. By default the backoff of
+    the task decides. It means the same within an ExceptionGroup; of several moments the latest counts.
     """
 
     def __init__(self, message: str = "", at: datetime | timedelta | None = None) -> None:
@@ -132,14 +131,14 @@ class RetryException(AiospinachError):
 
 
 class AbortException(AiospinachError):
-    """Raise it in a job that no further try can help: it fails at once.
+    """Raise it in a job to have it fail at once, however many tries it has left.
 
-    Among the errors of an ExceptionGroup it means the same.
+    It means the same within an ExceptionGroup.
     """
 
 
 class JobError(AiospinachError):
-    """What became of a run, when it was not the body that decided."""
+    """Why a run ended, when the reason lies outside of the job's own code."""
 
 
 class JobTimeout(JobError, TimeoutError):
@@ -151,13 +150,18 @@ class JobCancelled(JobError):
 
 
 class Interrupted(JobError):
-    """The body was ended, or never began, because the workers stopped or could not renew the job's lease in
-    time. The job goes back to its queue; if its body had begun and it has no retries, it has failed."""
+    """The body was cancelled, or never began, since the workers stopped or could not renew the lease in time.
+
+    The job goes back to its queue. It fails instead if its body had begun and it has no retries.
+    """
 
 
 class LeaseLost(JobError):
-    """The store no longer counts this run as the job's: what it returned was not recorded."""
+    """The job no longer belongs to this run: the store gave it to another worker, or forgot it.
+
+    The outcome of this run was not recorded.
+    """
 
 
 class WorkerLost(JobError):
-    """The worker that ran the job disappeared without saying how it ended."""
+    """The worker that ran the job disappeared, and the outcome of its run is unknown."""

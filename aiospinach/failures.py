@@ -1,4 +1,4 @@
-"""Errors of users' code: how they are looked at, and what is kept of them."""
+"""Errors that users' code raised: looking at one safely, and the record of one that a dead job keeps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ TRACEBACK_LIMIT = 8 * 1024
 
 
 def safe_exception(error: BaseException) -> BaseException:
-    """The error that a user's code raised; or, if it raises when it is merely looked at, as logging and
-    ``isinstance`` do, another in its place."""
+    """The error itself; or a RuntimeError in its place, if ``bool`` or ``isinstance`` of the error raises.
+
+    Logging looks at an error in these ways.
+    """
     try:
         bool(error)
-        isinstance(error, Redaction)  # no error is one, so that its __class__ is looked at
+        isinstance(error, Redaction)  # no error is one, so isinstance reads its __class__
     except BaseException:
         stand_in = RuntimeError(f"a {type(error).__name__} was raised, which cannot be looked at")
         return stand_in.with_traceback(error.__traceback__)
@@ -25,10 +27,10 @@ def safe_exception(error: BaseException) -> BaseException:
 
 
 def describe(error: BaseException, reason: str, redaction: Redaction = REDACT_NOTHING) -> bytes:
-    """JSON of why a job died: ``reason``, the ``error``'s class, its ``message`` and ``traceback``.
+    """JSON that says why a job died: ``reason``, the class of the ``error``, ``message`` and ``traceback``.
 
-    The last two are cut to 1 KB and 8 KB, or empty if they are left out. An exception that cannot be printed
-    is survived.
+    The last two are cut to 1,024 and 8,192 characters, or empty if they are left out. A placeholder stands
+    for a part that cannot be printed.
     """
     try:
         message = "" if redaction.messages else _printable(str(error))

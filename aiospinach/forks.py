@@ -1,4 +1,4 @@
-"""What a forked child does not take over from its parent: connections, jobs in memory, running workers."""
+"""Objects that start anew in a forked child: connections, jobs in memory, running workers."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from weakref import WeakSet
 
 
 class Forgetful(Protocol):
-    """Something that must not be used on both sides of a fork."""
+    """An object that must not be used on both sides of a fork."""
 
     def _forget_parent(self) -> object:
-        """Start anew, within the child; returns what belongs to the parent."""
+        """Start anew, within the child. Returns the objects that belong to the parent."""
 
 
 _forgetful: WeakSet[Forgetful] = WeakSet()
 _inherited: list[object] = []
-"""Kept unused in a child: collecting it would close, or complain about, what the parent still uses."""
+"""The parent's objects, kept unused in a child: collecting them would close connections of the parent."""
 
 
 def forget_in_child(thing: Forgetful) -> None:
-    """Have every process that is forked from this one call ``thing._forget_parent()`` first."""
+    """Have every process that is forked from this one first call ``thing._forget_parent()``."""
     _watch_forks()  # guard: watch forks
     _forgetful.add(thing)
 
 
 @cache
 def _watch_forks() -> None:
-    if hasattr(os, "register_at_fork"):  # where there is none, nothing forks
+    if hasattr(os, "register_at_fork"):  # Windows has none, and does not fork
         os.register_at_fork(after_in_child=_forget_all)
 
 

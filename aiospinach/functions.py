@@ -1,4 +1,4 @@
-"""What kind of function a callable is, whatever it is wrapped in."""
+"""Which kind of function a callable is, under partial objects, static methods and decorators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from .exceptions import InvalidValue
 
 
-def innermost(function: object) -> Any:
+def underlying_function(function: object) -> Any:
     """The function within partial objects and static methods."""
     while True:
         if isinstance(function, functools.partial):
@@ -25,47 +25,47 @@ def innermost(function: object) -> Any:
 
 
 def is_async(function: object) -> bool:
-    """Calling it gives a coroutine, as far as can be told without calling it."""
-    inner = innermost(function)
+    """A call of it returns a coroutine, as far as is known without calling it."""
+    inner = underlying_function(function)
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
 
 
-def is_async_within(function: object) -> bool:
-    """It is an async function under decorators that kept it as ``__wrapped__``, whatever these are."""
-    return is_async(inspect.unwrap(innermost(function)))
+def wraps_async(function: object) -> bool:
+    """It is an async function, or decorators around one that set ``__wrapped__``."""
+    return is_async(inspect.unwrap(underlying_function(function)))
 
 
-def is_to_be_awaited(result: object) -> bool:
-    """A function that was called has not ended yet: it returned something to await."""
+def is_awaitable(result: object) -> bool:
+    """A function that returned this has not ended yet: its result has to be awaited."""
     return hasattr(type(result), "__await__")
 
 
 def check_function(function: object) -> None:
-    """InvalidValue if a task cannot be made of it."""
-    inner = innermost(function)
+    """Raise InvalidValue if no task can be made of the function."""
+    inner = underlying_function(function)
     if isinstance(inner, (classmethod, functools.partialmethod, property)):
         raise InvalidValue(
-            f"a task is made of a function, not of {type(inner).__name__}: nobody could give it its class or"
-            " instance; make it a @staticmethod or a function of the module"
+            f"a task is made of a function, not of {type(inner).__name__}: a job has no class or instance to"
+            " pass to it; make it a @staticmethod or a function of the module"
         )
     if not callable(function):
         raise InvalidValue(f"a task is made of a function, not of {type(function).__name__}")
     name = getattr(inner, "__qualname__", inner)
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise InvalidValue(
-            f"task {name!r}: a generator cannot be a task, since nobody iterates over it; return a value"
+            f"task {name!r}: a generator cannot be a task, since no job iterates over it; return a value"
         )
     if _lacks_instance(function):
         raise InvalidValue(
-            f"task {name!r}: a job cannot be given the instance of a method; make it a @staticmethod or a"
+            f"task {name!r}: a job has no instance to call a method with; make it a @staticmethod or a"
             " function of the module that makes or finds the object, or give engine.task() the method of an"
             " instance"
         )
 
 
 def name_of(function: object) -> str:
-    """What a task of it is called; InvalidValue for a lambda."""
-    inner = innermost(function)
+    """The name of a task that is made of the function. Raises InvalidValue for a lambda."""
+    inner = underlying_function(function)
     name: str = getattr(inner, "__qualname__", type(inner).__qualname__)
     if "<lambda>" in name:
         raise InvalidValue("a task made of a lambda needs name=")
@@ -82,24 +82,24 @@ def parameters_of(signature: inspect.Signature) -> str:
 
 
 def mark_as_async(thing: object, function: Callable[..., Any]) -> None:
-    """Make a callable thing count as an async function, as this function does, for other libraries."""
+    """Have other libraries take ``thing``, a callable, for an async function, as ``function`` is."""
     vars(thing)["__call__"] = function  # Starlette, FastAPI and tenacity look at it
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(thing)
     else:
         vars(thing)["_is_coroutine"] = vars(asyncio.coroutines)["_is_coroutine"]
-        inner = innermost(function)
-        for name in ("__code__", "__defaults__", "__kwdefaults__"):  # what inspect looks at
+        inner = underlying_function(function)
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):  # inspect looks at these
             if hasattr(inner, name):
                 vars(thing)[name] = getattr(inner, name)
 
 
 def _lacks_instance(function: object) -> bool:
     """It was defined in a class, and its first parameter is the instance or the class."""
-    around = getattr(innermost(function), "__qualname__", "").rpartition(".")[0]
-    if not around or around.endswith("<locals>"):
+    scope = getattr(underlying_function(function), "__qualname__", "").rpartition(".")[0]
+    if not scope or scope.endswith("<locals>"):
         return False
     first = None
-    with contextlib.suppress(TypeError, ValueError):  # who reads the signature tells of it
+    with contextlib.suppress(TypeError, ValueError):  # Arguments raises an error that names it
         first = next(iter(inspect.signature(function).parameters), None)  # type: ignore[arg-type]
     return first in ("self", "cls")

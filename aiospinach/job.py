@@ -1,4 +1,4 @@
-"""A job, as somebody saw it at one moment."""
+"""A snapshot of a job, the states of jobs, and the job that the current code runs in."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class JobStatus(enum.Enum):
                               ▲                                 │
                               └──────────── retry ──────────────┘
 
-    - NOT_SET: this snapshot does not tell: the job was a duplicate and nothing was stored, another
-      worker holds it, or nobody knows it.
-    - WAITING: stored, to be queued when its time comes: scheduled for later, or for another try.
+    - NOT_SET: unknown to this snapshot: the job was a duplicate and nothing was stored, another worker
+      holds it, or no such job lives.
+    - WAITING: stored, and queued when its time comes: it was scheduled for later, or for another try.
     - QUEUED: stored, and the next free worker of its queue takes it.
     - RUNNING: a worker holds its lease.
-    - SUCCEEDED, FAILED, CANCELLED: it ended so, for ever.
+    - SUCCEEDED, FAILED, CANCELLED: it has ended so for ever.
 
     A waiting or queued job becomes CANCELLED through ``engine.cancel``. A job released by workers that
     stopped goes back to QUEUED without using a retry.
@@ -42,8 +42,8 @@ class JobStatus(enum.Enum):
 class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_defaults=True):
     """One call of a task: an immutable snapshot, true when it was made.
 
-    Two snapshots are equal when they are of the same job, which (namespace, queue, id) identify. The
-    repr shows no arguments.
+    (namespace, queue, id) identify a job: two snapshots of the same job are equal. The repr shows no
+    arguments.
     """
 
     id: str
@@ -52,18 +52,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_default
     queue: str
     namespace: str
     at: datetime
-    """When it may start, in UTC: its schedule, or the next try."""
+    """When it may start, in UTC: the scheduled moment, or that of the next try."""
     status: JobStatus
     retries: int = 0
     """How many tries have failed and been followed by another."""
     max_retries: int = 0
-    """0: it starts at most once. More: it is tried again after errors and lost workers."""
+    """0: it starts at most once. More: it is tried again after errors and lost workers, so often at most."""
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     crashes: int = 0
-    """How many workers disappeared while they ran it."""
+    """How many workers disappeared while the job ran on them."""
     parked_at: datetime | None = None
-    """Since when it waits for a worker that knows its task, in UTC."""
+    """Since when it has waited for a worker that knows its task, in UTC; None if it does not."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Job):
@@ -93,7 +93,7 @@ running_job: ContextVar[Job | None] = ContextVar("aiospinach_running_job", defau
 def current_job() -> Job | None:
     """The job that this code runs in, or None outside of jobs.
 
-    It works in the body of the job, in its threads, in asyncio tasks that it starts, and in the
-    receivers of its signals.
+    It works in the body of a job, in the thread of a plain function, in asyncio tasks that the body starts,
+    and in the receivers of the job's signals.
     """
     return running_job.get()

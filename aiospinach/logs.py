@@ -1,4 +1,4 @@
-"""Log records that harm no caller."""
+"""The logger of the package: records with fields, which never raise and may be throttled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ExcInfo = BaseException | tuple[type[BaseException], BaseException, TracebackTyp
 
 
 FIELDS: Final = ("namespace", "queue", "task_name", "job_id", "worker")
-"""Attributes that every record has. They are None where a record is about something else."""
+"""Attributes that every record has; None if the record is not about such a thing."""
 
 
 def fields_of(job: Job) -> dict[str, str]:
@@ -33,9 +33,8 @@ def fields_of(job: Job) -> dict[str, str]:
 class Log:
     """A logger that never raises, and whose records have ``FIELDS``.
 
-    A Job among the arguments of a record sets the first four, and ``fields`` sets others. A handler may fail
-    to deliver a record, and a filter may raise. Such a record is lost, and one line on standard error says
-    so; the job, the receiver or the service that wrote it goes on.
+    A Job among the arguments of a record sets the first four, and ``fields`` sets others. If a handler or a
+    filter raises, the record is lost, and standard error gets one line. The caller goes on.
     """
 
     def __init__(self, name: str) -> None:
@@ -86,13 +85,13 @@ class Log:
 
 
 class LogThrottle:
-    """Remembers what was logged lately, so that nothing is repeated too often."""
+    """Remembers what was logged lately, so that no line is repeated too often."""
 
     def __init__(self) -> None:
         self._until: dict[Hashable, float] = {}
 
     def allows(self, what: Hashable, every: float) -> bool:
-        """True if it was not logged within the last ``every`` seconds. It counts as logged from now on."""
+        """True if ``what`` was not logged within the last ``every`` seconds; it counts as logged now."""
         now = time.monotonic()
         if now < self._until.get(what, now):
             return False

@@ -1,4 +1,4 @@
-"""What becomes of a job after a run: all policy of retries, crashes and cancellation."""
+"""The verdict on a run: all policy of retries, crashes and cancellation, in pure functions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ not take the same other jobs along until all of them count as poison."""
 
 
 class Action(enum.Enum):
-    """What the broker does with a job that a worker gives back."""
+    """What the broker does with a job whose run has ended."""
 
     DONE = "done"
     RETRY = "retry"
@@ -77,9 +77,9 @@ def judge(
 ) -> Outcome:
     """The verdict on a run of ``job`` that ended with ``error`` at ``now`` (ms of the broker's clock).
 
-    Pure: the same arguments give the same verdict, and nothing else happens. ``backoff`` may raise what
-    it likes, and InvalidValue says that it gave no duration. ``has_begun`` is False if the body of the
-    job was never called: then it may run again although it runs at most once.
+    Pure: the same arguments give the same verdict, and nothing else happens. Raises the errors of
+    ``backoff``, and InvalidValue if ``backoff`` returns no duration. ``has_begun`` is False if the body of
+    the job was never called: such a job may run again even if it starts at most once.
     """
     if error is None:
         return SUCCESS
@@ -104,7 +104,7 @@ def judge(
 
 
 def is_parked_too_long(since: int, now: int) -> bool:
-    """A job that has been parked since this moment waits for no worker any more that knows its task."""
+    """A job parked at ``since`` (ms) has waited too long by ``now`` (ms) for a worker that knows its task."""
     return now - since >= PARK_AT_MOST / timedelta(milliseconds=1)
 
 
@@ -116,7 +116,7 @@ def _judge_unknown(job: Job, now: int) -> Outcome:
 
 def _delay(job: Job, error: BaseException, now: int, backoff: Backoff | None) -> float:
     if isinstance(error, WorkerLost):
-        # It has waited for its lease to run out already.
+        # The job has already waited until its lease ended.
         return jitter(RESCUE_JITTER, job.id) if job.crashes > 1 else 0.0
     chosen = [_until(retry.at, now) for retry in _retries_in(error) if retry.at is not None]
     if chosen:
@@ -128,7 +128,7 @@ def _delay(job: Job, error: BaseException, now: int, backoff: Backoff | None) ->
 
 
 def is_planned(error: BaseException) -> bool:
-    """The body asked for another try, or for none: nothing has gone wrong that was not foreseen."""
+    """The body asked for another try, or for none: it foresaw the error."""
     return _asks_to_abort(error) or any(True for _ in _retries_in(error))
 
 
@@ -140,7 +140,7 @@ def _asks_to_abort(error: BaseException) -> bool:
 
 
 def _retries_in(error: BaseException) -> Iterator[RetryException]:
-    """The RetryException that it is, or those among the errors of a task group."""
+    """The error itself if it is a RetryException, or those among the errors of a task group."""
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
             yield from _retries_in(part)

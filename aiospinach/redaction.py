@@ -1,4 +1,4 @@
-"""What the log and the dead jobs leave out, since it may be somebody's data."""
+"""Data of users that the log and the dead jobs leave out: arguments, messages and tracebacks of errors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ CHOICES = ("arguments", "messages", "tracebacks")
 
 
 class Redaction(msgspec.Struct, frozen=True):
-    """Which of it is left out."""
+    """Which data is left out; True means left out."""
 
     arguments: bool = False
-    """Those of dead jobs; the log has none."""
+    """The arguments of dead jobs; the log never has arguments."""
     messages: bool = False
-    """Those of errors, in their tracebacks as well."""
+    """The messages of errors, in their tracebacks as well."""
     tracebacks: bool = False
+    """The tracebacks of errors."""
 
     def __or__(self, other: Redaction) -> Redaction:
         return Redaction(
@@ -28,12 +29,13 @@ class Redaction(msgspec.Struct, frozen=True):
         )
 
     def shown(self, error: BaseException) -> BaseException:
-        """The error itself; or one in its place that has its class's name, its traceback and its causes, and
-        none of their messages."""
+        """The error itself; or, without messages, a copy that has the name of its class, its traceback and
+        its causes."""
         return _without_message(error, {}) if self.messages else error
 
     def ending(self, error: BaseException) -> str:
-        """How a log line ends that has no traceback: with the error's class, and its message if told."""
+        """The end of a log line that has no traceback: the class of the error, and its message unless left
+        out. Empty if the line has a traceback."""
         if not self.tracebacks:
             return ""
         name = type(error).__name__
@@ -42,14 +44,17 @@ class Redaction(msgspec.Struct, frozen=True):
         try:
             return f": {name}: {str.__str__(str(error))}"
         except BaseException:
-            return f": {name}, which cannot be printed"
+            return f": {name}, whose message cannot be printed"
 
 
 REDACT_NOTHING = Redaction()
 
 
 def redaction_of(leave_out: object) -> Redaction:
-    """What ``Engine(leave_out=)`` says: some of "arguments", "messages" and "tracebacks", or one of them."""
+    """The Redaction of ``Engine(leave_out=)``: some of "arguments", "messages" and "tracebacks", or one.
+
+    Raises InvalidValue.
+    """
     names = [leave_out] if isinstance(leave_out, str) else leave_out
     if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
         raise InvalidValue(

@@ -1,4 +1,4 @@
-"""A registry of tasks."""
+"""Registries of tasks, and the decorator that makes tasks of functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPTIONS = ("name", "queue", "max_retries", *_SCHEDULE, "max_concurrency", "time
 
 
 class Follower(Protocol):
-    """What takes the tasks of a registry: those that it has, and those that it gets later."""
+    """Takes the tasks of a registry: those that it has, and those that are added later."""
 
     def check(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Raise DuplicateTask if the tasks cannot all be taken."""
@@ -32,7 +32,7 @@ class Follower(Protocol):
 
 
 class TaskDecorator:
-    """What an engine and a registry have in common: ``task``, which declares one."""
+    """The decorator ``task``, which engines and registries have."""
 
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
@@ -54,18 +54,23 @@ class TaskDecorator:
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """Make a task of a function: ``@tasks.task``, or ``@engine.task(name=..., max_retries=...)``.
 
-        An ``async def`` function runs in the event loop, a plain one in a thread. ``name`` defaults to
-        the function's ``__qualname__`` (without ``<locals>``), ``queue`` to the registry's. With
-        ``max_retries=0`` a job starts at most once; with more it is tried again after errors, ``backoff``
-        (a function of the attempt, 1 for the first, that returns seconds or a timedelta) later.
-        ``timeout`` (seconds or a timedelta; async functions only) cancels the body and counts as an
-        error. ``max_concurrency`` bounds how many of its jobs run at once on all workers together.
-        ``periodicity`` (a timedelta or a Cron) has the workers schedule it by themselves. None for one of
-        these two means none, whatever the registry's default is. A tick is skipped while the job of the one
-        before waits or runs, unless ``overlap`` is true. A tick that no worker fired within a minute, or
-        within ``catch_up`` (seconds or a timedelta), is skipped; of several missed ones the first is fired.
+        An ``async def`` function runs in the event loop, a plain one in a thread.
 
-        Raises InvalidValue, DuplicateTask or UnsupportedType.
+        - ``name`` defaults to the function's ``__qualname__`` without ``<locals>``, and ``queue`` to that of
+          the registry.
+        - ``max_retries``: with 0 a job starts at most once; with more it is tried again after errors.
+        - ``backoff`` takes the number of the retry, 1 for the first, and returns the seconds or the timedelta
+          before it.
+        - ``timeout``, in seconds or as a timedelta, cancels the body of an ``async def`` function, which
+          counts as an error.
+        - ``max_concurrency`` limits how many of its jobs run at once on all workers together.
+        - ``periodicity``, a timedelta or a Cron, has the workers schedule the task. None for this or
+          ``max_concurrency`` means none, whatever the default of the registry is.
+        - ``overlap``: unless it is true, a tick is skipped while the job of the tick before waits or runs.
+        - ``catch_up``, in seconds or as a timedelta, by default a minute: a tick that no worker fired within
+          this time is skipped. Of several missed ticks the first is fired.
+
+        Returns the Task. Raises InvalidValue, DuplicateTask or UnsupportedType.
         """
         if function is None:
             return functools.partial(self._declare, options)
@@ -76,7 +81,7 @@ class TaskDecorator:
 
 
 class Tasks(TaskDecorator):
-    """A registry of tasks for a module of its own, to be attached to an engine with ``attach_tasks``.
+    """A registry of tasks for one module, which ``Engine.attach_tasks`` attaches to an engine.
 
     Its arguments are the defaults of its tasks. Tasks may be added after it was attached.
     """
@@ -102,7 +107,7 @@ class Tasks(TaskDecorator):
         self._followers: WeakSet[Follower] = WeakSet()
 
     def add(self, task: Task[..., Any]) -> None:
-        """Add a task; DuplicateTask if another of its name is here, or in an engine that has these."""
+        """Add a task. Raises DuplicateTask if this registry, or an engine with it, has a task of its name."""
         known = self._tasks.get(task.name)
         if known is task:
             return
@@ -110,7 +115,7 @@ class Tasks(TaskDecorator):
             raise DuplicateTask(f"there is a task {task.name!r} already: give this one another name=")
         task._arguments.resolve_if_possible()
         followers = list(self._followers)
-        for follower in followers:  # all of them take it, or none
+        for follower in followers:  # all of them take the task, or none
             follower.check([task])
         for follower in followers:
             follower.add([task])
@@ -126,7 +131,7 @@ class Tasks(TaskDecorator):
         return f"<Tasks {', '.join(self._tasks) or 'none'}>"
 
     def _attach_to(self, follower: Follower) -> None:
-        """Have an engine take every task of this registry, all or none, and later ones as well."""
+        """Add every task of this registry to an engine, all or none, and later ones as well."""
         follower.check(list(self))
         follower.add(list(self))
         self._followers.add(follower)

@@ -1,4 +1,4 @@
-"""A task: a function that can run as a job."""
+"""A task: a function that can run as a job, and the options that its jobs have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from weakref import WeakSet
 from .arguments.codec import Arguments
 from .cron import Cron, Every, calendar_of
 from .exceptions import InvalidArguments, InvalidValue, NotAttached
-from .functions import check_function, is_async, is_async_within, mark_as_async, name_of
+from .functions import check_function, is_async, mark_as_async, name_of, wraps_async
 from .job import Job
 from .outcome import Backoff
 from .timing import to_limit, to_seconds
@@ -24,12 +24,12 @@ R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_QUEUE = "default"
 
-# The id of a periodic job is its task's name, '@' and a moment of 13 digits, and may have 200 characters.
+# The id of a periodic job is its task's name, '@' and a moment of 13 digits, with at most 200 characters.
 LONGEST_PERIODIC_NAME = 186
 
 
 class Scheduler(Protocol):
-    """What a task needs of an engine: to schedule itself."""
+    """The part of an engine that ``Task.schedule`` calls."""
 
     @property
     def has_ended(self) -> bool: ...
@@ -40,9 +40,9 @@ class Scheduler(Protocol):
 
 
 class Task(Generic[P, R_co]):
-    """A function that can run as a job: made by ``@engine.task`` or ``@tasks.task``.
+    """A function that can run as a job; ``@engine.task`` or ``@tasks.task`` makes one.
 
-    Calling it calls the function, here and now; ``schedule`` makes a job of the call.
+    Calling the task calls the function at once; ``schedule`` makes a job of the call.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class Task(Generic[P, R_co]):
         )
         if backoff is not None and not callable(backoff):
             raise InvalidValue(
-                f"{what} backoff takes a function of the attempt, not {type(backoff).__name__}"
+                f"{what} backoff takes a function of the attempt's number, not {type(backoff).__name__}"
             )
         self.backoff: Backoff | None = backoff
         self.is_async: bool = is_async(function)
         if self.timeout is not None and not self.is_async:
             raise InvalidValue(
                 f"{what} timeout needs an 'async def' function: a thread cannot be stopped"
-                + ("; make the wrapper of its decorator 'async def'" if is_async_within(function) else "")
+                + ("; make the wrapper of its decorator 'async def'" if wraps_async(function) else "")
             )
         self._arguments: Arguments = Arguments(function, self.name)
         self._calendar: Cron | Every | None = calendar_of(periodicity)
@@ -95,7 +95,7 @@ class Task(Generic[P, R_co]):
         )
         for option, is_given in (("overlap", self.overlap), ("catch_up", catch_up is not None)):
             if is_given and self._calendar is None:
-                raise InvalidValue(f"{what} {option} is for periodic tasks: give it a periodicity")
+                raise InvalidValue(f"{what} {option} is for periodic tasks: give the task a periodicity")
         if self._calendar is not None:
             self._check_periodic(what)
         self._job_id: str | None = None
@@ -112,7 +112,7 @@ class Task(Generic[P, R_co]):
         return f"<Task {self.name} queue={self.queue}>"
 
     def __reduce__(self) -> str:
-        """Pickled by name, as functions are: another process imports its module."""
+        """Pickle the task by name, as functions are: another process imports its module."""
         name = getattr(self, "__qualname__", None)
         if not isinstance(name, str):
             raise pickle.PicklingError(f"{self!r} cannot be pickled: its function has no name in a module")
@@ -121,27 +121,27 @@ class Task(Generic[P, R_co]):
     async def schedule(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Schedule a job of this task to run as soon as a worker is free.
 
-        Returns the job once the broker has stored it. Raises what ``Engine.schedule`` raises, and
-        NotAttached if not exactly one engine has the task.
+        Returns the job once the broker has stored it. Raises the errors of ``Engine.schedule``, and
+        NotAttached unless exactly one engine has the task. If the call is cancelled, the job may be stored.
         """
         return await self._scheduler().schedule(self, *args, **kwargs)
 
     async def schedule_at(self, at: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Schedule a job of this task to run at a moment; a naive datetime means UTC.
+        """Schedule a job of this task to run at ``at``; a naive datetime means UTC, a past one means now.
 
-        A moment that has passed means now. Returns and raises what ``schedule`` does.
+        Returns and raises the same as ``schedule``.
         """
         return await self._scheduler().schedule_at(self, at, *args, **kwargs)
 
     def options(
         self, *, id: str | None = None, enqueue_timeout: float | timedelta | None = None
     ) -> Task[P, R_co]:
-        """This task with settings for the next call, which are no arguments of the function.
+        """A copy of this task whose jobs have an id or a time limit for storing them.
 
-        ``id``, of 1 to 200 characters of ASCII without spaces, names the job: another of the same id that
-        is stored while it lives, or within the ten minutes after it was stored, is a duplicate and is not
-        stored. ``enqueue_timeout`` is how many
-        seconds the call tries to reach the store; without it, it is the broker's.
+        ``id`` names the job, with 1 to 200 ASCII characters and no spaces. A second job of the same id is a
+        duplicate, and is not stored, while the first lives and for ten minutes after the first was stored.
+        ``enqueue_timeout`` is how long a call tries to reach the store, in seconds or as a timedelta; by
+        default that of the broker. Raises InvalidValue.
         """
         chosen = object.__new__(type(self))
         vars(chosen).update(vars(self))
@@ -157,7 +157,7 @@ class Task(Generic[P, R_co]):
             return schedulers[0]
         raise NotAttached(
             f"task {self.name!r} is attached to {len(schedulers) or 'no'} engines:"
-            " call engine.schedule(task, ...) of the one that you mean"
+            " call engine.schedule(task, ...) on the engine that you mean"
             + (
                 f" ({' or '.join(map(repr, schedulers))}), or end the others, by leaving 'async with engine'"
                 if schedulers

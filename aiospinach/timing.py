@@ -1,5 +1,7 @@
-"""Moments and spans of time. Within the package a moment is a whole number of milliseconds since
-1970, as Redis' ``TIME`` gives it; people give and get aware datetimes."""
+"""Conversion of moments and durations, from what users pass to what the package counts with.
+
+The package counts moments in whole milliseconds since 1970. Users pass and get aware datetimes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ _naive = LogThrottle()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MOMENT = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) * 1000
 
-# A float of seconds below this is closer than half a microsecond to what it stands for.
+# Below this a float of seconds is exact to half a microsecond.
 _EXACT_BELOW = 2**32 * 1000
 
 
@@ -40,7 +42,7 @@ def to_milliseconds(moment: datetime, *, what: str) -> int:
     try:
         milliseconds = (moment - EPOCH) // timedelta(milliseconds=1)
     except Exception as error:  # a tzinfo is foreign code, and may raise anything
-        raise InvalidValue(f"{what}: the datetime's offset from UTC cannot be told") from error
+        raise InvalidValue(f"{what}: the offset of the datetime from UTC cannot be found") from error
     if not 0 <= milliseconds < LAST_MOMENT:
         raise InvalidValue(f"{what} lies outside the years 1970 to 9998: {moment.isoformat()}")
     return milliseconds
@@ -49,14 +51,17 @@ def to_milliseconds(moment: datetime, *, what: str) -> int:
 @lru_cache(1024)  # jobs that were scheduled together are due together
 def from_milliseconds(milliseconds: float) -> datetime:
     """The aware datetime, in UTC, of a moment in milliseconds."""
-    if milliseconds < _EXACT_BELOW:  # three times as fast
+    if milliseconds < _EXACT_BELOW:  # three times as fast as the sum below
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
     return EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def to_seconds(duration: object, *, what: str, least: float = 0.0) -> float:
-    """Seconds of a number or a timedelta; InvalidValue, which names ``what``, if it is neither, not
-    finite, or less than ``least``."""
+    """The seconds of a number or a timedelta.
+
+    Raises InvalidValue, which names ``what``, for anything else, and for a duration that is not finite or
+    less than ``least`` seconds.
+    """
     if isinstance(duration, timedelta):
         seconds = duration.total_seconds()
     elif isinstance(duration, (int, float)) and not isinstance(duration, bool):
@@ -72,5 +77,5 @@ def to_seconds(duration: object, *, what: str, least: float = 0.0) -> float:
 
 
 def to_limit(duration: object, *, what: str) -> float | None:
-    """Seconds of a time limit, as ``to_seconds`` reads them; None if there is none."""
+    """The seconds of a time limit of at least a millisecond, or None for no limit. Raises InvalidValue."""
     return None if duration is None else to_seconds(duration, what=what, least=0.001)

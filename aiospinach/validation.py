@@ -1,4 +1,4 @@
-"""What users may give: names, ids, numbers and flags."""
+"""Checks of the names, ids, numbers and flags that users pass; each raises InvalidValue, naming ``what``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LARGEST_NUMBER = 2**31 - 1
 
 
 class _Rule(NamedTuple):
-    """Which characters a name is made of, and how many it may have."""
+    """Which characters a name may have, and how many."""
 
     characters: re.Pattern[str]
     most: int
@@ -25,17 +25,17 @@ _ID = _Rule(re.compile(r"[!-~]"), 200, "letters, digits and other characters of 
 
 
 def check_scope(value: object, *, what: str) -> str:
-    """The name of a namespace or a queue, or InvalidValue, which names ``what``."""
+    """Check and return the name of a namespace or a queue."""
     return _check(value, _SPACE, what)
 
 
 def check_identifier(value: object, *, what: str) -> str:
-    """The name of a task, or InvalidValue, which names ``what``."""
+    """Check and return the name of a task."""
     return _check(value, _LABEL, what)
 
 
 def check_id(value: object, *, what: str) -> str:
-    """The id of a job, or InvalidValue, which names ``what``."""
+    """Check and return the id of a job."""
     return _check(value, _ID, what)
 
 
@@ -57,7 +57,7 @@ def _shown(value: str) -> str:
 
 
 def check_number(value: object, *, what: str, least: int, most: int = LARGEST_NUMBER) -> int:
-    """A whole number from ``least`` to ``most``, or InvalidValue, which names ``what``."""
+    """Check and return a whole number from ``least`` to ``most``."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidValue(f"{what} must be a whole number, not {type(value).__name__}")
     if not least <= value <= most:
@@ -67,7 +67,7 @@ def check_number(value: object, *, what: str, least: int, most: int = LARGEST_NU
 
 
 def check_retries(value: object, *, what: str) -> int:
-    """How often a job may be tried again, or InvalidValue, which names ``what``."""
+    """Check and return how often a job may be tried again."""
     if value is None or value == math.inf:
         raise InvalidValue(
             f"{what} must be a whole number, and {value} is not: leave it out to start a job at most once,"
@@ -77,7 +77,7 @@ def check_retries(value: object, *, what: str) -> int:
 
 
 def check_flag(value: object, *, what: str) -> bool:
-    """True or False, or InvalidValue, which names ``what``."""
+    """Check and return True or False."""
     if not isinstance(value, bool):
         raise InvalidValue(f"{what} must be True or False, not {type(value).__name__}")
     return value

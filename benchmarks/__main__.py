@@ -106,12 +106,12 @@ def run(cases: list[Case], repeat: int, results: Results) -> None:
                 record.error = str(error)
             except Exception as error:
                 record.error = f"{type(error).__name__}: {error}"
-            told = record.error or ", ".join(
+            text = record.error or ", ".join(
                 f"{value:,.{1 if abs(value) < 1000 else 0}f} {name}"
                 for name, value in record.runs[-1].items()
                 if isinstance(value, (int, float))
             )
-            print(f"{title:18} {case.library:12} {time.monotonic() - began:5.1f} s  {told}", file=sys.stderr)
+            print(f"{title:18} {case.library:12} {time.monotonic() - began:5.1f} s  {text}", file=sys.stderr)
 
 
 def progress(text: str) -> None:

@@ -13,7 +13,7 @@ UVLOOP = ("uvloop==0.23.0", "hiredis==3.5.0")
 
 @dataclass(frozen=True)
 class Library:
-    """What is measured: its program, and what must be installed for it."""
+    """A library to measure: its program, and the packages that it needs."""
 
     name: str
     module: str
@@ -22,7 +22,7 @@ class Library:
     has_batch: bool = True
     """It can store many jobs in one call."""
     polls: bool = False
-    """It takes a job only every now and then when it runs one at a time, so a few are measured."""
+    """With one job at a time it polls slowly, so few jobs are measured."""
     note: str = ""
     node: bool = False
 
@@ -97,11 +97,11 @@ LIBRARIES = {
 
 
 class Unavailable(Exception):
-    """A library that cannot be measured here, and why."""
+    """A library cannot be measured on this machine; the message says why."""
 
 
 def command(library: Library, folder: Path) -> list[str]:
-    """What runs the library's program; installs the library first, where that was not done yet."""
+    """The command that runs the library's program. Installs the library first, if necessary."""
     if not library.requirements:
         return [sys.executable, "-m", library.module]
     home = (folder / library.name).resolve()
@@ -112,7 +112,7 @@ def command(library: Library, folder: Path) -> list[str]:
         (_install_node if library.node else _install)(library, home)
         done.write_text(wanted)
     if library.node:
-        # What it imports is looked for beside it.
+        # Python looks for imports beside the program.
         return ["node", str(shutil.copy(Path(__file__).parent / library.module, home))]
     return [str(home / "bin" / "python"), "-m", library.module]
 

@@ -1,7 +1,7 @@
-"""The floor: how fast it can be at all. A bare loop over two scripts of its own, with leases, fencing and
-acknowledgement, and one asyncio task a job; no engine, no limits, no signals.
+"""The floor: the highest speed that is possible, measured with a bare loop over two scripts.
 
-It must not get slower when aiospinach does, so it shares nothing with it.
+It has leases, fencing, acknowledgement and one asyncio task a job, and no engine, limits or signals. It
+shares no code with aiospinach, so that it does not get slower with it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Floor(Program):
         self._trip: asyncio.Task[None] | None = None
 
     async def schedule(self, n: int) -> None:
-        """Share a round trip with all who ask while one is under way."""
+        """Schedule a job. Calls that come during a round trip share the next one."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._waiting.append((n, done))
@@ -84,7 +84,7 @@ class Floor(Program):
 
     async def work(self, concurrency: int) -> None:
         session = secrets.token_hex(16)
-        # Each session remembers its own last call: a shared key would answer one worker with another's jobs.
+        # A session for each worker: with a shared key, a worker would get the answer of another worker.
         exchange = Script("exchange", self.url, "ready", "jobs", "leases", f"sess:{session}", "wake")
         await exchange.load()
         loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
-"""What a worker process counts, while its jobs run: how often each of them ran, when, and at what cost.
+"""The ledger of a worker process: counts how often each job ran, when, and at what cost.
 
-It is imported in the environment of every library, so it needs nothing but Python.
+Every library's environment imports this file, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 SETTLING = 0.3
-"""Seconds after the last job in which the library may acknowledge it, and a job may run twice."""
+"""Seconds to wait after the last job: the library acknowledges it, and a second run of a job shows."""
 
 
 class Ledger:
-    """Counts the runs of jobs 0 to ``size - 1``; reports and ends the process after the ``until``-th run,
-    or when it is told to through stdin."""
+    """Counts the runs of jobs 0 to ``size - 1``.
+
+    It reports and ends the process after the ``until``-th run, or after a line on stdin.
+    """
 
     def __init__(self, size: int, *, until: int, times: bool = False) -> None:
         self.runs = bytearray(size)
@@ -39,7 +41,7 @@ class Ledger:
         self._has_ended = threading.Event()
 
     def note(self, n: int) -> None:
-        """Job ``n`` runs."""
+        """Count a run of job ``n``."""
         self._seen = time.monotonic()
         if self.times is not None:
             self.times[n] = self._seen
@@ -53,7 +55,7 @@ class Ledger:
             self._has_ended.set()
 
     def watch(self) -> None:
-        """Start the threads that speak with whoever measures."""
+        """Start the threads that exchange messages with the measuring process."""
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._speak, daemon=True).start()
 
@@ -63,10 +65,10 @@ class Ledger:
 
     def _speak(self) -> None:
         self._has_begun.wait()
-        say({"began": True})
+        send({"began": True})
         self._has_ended.wait()
         time.sleep(SETTLING)
-        say(self._report())
+        send(self._report())
         os._exit(0)
 
     def _report(self) -> dict[str, Any]:
@@ -89,8 +91,8 @@ def runs_in(report: dict[str, Any]) -> bytes:
     return zlib.decompress(base64.b64decode(report["runs"]))
 
 
-def say(message: dict[str, Any]) -> None:
-    """One line of JSON for whoever measures."""
+def send(message: dict[str, Any]) -> None:
+    """Send one line of JSON to the measuring process."""
     print(json.dumps(message), flush=True)
 
 
@@ -101,7 +103,7 @@ def cpu_seconds() -> float:
 
 
 def memory(process: str = "self") -> int:
-    """Bytes that a process has in memory; where there is no /proc, the most that this one ever had."""
+    """Bytes that a process has in memory; without /proc, the most that this process ever had."""
     try:
         return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

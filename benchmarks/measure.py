@@ -1,4 +1,4 @@
-"""One measurement: a library, a fresh server, and what came of it."""
+"""The measurements: each runs a library's program against a fresh server, and returns its figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Subject:
     binary: str
 
     def program(self, server: Server, what: str, jobs: int, *options: str) -> Process:
-        """Its program, at this server."""
+        """Start the library's program against a server."""
         return Process([*self.call, what, str(jobs), "--url", server.url, *options])
 
     def fill(self, server: Server, jobs: int, *options: str, first: int = 0) -> Values:
@@ -38,7 +38,7 @@ class Subject:
         if jobs == 0:
             return {"seconds": 0.0, "cpu": 0.0, "times": []}
         with self.program(server, "schedule", jobs, "--how", how, "--first", str(first), *options) as program:
-            return program.hear(120)
+            return program.receive(120)
 
 
 def schedule(subject: Subject, *, jobs: int, how: str) -> Values:
@@ -72,8 +72,8 @@ def drain(
         before = server.reading()
         settings = ["--concurrency", str(concurrency), "--until", str(jobs), *options]
         with subject.program(server, "work", queued, *settings) as worker:
-            worker.hear()
-            report = worker.hear(120)
+            worker.receive()
+            report = worker.receive(120)
             done = server.reading().since(before)
     values = costs(report, jobs)
     if queued == jobs:
@@ -90,7 +90,7 @@ def drain(
 
 
 def costs(report: Values, jobs: int) -> Values:
-    """What is in a worker's report, between its first and its last job."""
+    """The figures of a worker's report, from its first to its last job."""
     return {"drain/s": (jobs - 1) / report["seconds"], "worker us/job": report["cpu"] / jobs * 1e6}
 
 
@@ -108,10 +108,10 @@ def pick_up(subject: Subject, *, jobs: int) -> Values:
         subject.fill(server, 1)
         options = ["--until", str(jobs + 1), "--times"]
         with subject.program(server, "work", jobs + 1, *options) as worker:
-            worker.hear()
+            worker.receive()
             time.sleep(0.5)
             called = subject.schedule(server, jobs, "paced", first=1)["times"]
-            report = worker.hear()
+            report = worker.receive()
     check(runs_in(report))
     late = [(began - at) * 1000 for at, began in zip(called, report["times"][1:], strict=True)]
     late.sort()
@@ -123,7 +123,7 @@ def idle(subject: Subject, *, seconds: float) -> Values:
     with Server(subject.binary) as server:
         subject.fill(server, 1)
         with subject.program(server, "work", 1, "--until", "2") as worker:
-            worker.hear()
+            worker.receive()
             time.sleep(1)
             before, cpu = server.reading(), cpu_seconds_of(worker.number)
             time.sleep(seconds)
@@ -143,7 +143,7 @@ def processes(subject: Subject, *, jobs: int, count: int) -> Values:
         options = ["--until", str(jobs + 1), "--times"]
         workers = [stack.enter_context(subject.program(server, "work", jobs, *options)) for _ in range(count)]
         for worker in workers:
-            worker.hear()
+            worker.receive()
         wait_until_still(server)
         reports = [worker.ask_for_report() for worker in workers]
     check(*(runs_in(report) for report in reports))
@@ -160,8 +160,8 @@ def future(subject: Subject, *, jobs: int, ahead: float) -> Values:
         stored = subject.fill(server, jobs, "--at", str(due))["seconds"]
         before = server.reading()
         with subject.program(server, "work", jobs) as worker:
-            worker.hear(ahead + 30)
-            report = worker.hear(120)
+            worker.receive(ahead + 30)
+            report = worker.receive(120)
             done, slow = server.reading().since(before), server.slowest()
     check(runs_in(report))
     if report["started_at"] > due_at:
@@ -183,8 +183,8 @@ def saturated(subject: Subject, *, blocked: int, jobs: int) -> Values:
         subject.fill(server, jobs)
         before = server.reading()
         with subject.program(server, "work", jobs, "--blocked") as worker:
-            worker.hear()
-            report = worker.hear(120)
+            worker.receive()
+            report = worker.receive(120)
             done, slow = server.reading().since(before), server.slowest()
     check(runs_in(report))
     return {
@@ -196,13 +196,13 @@ def saturated(subject: Subject, *, blocked: int, jobs: int) -> Values:
 
 
 def profile(module: str, *options: str, binary: str | None = None) -> Values:
-    """What a program of ``benchmarks.profiles`` says; on a server, if a binary is given."""
+    """The figures of a program of ``benchmarks.profiles``; on a server, if a binary is given."""
     call = [sys.executable, "-m", f"benchmarks.profiles.{module}", *options]
     if binary is None:
         with Process(call) as program:
-            return program.hear()
+            return program.receive()
     with Server(binary) as server, Process([*call, "--url", server.url]) as program:
-        return program.hear()
+        return program.receive()
 
 
 def wait_until_still(server: Server, within: float = 120.0) -> None:

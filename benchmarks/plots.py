@@ -1,4 +1,4 @@
-"""Drawings of the results."""
+"""Plots of the results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OURS, OTHERS = "#1b7837", "#9e9e9e"
 
 
 def draw(results: Results, folder: Path) -> None:
-    """All that there are figures for; nothing, where matplotlib is not installed."""
+    """Draw every plot that there are figures for; none without matplotlib."""
     try:
         import matplotlib
     except ImportError:

@@ -1,4 +1,4 @@
-"""The programs that are measured, as processes."""
+"""Processes of the programs that are measured, which send lines of JSON."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ROOT = Path(__file__).parent.parent
 
 
 class Failed(Exception):
-    """A program that was measured went wrong, and how."""
+    """A program that was measured failed; the message says how."""
 
 
 class Process:
-    """A program that speaks in lines of JSON; ``with`` ends it."""
+    """A process that sends lines of JSON; ``with`` ends it."""
 
     def __init__(self, call: list[str]) -> None:
         self._call = call
@@ -60,16 +60,16 @@ class Process:
         """As the operating system counts it."""
         return str(self._process.pid)
 
-    def hear(self, within: float = 120.0) -> dict[str, Any]:
-        """The next that it says. Raises Failed if there is nothing more, or not in time."""
+    def receive(self, within: float = 120.0) -> dict[str, Any]:
+        """The next message. Raises Failed if none comes in time, or if the process has ended."""
         deadline = time.monotonic() + within
         try:
-            said = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
+            message = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise Failed(f"said nothing within {within:.0f} s{self._complaint()}") from None
-        if said is None:
+            raise Failed(f"message nothing within {within:.0f} s{self._complaint()}") from None
+        if message is None:
             raise Failed(f"ended with {self._process.wait()}{self._complaint()}")
-        return said
+        return message
 
     def ask_for_report(self) -> dict[str, Any]:
         """Have a worker report now, whatever it has done."""
@@ -77,9 +77,9 @@ class Process:
         with contextlib.suppress(OSError):
             self._process.stdin.write("report\n")
             self._process.stdin.flush()
-        while "ran" not in (said := self.hear(20)):
+        while "ran" not in (message := self.receive(20)):
             pass
-        return said
+        return message
 
     def _read(self) -> None:
         assert self._process.stdout is not None

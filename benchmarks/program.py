@@ -1,10 +1,10 @@
-"""The interface that all libraries are measured through: a program that schedules, or works.
+"""The interface through which all libraries are measured: a program that schedules or works.
 
     python -m benchmarks.libraries.arq schedule 20000 --url redis://127.0.0.1:6379/0 --how callers
     python -m benchmarks.libraries.arq work 20000 --url redis://127.0.0.1:6379/0 --concurrency 32
 
-It runs in the environment of its library, so this file needs nothing but Python. A job has one argument, its
-number; its body notes in the ledger that it ran.
+It runs in the environment of its library, so this file uses only the standard library. A job has one
+argument, its number. Its body counts its run in the ledger.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from benchmarks.ledger import Ledger, cpu_seconds, memory, say
+from benchmarks.ledger import Ledger, cpu_seconds, memory, send
 
 CALLERS = 32
 BATCH = 1000
 
 
 class Program(ABC):
-    """One library. What is async in it is awaited in one event loop."""
+    """One library. Its async methods are awaited in one event loop."""
 
     uvloop = True
     """The library works in uvloop."""
@@ -38,7 +38,7 @@ class Program(ABC):
 
     @property
     def ledger(self) -> Ledger:
-        """Where a body notes that it runs."""
+        """The ledger in which bodies count their runs."""
         assert self._ledger is not None
         return self._ledger
 
@@ -98,7 +98,7 @@ async def schedule(program: Program, arguments: argparse.Namespace) -> None:
                 await program.schedule(n)
 
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
-    say(
+    send(
         {
             "seconds": time.monotonic() - began,
             "cpu": cpu_seconds() - cpu,

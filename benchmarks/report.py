@@ -9,7 +9,7 @@ from .results import Figure, Results
 from .targets import Targets, number, ratio
 
 Column = tuple[str, str, str, str]
-"""Its title, and the benchmark, the variant and the figure."""
+"""The title of a column, and its benchmark, variant and figure."""
 
 OVERVIEW: list[Column] = [
     ("schedule/s, one by one", "schedule", "sequential", "schedule/s"),
@@ -88,7 +88,7 @@ def lines_of(results: Results) -> Iterator[str]:
     if targets:
         yield "## Targets"
         yield ""
-        rows = [[t.title, t.wanted, t.told, t.verdict, t.beside] for t in targets]
+        rows = [[t.title, t.wanted, t.measured_values, t.verdict, t.beside] for t in targets]
         yield from table(["", "target", "measured (least to most)", "", ""], rows)
         if missed := [t for t in targets if t.is_missed]:
             yield "What is missed, and why; [docs/performance.md](../docs/performance.md) has the profile:"

@@ -1,4 +1,4 @@
-"""What was measured, and under which conditions; kept as JSON, from which the report is drawn."""
+"""The results of all measurements and their conditions, kept as JSON; the report is drawn from them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Figure:
 
 @dataclass
 class Results:
-    """Everything that one call of the benchmarks measured."""
+    """All results of one call of the benchmarks."""
 
     facts: dict[str, str]
     records: list[Record] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Results:
     """Libraries that could not be installed, and why."""
 
     def record(self, benchmark: str, variant: str, library: str) -> Record:
-        """That of a case, made if there is none."""
+        """The record of a case, made if there is none."""
         for record in self.records:
             if (record.benchmark, record.variant, record.library) == (benchmark, variant, library):
                 return record
@@ -70,12 +70,12 @@ class Results:
         return None
 
     def libraries(self, benchmark: str) -> list[str]:
-        """Those that a benchmark was tried with, in the order of the catalogue."""
+        """The libraries that a benchmark was tried with, in the order of the catalogue."""
         tried = {record.library for record in self.records if record.benchmark == benchmark}
         return [name for name in LIBRARIES if name in tried]
 
     def errors(self) -> Iterator[tuple[str, str]]:
-        """What went wrong, and where."""
+        """The errors, and where they occurred."""
         yield from self.unavailable.items()
         for record in self.records:
             if record.error:
@@ -108,7 +108,7 @@ def facts(server: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Which one is checked out, and whether the package was changed since; nothing outside of a checkout."""
+    """The commit that is checked out, and whether the package was changed since; empty without a checkout."""
     folder = Path(__file__).parent.parent
     head = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True, check=False
@@ -120,7 +120,7 @@ def commit() -> str:
 
 
 def processor() -> str:
-    """Its model."""
+    """The model of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

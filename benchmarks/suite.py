@@ -12,11 +12,11 @@ from .profiles.pairs import KINDS as PAIRS
 from .profiles.queues import KINDS as QUEUES
 
 SLOW = ("arq", "saq", "taskiq", "streaq", "docket", "dramatiq", "bullmq")
-"""A third of the jobs does for those that need long for each."""
+"""Slow libraries, which get a third of the jobs."""
 THREADED = ("aiospinach", "spinach", "dramatiq")
-"""Those that run plain functions in threads."""
+"""Libraries that run plain functions in threads."""
 OFTENER = {"length": 2}
-"""Runs more than the others: what is compared there differs by less than single runs do."""
+"""Benchmarks with additional runs: their cases differ by less than single runs do."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Suite:
         self._divisor = 10 if quick else 1
 
     def cases(self, benchmark: str) -> list[Case]:
-        """Those of one benchmark, in the order in which they alternate."""
+        """The cases of one benchmark, in the order in which they alternate."""
         made: list[Case] = getattr(self, benchmark.replace("-", "_"))()
         return made
 

@@ -1,4 +1,4 @@
-"""What aiospinach set out to reach, and what it did. Ratios are taken run by run, since runs alternate."""
+"""The targets of aiospinach, and their results. Ratios are taken run by run, since runs alternate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Target:
     at_least: bool = True
     beside: str = ""
     why: str = ""
-    """Where the difference lies, if it is missed."""
+    """The reason, if the target is missed."""
 
     @property
     def is_missed(self) -> bool:
@@ -43,7 +43,7 @@ class Target:
 
     @property
     def _doubt(self) -> str:
-        """Said where single runs fell on both sides of the bound."""
+        """A remark if single runs fell on both sides of the bound."""
         values = self.measured.values if self.measured else ()
         kept = {value >= self.bound if self.at_least else value <= self.bound for value in values}
         return ", but runs fell on both sides" if len(kept) > 1 else ""
@@ -53,7 +53,7 @@ class Target:
         return f"{'≥' if self.at_least else '≤'} {self.bound:,g}"
 
     @property
-    def told(self) -> str:
+    def measured_values(self) -> str:
         """The median, and the least and the greatest."""
         if self.measured is None:
             return ""
@@ -62,7 +62,7 @@ class Target:
 
 
 def number(value: float) -> str:
-    """With as many digits as say something."""
+    """A figure with its significant digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
@@ -276,7 +276,7 @@ class Targets:
         kinds: tuple[str, str],
         why: str,
     ) -> Target:
-        """A ratio that was taken within each run; beside it stands what it is of."""
+        """A target for a ratio that was taken within each run; ``beside`` names its two figures."""
         one, other, over = (self._of(benchmark, variant, f"{figure}, {what}") for what in (*kinds, "ratio"))
         beside = f"{number(one.median)} over {number(other.median)}" if one and other else ""
         return Target(title, bound, over, at_least=False, beside=beside, why=why)

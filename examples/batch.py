@@ -1,4 +1,4 @@
-"""Schedule a thousand jobs at once, and with them one for later.
+"""Schedule a thousand jobs together, and in the same batch one for later.
 
     python examples/batch.py
 

@@ -55,24 +55,24 @@ tasks = Tasks()
 
 
 class MadeToFail(Exception):
-    """What --flaky has jobs raise."""
+    """Raised by jobs that --flaky makes fail."""
 
 
 class Notebook:
-    """What a process must find when it is started again: the name of the run, and what became of files."""
+    """Keeps the name of the run and its results in Redis, for a process that is started again."""
 
     def __init__(self, url: str, name: str) -> None:
         self._redis = redis.Redis.from_url(url)  # its pool may be used by the threads of all jobs
         self._run, self._lines = f"{name}:run", f"{name}:lines"
 
     def begin(self) -> str:
-        """The name of the run that was not ended, or of a new one."""
+        """Return the name of the run that has not ended, or of a new one."""
         self._redis.set(self._run, uuid4().hex, nx=True)
         found: Any = self._redis.get(self._run)
         return str(found, "ascii")
 
     def write(self, path: bytes, mark: str, text: str) -> None:
-        """Repeating it changes nothing, as must be with what a job does that may run twice."""
+        """Write the result of a file. A repeat changes nothing: a job may run twice."""
         self._redis.hset(self._lines, path, mark + text)
 
     def read(self, mark: str) -> dict[bytes, str]:
@@ -91,7 +91,7 @@ notebook: Notebook | None = None
 
 
 def note(path: bytes, mark: str, text: str) -> None:
-    """Keep what a job found out. The job does it, before it counts as done: a receiver might be too late."""
+    """Keep the result of a file. The job does so before it counts as done: a receiver might be too late."""
     if notebook is not None:
         notebook.write(path, mark, text)
 
@@ -116,7 +116,7 @@ def checksum(path: bytes, failures: int = 0) -> str:
 
 
 class Ledger:
-    """What the signals told about the jobs."""
+    """Counts starts and ends of jobs, and keeps their results; its methods are receivers of signals."""
 
     def __init__(self) -> None:
         self.sums: dict[bytes, str] = {}
@@ -141,7 +141,7 @@ class Ledger:
                 self.unreadable[path] = str(err)
 
     def check(self) -> None:
-        """Every start of a job has one job_finished, and every file that was hashed, one last one."""
+        """Assert that each start of a job has one job_finished, and that each file has one end."""
         assert self.started == self.finished
         assert all(count == 1 for count in self.ended.values())
         assert self.ended.keys() == self.sums.keys() | self.unreadable.keys()
@@ -203,7 +203,7 @@ async def hash_in_jobs(
 
 
 def hash_all(paths: list[bytes], folder: bytes, options: argparse.Namespace) -> Ledger:
-    """Hash the files, but for those that the notebook has already."""
+    """Hash the files that the notebook does not have yet. Returns the results of all."""
     global notebook
     if options.redis is None:
         return asyncio.run(hash_in_jobs(paths, options, MemoryBroker(), "checksums", "run"))
@@ -227,7 +227,7 @@ def files_under(folder: bytes, without: set[bytes]) -> tuple[list[bytes], list[O
     for parent, folders, names in os.walk(folder, onerror=errors.append):
         folders[:] = [name for name in folders if name not in without]
         paths += (os.path.join(parent, name) for name in names)
-    # A link that leads nowhere is kept, and its job says so; pipes and sockets are not files.
+    # A link that leads nowhere is kept, and its job fails; pipes and sockets are not files.
     return sorted(path for path in paths if os.path.isfile(path) or not os.path.exists(path)), errors
 
 

@@ -1,4 +1,4 @@
-"""A web application whose server runs its jobs as well: in the same process and event loop.
+"""A web application whose server also runs its jobs, in the same process and event loop.
 
     pip install fastapi uvicorn
     uvicorn --app-dir examples fastapi_app:app
@@ -43,7 +43,7 @@ class Result(BaseModel):
 
 
 results: dict[str, Result] = {}
-"""What became of the latest jobs, oldest first."""
+"""The results of the latest jobs, oldest first."""
 
 
 @engine.task(name="add", timeout=30)
@@ -73,7 +73,7 @@ async def result(id: str) -> Result:
 
 @app.get("/ready")
 async def ready() -> dict[str, Any]:
-    """How the workers are; 503 while they do not run, or cannot reach the broker."""
+    """The health of the workers; 503 while they do not run or cannot reach the broker."""
     health = engine.health()
     if not health.is_connected:
         raise HTTPException(503, msgspec.structs.asdict(health))

@@ -1,4 +1,4 @@
-"""Run a task every fifth of a second, and another by the calendar.
+"""Run one task every fifth of a second, and another by a calendar.
 
     python examples/periodic.py
 
@@ -20,7 +20,7 @@ async def tick() -> None:
     number = next(ticks)
     print(f"tick {number}")
     if number == 3:
-        await engine.stop_workers()  # within a job it only asks, so that the job can end
+        await engine.stop_workers()  # within a job it returns at once, so that the job can end
 
 
 @engine.task(periodicity=Cron("0 0 1 jan *", tz="Europe/Paris"))

@@ -3,12 +3,13 @@
     pip install aiospinach
     python examples/redis_worker.py redis://localhost:6379/0
 
-or with the URL in ``$REDIS_URL``; start as many as you like, on as many machines. For a job of it,
+The URL may also be in ``$REDIS_URL``. Start as many workers as you like, on as many machines. This schedules
+a job for them,
 
     python examples/redis_worker.py redis://localhost:6379/0 --schedule Ann
 
-prints ``scheduled`` and the job's id in this process, and has a worker print ``hello, Ann``. Exit status: 0,
-after a signal and the end of the running jobs; 2, wrong usage.
+and prints ``scheduled`` and the job's id; a worker prints ``hello, Ann``. Exit status: 0, after a signal and
+the end of the running jobs; 2, wrong usage.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ async def greet(name: str) -> None:
 
 
 def engine_on(url: str) -> Engine:
-    """The same engine in every process: its tasks, and a namespace of its own."""
+    """An engine that is the same in every process: it has the tasks, and a namespace of its own."""
     engine = Engine(RedisBroker(url), namespace="greetings")
     engine.attach_tasks(tasks)
     return engine

@@ -1,8 +1,8 @@
-"""Hear what happens to jobs, in plain and in async functions.
+"""Call plain and async functions when something happens to jobs.
 
     python examples/signals.py
 
-prints, for each of two orders (whose lines may mix, since they are shipped at the same time):
+prints these lines for each of two orders. The lines of the two may mix, since they are shipped together:
 
     [trace-1] shipping order 1
     [trace-1] mail: order 1 is on its way
@@ -30,7 +30,7 @@ async def ship(order: int) -> str:
 @signals.job_started.connect_via(engine.namespace)
 async def begin_trace(namespace: str, job: Job, **kwargs: Any) -> None:
     await asyncio.sleep(0.01)  # as if a tracing service were asked
-    trace.set(f"trace-{job.args[0]}")  # the job sees it, and no other job does
+    trace.set(f"trace-{job.args[0]}")  # this job sees the value, and no other job does
 
 
 @signals.job_finished.connect_via(engine.namespace)

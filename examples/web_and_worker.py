@@ -1,4 +1,4 @@
-"""A web application that only schedules; its jobs run in other processes.
+"""A web application that only schedules jobs, and workers in other processes that run them.
 
     pip install fastapi uvicorn
     export REDIS_URL=redis://localhost:6379/0
@@ -9,7 +9,7 @@
 
 answers ``{"id":"may","is_new":true}``, and a worker prints ``report may has 3 lines``. Posting the same id
 again within 10 minutes answers ``"is_new":false`` and runs nothing. While Redis cannot be reached the answer
-is 503, and the client may post again: the id sees to it that the report is made once.
+is 503, and the client may post again: because of the id the report is made once.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ async def test_a_successor_scheduled_after_the_job_ended_is_logged(
     await engine.start_workers(stop_when_queue_empty=True)
     [warning] = warnings(caplog)
     assert "id=object-7" in warning
-    assert "had ended, and the id is in use for ten minutes" in warning
+    assert "has ended, and the id is in use for ten minutes" in warning
 
 
 async def test_duplicates_of_other_jobs_are_not_logged(
@@ -192,7 +192,7 @@ async def test_a_future_moment_for_a_job_that_has_ended_is_logged(
     assert not warnings(caplog)
     assert (await named.schedule_at(LATER)).status is JobStatus.NOT_SET
     [warning] = warnings(caplog)
-    assert f"nothing will run at {LATER}, give it another id" in warning
+    assert f"no job will run at {LATER}: give it another id" in warning
 
 
 async def test_a_job_that_waits_for_its_retry_has_no_moment_to_compare(

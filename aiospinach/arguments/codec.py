@@ -1,7 +1,7 @@
-"""How the arguments of a job are written and read back, with proof that they arrive equal.
+"""The codec of arguments: writes them as JSON, reads them as their type hints, and proves them equal.
 
-The body of a job is JSON: ``[[positional...],{keyword...}]``, written and typed by msgspec. Each
-value is read back as the type that the task's function gives its parameter."""
+The body of a job is ``[[positional...],{keyword...}]``, which msgspec writes and reads.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import msgspec
 
 from ..exceptions import InvalidArguments, UnsupportedType
 from ..functions import parameters_of
-from .call_shapes import Reader, Shape, spelled_as
-from .differences import part_lost
-from .hints import Hint, hints_of, reader_of, reason_of, type_of, write
+from .call_shapes import CallShape, Reader, with_zones
+from .differences import find_lost_part
+from .hints import ParameterHint, hints_of, reader_of, reason_of, type_of, write
 
 BODY_LIMIT = 256 * 1024
 DEPTH_LIMIT = 64
 
-_WRAPPING = 2  # the two levels of brackets that the layout of the body adds
-_SHALLOW = 2 * (DEPTH_LIMIT + _WRAPPING)  # bytes; what nests too deep opens and closes more brackets
+_WRAPPING = 2  # levels of brackets that the layout of the body adds
+_SHALLOW = 2 * (DEPTH_LIMIT + _WRAPPING)  # bytes; a body that nests too deep has more brackets than that
 _KNOWN_SHAPES = 256
-_SHORT = 32  # arguments; a reader of more takes longer to make than it spares
+_READ_WHOLE_AT_MOST = 32  # arguments; building a decoder for more costs more time than it saves
 
 _NO_KEYWORDS = b",{}]"
 
@@ -36,8 +36,8 @@ _read_plain = msgspec.json.Decoder().decode
 class Arguments:
     """The arguments of one function: which calls fit it, and how they are stored.
 
-    Hints are resolved by ``resolve()``, or else at the first use, so that a task may name a class that
-    is defined further down its module.
+    Hints are resolved by ``resolve()``, or else at the first use: a hint may name a class that is defined
+    further down the module.
     """
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
@@ -47,25 +47,28 @@ class Arguments:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
             raise UnsupportedType(
-                f"{name}(): Python cannot tell the parameters of this callable; wrap it in a function"
+                f"{name}(): Python does not know the parameters of this callable; wrap it in a function"
             ) from None
-        self._shapes: dict[object, Shape] = {}
-        self._hints: dict[str, Hint] | None = None
-        self._usual: Reader | None = None
-        """Reads whole bodies of the shape that was read last."""
+        self._shapes: dict[object, CallShape] = {}
+        self._hints: dict[str, ParameterHint] | None = None
+        self._last_reader: Reader | None = None
+        """Reads whole bodies that have the shape of the body read last."""
 
     def resolve(self) -> None:
-        """Read the type hints. Raises NameError while one names something not defined yet, and
-        UnsupportedType for one whose values cannot be stored and read back."""
+        """Read the type hints.
+
+        Raises NameError while a hint names something that is not defined yet, and UnsupportedType for a hint
+        whose values cannot be stored and read back.
+        """
         try:
             hints = hints_of(self._function)
         except NameError:
             raise
         except Exception as error:
             raise UnsupportedType(f"{self._name}(): a type hint cannot be read: {error}") from None
-        self._shapes, self._usual = {}, None
+        self._shapes, self._last_reader = {}, None
         self._hints = {
-            name: Hint(hints.get(name, Any), f"{self._name}(): parameter '{name}'")
+            name: ParameterHint(hints.get(name, Any), f"{self._name}(): parameter '{name}'")
             for name in self._signature.parameters
         }
 
@@ -81,12 +84,12 @@ class Arguments:
         than 64, or would not arrive equal.
         """
         shape = self._shape_of(args, kwargs)
-        sames = shape.sames if shape.sames is not None else self._prepare(shape)
+        comparisons = shape.comparisons if shape.comparisons is not None else self._prepare(shape)
         try:
-            body = write((args, kwargs) if shape.keeps_zones is None else spelled_as(shape, args, kwargs))
+            body = write((args, kwargs) if shape.keeps_zones is None else with_zones(shape, args, kwargs))
         except Exception:
             body = b""
-        if not body:  # outside of the handler: as its __context__, the error would carry the value along
+        if not body:  # not in the handler: the error there holds the value, and would be the __context__
             raise self._unwritable(shape.names, args, kwargs)
         if len(body) > BODY_LIMIT:
             raise InvalidArguments(
@@ -95,18 +98,18 @@ class Arguments:
             )
         if len(body) > _SHALLOW:
             self._check_depth(body)
-        copies = _at_once(shape.read, body) if shape.read is not None else None
+        copies = _read_whole(shape.read, body) if shape.read is not None else None
         values = (*args, *kwargs.values()) if kwargs else args
         if copies is None:
-            copies = tuple(self._read(shape.names, _raws_of(body), values))
+            copies = tuple(self._read(shape.names, _raw_arguments(body), values))
         for number, copy in enumerate(copies):
             value = values[number]
-            if copy is not value and not sames[number](value, copy):
+            if copy is not value and not comparisons[number](value, copy):
                 raise self._unequal(shape.names[number], value, copy)
         return body
 
     def decode(self, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments that a body holds, as the function's hints say.
+        """The arguments of a body, typed by the function's hints.
 
         Raises InvalidArguments if the body is damaged or does not fit the function as it is now.
         """
@@ -114,8 +117,8 @@ class Arguments:
             raise InvalidArguments(f"{self._name}(): the stored arguments are over {BODY_LIMIT:,} bytes")
         if len(body) > _SHALLOW:
             self._check_depth(body)
-        usual = self._usual if body.endswith(_NO_KEYWORDS) else None
-        if usual is not None and (args := _at_once(usual, body)) is not None:
+        reader = self._last_reader if body.endswith(_NO_KEYWORDS) else None
+        if reader is not None and (args := _read_whole(reader, body)) is not None:
             return args, {}
         try:
             positional, keyword = _split(body)
@@ -124,16 +127,16 @@ class Arguments:
         shape = self._shape_of(positional, keyword)
         values = self._read(shape.names, [*positional, *keyword.values()])
         if not keyword:
-            if shape.sames is None:
+            if shape.comparisons is None:
                 self._prepare(shape)
-            self._usual = shape.read
+            self._last_reader = shape.read
         return tuple(values[: len(positional)]), dict(zip(keyword, values[len(positional) :], strict=True))
 
     def fit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-        """The parameter that takes each argument; InvalidArguments if the call does not fit."""
+        """The parameter that takes each argument. Raises InvalidArguments if the call does not fit."""
         return self._shape_of(args, kwargs).names
 
-    def _shape_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Shape:
+    def _shape_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> CallShape:
         key = (len(args), *kwargs) if kwargs else len(args)
         shape = self._shapes.get(key)
         if shape is None:
@@ -142,21 +145,21 @@ class Arguments:
             except TypeError as error:
                 raise InvalidArguments(f"{self._name}{parameters_of(self._signature)}: {error}") from None
             names = (*self._positional(len(args)), *(self._keyword(name) for name in kwargs))
-            shape = Shape(names, is_plain=not kwargs)
+            shape = CallShape(names, is_plain=not kwargs)
             if len(self._shapes) < _KNOWN_SHAPES:
                 self._shapes[key] = shape
         return shape
 
-    def _prepare(self, shape: Shape) -> list[Callable[[Any, Any], bool]]:
-        """Have the hints of a shape at hand."""
+    def _prepare(self, shape: CallShape) -> list[Callable[[Any, Any], bool]]:
+        """Fill a shape with what its hints decide. Returns its comparisons."""
         hints = [self._resolved()[name] for name in shape.names]
-        shape.sames = [hint.same for hint in hints]
+        shape.comparisons = [hint.is_same for hint in hints]
         keeps_zones = [hint.keeps_zones for hint in hints]
         shape.keeps_zones = keeps_zones if any(keeps_zones) else None
-        if shape.is_plain and len(hints) <= _SHORT:
+        if shape.is_plain and len(hints) <= _READ_WHOLE_AT_MOST:
             types = tuple(hint.type for hint in hints)
             shape.read = reader_of(tuple[tuple[types], dict[str, msgspec.Raw]])  # type: ignore[valid-type]
-        return shape.sames
+        return shape.comparisons
 
     def _positional(self, count: int) -> Iterator[str]:
         parameters = [p for p in self._signature.parameters.values() if p.kind <= p.VAR_POSITIONAL]
@@ -170,7 +173,7 @@ class Arguments:
             return keyword
         return next(p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD)
 
-    def _resolved(self) -> dict[str, Hint]:
+    def _resolved(self) -> dict[str, ParameterHint]:
         if self._hints is None:
             try:
                 self.resolve()
@@ -179,21 +182,21 @@ class Arguments:
                     f"{self._name}(): a type hint names something that is not defined in the module of"
                     f" the function: {error}; define it there, or annotate with the class itself"
                 ) from None
-        return typing.cast("dict[str, Hint]", self._hints)
+        return typing.cast("dict[str, ParameterHint]", self._hints)
 
     def _read(
         self, names: tuple[str, ...], raws: Sequence[msgspec.Raw], originals: Sequence[Any] = ()
     ) -> list[Any]:
-        """The values, typed; ``originals``, if they are known, help to say why one cannot be read."""
+        """The values, typed. An error names the part of an original that is lost, if there are originals."""
         hints = self._resolved()
         values: list[Any] = []
         for name, raw in zip(names, raws, strict=True):
             try:
                 values.append(hints[name].read(raw))
                 continue
-            except BaseException as error:  # of a class of the user's, perhaps: it may raise anything
+            except BaseException as error:  # classes of users may raise anything
                 why = reason_of(error)
-            if originals and (lost := part_lost(originals[len(values)])):
+            if originals and (lost := find_lost_part(originals[len(values)])):
                 why = lost
             raise InvalidArguments(
                 f"{self._name}(): argument '{name}' is not what the parameter's type hint allows: {why}"
@@ -206,7 +209,7 @@ class Arguments:
         try:
             level: list[Any] = [_read_plain(body)]
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return  # decode() tells what is wrong
+            return  # decode() raises for that
         except RecursionError:
             raise self._too_deep() from None
         for _ in range(DEPTH_LIMIT + _WRAPPING):
@@ -242,28 +245,30 @@ class Arguments:
         return InvalidArguments(f"{self._name}(): the names of keyword arguments must be text")
 
     def _unequal(self, name: str, value: Any, copy: Any) -> InvalidArguments:
-        if lost := part_lost(value, copy):
+        if lost := find_lost_part(value, copy):
             return InvalidArguments(
                 f"{self._name}(): argument '{name}' ({type_of(value)}) would not arrive equal: {lost}"
             )
         return InvalidArguments(
             f"{self._name}(): argument '{name}' ({type_of(value)}) would not arrive equal: it would come"
             f" back as another value ({type_of(copy)}). NaN and infinity have no JSON; a tuple, set, date,"
-            " Decimal or object needs a type hint that says so exactly"
+            " Decimal or object needs a type hint of exactly that type"
         )
 
 
-def _at_once(read: Reader, body: bytes) -> tuple[Any, ...] | None:
-    """The arguments, if they are as the reader expects them; else they are read one by one, for an error
-    to name the wrong one."""
+def _read_whole(read: Reader, body: bytes) -> tuple[Any, ...] | None:
+    """The arguments, or None if they do not have the shape or the types of the reader.
+
+    Then the caller reads them one by one, so that an error can name the wrong one.
+    """
     try:
         args, keyword = read(body)
-    except BaseException:  # of a class of the user's, perhaps: it may raise anything
+    except BaseException:  # classes of users may raise anything
         return None
     return None if keyword else args
 
 
-def _raws_of(body: bytes) -> list[msgspec.Raw]:
+def _raw_arguments(body: bytes) -> list[msgspec.Raw]:
     positional, keyword = _split(body)
     return [*positional, *keyword.values()] if keyword else positional
 

@@ -1,4 +1,4 @@
-"""Which part of an argument does not arrive as it is, and what to do about it."""
+"""Finds the part of an argument that would not arrive equal, and the remedy that an error names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from .models import fields_of, is_default, is_model
-from .zones import is_same_moment
+from .zones import is_same_zone
 
 SECRET = "is a secret, which is written as asterisks; pass an identifier of it, and read it in the task"
 EXCLUDED = "is excluded when the model is written; take it out of the model, or pass it as a parameter"
@@ -24,27 +24,27 @@ TIME_ZONE = "is a time of a zone, which would be lost; pass the name of the zone
 DEEPEST = 64
 
 
-def moment_lost(value: Any, copy: Any) -> str | None:
-    """Of two equal values: the first datetime or time in them that has lost its zone or fold, or None."""
+def find_lost_zone(value: Any, copy: Any) -> str | None:
+    """Names the first datetime or time that lost its zone or fold in a copy that is equal, or None."""
     for path, part, other in _pairs("", value, copy):
-        if isinstance(part, (datetime, time)) and not is_same_moment(part, other):
+        if isinstance(part, (datetime, time)) and not is_same_zone(part, other):
             why = FOLD if part.tzinfo is None else ZONE if isinstance(part, datetime) else TIME_ZONE
             return f"{_named(path)} {why}"
     return None
 
 
-def part_lost(value: Any, copy: Any = None) -> str | None:
-    """The part of a value that is known not to make the trip, or else the one that came back as another.
+def find_lost_part(value: Any, copy: Any = None) -> str | None:
+    """Names a part of the value that is never written, or else a part that differs in the copy.
 
-    None if it cannot be told: the classes of the parts may be the user's, and raise.
+    Returns None if no such part is found, or if classes of users raise.
     """
     try:
-        return _known_not_to_arrive(value) or (None if copy is None else _came_back_as_another(value, copy))
+        return _find_unwritten_part(value) or (None if copy is None else _find_changed_part(value, copy))
     except Exception:
         return None
 
 
-def _known_not_to_arrive(value: Any) -> str | None:
+def _find_unwritten_part(value: Any) -> str | None:
     for path, part, _ in _pairs("", value, value):
         if hasattr(type(part), "get_secret_value"):
             return f"{_named(path)} {SECRET}"
@@ -55,8 +55,8 @@ def _known_not_to_arrive(value: Any) -> str | None:
     return None
 
 
-def _came_back_as_another(value: Any, copy: Any) -> str | None:
-    if found := moment_lost(value, copy):
+def _find_changed_part(value: Any, copy: Any) -> str | None:
+    if found := find_lost_zone(value, copy):
         return found
     for path, part, other in _pairs("", value, copy):
         if is_model(type(part)) and getattr(part, "__pydantic_private__", None) != getattr(
@@ -72,7 +72,7 @@ def _differs(part: Any, other: Any) -> bool:
 
 
 def _pairs(path: str, value: Any, copy: Any, depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
-    """The values and all parts of them, each with that of the copy in its place."""
+    """The value and all its parts, each with its path and its counterpart in the copy."""
     yield path, value, copy
     if depth > DEEPEST:
         return
@@ -85,7 +85,7 @@ def _parts(value: Any, copy: Any) -> Iterator[tuple[str, Any, Any]]:
         return
     if isinstance(value, Mapping):
         for (key, part), (other_key, other) in zip(value.items(), copy.items(), strict=False):
-            yield "[]", key, other_key  # a key is a value, and not for messages
+            yield "[]", key, other_key  # a key is a value of the user's, and never in messages
             yield "[]", part, other
     elif isinstance(value, (list, tuple)):
         for place, (part, other) in enumerate(zip(value, copy, strict=False)):

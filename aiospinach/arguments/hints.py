@@ -1,4 +1,4 @@
-"""What a parameter's type hint says of its values: how they are written, read back and compared."""
+"""Type hints of parameters: how values of a hint are written, read back and compared."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from uuid import UUID
 import msgspec
 
 from ..exceptions import UnsupportedType
-from ..functions import innermost
-from .differences import moment_lost
-from .models import is_model, may_hold_moments, read_model, union_of_models, write_model
-from .type_rewriting import StandIn, rewritten
-from .zones import moment_for
+from ..functions import underlying_function
+from .differences import find_lost_zone
+from .models import is_model, may_hold_datetimes, read_model, union_of_models, write_model
+from .type_rewriting import StandIn, rewrite_hint
+from .zones import stand_in_for_datetime
 
-# Equality is proof enough for these. A value of any other class must come back as its very class, or a
-# subclass whose __eq__ is inherited would lose its own fields unseen.
+# For values of these classes equality is proof enough. Others must come back as exactly their class: a
+# subclass that inherits __eq__ may be equal, and have lost its own fields.
 _PLAIN = frozenset(
     {str, int, float, bool, type(None), list, dict, tuple, set, frozenset, bytes, bytearray}
     | {datetime, date, time, timedelta, Decimal, UUID}
@@ -45,78 +45,78 @@ write: Callable[[Any], bytes] = msgspec.json.Encoder(enc_hook=_write_hook).encod
 _write_in_order = msgspec.json.Encoder(enc_hook=_write_hook, order="deterministic").encode
 
 
-class Hint:
-    """The hint of one parameter. ``what`` names the parameter in errors.
+class ParameterHint:
+    """The hint of one parameter, which errors call ``what``.
 
-    Raises NameError if it names something not defined yet, and UnsupportedType if JSON cannot carry its
-    values.
+    Raises NameError if the hint names something that is not defined yet, and UnsupportedType if JSON cannot
+    hold its values.
     """
 
-    __slots__ = ("_holds_objects", "keeps_zones", "may_hold_moments", "read", "type")
+    __slots__ = ("_holds_objects", "keeps_zones", "may_hold_datetimes", "read", "type")
 
     def __init__(self, hint: Any, what: str) -> None:
         if hint is object:
             hint = Any
         try:
-            hint = rewritten(hint, union_of_models)
+            hint = rewrite_hint(hint, union_of_models)
             kinds = list(_kinds_in(msgspec.inspect.type_info(hint), set()))
             read = reader_of(hint)
         except NameError:
             raise
         except Exception as error:
-            raise UnsupportedType(f"{what} has a type hint that JSON cannot carry: {error}") from None
+            raise UnsupportedType(f"{what} has a type hint whose values JSON cannot hold: {error}") from None
         for kind in kinds:
             _check_kind(kind, what)
         self._holds_objects = any(isinstance(kind, _CLASSES) for kind in kinds)
-        self.may_hold_moments: bool = any(map(_is_of_moments, kinds))
-        """Its values may have a datetime or a time in them."""
+        self.may_hold_datetimes: bool = any(map(_has_datetimes, kinds))
+        """Its values may hold a datetime or a time."""
         self.type: Any = hint
         self.read: Callable[[msgspec.Raw | bytes], Any] = read
-        """The value of some JSON, typed; raises what msgspec and the classes of the hint raise."""
-        read_zoned = _zoned_reader_of(hint) if self.may_hold_moments else None
+        """Reads a value from JSON; raises what msgspec and the classes of the hint raise."""
+        read_zoned = _zoned_reader_of(hint) if self.may_hold_datetimes else None
         self.keeps_zones: bool = read_zoned is not None
-        """Its datetimes are to be written with their zones."""
+        """Datetimes of this hint are written with their zones."""
         if read_zoned is not None:
-            self.read = _either(read, read_zoned)
+            self.read = _read_either_way(read, read_zoned)
 
-    def same(self, value: Any, copy: Any) -> bool:
-        """Whether the copy that was read back is what the value was."""
+    def is_same(self, value: Any, copy: Any) -> bool:
+        """The copy that was read back is equal and of the same class, and has lost no field, zone or fold."""
         try:
             if not bool(value == copy):
                 return False
             if self._holds_objects and _write_in_order(value) != _write_in_order(copy):
-                return False  # something within was of a subclass, and has lost its own fields
-            if self.may_hold_moments and not _is_utc(value) and moment_lost(value, copy):
+                return False  # a part was of a subclass, and has lost its own fields
+            if self.may_hold_datetimes and not _is_utc(value) and find_lost_zone(value, copy):
                 return False
         except Exception:
             return False
-        # A subclass of a plain class would lose what its instance holds besides.
+        # An instance of a subclass of a plain class would lose its own attributes.
         return type(copy) is type(value) or (type(copy) in _PLAIN and not getattr(value, "__dict__", None))
 
 
 def _is_utc(value: Any) -> bool:
-    """The commonest datetime, which loses nothing."""
+    """The most common datetime, which loses nothing."""
     return type(value) is datetime and value.tzinfo is UTC
 
 
-def _is_of_moments(kind: Any) -> bool:
+def _has_datetimes(kind: Any) -> bool:
     if isinstance(kind, msgspec.inspect.CustomType):
-        return isinstance(kind.cls, StandIn) or may_hold_moments(kind.cls)
+        return isinstance(kind.cls, StandIn) or may_hold_datetimes(kind.cls)
     return isinstance(kind, (msgspec.inspect.DateTimeType, msgspec.inspect.TimeType))
 
 
 def _zoned_reader_of(hint: Any) -> Callable[[Any], Any] | None:
-    """Reads datetimes with their zones, where the hint has them in plain collections."""
-    zoned = rewritten(hint, moment_for)
+    """A reader of datetimes with zones; None for a hint that has no datetimes in plain collections."""
+    zoned = rewrite_hint(hint, stand_in_for_datetime)
     if zoned is hint:
         return None
     try:
         return reader_of(zoned)
-    except TypeError:  # what stands in for it cannot be told from the rest of a union
+    except TypeError:  # within a union, msgspec cannot distinguish the stand-in from other members
         return None
 
 
-def _either(read: Callable[[Any], Any], read_zoned: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _read_either_way(read: Callable[[Any], Any], read_zoned: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def read_either(raw: Any) -> Any:
         try:
             return read(raw)
@@ -134,11 +134,11 @@ def reader_of(hint: Any) -> Callable[[msgspec.Raw | bytes], Any]:
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The type hints of a callable's parameters; raises NameError, or what a string as a hint raises."""
-    function = inspect.unwrap(innermost(function))
+    """The type hints of a callable's parameters. Raises NameError, or any error of a hint in a string."""
+    function = inspect.unwrap(underlying_function(function))
     if not inspect.isroutine(function):
         function = type(function).__call__
-    # The hint of what it returns is nobody's business, and may be there for type checkers only.
+    # The hint of the result is not read: its names may be defined for type checkers only.
     annotations: dict[str, Any] = getattr(function, "__annotations__", None) or {}
     parameters = {name: hint for name, hint in annotations.items() if name != "return"}
     holder = types.SimpleNamespace(
@@ -148,8 +148,8 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why reading was refused, as far as the message names types and places only, never a value."""
-    # With a cause, it is the message of a validator that the user wrote.
+    """Why a value could not be read, without any part of the value."""
+    # With a cause it is the message of a user's validator, and may hold the value.
     by_msgspec = type(error) is msgspec.ValidationError and error.__cause__ is None
     message = str(error) if by_msgspec else ""
     if message.startswith(("Expected ", "Object missing ")):
@@ -168,15 +168,17 @@ def _check_kind(kind: Any, what: str) -> None:
     if isinstance(kind, msgspec.inspect.CustomType):
         if not is_model(kind.cls) and not isinstance(kind.cls, StandIn):
             raise UnsupportedType(
-                f"{what} has a type hint that JSON cannot carry: {_name_of(kind.cls)}; take plain data"
+                f"{what} has a type hint whose values JSON cannot hold: {_name_of(kind.cls)}; take plain data"
                 " or an identifier, and build the object in the task"
             )
     elif isinstance(kind, (msgspec.inspect.RawType, msgspec.inspect.ExtType)):
-        raise UnsupportedType(f"{what} has a type hint of msgspec's own that no value fits")
+        raise UnsupportedType(
+            f"{what} has the type hint Raw or Ext of msgspec, whose values cannot be stored; take plain data"
+        )
 
 
 def _kinds_in(information: Any, seen: set[int]) -> Iterator[Any]:
-    """Every msgspec type within this one; types may contain themselves."""
+    """Every msgspec type within this one, each once: types may contain themselves."""
     if isinstance(information, tuple):
         for part in information:
             yield from _kinds_in(part, seen)

@@ -1,4 +1,4 @@
-"""Type hints with others in some places, and classes that stand in for what msgspec cannot read by itself."""
+"""Rewriting of type hints: replaces parts that msgspec cannot read by classes that stand in for them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Union
 
 
 class StandIn(type):
-    """The class of classes that msgspec takes for foreign, and has read by their function ``read``.
+    """The metaclass of stand-ins: msgspec has their values read by the function ``read``.
 
-    What that returns counts as an instance, whatever it is.
+    Every object counts as an instance, so that msgspec accepts whatever ``read`` returns.
     """
 
     read: Callable[[Any], Any]
@@ -23,17 +23,17 @@ class StandIn(type):
 
 
 def stand_in(name: str, read: Callable[[Any], Any]) -> StandIn:
-    """A class whose values this function reads from plain data."""
+    """A class of this name, whose values ``read`` makes from plain data."""
     return StandIn(name, (), {"read": staticmethod(read)})
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
-    """The members of a union; none of anything else."""
+    """The members of a union; empty for any other hint."""
     return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else ()
 
 
-def bare(hint: Any) -> Any:
-    """The hint without what it is annotated with, and without another name."""
+def without_metadata(hint: Any) -> Any:
+    """The hint without ``Annotated`` and without type aliases."""
     while True:
         if typing.get_origin(hint) is Annotated:
             hint = typing.get_args(hint)[0]
@@ -43,22 +43,24 @@ def bare(hint: Any) -> Any:
             return hint
 
 
-def rewritten(hint: Any, change: Callable[[Any], Any]) -> Any:
-    """The hint with what ``change`` gives in the place of each part of it, None being no change. Keys of
-    mappings, and the fields of classes, stay as they are."""
+def rewrite_hint(hint: Any, change: Callable[[Any], Any]) -> Any:
+    """The hint with each part replaced by ``change(part)``, unless that is None.
+
+    Keys of mappings and fields of classes are not replaced. Returns the same object if nothing changed.
+    """
     if (changed := change(hint)) is not None:
         return changed
     if type(hint).__name__ == "TypeAliasType":
-        return rewritten(hint.__value__, change)
+        return rewrite_hint(hint.__value__, change)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is None or origin is Literal:
         return hint
     if origin is Annotated:
-        inner = rewritten(parts[0], change)
+        inner = rewrite_hint(parts[0], change)
         return hint if inner is parts[0] else Annotated[(inner, *hint.__metadata__)]
     is_mapping = isinstance(origin, type) and issubclass(origin, Mapping)
     new = tuple(
-        part if is_mapping and not place else rewritten(part, change) for place, part in enumerate(parts)
+        part if is_mapping and not place else rewrite_hint(part, change) for place, part in enumerate(parts)
     )
     if all(after is before for before, after in zip(parts, new, strict=True)):
         return hint

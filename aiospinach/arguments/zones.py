@@ -1,6 +1,7 @@
-"""Datetimes that keep their time zone: in it, a day added in a job gives what it gives in its caller.
+"""Time zones of datetimes, which arguments keep: adding a day has the same result in a job as in its caller.
 
-JSON has an offset only. RFC 9557 writes the zone behind it: ``2026-10-25T02:30:00+01:00[Europe/Paris]``."""
+JSON has only an offset. RFC 9557 adds the zone: ``2026-10-25T02:30:00+01:00[Europe/Paris]``.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +16,28 @@ from .type_rewriting import StandIn, stand_in
 _UTC = {"UTC", "Etc/UTC"}
 
 
-def spelled(value: Any) -> Any:
-    """The value with text in the place of datetimes of a zone, as far as they lie in plain collections."""
+def write_zones(value: Any) -> Any:
+    """The value, with text for each datetime that has a zone, also within plain collections."""
     kind = type(value)
-    if kind is datetime and is_plain(value.tzinfo):
+    if kind is datetime and has_no_zone(value.tzinfo):
         return value
     if isinstance(value, datetime):
         zone = zone_of(value)
         return value if zone is None else f"{value.isoformat()}[{zone}]"
     if kind in (list, tuple, set, frozenset):
-        return kind(map(spelled, value))
+        return kind(map(write_zones, value))
     if kind is dict:
-        return {key: spelled(each) for key, each in value.items()}
+        return {key: write_zones(each) for key, each in value.items()}
     return value
 
 
-def is_plain(tz: tzinfo | None) -> bool:
-    """It is no zone, but an offset or nothing."""
+def has_no_zone(tz: tzinfo | None) -> bool:
+    """It is a fixed offset, or None."""
     return tz is None or type(tz) is timezone
 
 
-def read_moment(text: Any) -> datetime:
-    """A datetime, with its zone or without."""
+def read_datetime(text: Any) -> datetime:
+    """Read a datetime, with or without a zone."""
     if not isinstance(text, str) or not text.endswith("]"):
         return msgspec.convert(text, datetime)
     written, _, zone = text[:-1].partition("[")
@@ -48,22 +49,22 @@ def read_moment(text: Any) -> datetime:
     return moment.astimezone(tz)  # the zone has changed its offset since
 
 
-MOMENT: StandIn = stand_in("datetime", read_moment)
+DATETIME: StandIn = stand_in("datetime", read_datetime)
 
 
-def moment_for(hint: Any) -> Any:
-    """What stands in for a datetime in a hint."""
-    return MOMENT if hint is datetime else None
+def stand_in_for_datetime(hint: Any) -> Any:
+    """The stand-in for a hint that is ``datetime``, else None."""
+    return DATETIME if hint is datetime else None
 
 
 def zone_of(value: datetime) -> str | None:
-    """The name of the zone that the datetime is to keep."""
+    """The name of the zone that the datetime has to keep; None for UTC, an offset or no zone."""
     key: str | None = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
     return None if key in _UTC else key
 
 
-def is_same_moment(value: datetime | time, copy: Any) -> bool:
-    """The copy is at the same moment, which is known to be equal, and will be after a day was added."""
+def is_same_zone(value: datetime | time, copy: Any) -> bool:
+    """The copy, which is equal, also keeps the zone and the fold of the value."""
     if value.tzinfo is None:
         return value.fold == int(copy.fold)
     if isinstance(value, time):
@@ -74,7 +75,7 @@ def is_same_moment(value: datetime | time, copy: Any) -> bool:
 
 
 def is_fixed(tz: tzinfo, value: datetime) -> bool:
-    """The offset is the same in winter and in summer."""
+    """The offset of the zone is the same in winter and in summer."""
     if isinstance(tz, timezone):
         return True
     winter, summer = (value.replace(month=month, day=1, fold=0) for month in (1, 7))

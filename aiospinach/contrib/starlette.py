@@ -1,4 +1,4 @@
-"""Workers that live and stop with a FastAPI or Starlette application.
+"""Workers that start and stop with a FastAPI or Starlette application.
 
 It imports neither: a lifespan is any function of the application that returns an async context manager.
 """
@@ -23,12 +23,12 @@ def lifespan(
     shutdown_timeout: float | timedelta = 25.0,
     inner: Lifespan | None = None,
 ) -> Lifespan:
-    """The lifespan of an application whose event loop also runs the engine's jobs.
+    """A lifespan for an application whose event loop also runs the engine's jobs.
 
     ``FastAPI(lifespan=lifespan(engine, number=10))``. Workers run before the application takes requests,
-    and drain after it has stopped taking them; the arguments are those of ``Engine.start_workers``.
-    ``inner`` is a lifespan of the application's own: it is entered first and left last, so that jobs can
-    use what it opens, and what it yields is the application's state.
+    and drain after it has stopped taking them. The arguments are those of ``Engine.start_workers``.
+    ``inner`` is the application's own lifespan. It is entered first and left last: jobs can use the resources
+    that it opens. The state that it yields is the state of the application.
     """
 
     @asynccontextmanager

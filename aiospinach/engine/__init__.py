@@ -1,4 +1,4 @@
-"""The engine: from a call to a stored job, and from a start of workers to their stop."""
+"""The engine: schedules, cancels and looks up jobs, and starts and stops workers."""
 
 from .dead_jobs import DeadJob
 from .engine import Engine

@@ -1,4 +1,4 @@
-"""The tasks that an engine knows, from all the registries attached to it."""
+"""The tasks of all registries that are attached to an engine, and look-ups among them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class AttachedTasks:
         self, namespace: str, scheduler: Scheduler, on_added: Callable[[Sequence[Task[..., Any]]], None]
     ) -> None:
         self._namespace = namespace
-        self._scheduler = ref(scheduler)  # weak, as the callback is: an engine ends with its last reference
+        self._scheduler = ref(scheduler)  # weak, as the callback is: neither keeps the engine alive
         self._on_added = WeakMethod(on_added)
         self._tasks: dict[str, Task[..., Any]] = {}
         self._queues: set[str] = set()
 
     @property
     def by_name(self) -> Mapping[str, Task[..., Any]]:
-        """The tasks, as they are now and will be."""
+        """The tasks by name, in a view that shows later ones as well."""
         return self._tasks
 
     @property
@@ -54,7 +54,7 @@ class AttachedTasks:
             on_added(tasks)
 
     def find(self, task: object) -> Task[..., Any]:
-        """The task that was given itself, perhaps with options, or by its name; or UnknownTask."""
+        """The attached task, given itself or by its name. Raises UnknownTask or InvalidValue."""
         if isinstance(task, Task):
             found = self._tasks.get(task.name)
             if found is task or (found is not None and found.function is task.function):
@@ -76,7 +76,7 @@ class AttachedTasks:
         )
 
     def read(self, name: str, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments in the body of a task's job, as far as they can be read here: for snapshots."""
+        """The arguments in the body of a job, for snapshots; none if they cannot be read here."""
         task = self._tasks.get(name)
         if task is not None:
             with contextlib.suppress(InvalidValue):
@@ -84,7 +84,7 @@ class AttachedTasks:
         return (), {}
 
     def check_queue(self, queue: object) -> str:
-        """The name of a queue that a task uses; UnknownQueue for another, if there are tasks at all."""
+        """Return the name of a queue. Raises UnknownQueue if there are tasks, and none of them uses it."""
         name = check_scope(queue, what="queue")
         queues = self.queues
         if queues and name not in queues:
@@ -95,7 +95,10 @@ class AttachedTasks:
         return name
 
     def check_queues(self, queue: object) -> list[str]:
-        """One queue, or a list of different ones; None: every queue of the tasks, the default one first."""
+        """The names in one queue or a list of different ones; for None every queue, the default one first.
+
+        Raises UnknownQueue or InvalidValue.
+        """
         if queue is None:
             others = sorted(self._queues - {DEFAULT_QUEUE})
             return [DEFAULT_QUEUE, *others] if DEFAULT_QUEUE in self._queues else others or [DEFAULT_QUEUE]

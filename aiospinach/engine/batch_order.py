@@ -1,4 +1,4 @@
-"""The jobs of a batch on their way to the broker."""
+"""Stores the jobs of a batch, with one call to the broker for each queue."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..job import Job
 from .request import Request
 
 Accept = Callable[[Request, bool], Job]
-"""Makes the job of a request that the broker has answered: True if it is new."""
+"""Makes the job of a request. Takes the broker's answer: True if stored, False for a duplicate."""
 Announce = Callable[[Sequence[Job]], Awaitable[None]]
 """Sends job_scheduled for jobs."""
 
 
 class BatchOrder:
-    """Stores the jobs with one call for each queue. After an uncertain call, its retry goes on from there."""
+    """Stores the jobs of one batch, queue by queue. The retry of an uncertain call goes on from there."""
 
     def __init__(
         self, broker: Broker, requests: Sequence[Request], *, accept: Accept, announce: Announce
@@ -28,31 +28,31 @@ class BatchOrder:
         self._accept = accept
         self._announce = announce
         self._stored: dict[int, Job] = {}
-        """Jobs that the broker has answered, by their places in the batch."""
+        """Jobs after the broker's answer, by their places in the batch."""
         self._places: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
             self._places.setdefault(request.queue, []).append(place)
 
     async def store(self, until: float) -> list[Job]:
-        """Store all jobs until this moment of ``time.monotonic()``. Returns them in the order of the batch.
+        """Store all jobs, until this moment of ``time.monotonic()``. Returns them in the order of the batch.
 
-        Raises EnqueueUncertain, whose retry stores the rest, or another BrokerError; or BatchPartlyStored if
-        some queues were answered before.
+        Raises EnqueueUncertain, whose retry stores the rest, or another BrokerError. If some queues were
+        stored before the error, raises BatchPartlyStored from it.
         """
         return await self._store(list(self._places), [], until)
 
-    async def _go_on(self, queues: Sequence[str], answer: Sequence[bool]) -> list[Job]:
-        """Go on with an answer for the first of these queues."""
-        return await self._store(queues[1:], self._note(queues[0], answer), None)
+    async def _continue(self, queues: Sequence[str], answer: Sequence[bool]) -> list[Job]:
+        """Store the rest, after an answer for the first of these queues."""
+        return await self._store(queues[1:], self._on_answer(queues[0], answer), None)
 
     async def _store(self, queues: Sequence[str], fresh: list[int], until: float | None) -> list[Job]:
         failure: AiospinachError | None = None
         for number, queue in enumerate(queues):
             envelopes = [self._requests[place].envelope for place in self._places[queue]]
             try:
-                fresh += self._note(queue, await self._broker.enqueue(queue, envelopes, until=until))
+                fresh += self._on_answer(queue, await self._broker.enqueue(queue, envelopes, until=until))
             except EnqueueUncertain as error:
-                failure = with_conclusion(error, partial(self._go_on, queues[number:]))
+                failure = with_conclusion(error, partial(self._continue, queues[number:]))
                 failure.__cause__ = error
                 break
             except AiospinachError as error:
@@ -70,8 +70,8 @@ class BatchOrder:
             stored=jobs,
         ) from failure
 
-    def _note(self, queue: str, answer: Sequence[bool]) -> list[int]:
-        """The broker has answered for a queue. Returns the places of its jobs."""
+    def _on_answer(self, queue: str, answer: Sequence[bool]) -> list[int]:
+        """Keep the jobs of a queue after the broker's answer. Returns their places."""
         places = self._places[queue]
         for place, is_new in zip(places, answer, strict=True):
             self._stored[place] = self._accept(self._requests[place], is_new)
@@ -81,7 +81,7 @@ class BatchOrder:
 def with_conclusion(
     error: EnqueueUncertain, conclude: Callable[[list[bool]], Awaitable[Any]]
 ) -> EnqueueUncertain:
-    """The broker's error, whose retry() also does what follows an answer."""
+    """The same error, with a retry() that passes the answer to ``conclude`` and returns the result."""
 
     async def retry() -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Jobs that failed for ever, and what can be done with them."""
+"""Dead jobs, which failed for ever: iterating over them, requeueing and discarding them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ class DeadJob(msgspec.Struct, frozen=True, kw_only=True):
     died_at: datetime
     """In UTC."""
     reason: str
-    """lost, poison, exhausted, aborted, interrupted, unknown or unreadable; the design page tells them
-    apart."""
+    """lost, poison, exhausted, aborted, interrupted, unknown or unreadable; the design page explains them."""
     error: str
     """The class of the last error, with its module."""
     message: str
+    """The message of the last error, at most 1,024 characters; empty if left out."""
     traceback: str
+    """The traceback of the last error, at most its last 8,192 characters; empty if left out."""
 
     def __repr__(self) -> str:
         return f"<DeadJob {self.reason} {self.error} {self.job!r}>"
@@ -45,15 +46,14 @@ class DeadJobs:
         self._tasks = tasks
 
     async def jobs(self, queues: Sequence[str]) -> AsyncIterator[DeadJob]:
-        """Every dead job, the latest of each queue first. Those that are requeued or discarded while one
-        iterates make no other be left out."""
+        """Every dead job, the latest of each queue first. Requeueing or discarding meanwhile skips none."""
         await self._broker.open_in_time(self._namespace)
         for queue in queues:
             async for record in self._records(queue):
                 yield self._read(record, queue)
 
     async def requeue(self, queues: Sequence[str], job_id: str) -> bool:
-        """Queue it again, in the first of the queues that has it dead."""
+        """Queue a dead job again, in the first of the queues that has it. False if none has it."""
         await self._broker.open_in_time(self._namespace)
         for queue in queues:
             if await self._is_done(queue, Requeue(job_id)):
@@ -61,7 +61,7 @@ class DeadJobs:
         return False
 
     async def discard(self, queues: Sequence[str], job_id: str) -> bool:
-        """Forget it, in the first of the queues that has it dead."""
+        """Forget a dead job, in the first of the queues that has it. False if none has it."""
         await self._broker.open_in_time(self._namespace)
         for queue in queues:
             if await self._is_done(queue, Discard(job_id)):
@@ -72,8 +72,8 @@ class DeadJobs:
         steered = await self._broker.steer(queue, act)
         if steered.is_bare:
             raise InvalidValue(
-                f"dead job {act.job_id!r} was kept without its arguments, as Engine(leave_out=) says:"
-                " schedule it again with these, and discard() this one"
+                f"dead job {act.job_id!r} was kept without its arguments, because of Engine(leave_out=):"
+                " schedule it again with its arguments, and discard() this one"
             )
         return steered.status is not JobStatus.NOT_SET
 
@@ -83,7 +83,7 @@ class DeadJobs:
         while True:
             page = await self._broker.look(queue, LookDead(offset, PAGE))
             if offset and not any(record.job.id in seen for record in page):
-                offset = max(0, offset - PAGE)  # some have gone meanwhile: back to where the last page ended
+                offset = max(0, offset - PAGE)  # some were removed meanwhile: go back to a known one
                 continue
             for record in page:
                 if record.job.id not in seen:
@@ -107,7 +107,7 @@ class DeadJobs:
 
 
 def _detail_of(record: DeadRecord) -> dict[str, str]:
-    """Why the job died; nothing if other hands have written that."""
+    """Why the job died; empty if the record is not readable."""
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
         return msgspec.json.decode(record.detail, type=dict[str, str])
     return {}

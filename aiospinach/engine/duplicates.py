@@ -1,4 +1,4 @@
-"""What becomes of a job whose id is in use: it follows the job that schedules it, or it is not stored."""
+"""Jobs whose id is in use: the job becomes the successor of the job that schedules it, or is a duplicate."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from ..workers import current_pool
 logger: Log = Log("aiospinach")
 
 LOOK_WITHIN = 1.0
-"""Seconds that it may take to see which moment the stored job has."""
+"""Seconds to wait for the broker's answer about the stored job."""
 
 
-def follows_itself(broker: Broker, job: Job, envelope: Envelope) -> bool:
-    """The duplicate has the id of the job that schedules it, and takes its place when that ends."""
+def set_successor(broker: Broker, job: Job, envelope: Envelope) -> bool:
+    """Make a duplicate the successor of the running job, if that has its id. Returns whether it was made."""
     pool = current_pool()
     if running_job.get() != job or pool is None or pool.state.broker is not broker:
         return False
     if (run := pool.runs.find(job)) is not None:
         return run.follow_with(msgspec.structs.replace(envelope, named=False))
     logger.warning(
-        "%r is not stored: the job of its id, which scheduled it, had ended, and the id is in use for ten"
-        " minutes; schedule it in the body, or leave the id out",
+        "%r is not stored: the job that scheduled it has the same id and has ended, and the id is in use for"
+        " ten minutes; schedule it in the body, or leave the id out",
         job,
     )
     return False
 
 
-async def with_its_moment(broker: Broker, job: Job) -> Job:
-    """The duplicate with the moment that the stored job has; a warning tells if it was asked for another."""
+async def with_stored_time(broker: Broker, job: Job) -> Job:
+    """The duplicate with the moment of the stored job; logs a warning if another moment was asked for."""
     try:
         async with asyncio.timeout(LOOK_WITHIN):
             stored = await broker.look(job.queue, LookJob(job.id))
     except (BrokerError, TimeoutError):
         return job
     if stored is None:
-        # It has run, so it was due: who asks for a moment to come asks for another.
+        # The stored job has ended, so it was due: a moment in the future is another moment.
         if to_milliseconds(job.at, what="at") > broker.now():
             logger.warning(
-                "%r is not stored: one of its id was, within the last ten minutes, and has ended; nothing"
-                " will run at %s, give it another id",
+                "%r is not stored: a job of its id was stored within the last ten minutes, and has ended;"
+                " no job will run at %s: give it another id",
                 job,
                 job.at,
             )
         return job
     at = from_milliseconds(stored.at)
-    if at != job.at and not stored.retries and not stored.crashes:  # these have moved it
+    if at != job.at and not stored.retries and not stored.crashes:  # a retry or a crash has moved the job
         logger.warning(
-            "%r is stored already, for %s, and is not moved to %s: cancel it first to schedule it anew",
+            "%r is stored already, for %s, and is not moved to %s: cancel it first, then schedule it again",
             job,
             at,
             job.at,

@@ -1,4 +1,4 @@
-"""The engine: the one object that a program talks to."""
+"""The engine: the one object that programs call; it checks arguments, and its parts do the work."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ..validation import check_id, check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
 from .dead_jobs import DeadJob, DeadJobs
-from .entries import Entries
 from .inline import run_inline
 from .producer import Producer
+from .with_statements import WithStatements
 from .worker_control import WorkerControl
 
 P = ParamSpec("P")
@@ -41,14 +41,14 @@ class Engine(TaskDecorator):
     """Schedules jobs, and runs them.
 
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that
-    share a store. ``signal_timeout`` is how many seconds the receivers of one signal have together.
-    ``leave_out`` names what neither the log nor the dead jobs are to hold, since it may be somebody's data:
-    some of "arguments", "messages" and "tracebacks", the last two of errors. Making an engine connects to
-    nothing.
+    share a store. ``signal_timeout``, in seconds or as a timedelta, is the time that the receivers of one
+    signal have together. ``leave_out`` names data that neither the log nor the dead jobs may hold: some of
+    "arguments", "messages" and "tracebacks", the last two of errors. Making an engine opens no connection.
+    Raises InvalidValue.
 
-    Leaving ``async with engine`` stops the workers that were started within it; workers that were started
-    elsewhere go on. It may be entered many times, in any task, thread and event loop: the last one to be
-    left in an event loop closes the connections of this loop.
+    Leaving ``async with engine`` stops the workers that were started within it; other workers go on. An
+    engine may be entered many times, in any task, thread and event loop. The last exit in an event loop
+    closes the connections of this loop.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Engine(TaskDecorator):
         set_redaction(self.namespace, redaction)
         self._broker = broker
         self._sender = Sender(self.namespace, timeout)
-        self._entries = Entries()
-        self._tasks = AttachedTasks(self.namespace, self, self._note_tasks)
+        self._with_statements = WithStatements()
+        self._tasks = AttachedTasks(self.namespace, self, self._on_tasks_added)
         self._producer = Producer(broker, self._sender, self._tasks)
         self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
-        self._workers = WorkerControl(broker, self._sender, self._tasks, redaction, self._entries)
+        self._workers = WorkerControl(broker, self._sender, self._tasks, redaction, self._with_statements)
         self._own_tasks = Tasks()
         self._own_tasks._attach_to(self._tasks)
         forks.forget_in_child(self)
@@ -86,18 +86,21 @@ class Engine(TaskDecorator):
 
     @property
     def has_ended(self) -> bool:
-        """It was used, and nobody uses it any more: every ``async with`` of it was left and its workers have
-        stopped, or the event loop in which it was made, or first scheduled a job, is closed. It may be used
-        again all the same; but a task that another engine has, too, schedules itself through that one."""
-        if self._workers.is_running or self._entries.is_open:
+        """The engine was used, and is not in use any more.
+
+        Every ``async with`` of it was left and its workers have stopped; or the event loop is closed in which
+        it was made, or else scheduled its first job. It may be used again. A task that is attached to several
+        engines schedules itself through the one that has not ended.
+        """
+        if self._workers.is_running or self._with_statements.is_open:
             return False
-        was_used = self._entries.was_entered or self._workers.pool is not None
+        was_used = self._with_statements.was_entered or self._workers.pool is not None
         return was_used or self._producer.is_homeless
 
     async def __aenter__(self) -> Self:
-        self._broker._belong_to(self)  # it may have been given to another engine, when this one had ended
+        self._broker._belong_to(self)  # another engine may have taken the broker after this one had ended
         await self._broker.open(self.namespace)
-        self._entries.enter()
+        self._with_statements.enter()
         return self
 
     async def __aexit__(
@@ -106,7 +109,7 @@ class Engine(TaskDecorator):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        pool, is_last = self._entries.leave()
+        pool, is_last = self._with_statements.leave()
         is_own = pool is self._workers.pool
         if not is_own and self._workers.is_running_here:  # guard: connections of others
             is_last = False
@@ -120,9 +123,9 @@ class Engine(TaskDecorator):
     # Tasks.
 
     def attach_tasks(self, tasks: Tasks) -> None:
-        """Make the tasks of a registry known: those that it has, and those that it gets later.
+        """Attach the tasks of a registry: those that it has, and those that are added later.
 
-        Raises DuplicateTask, and then none was attached. Attaching a registry twice does nothing.
+        Raises DuplicateTask or InvalidValue, and then attaches none. Attaching a registry twice does nothing.
         """
         if not isinstance(tasks, Tasks):
             raise InvalidValue(f"attach_tasks() takes a Tasks registry, not {type(tasks).__name__}")
@@ -135,13 +138,12 @@ class Engine(TaskDecorator):
     @overload
     async def schedule(self, task: str, /, *args: Any, **kwargs: Any) -> Job: ...
     async def schedule(self, task: Any, /, *args: Any, **kwargs: Any) -> Job:
-        """Have a job of the task run as soon as a worker is free.
+        """Schedule a job of the task to run as soon as a worker is free.
 
         ``task`` is a Task, or the name of one. Returns the job once the broker has stored it; its status
-        is QUEUED, or NOT_SET if ``options(id=)`` named a job that is stored already. A job that schedules its
-        own id is followed by the new one: that is stored when the first ends, and not if it is cancelled or
-        tried again. Raises UnknownTask, InvalidArguments or a BrokerError. If it is cancelled, the job is
-        stored or not.
+        is QUEUED, or NOT_SET if ``options(id=)`` named a job that is stored already. If a job schedules its
+        own id, the new job is stored when the first ends, unless that is cancelled or tried again. Raises
+        UnknownTask, InvalidArguments or a BrokerError. If the call is cancelled, the job may be stored.
         """
         return await self._producer.schedule(task, None, args, kwargs)
 
@@ -152,10 +154,10 @@ class Engine(TaskDecorator):
     @overload
     async def schedule_at(self, task: str, at: datetime, /, *args: Any, **kwargs: Any) -> Job: ...
     async def schedule_at(self, task: Any, at: datetime, /, *args: Any, **kwargs: Any) -> Job:
-        """Have a job of the task run from ``at`` on; a naive datetime means UTC, a past one means now.
+        """Schedule a job of the task to run from ``at`` on; a naive datetime means UTC, a past one means now.
 
-        Returns and raises what ``schedule`` does; the status of the job is WAITING until its time comes. A
-        duplicate has the moment of the job that is stored, and a warning tells that it is another.
+        Returns and raises the same as ``schedule``; the status of a job in the future is WAITING. A duplicate
+        has the moment of the stored job; a warning is logged if ``at`` was another.
         """
         moment = to_milliseconds(at, what="schedule_at()")
         return await self._producer.schedule(task, moment, args, kwargs)
@@ -163,12 +165,12 @@ class Engine(TaskDecorator):
     async def schedule_batch(
         self, batch: Batch, *, enqueue_timeout: float | timedelta | None = None
     ) -> list[Job]:
-        """Have all jobs of a batch stored, in one round trip for each of their queues.
+        """Store all jobs of a batch, with one call for each of their queues.
 
-        Returns the jobs in the order of the batch. Jobs of one queue are stored all or none; with
-        several queues, BatchPartlyStored names what was stored before an error. ``enqueue_timeout`` is how
-        many seconds it tries to reach the store; without it, it is the broker's. Raises BatchTooLarge, and
-        what ``schedule`` raises.
+        Returns the jobs in the order of the batch. All jobs of a queue are stored, or none. If an error
+        leaves some queues stored, BatchPartlyStored names their jobs. ``enqueue_timeout``, in seconds or as a
+        timedelta, is how long the call tries to reach the store; by default that of the broker. Also raises
+        BatchTooLarge, and the errors of ``schedule``. If the call is cancelled, jobs may be stored.
         """
         if not isinstance(batch, Batch):
             raise InvalidValue(f"schedule_batch() takes a Batch, not {type(batch).__name__}")
@@ -182,20 +184,21 @@ class Engine(TaskDecorator):
     @overload
     async def execute(self, task: str, /, *args: Any, **kwargs: Any) -> Any: ...
     async def execute(self, task: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Run the body of a task here and now, with job_started and job_finished around it.
+        """Run the body of a task at once, in this process; sends job_started and job_finished.
 
-        No broker takes part, and there are no retries. Returns what the body returns and raises what it
-        raises; JobTimeout after the task's ``timeout``. Being cancelled cancels an asynchronous body,
-        and waits for one in a thread.
+        It uses no broker and has no retries. Returns the result of the body, and raises its errors, or
+        JobTimeout after the task's ``timeout``. Cancelling the call cancels an async body; the call waits for
+        a body in a thread, and then raises CancelledError.
         """
         return await run_inline(self._tasks.find(task), args, kwargs, self._sender)
 
     async def cancel(self, job: Job | str, *, queue: str | None = None) -> JobStatus:
-        """Cancel a job, wherever it is; a job is given itself, or by its id.
+        """Cancel a job, given itself or by its id.
 
-        Returns where it was: WAITING or QUEUED, and it will never run; RUNNING, and its body is being
-        cancelled if it is asynchronous; or NOT_SET, if no such job lives. An id alone is looked for in
-        every queue of the attached tasks. Raises UnknownQueue or a BrokerError.
+        Returns the status that it had. WAITING or QUEUED: it will never run. RUNNING: its body is being
+        cancelled if it is async, and the job never runs again. NOT_SET: no such job lives. An id without
+        ``queue`` is looked for in every queue of the attached tasks. Raises UnknownQueue, InvalidValue or a
+        BrokerError.
         """
         queues, job_id = self._whereabouts(job, queue)
         status, found_in = await self._producer.cancel(queues, job_id)
@@ -206,22 +209,22 @@ class Engine(TaskDecorator):
     def dead_jobs(self, *, queue: str | None = None) -> AsyncIterator[DeadJob]:
         """Iterate over the jobs that failed for ever, the latest of each queue first.
 
-        ``async for dead in engine.dead_jobs(): ...``. A queue keeps 10,000 of them, for 180 days. Raises
+        ``async for dead in engine.dead_jobs(): ...``. A queue keeps the last 10,000, for 180 days. Raises
         UnknownQueue or a BrokerError.
         """
         return self._dead_jobs.jobs(self._queues_to_search(queue))
 
     async def requeue(self, job: Job | str, *, queue: str | None = None) -> bool:
-        """Queue a dead job again, as if it never had run; a job is given itself, or by its id.
+        """Queue a dead job again, as if it had never run; it is given itself, or by its id.
 
-        False if no such job is dead, or its id is in use again. Raises InvalidValue if ``Engine(leave_out=)``
-        has left out its arguments, and what ``cancel`` raises.
+        Returns False if no such job is dead, or if its id is in use again. Raises InvalidValue if
+        ``Engine(leave_out=)`` left out its arguments, and the errors of ``cancel``.
         """
         queues, job_id = self._whereabouts(job, queue)
         return await self._dead_jobs.requeue(queues, job_id)
 
     async def discard(self, job: Job | str, *, queue: str | None = None) -> bool:
-        """Forget a dead job. False if no such job is dead. Raises what ``cancel`` raises."""
+        """Forget a dead job. Returns False if no such job is dead. Raises the errors of ``cancel``."""
         queues, job_id = self._whereabouts(job, queue)
         return await self._dead_jobs.discard(queues, job_id)
 
@@ -238,18 +241,18 @@ class Engine(TaskDecorator):
     ) -> None:
         """Run jobs, ``number`` at a time.
 
-        ``queue`` is a queue, or several, of which earlier ones come first; None: every queue of the attached
-        tasks, ``"default"`` first. A queue of theirs that is left out is named in the log.
+        ``queue`` names one queue, or several, of which earlier ones come first. None means every queue of
+        the attached tasks, ``"default"`` first. The log names queues of tasks that are left out.
 
-        With ``block=True`` it returns when the workers have stopped: after ``stop_workers()``, or SIGINT
-        or SIGTERM if this is the main thread. Running jobs then have ``shutdown_timeout`` seconds to end,
-        before their bodies are cancelled; a second signal cancels them at once. Cancelled jobs that have
-        retries go back to the head of their queue, others fail. With ``block=False`` it returns once the
-        workers fetch, and leaves signals of the operating system alone. ``stop_when_queue_empty`` stops
-        them when nothing is ready or running and no retry of theirs waits.
+        With ``block=True`` it returns when the workers have stopped: after ``stop_workers()``, or after
+        SIGINT or SIGTERM in the main thread. Running jobs then have ``shutdown_timeout`` (seconds or a
+        timedelta) to end before their bodies are cancelled; a second signal cancels them at once. Cancelled
+        jobs that have retries go back to the head of their queue, others fail. With ``block=False`` it
+        returns once the workers fetch, and handles no SIGINT or SIGTERM. ``stop_when_queue_empty`` stops the
+        workers when no job is ready or running and no retry of theirs waits.
 
-        Raises AlreadyRunning, UnknownQueue, InvalidValue or a BrokerError before anything runs. Being
-        cancelled, it cancels the bodies, waits until the workers have stopped, and goes on being cancelled.
+        Raises AlreadyRunning, UnknownQueue, InvalidValue or a BrokerError before any job runs. If the call is
+        cancelled, it cancels the bodies, waits until the workers have stopped, and raises CancelledError.
         """
         self._broker._belong_to(self)
         await self._workers.start(
@@ -261,27 +264,27 @@ class Engine(TaskDecorator):
         )
 
     async def stop_workers(self) -> None:
-        """Have the workers fetch no more, and return when they have stopped, as ``start_workers`` tells.
+        """Stop the workers as ``start_workers`` describes, and return when they have stopped.
 
-        It may be called before a start, twice, and from any task. Within a job, or a receiver of a
-        signal, it only asks, since waiting would be waiting for itself. Raises what crashed the workers,
-        if something did. Being cancelled, it waits no longer; the workers stop all the same.
+        It may be called before a start, twice, and from any task. Within a job, or within a receiver of a
+        signal, it returns at once: waiting would be waiting for itself. Raises the error that crashed the
+        workers, if there was one. If the call is cancelled, the workers stop all the same.
         """
         await self._workers.stop()
 
     def health(self) -> Health:
-        """How the workers are, for a readiness probe; it asks nobody, and does not wait."""
+        """The health of the workers, for a readiness probe. It calls no broker, and does not wait."""
         return self._workers.health()
 
     def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
         return self._own_tasks._declare(options, function)
 
-    def _note_tasks(self, tasks: Sequence[Task[..., Any]]) -> None:
-        """Tasks were attached."""
-        self._workers.note_tasks(tasks)
+    def _on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
+        """Called by ``AttachedTasks`` after tasks were attached."""
+        self._workers.on_tasks_added(tasks)
 
     def _whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
-        """The queues in which to look for a job that was given itself or by its id, and the id."""
+        """The queues to search for a job that is given itself or by its id, and the id."""
         if isinstance(job, Job):
             if job.namespace != self.namespace:
                 raise InvalidValue(f"{job!r} is not of the namespace {self.namespace!r} of this engine")
@@ -292,6 +295,6 @@ class Engine(TaskDecorator):
         return sorted(self._tasks.queues) if queue is None else [self._tasks.check_queue(queue)]
 
     def _forget_parent(self) -> object:
-        """Be an engine without workers, in a forked child: those of the parent go on there."""
-        self._entries.clear()
+        """Forget the workers, in a forked child: those of the parent go on in the parent."""
+        self._with_statements.clear()
         return self._workers.forget()

@@ -1,4 +1,4 @@
-"""Running the body of a task here and now, without a broker."""
+"""``Engine.execute``: runs the body of a task in the calling process, without a broker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 from .. import signals
 from ..exceptions import JobTimeout
-from ..functions import is_to_be_awaited
+from ..functions import is_awaitable
 from ..job import Job, JobStatus, running_job
 from ..signals.receivers import discard
 from ..signals.sender import Sender
@@ -26,7 +26,7 @@ async def run_inline(
     kwargs: dict[str, Any],
     sender: Sender,
 ) -> Any:
-    """What the task returns, or raises; with job_started and job_finished around it."""
+    """Run a task between job_started and job_finished. Returns its result, and raises its errors."""
     task._arguments.fit(args, kwargs)
     job = Job(
         id=task._job_id or secrets.token_hex(16),
@@ -71,7 +71,7 @@ async def _call(task: Task[..., Any], job: Job) -> Any:
             result = await (
                 task.function(*job.args, **job.kwargs) if task.is_async else _in_thread(task, job)
             )
-            return await result if is_to_be_awaited(result) else result
+            return await result if is_awaitable(result) else result
     except TimeoutError as error:
         if not limit.expired():
             raise
@@ -90,5 +90,5 @@ async def _in_thread(task: Task[..., Any], job: Job) -> Any:
         threads.join()
     if caller.cancelling() > cancellations:
         discard(result)
-        raise asyncio.CancelledError  # it was kept back while the thread ran
+        raise asyncio.CancelledError  # it arrived while the thread ran
     return result

@@ -1,4 +1,4 @@
-"""From a call to a stored job."""
+"""The producer: has the broker store and cancel jobs, and sends job_scheduled and job_cancelled."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..job import Job, JobStatus
 from ..signals.sender import Sender
 from .attached_tasks import AttachedTasks
 from .batch_order import BatchOrder, with_conclusion
-from .duplicates import follows_itself, with_its_moment
+from .duplicates import set_successor, with_stored_time
 from .request import Request, new_ids, request_of
 
 RECEIVERS_WITHIN = 1.0
-"""Seconds that a caller waits for receivers, at most: the caller may be a web request."""
+"""Seconds that a caller waits for receivers at most: the caller may be a web request."""
 SENT_AT_ONCE = 100
-"""For how many jobs of a batch the receivers run at the same time."""
+"""Receivers run for so many jobs of a batch at the same time."""
 
 
 class Producer:
-    """Makes jobs, and has the broker store or cancel them. Sends job_scheduled and job_cancelled."""
+    """Stores and cancels jobs. Sends job_scheduled and job_cancelled."""
 
     def __init__(self, broker: Broker, sender: Sender, tasks: AttachedTasks) -> None:
         self._broker = broker
@@ -36,7 +36,7 @@ class Producer:
         self._tasks = tasks
         self._sender = Sender(sender.namespace, min(sender.timeout, RECEIVERS_WITHIN))
         self._home: asyncio.AbstractEventLoop | None = None
-        """The event loop in which it was made, or else scheduled its first job."""
+        """The event loop in which the producer was made, or else stored its first job."""
         with contextlib.suppress(RuntimeError):
             self._home = asyncio.get_running_loop()
 
@@ -48,14 +48,14 @@ class Producer:
     async def schedule(
         self, task: object, at: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Job:
-        """Store one job."""
+        """Store one job, due at ``at`` (ms since 1970; None: at once)."""
         if self._home is None:
             self._home = asyncio.get_running_loop()
         found = self._tasks.find(task)
         body = found._arguments.encode(args, kwargs)
         within = self._broker.enqueue_timeout if found.enqueue_timeout is None else found.enqueue_timeout
         until = time.monotonic() + within
-        await self._broker.open(self._namespace, until=until)  # its clock says what is due
+        await self._broker.open(self._namespace, until=until)  # now() is the clock of the store
         request = request_of(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
         conclude = partial(self._conclude, request)
         try:
@@ -65,27 +65,27 @@ class Producer:
         return await conclude(answer)
 
     async def schedule_batch(self, batch: Batch, within: float | None) -> list[Job]:
-        """Store the jobs of a batch, queue by queue. Returns them in its order."""
+        """Store the jobs of a batch, queue by queue. Returns them in the order of the batch."""
         if self._home is None:
             self._home = asyncio.get_running_loop()
-        found = [self._tasks.find(call.task) for call in batch]
+        found = [self._tasks.find(entry.task) for entry in batch]
         bodies = [
-            task._arguments.encode(call.args, call.kwargs) if call.body is None else call.body
-            for task, call in zip(found, batch, strict=True)
+            task._arguments.encode(entry.args, entry.kwargs) if entry.body is None else entry.body
+            for task, entry in zip(found, batch, strict=True)
         ]
         check_bytes(sum(map(len, bodies)))
         until = time.monotonic() + (self._broker.enqueue_timeout if within is None else within)
-        await self._broker.open(self._namespace, until=until)  # its clock says what is due
+        await self._broker.open(self._namespace, until=until)  # now() is the clock of the store
         now = self._broker.now()
         requests = [
-            request_of(new_id, now, task, call.at, call.args, call.kwargs, body)
-            for new_id, task, call, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
+            request_of(new_id, now, task, entry.at, entry.args, entry.kwargs, body)
+            for new_id, task, entry, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
         ]
         order = BatchOrder(self._broker, requests, accept=self._job, announce=self._send_scheduled)
         return await order.store(until)
 
     async def cancel(self, queues: Sequence[str], job_id: str) -> tuple[JobStatus, str]:
-        """Cancel a job in the first of the queues that has it. Returns where it was, and in which queue."""
+        """Cancel a job in the first of the queues that has it. Returns its status before, and the queue."""
         await self._broker.open_in_time(self._namespace)
         for queue in queues:
             cancelled = await self._broker.steer(queue, Cancel(job_id))
@@ -97,26 +97,26 @@ class Producer:
         return JobStatus.NOT_SET, ""
 
     async def _conclude(self, request: Request, answer: Sequence[bool]) -> Job:
-        """What follows the broker's answer to one job."""
+        """Send job_scheduled after the broker's answer to one job, and return the job."""
         job = self._job(request, answer[0])
         if job.status is not JobStatus.NOT_SET:
             await self._sender.send(signals.job_scheduled, {"job": job})
         elif not request.envelope.at_once:
-            return await with_its_moment(self._broker, job)
+            return await with_stored_time(self._broker, job)
         return job
 
     def _job(self, request: Request, is_new: bool) -> Job:
-        """The job, as the broker has answered."""
+        """The job after the broker's answer."""
         job = request.as_job(self._namespace, is_new)
-        if is_new or not follows_itself(self._broker, job, request.envelope):
+        if is_new or not set_successor(self._broker, job, request.envelope):
             return job
         return request.as_job(self._namespace, True)
 
     async def _send_scheduled(self, jobs: Sequence[Job]) -> None:
-        """Send job_scheduled for the new ones of many jobs, for some at a time.
+        """Send job_scheduled for the new jobs of a batch, for ``SENT_AT_ONCE`` at a time.
 
-        If the time limit was not enough for some, more go together, so that a receiver which hangs for
-        every job holds up its sender for a few time limits, and not for one for each job.
+        After a sending that took the whole time limit, ten times as many go together. So a receiver that
+        hangs for every job holds up its sender for a few time limits, and not for one for each job.
         """
         signal = signals.job_scheduled
         if not signal.receivers:
@@ -132,6 +132,6 @@ class Producer:
                 at_once *= 10
 
     def _read(self, envelope: Envelope, queue: str) -> Job:
-        """The cancelled job, with its arguments as far as they can be read here."""
+        """The cancelled job, with its arguments if they can be read here."""
         args, kwargs = self._tasks.read(envelope.task, envelope.body)
         return envelope.as_job(self._namespace, queue, JobStatus.CANCELLED, args, kwargs)

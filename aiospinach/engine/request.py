@@ -1,4 +1,4 @@
-"""A job that is to be stored."""
+"""Requests: jobs that are about to be stored, with their envelopes and ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..task import Task
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """A job that is to be stored, and what its envelope does not tell."""
+    """An envelope that is about to be stored, and the facts about its job that the envelope lacks."""
 
     envelope: Envelope
     queue: str
@@ -22,7 +22,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     kwargs: dict[str, Any]
 
     def as_job(self, namespace: str, is_new: bool) -> Job:
-        """The job, as the broker has answered: it is stored now, or it is a duplicate."""
+        """The job after the broker's answer: stored if ``is_new``, else a duplicate."""
         status = JobStatus.NOT_SET
         if is_new:
             status = JobStatus.QUEUED if self.is_due else JobStatus.WAITING
@@ -30,7 +30,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 def new_ids(count: int) -> list[str]:
-    """So many ids of 128 random bits, for which the system is asked once."""
+    """``count`` ids of 128 random bits each, from one call to the operating system."""
     digits = secrets.token_hex(16 * count)
     return [digits[start : start + 32] for start in range(0, 32 * count, 32)]
 

@@ -1,4 +1,4 @@
-"""Starting and stopping the workers of an engine."""
+"""Starts and stops the workers of an engine, which has one pool at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..timing import to_seconds
 from ..validation import check_flag, check_number
 from ..workers import STOPPED, Health, OSSignals, Pool, current_pool
 from .attached_tasks import AttachedTasks
-from .entries import Entries
+from .with_statements import WithStatements
 
 logger: Log = Log("aiospinach")
 
@@ -27,16 +27,21 @@ LARGEST_NUMBER = 10_000
 
 
 class WorkerControl:
-    """Has one pool of workers at a time, and remembers the last one."""
+    """Starts, stops and watches one pool of workers at a time, and remembers the last one."""
 
     def __init__(
-        self, broker: Broker, sender: Sender, tasks: AttachedTasks, redaction: Redaction, entries: Entries
+        self,
+        broker: Broker,
+        sender: Sender,
+        tasks: AttachedTasks,
+        redaction: Redaction,
+        with_statements: WithStatements,
     ) -> None:
         self._broker = broker
         self._sender = sender
         self._tasks = tasks
         self._redaction = redaction
-        self._entries = entries
+        self._with_statements = with_statements
         self.pool: Pool | None = None
 
     @property
@@ -50,7 +55,7 @@ class WorkerControl:
         return self.is_running and self.pool is not None and self.pool.loop is asyncio.get_running_loop()
 
     def health(self) -> Health:
-        """How the workers are."""
+        """The health of the workers."""
         return STOPPED if self.pool is None else self.pool.health()
 
     async def start(
@@ -62,11 +67,11 @@ class WorkerControl:
         stop_when_queue_empty: bool,
         shutdown_timeout: float | timedelta,
     ) -> None:
-        """Start a pool. Returns when it has stopped, or without ``block`` when it fetches jobs."""
+        """Start a pool. Returns when it has stopped; without ``block``, when it fetches jobs."""
         check_flag(block, what="block")
         if self.is_running:
             raise AlreadyRunning(
-                f"the workers of engine {self._sender.namespace!r} run already: await engine.stop_workers()"
+                f"the workers of engine {self._sender.namespace!r} already run: await engine.stop_workers()"
                 " first"
             )
         queues = self._tasks.check_queues(queue)
@@ -83,14 +88,14 @@ class WorkerControl:
         )
         if not self._tasks.by_name:
             logger.warning(
-                "engine %s has no tasks, and its workers run nothing: import the modules that declare tasks, and"
-                " attach their registries",
+                "engine %s has no tasks, and its workers run nothing: import the modules that declare tasks,"
+                " and attach their registries",
                 self._sender.namespace,
                 fields={"namespace": self._sender.namespace},
             )
-        self._name_queues_left_out(queues, self._tasks.by_name.values())
+        self._warn_of_queues_left_out(queues, self._tasks.by_name.values())
         self.pool = pool
-        self._entries.start(pool, block=block)
+        self._with_statements.assign(pool, block=block)
         if block:
             with OSSignals(pool.stop, pool.interrupt):
                 await pool.join(until_started=True)
@@ -99,7 +104,7 @@ class WorkerControl:
             await pool.join(until_started=True)
 
     async def stop(self) -> None:
-        """Have the pool fetch no more, and return when it has stopped."""
+        """Stop the pool, and return when it has stopped; at once if called within it."""
         pool = self.pool
         if pool is None or not pool.loop.is_running():
             return
@@ -116,28 +121,28 @@ class WorkerControl:
         if self.pool is not None:
             self.pool.cancel(queue, job_id)
 
-    def note_tasks(self, tasks: Sequence[Task[..., Any]]) -> None:
-        """Tasks were attached while the workers may run."""
+    def on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
+        """Have running workers register tasks that were attached."""
         if tasks and self.pool is not None and self.is_running:
-            self._name_queues_left_out([consumer.queue for consumer in self.pool.consumers], tasks)
+            self._warn_of_queues_left_out([consumer.queue for consumer in self.pool.consumers], tasks)
             self.pool.loop.call_soon_threadsafe(self.pool.register_again)
 
     def forget(self) -> object:
-        """Have no workers, in a forked child: those of the parent go on there. Returns what was forgotten."""
+        """Forget the pool, in a forked child. Returns it: it goes on in the parent."""
         pool, self.pool = self.pool, None
         return pool
 
     @staticmethod
-    def _name_queues_left_out(queues: Sequence[str], tasks: Iterable[Task[..., Any]]) -> None:
-        """Name the queues of tasks that workers of these queues do not look at."""
+    def _warn_of_queues_left_out(queues: Sequence[str], tasks: Iterable[Task[..., Any]]) -> None:
+        """Log the queues of tasks that are not among the queues of the workers."""
         left_out: defaultdict[str, list[str]] = defaultdict(list)
         for task in tasks:
             if task.queue not in queues:
                 left_out[task.queue].append(task.name)
         for queue, names in left_out.items():
             logger.warning(
-                "queue %s: these workers run none of its jobs, of the tasks %s: other workers must, or leave"
-                " queue= out to run every queue",
+                "queue %s: these workers run none of its jobs, of the tasks %s: start other workers for it,"
+                " or leave queue= out to run every queue",
                 queue,
                 ", ".join(sorted(names)),
             )

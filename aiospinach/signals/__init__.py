@@ -1,7 +1,7 @@
-"""Signals: any function, plain or ``async def``, hears what happens to jobs and workers.
+"""Signals: any function, plain or ``async def``, can be called when something happens to jobs and workers.
 
-Receivers are called with the namespace of the engine first, and keyword arguments; they take
-``**kwargs``, since new ones may come. What they raise is logged and goes no further.
+A receiver is called with the namespace of the engine, and with keyword arguments. It takes ``**kwargs``:
+later versions may add some. Its errors are logged and not raised.
 """
 
 from blinker import ANY

@@ -1,4 +1,4 @@
-"""What a signal holds against receivers that misbehave: it is logged, and the worst are skipped."""
+"""Faults of receivers: logs them, and skips a receiver whose runs ignore their cancellation too often."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .receivers import Receiver, ReceiverRun, identity_of, name_of, safe_exc_inf
 logger: Log = Log("aiospinach.signals")
 
 LEFT_BEHIND_AT_MOST: Final = 100
-"""Runs of one receiver that may be left behind before it is called no more."""
+"""A receiver is skipped while so many of its runs are left behind."""
 REPORT_EVERY: Final = 60.0
-"""Seconds until the same is said of a receiver again."""
+"""Seconds between two reports of the same fault of a receiver."""
 
 
 _redactions: dict[str, Redaction] = {}
-"""What is left out of faults about receivers of the jobs of a namespace."""
+"""By namespace: data that faults about its jobs leave out."""
 
 
 def set_redaction(namespace: str, redaction: Redaction) -> None:
-    """Leave this out from now on, where it is about jobs of the namespace."""
+    """Leave this data out of faults about jobs of the namespace, in addition to earlier calls."""
     if redaction != REDACT_NOTHING:
         _redactions[namespace] = _redactions.get(namespace, REDACT_NOTHING) | redaction
 
 
 class ReceiverFaults:
-    """Those of one signal."""
+    """The faults of the receivers of one signal."""
 
     def __init__(self, signal: str) -> None:
         self._signal = signal
@@ -39,11 +39,11 @@ class ReceiverFaults:
 
     @property
     def has_any(self) -> bool:
-        """A run of some receiver is left behind."""
+        """A run of a receiver is left behind."""
         return bool(self._left_behind)
 
-    def raised(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
-        """A receiver raised this."""
+    def on_error(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
+        """Log an error that a receiver raised."""
         job = kwargs.get("job")
         redaction = _redactions.get(job.namespace, REDACT_NOTHING) if isinstance(job, Job) else REDACT_NOTHING
         logger.error(
@@ -57,8 +57,8 @@ class ReceiverFaults:
             fields=_fields_of(kwargs),
         )
 
-    def overdue(self, run: ReceiverRun, limit: float) -> None:
-        """A receiver was cancelled after so many seconds, and may go on all the same."""
+    def on_timeout(self, run: ReceiverRun, limit: float) -> None:
+        """Log that a run took longer than ``limit`` seconds and was cancelled; it may go on all the same."""
         if run.task.done():
             fate = "was cancelled"
         else:
@@ -74,8 +74,8 @@ class ReceiverFaults:
             fields=_fields_of(run.kwargs),
         )
 
-    def blocked(self, receiver: Receiver, elapsed: float) -> None:
-        """A plain receiver took so many seconds."""
+    def on_blocked(self, receiver: Receiver, elapsed: float) -> None:
+        """Log that a plain receiver took ``elapsed`` seconds."""
         if self._may_log("slow", receiver):
             logger.warning(
                 "signal %s: receiver %s blocked the event loop for %.0f ms: make it async, or hand its"
@@ -86,7 +86,7 @@ class ReceiverFaults:
             )
 
     def is_skipped(self, receiver: Receiver) -> bool:
-        """Too many of a receiver's runs were left behind for it to be called."""
+        """So many runs of a receiver are left behind that it is not called."""
         tasks = self._left_behind.get(identity_of(receiver))
         if tasks is None:
             return False

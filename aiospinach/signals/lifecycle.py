@@ -1,4 +1,4 @@
-"""The signals of jobs and of workers."""
+"""The signals of jobs and of workers, which the package sends."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ job_cancelled: Final = SafeNamedSignal(
 )
 job_finished: Final = SafeNamedSignal(
     "job_finished",
-    "An execution ended, whatever its outcome; the last signal of each. Keywords: job, err (None on"
+    "A run of a job ended, whatever its outcome; the last signal of each run. Keywords: job, err (None on"
     " success), duration (seconds), result.",
 )
 task_unknown: Final = SafeNamedSignal(
     "task_unknown",
-    "Jobs wait for a task that is not attached to the engine of the workers; sent once a minute at most for"
-    " each task and queue. Keywords: task_name, queue, count.",
+    "Jobs wait for a task that is not attached to the engine of the workers; sent at most once a minute for"
+    " each task and queue. Keywords: task_name, queue, count (of jobs).",
 )
 worker_started: Final = SafeNamedSignal(
     "worker_started",

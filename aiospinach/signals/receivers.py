@@ -1,4 +1,4 @@
-"""Awaiting what receivers return: all at once, in the sender's context, whatever they do."""
+"""Runs of async receivers: awaits them together, in the sender's context, and keeps errors as values."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..redaction import REDACT_NOTHING, Redaction
 logger: Log = Log("aiospinach.signals")
 
 GRACE: Final = 0.1
-"""Seconds that a receiver has to end after its cancellation, before it is left behind."""
+"""Seconds that a receiver has to end after its cancellation; then it is left behind."""
 
 Receiver = Callable[..., Any]
 T = TypeVar("T")
 
 
 class ReceiverRun:
-    """One receiver's awaitable, and what came of it. Whatever it raises ends here."""
+    """The awaitable of one receiver, and its result or error. It raises nothing."""
 
     __slots__ = (
         "_awaitable",
@@ -51,10 +51,10 @@ class ReceiverRun:
         self.abandoned: bool = False
         self._awaitable = awaitable
         self._handled: BaseException | None = sys.exception()
-        """What the sender handles: the receiver finds it in ``sys.exc_info()``, as plain ones do."""
+        """The error that the sender handles; ``sys.exc_info()`` returns it in the receiver."""
 
     def discard(self) -> None:
-        """Close it: nobody will await it."""
+        """Close the awaitable, which will not be awaited."""
         discard(self._awaitable)
 
     async def main(self, gathering: Gathering) -> None:
@@ -63,22 +63,22 @@ class ReceiverRun:
             self.succeeded = True
         except BaseException as error:
             if type(error) is GeneratorExit and asyncio._get_running_loop() is None:
-                raise  # not the receiver's: its loop ended before it did
+                raise  # not an error of the receiver: its event loop has ended
             if not (self.abandoned and type(error) is asyncio.CancelledError):
                 self.error = error
-        gathering.one_ended()
+        gathering.on_run_ended()
 
     async def _handle(self) -> Any:
         assert self._handled is not None
         try:
             raise self._handled
         except BaseException:
-            _forget_that_it_was_raised_here()
+            _drop_own_traceback()
             return await self._awaitable
 
 
 class Gathering:
-    """The runs of one sending: a countdown, and one timer."""
+    """Waits for the runs of one sending, with a countdown and one timer."""
 
     def __init__(self, runs: list[ReceiverRun], context: Context) -> None:
         self.overdue: list[ReceiverRun] = []
@@ -87,20 +87,22 @@ class Gathering:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] | None = None
         for run in runs:
-            # Not create_task: an eager task factory would enter the context that is entered here.
+            # Not create_task: an eager task factory would enter the context, in which this code runs already.
             run.task = asyncio.Task(run.main(self), loop=self._loop, context=context)
 
-    def one_ended(self) -> None:
+    def on_run_ended(self) -> None:
         self._left -= 1
         if not self._left:
             self._wake()
 
     async def wait(self, limit: float) -> asyncio.CancelledError | None:
-        """Wait for the runs, for ``limit`` seconds and a grace; gives back a cancellation of the sender
-        that arrived meanwhile."""
+        """Wait for the runs, for ``limit`` seconds and a grace.
+
+        Returns a cancellation of the sender that arrived meanwhile: the caller raises it.
+        """
         cancellation = None
         try:
-            await asyncio.sleep(0)  # all have begun after that, and most have ended: they need no timer
+            await asyncio.sleep(0)  # then all have begun, and most have ended: no timer is needed
         except asyncio.CancelledError as error:
             cancellation = error
             self._count_left()
@@ -135,7 +137,7 @@ class Gathering:
         return cancellation
 
     def _count_left(self) -> None:
-        """The loop may end: a run that was cancelled before its first step never counts down."""
+        """Count again: a run that the end of the loop cancelled before its first step never counts down."""
         for run in self._runs:
             if run.task.cancelled():
                 run.discard()
@@ -153,7 +155,7 @@ _task_context: ContextVar[tuple[asyncio.Task[Any], Context] | None] = ContextVar
 if sys.version_info >= (3, 12):
 
     def share_context(task: asyncio.Task[Any], context: Context | None) -> None:
-        """Tell the dispatcher which context this task, the current one, runs in, where Python does not."""
+        """Do nothing: Python 3.12 and later know the context of a task."""
 
     def own_context() -> Context:
         task = asyncio.current_task()
@@ -162,8 +164,10 @@ if sys.version_info >= (3, 12):
 else:
 
     def share_context(task: asyncio.Task[Any], context: Context | None) -> None:
-        """Tell the dispatcher which context this task, the current one, runs in, where Python does not;
-        None before the task ends, or the context would keep itself alive."""
+        """Remember the context of the current task, which Python 3.11 does not know.
+
+        Pass None before the task ends: otherwise the context keeps itself alive.
+        """
         _task_context.set(None if context is None else (task, context))
 
     def own_context() -> Context:
@@ -174,25 +178,24 @@ else:
 
 
 def while_handling(error: BaseException, call: Callable[..., T], /, *args: Any) -> T:
-    """Call something as if within ``except``: ``sys.exc_info()`` tells of the error there."""
+    """Call a function as if within ``except``: ``sys.exc_info()`` returns the error there."""
     try:
         raise error
     except BaseException:
-        _forget_that_it_was_raised_here()
+        _drop_own_traceback()
         return call(*args)
 
 
-def _forget_that_it_was_raised_here() -> None:
-    """Give the error that is handled back the traceback that it had: with this one it would keep itself
-    alive."""
+def _drop_own_traceback() -> None:
+    """Restore the traceback that the handled error had: with this frame in it, it keeps itself alive."""
     _, error, traceback = sys.exc_info()
     assert error is not None
     assert traceback is not None
-    BaseException.with_traceback(error, traceback.tb_next)  # its own method may be code of the user's
+    BaseException.with_traceback(error, traceback.tb_next)  # a user's class may override the method
 
 
 def discard(awaitable: Any) -> None:
-    """Close a coroutine, or cancel a future, that nobody will await."""
+    """Close a coroutine, or cancel a future, that will not be awaited."""
     try:
         if isinstance(awaitable, Coroutine):
             awaitable.close()
@@ -209,8 +212,8 @@ def identity_of(receiver: Receiver) -> object:
 
 
 def name_of(receiver: Receiver) -> str:
-    """A name for logs: never the receiver's own repr, which may raise, or show what is secret."""
-    with contextlib.suppress(BaseException):  # its attributes may be code of the user's
+    """A name for logs. The repr of a receiver is never used: it may raise, or show a secret."""
+    with contextlib.suppress(BaseException):  # attributes may be code of users
         for named in (receiver, getattr(receiver, "func", None), type(receiver)):
             name = getattr(named, "__qualname__", None)
             if isinstance(name, str):
@@ -221,8 +224,7 @@ def name_of(receiver: Receiver) -> str:
 def safe_exc_info(
     error: BaseException, redaction: Redaction = REDACT_NOTHING
 ) -> tuple[type[BaseException], BaseException, TracebackType | None] | None:
-    """``exc_info`` for a log, also of an error that counts as false, or misbehaves; None if tracebacks are
-    left out."""
+    """``exc_info`` for a log record, of any error, however it behaves; None if tracebacks are left out."""
     if redaction.tracebacks:
         return None
     error = redaction.shown(safe_exception(error))

@@ -1,4 +1,4 @@
-"""Sending signals for one engine."""
+"""Sends signals for one engine: under its namespace, and within its time limit."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .signal import SafeNamedSignal
 
 
 class Sender:
-    """Sends signals under the namespace of an engine, and within its time limit.
+    """The namespace and the time limit under which an engine sends signals.
 
-    ``timeout`` is how many seconds the receivers of one sending have together, unless the signal says
-    otherwise.
+    ``timeout`` is how many seconds the receivers of one sending have together, unless the signal has a
+    ``timeout`` of its own.
     """
 
     __slots__ = ("namespace", "timeout")
@@ -24,10 +24,10 @@ class Sender:
     async def send(
         self, signal: SafeNamedSignal, kwargs: dict[str, Any], *, context: Context | None = None
     ) -> None:
-        """Send a signal and wait for its receivers; it costs nothing if there are none.
+        """Send a signal and wait for its receivers.
 
-        Receivers run in ``context``, or in the context of the caller. If it is cancelled, the receivers still
-        get their time before the cancellation goes on.
+        Receivers run in ``context``, by default that of the caller. If the call is cancelled, CancelledError
+        is raised when the receivers have ended or their time is over.
         """
         if signal.receivers and not signal.is_muted:
             await signal._dispatch(self.namespace, kwargs, timeout=self.timeout, context=context)

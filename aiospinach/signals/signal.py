@@ -1,4 +1,4 @@
-"""A signal of blinker whose receivers may be plain or ``async def``, and cannot harm its sender."""
+"""The class of all signals: a blinker signal that calls receivers safely, and awaits the async ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .receivers import Gathering, Receiver, ReceiverRun, name_of, own_context
 DEFAULT_TIMEOUT: Final = 5.0
 SLOW_AFTER: Final = 0.1
 KNOWN_SENDERS: Final = 64
-"""Senders whose receivers a signal remembers."""
+"""A signal remembers the receivers of so many senders."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Results = list[tuple[Receiver, Any]]
@@ -32,8 +32,8 @@ Wrapper = Callable[[Receiver], Receiver]
 class SafeNamedSignal(NamedSignal):
     """A blinker signal whose receivers may be plain or ``async def``, and cannot harm its sender.
 
-    ``timeout`` is how many seconds the receivers of one sending have together; None means the engine's
-    ``signal_timeout`` for signals of an engine, and 5 otherwise.
+    ``timeout`` is how many seconds the receivers of one sending have together. None, the default, means the
+    ``signal_timeout`` of the engine that sends, or 5 seconds.
     """
 
     def __init__(self, name: str, doc: str | None = None) -> None:
@@ -41,14 +41,14 @@ class SafeNamedSignal(NamedSignal):
         self._timeout: float | None = None
         self._faults = ReceiverFaults(name)
         self._receivers_of: dict[str, list[Receiver]] = {}
-        """Those of senders that are names, as long as nobody connects or disconnects."""
+        """The receivers of senders that are names; emptied by each connect and disconnect."""
 
     def __repr__(self) -> str:
         return f'{type(self).__name__} "{self.name}"'
 
     @property
     def timeout(self) -> float | None:
-        """Seconds for the receivers of one sending, or None for the default."""
+        """Seconds for the receivers of one sending; None: the default. Setting it may raise InvalidValue."""
         return self._timeout
 
     @timeout.setter
@@ -58,10 +58,10 @@ class SafeNamedSignal(NamedSignal):
         )
 
     def connect(self, receiver: _F, sender: Any = ANY, weak: bool = False) -> _F:
-        """Have ``receiver`` called when ``sender`` (a namespace; default: anybody) sends this signal.
+        """Call ``receiver`` each time that ``sender`` (a namespace; by default any) sends this signal.
 
-        Returns the receiver, so that it works as a decorator. The connection is strong unless
-        ``weak=True``: a receiver defined within a function stays connected.
+        Returns the receiver, so that ``connect`` works as a decorator. The connection is strong unless
+        ``weak`` is true: a receiver defined within a function stays connected. Raises InvalidValue.
         """
         if not callable(receiver):
             raise InvalidValue(
@@ -73,7 +73,7 @@ class SafeNamedSignal(NamedSignal):
             self._receivers_of = {}
 
     def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
-        """Have ``receiver`` no longer called when ``sender`` sends this signal."""
+        """Stop calling ``receiver`` when ``sender`` sends this signal."""
         try:
             super().disconnect(receiver, sender)
         finally:
@@ -86,28 +86,28 @@ class SafeNamedSignal(NamedSignal):
     async def send_async(
         self, sender: Any = None, /, *, _sync_wrapper: Wrapper | None = None, **kwargs: Any
     ) -> Results:
-        """Call every receiver, and await what they return, all at once, under one time limit.
+        """Call every receiver, and await the async ones together, under one time limit.
 
-        Plain receivers run inline; what all of them set in a ContextVar, the sender sees. Returns
-        ``(receiver, result)`` for those that succeeded; errors of the others are logged. If the sender
-        is cancelled meanwhile, the receivers still get their time before the cancellation goes on.
-        ``_sync_wrapper``, as blinker has it, makes of a plain receiver what is called in its place.
+        Plain receivers run inline. The sender sees each ContextVar that a receiver sets. Returns
+        ``(receiver, result)`` for each receiver that succeeded; errors of the others are logged. If the
+        sender is cancelled meanwhile, CancelledError is raised when the receivers have ended or their time is
+        over. ``_sync_wrapper`` takes a plain receiver, and returns the function to call in its place.
         """
         if not self.receivers or self.is_muted:
             return []
-        wrap = _only_of(_sync_wrapper, are_async=False)
+        wrap = _for_one_kind(_sync_wrapper, are_async=False)
         return await self._dispatch(sender, kwargs, timeout=None, context=None, wrap=wrap)
 
     def send(self, sender: Any = None, /, *, _async_wrapper: Wrapper | None = None, **kwargs: Any) -> Results:
         """Call every receiver without awaiting anything; for senders that are not async.
 
-        Returns ``(receiver, result)`` for those that succeeded; errors are logged. If a receiver
-        returned an awaitable, all have been called, and TypeError says to use ``send_async``.
-        ``_async_wrapper``, as blinker has it, makes of an async receiver what is called in its place.
+        Returns ``(receiver, result)`` for each receiver that succeeded; errors of the others are logged.
+        Raises TypeError after all calls if a receiver returned an awaitable: use ``send_async``.
+        ``_async_wrapper`` takes an async receiver, and returns the function to call in its place.
         """
         if not self.receivers or self.is_muted:
             return []
-        results, runs = self._call(sender, kwargs, _only_of(_async_wrapper, are_async=True))
+        results, runs = self._call(sender, kwargs, _for_one_kind(_async_wrapper, are_async=True))
         for run in runs:
             run.discard()
         if runs:
@@ -126,7 +126,7 @@ class SafeNamedSignal(NamedSignal):
         context: Context | None,
         wrap: Wrapper | None = None,
     ) -> Results:
-        """``send_async`` for senders that know a default ``timeout`` and the context they run in."""
+        """``send_async`` for senders that have a default ``timeout`` and know their own context."""
         results, runs = self._call(sender, kwargs, wrap)
         if not runs:
             return results
@@ -142,8 +142,8 @@ class SafeNamedSignal(NamedSignal):
     ) -> bool:
         """Send several times at once.
 
-        Plain receivers are called for one sending after the other; what they return is awaited together,
-        under the time limit of one sending. Returns False if that was not enough.
+        Plain receivers are called for one sending after the other. Async ones are awaited together, under the
+        time limit of one sending. Returns False if some did not end in time.
         """
         runs = [run for kwargs in sendings for run in self._call(sender, kwargs)[1]]
         if runs:
@@ -153,10 +153,10 @@ class SafeNamedSignal(NamedSignal):
     async def _require(
         self, sender: Any, kwargs: dict[str, Any], *, timeout: float, context: Context | None
     ) -> None:
-        """Send, wait for every receiver as long as it takes, and raise what the first one raised that did.
+        """Send, wait for every receiver without a time limit, and raise the first error of a receiver.
 
-        What is no Exception comes as the cause of a RuntimeError. If it is cancelled, the receivers have
-        ``timeout`` seconds left before the cancellation goes on.
+        An error that is no Exception is raised as the cause of a RuntimeError. If the call is cancelled,
+        CancelledError is raised when the receivers have ended, after ``timeout`` seconds at most.
         """
         errors: list[BaseException] = []
         _, runs = self._call(sender, kwargs, errors=errors)
@@ -184,9 +184,12 @@ class SafeNamedSignal(NamedSignal):
         wrap: Wrapper | None = None,
         errors: list[BaseException] | None = None,
     ) -> tuple[Results, list[ReceiverRun]]:
-        """The first half of a sending: call the receivers one by one. Gives back what those returned that
-        did not raise, and what of that is to be awaited, which stands for its result in the former. What the
-        others raised is logged, and added to ``errors``."""
+        """The first half of a sending: call the receivers one by one.
+
+        Returns (results, runs). ``results`` has each receiver that did not raise, with its result, or with
+        its ReceiverRun if the result is awaitable. ``runs`` has these runs, which ``_gather`` awaits. Errors
+        are logged, and added to ``errors``.
+        """
         results: Results = []
         runs: list[ReceiverRun] = []
         receivers = self._receivers_of.get(sender) if type(sender) is str else None
@@ -204,25 +207,25 @@ class SafeNamedSignal(NamedSignal):
                     runs.append(result)
                 results.append((receiver, result))
             except BaseException as error:
-                faults.raised(receiver, kwargs, error)
+                faults.on_error(receiver, kwargs, error)
                 if errors is not None:
                     errors.append(error)
             ended = time.perf_counter()
             if ended - began > SLOW_AFTER:
-                faults.blocked(receiver, ended - began)
+                faults.on_blocked(receiver, ended - began)
             began = ended
         return results, runs
 
     def _report(self, runs: list[ReceiverRun], gathering: Gathering, limit: float) -> None:
         for run in runs:
             if run.error is not None:
-                self._faults.raised(run.receiver, run.kwargs, run.error)
+                self._faults.on_error(run.receiver, run.kwargs, run.error)
         for run in gathering.overdue:
-            self._faults.overdue(run, limit)
+            self._faults.on_timeout(run, limit)
 
     def _find_receivers(self, sender: Any) -> list[Receiver]:
-        """Ask blinker for them, which takes half of the time that a sending takes."""
-        known = self._receivers_of  # another thread may connect one meanwhile, and replaces it then
+        """Look the receivers up in blinker, which takes half of the time of a sending."""
+        known = self._receivers_of  # another thread that connects a receiver meanwhile replaces the dict
         found = list(self.receivers_for(sender))
         is_lasting = type(sender) is str and not any(
             isinstance(r, ref) for r in list(self.receivers.values())
@@ -239,7 +242,7 @@ class SafeNamedSignal(NamedSignal):
         timeout: float | None,
         context: Context | None,
     ) -> Results:
-        """The second half: await what the receivers returned, if it is to be awaited."""
+        """The second half of a sending: await the runs. Returns the results of receivers that succeeded."""
         limit = self._timeout if self._timeout is not None else timeout or DEFAULT_TIMEOUT
         gathering = Gathering(runs, context or own_context())
         cancellation = await gathering.wait(limit)
@@ -253,8 +256,8 @@ class SafeNamedSignal(NamedSignal):
         ]
 
 
-def _only_of(wrapper: Wrapper | None, *, are_async: bool) -> Wrapper | None:
-    """The wrapper, for receivers of one kind only."""
+def _for_one_kind(wrapper: Wrapper | None, *, are_async: bool) -> Wrapper | None:
+    """The wrapper, applied to receivers of one kind only."""
     if wrapper is None:
         return None
     return lambda receiver: wrapper(receiver) if is_async(receiver) is are_async else receiver

@@ -1,8 +1,10 @@
-"""The workers: the only concurrency in the package.
+"""The workers: pools that lease jobs from a broker and run them; all concurrency of the package is here.
 
-A ``Pool`` owns the slots. Its services outlive the jobs: a ``Consumer`` for each queue exchanges what ended
-for what is next, a ``Maintenance`` renews leases and fires what is due, and a listener sleeps at the broker.
-Each job is a ``Run``: a value that flows down one function, in one asyncio task of its own."""
+A ``Pool`` has slots, in which jobs run, and services. For each queue a ``Consumer`` settles jobs that have
+ended and leases new ones, and a ``Maintenance`` ticks when something is due. One ``Heartbeat`` renews all
+leases. A ``Listener`` waits for wake-ups while there is nothing to run. A ``Sweeper`` looks at all queues
+every few seconds. Each leased job is a ``Run``, in an asyncio task of its own.
+"""
 
 from .health import STOPPED, Health
 from .os_signals import OSSignals

@@ -1,4 +1,4 @@
-"""Waking one loop."""
+"""A bell: wakes the one loop of a service that waits for work."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import asyncio
 class Bell:
     """Wakes the one loop that waits for it. A ring that comes before the wait is not lost.
 
-    A loop takes what it has to do from its own state, and waits only if there is nothing: several rings are
-    worth as much as one.
+    A loop finds its work in its own state, and waits only if there is none. So several rings count as one.
     """
 
     __slots__ = ("_is_rung", "_waiter")
@@ -26,11 +25,14 @@ class Bell:
                 self._waiter.set_result(None)
 
     def clear(self) -> None:
-        """Forget the rings until now: their reasons are known."""
+        """Forget earlier rings: the caller is about to look at its state."""
         self._is_rung = False
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Wait for a ring, and forget it; False if none came within ``seconds``. Being cancelled keeps it."""
+        """Wait for a ring, and forget it. Returns False if none came within ``seconds``.
+
+        If the wait is cancelled, a ring is kept for the next wait.
+        """
         if not self._is_rung:
             if seconds is None:
                 await self._wait()

@@ -1,4 +1,4 @@
-"""The body of one job: a user's function that runs, and may be made to end."""
+"""The body of one job: runs the user's function, and cancels it for a reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
 from ..failures import safe_exception
-from ..functions import is_to_be_awaited
+from ..functions import is_awaitable
 from ..job import Job
 from ..signals.receivers import discard
 from ..task import Task
@@ -20,8 +20,8 @@ from .state import PoolState
 class Body:
     """Runs the user's function in the asyncio task of its run.
 
-    Only the function is ever cancelled, not what the run does before and after it. What the function raises
-    is returned as a value.
+    Only the function is ever cancelled, never the steps of the run before and after it. Errors of the
+    function are returned as values.
     """
 
     __slots__ = (
@@ -41,15 +41,15 @@ class Body:
         self, state: PoolState, task: Task[..., Any] | None, within: asyncio.Task[None], trusted_until: float
     ) -> None:
         self.trusted_until: float = trusted_until
-        """Until when its lease may be relied on, by ``time.monotonic()``, unless that is renewed."""
+        """Until when the lease can be relied on, by ``time.monotonic()``; each renewal moves it."""
         self.began: float = 0.0
         self.has_begun: bool = False
         """The function was called."""
         self.is_running: bool = False
-        """It runs, or waits for a thread to run in."""
+        """The function runs, or waits for a thread."""
         self.is_async: bool = task is not None and task.is_async
         self.reason: JobError | None = None
-        """Why it is made to end."""
+        """Why the body has to end."""
         self._state = state
         self._task = task
         self._within = within
@@ -57,16 +57,16 @@ class Body:
 
     @property
     def is_lost(self) -> bool:
-        """The store said that its job is not this run's any more."""
+        """The store gave the job to another worker, or forgot it."""
         return isinstance(self.reason, LeaseLost)
 
     @property
     def is_stubborn(self) -> bool:
-        """It is asynchronous, and goes on although it was cancelled."""
+        """The body is async, and goes on although it was cancelled."""
         return self.is_running and self.reason is not None and self.is_async
 
     async def run(self, job: Job) -> tuple[Any, BaseException | None]:
-        """What it returned, and what it raised or was ended for."""
+        """Run the function. Returns its result, and its error or the reason for which it was ended."""
         self.began = time.perf_counter()
         task = self._task
         if self.reason is not None or task is None:
@@ -82,11 +82,11 @@ class Body:
                 result = await self._state.threads.run(self._call, (task, job), {})
             elif self._may_begin():
                 result = await task.function(*job.args, **job.kwargs)
-            if result is not None and is_to_be_awaited(result):
-                result = await self._go_on(result)
+            if result is not None and is_awaitable(result):
+                result = await self._await_result(result)
         except BaseException as raised:
             if type(raised) is GeneratorExit and asyncio._get_running_loop() is None:
-                raise  # not the body's: its loop ended before it did
+                raise  # not an error of the body: its event loop has ended
             error = safe_exception(raised)
         finally:
             self.is_running = False
@@ -101,42 +101,44 @@ class Body:
         return result, None
 
     def end(self, reason: JobError, *, cancels_as: type[JobError] | None = None) -> bool:
-        """Have it end for this reason, which becomes its error; the first one counts. Tells whether this
-        one does.
+        """End the body for this reason, which becomes its error. Returns whether this reason counts.
 
-        A body in a thread goes on, and what it raises in the end is replaced by the reason. A body that
-        returns all the same has succeeded. For each class of reason it is cancelled once;
-        ``cancels_as`` is that class, if it is another than the reason's own.
+        The first reason counts, but JobCancelled overrides Interrupted and JobTimeout. A body in a thread
+        goes on, and the reason replaces an error that it raises. A body that returns all the same has
+        succeeded. An async body is cancelled once for each class of reasons, or for the class ``cancels_as``.
         """
         kind = cancels_as or type(reason)
-        # A cancelled job never runs again: that counts more than an earlier time-out or interruption.
+        # A cancelled job never runs again, whatever an earlier timeout or interruption would do with it.
         is_wish = isinstance(reason, JobCancelled) and isinstance(self.reason, (Interrupted, JobTimeout))
         counts = self.reason is None or is_wish
         if counts:
             self.reason = reason
         if self.is_async and kind not in self._cancelled_for:
-            # Once for each class: a second cancellation would interrupt the cleanup of the body.
+            # Once for each class: a second cancellation would interrupt the body's cleanup.
             self._cancelled_for = (*self._cancelled_for, kind)
-            # In the next step of the loop: a task that cancelled itself would be cancelled after its body.
+            # In the next turn of the loop: `end` may run within the task, and a direct cancellation would
+            # arrive after the body.
             self._state.loop.call_soon(self._cancel_body)
         return counts
 
     def _may_begin(self) -> bool:
-        """Decide whether the function may be called, right before it is."""
+        """Decide whether the function may be called, right before the call."""
         if time.monotonic() >= self.trusted_until and self.reason is None:  # guard: trust before the body
             self.reason = Interrupted("the lease had ended before the body could begin")
         self.has_begun = self.reason is None
         return self.has_begun
 
     def _call(self, task: Task[..., Any], job: Job) -> Any:
-        """Call a plain function; a thread does, which may have come late."""
+        """Call a plain function, in a thread; a thread may have become free too late."""
         return task.function(*job.args, **job.kwargs) if self._may_begin() else None
 
-    async def _go_on(self, awaitable: Awaitable[Any]) -> Any:
-        """Await what the function returned: it was a plain one around an async one, or forgot an 'await'.
-        From here on it may be cancelled."""
+    async def _await_result(self, awaitable: Awaitable[Any]) -> Any:
+        """Await the result of a function that returned an awaitable. From here on the body may be cancelled.
+
+        The function is a plain one around an async one, or lacks an ``await``.
+        """
         if self.reason is None and time.monotonic() >= self.trusted_until:
-            self.reason = Interrupted("the lease had ended when the function returned what is to be awaited")
+            self.reason = Interrupted("the lease had ended when the function returned an awaitable")
         if self.reason is not None:  # guard: ended before it is awaited
             discard(awaitable)
             raise asyncio.CancelledError
@@ -148,7 +150,7 @@ class Body:
             self._within.cancel()
 
     def _error_of(self, error: BaseException | None) -> BaseException | None:
-        """Why it ended: what it raised, unless it was made to."""
+        """The error of the body: the reason for which it was ended, or else the error that it raised."""
         if self.reason is None:
             if isinstance(error, asyncio.CancelledError) and self._state.is_ending_now:
                 return Interrupted("the event loop ended while the job ran")
@@ -159,8 +161,8 @@ class Body:
 
 
 async def drop_pending_cancellations(task: asyncio.Task[None]) -> None:
-    """Forget cancellations of this task, the current one, that are left from what it ran."""
+    """Drop cancellations of the current task that were meant for the function that it ran."""
     while task.cancelling():
         task.uncancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.sleep(0)  # before Python 3.13 one may still be on its way
+        await asyncio.sleep(0)  # before Python 3.13 one may still be pending

@@ -1,4 +1,4 @@
-"""The traffic of one queue: settlements go to the broker, and new jobs come back, in one call."""
+"""The consumer of one queue: settles jobs that have ended and leases new ones, in one call to the broker."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ logger: Log = Log("aiospinach")
 
 EXCHANGING = "exchanging"
 SHORTEST_PAUSE = 0.05
-"""Seconds between the first two tries to reach a broker that is away; at most it is a tick period."""
+"""Seconds between the first two tries to reach a broker that is away; later pauses grow to a tick period."""
 
 
 class Consumer:
     """Exchanges with the broker, one call at a time.
 
-    Jobs that end during a call are settled by the next call. There is no timer, and no delay where there is
-    nothing to wait for.
+    Jobs that end during a call are settled by the next call. There is no timer: the next call begins as soon
+    as the last one has ended and there is something to send.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class Consumer:
         self._unknown_tasks = unknown_tasks
         self.queue: str = outbox.queue
         self.place: int = place
-        """Its place in the order of the pool's queues."""
+        """The place of the queue in the order of the pool's queues."""
         self.is_empty: bool = True
-        """Nothing is known to be there to run: the last exchange left nothing, and no wake-up came since."""
+        """The queue has no known job to run: the last exchange left none, and no wake-up came since."""
         self.is_asking: bool = False
-        """It was woken, and the exchange that asks for jobs is not answered yet."""
+        """The consumer was woken, and the exchange that asks for jobs is not answered yet."""
         self.answered_at: float | None = None
         """When the broker answered last, by ``time.monotonic()``."""
         self.on_earlier_due: Callable[[], None]
-        """Called when something is due earlier than the last tick said."""
+        """Called when something is due earlier than the last tick knew."""
         self.on_empty: Callable[[], None]
         """Called when the queue has nothing to run."""
         self._must_wake_another = False
@@ -75,13 +75,13 @@ class Consumer:
         return self._outbox.outage.is_of(EXCHANGING)
 
     @property
-    def owes(self) -> bool:
-        """It has settlements that the broker has not answered."""
-        return self._outbox.owes
+    def has_unanswered(self) -> bool:
+        """The broker has not answered all settlements."""
+        return self._outbox.has_unanswered
 
     @property
     def is_busy(self) -> bool:
-        """It talks with the broker, or has to."""
+        """A call to the broker is under way, or has to be made."""
         outbox = self._outbox
         return not outbox.is_closed and (
             self._asked_at is not None or self._must_wake_another or not outbox.is_empty
@@ -89,7 +89,7 @@ class Consumer:
 
     @property
     def is_idle(self) -> bool:
-        """It has nothing to give back, and knows of nothing to run."""
+        """No settlement waits to be sent, and no job to run is known."""
         return self.is_empty and self._outbox.is_empty
 
     def ring(self) -> None:
@@ -97,46 +97,47 @@ class Consumer:
         self._outbox.bell.ring()
 
     def wake(self) -> None:
-        """There may be something to run. If no slot is free, another worker is woken instead."""
+        """Ask for jobs: there may be some to run. If no slot is free, another worker is woken instead."""
         if not (self._outbox.is_closed or self.is_failing):  # guard: wake of a queue that is away
-            self._take_turns()
+            self._join_turns()
             if not self.is_asking:
                 self.is_asking = True
                 self._span.asking += 1
         self.wake_another()
 
     def wake_another(self) -> None:
-        """Have the broker wake another worker, if something is left to run."""
+        """Have the broker wake another worker, if a job is left to run."""
         self._must_wake_another = not self._outbox.is_closed
         self._outbox.bell.ring()
 
-    def note_parked(self, parked: Mapping[str, ParkedTask]) -> None:
-        """Jobs of these tasks are parked. Ask for those that can run here, and for those that have waited too
-        long."""
+    def on_parked(self, parked: Mapping[str, ParkedTask]) -> None:
+        """Ask for parked jobs whose task is attached here, and for those that were parked too long."""
         now = self._state.broker.now()
         self._wanted = tuple(
             task
             for task, jobs in parked.items()
             if task in self._state.tasks or is_parked_too_long(jobs.since, now)
         )
-        self._unknown_tasks.note(self.queue, parked)
+        self._unknown_tasks.update(self.queue, parked)
         if self._wanted and self.is_empty:
             self.wake()
 
     def give_up(self) -> None:
-        """The broker is not going to answer, not even an exchange under way: nobody waits for it."""
+        """Stop waiting for the broker, also for the answer to an exchange under way."""
         self._must_wake_another = False
         self._outbox.close()
 
     def give_up_if_away(self, since: float) -> None:
-        """The pool ends. Give up if the broker fails, if it is owed nothing, or if it has not answered what
-        was sent before this moment of ``time.monotonic()``."""
+        """Give up, as the pool ends, if the broker fails or every settlement is answered.
+
+        Give up as well if a call that was sent before ``since``, by ``time.monotonic()``, is not answered.
+        """
         is_late = self._asked_at is not None and self._asked_at < since
-        if self.is_failing or is_late or not self.owes:
+        if self.is_failing or is_late or not self.has_unanswered:
             self.give_up()
 
     async def work(self) -> None:
-        """Exchange until cancelled, once the pool is closing."""
+        """Exchange until cancelled by a pool that is closing. Other cancellations are ignored."""
         outbox = self._outbox
         while True:
             try:
@@ -144,7 +145,7 @@ class Consumer:
             except asyncio.CancelledError:
                 if self._state.is_closing:
                     raise
-                self._state.notice_cancellation()
+                self._state.on_cancellation()
                 continue
             settled = outbox.take()
             want = self._claim(len(settled))
@@ -157,7 +158,7 @@ class Consumer:
                     raise
 
     def _claim(self, given_back: int) -> int:
-        """Slots to ask jobs for: all that are free, or as many as are given back if the queue is empty."""
+        """Claim free slots to ask jobs for; of an empty queue no more than ``given_back``."""
         if not self._state.is_working:
             return 0
         return self._slots.claim(self.place, given_back if self.is_empty else None)
@@ -170,26 +171,26 @@ class Consumer:
             self._asked_at = None
             room = self._claimed if self._claimed else self._slots.free
             self._unclaim()
-        for lease in self._outbox.answered(result):
+        for lease in self._outbox.on_answer(result):
             job = lease.job.as_job(self._state.namespace, self.queue, JobStatus.CANCELLED)
             self._state.announce(signals.job_cancelled, {"job": job})
         if result.has_earlier_due:
             self.on_earlier_due()
         self._start(result, room)
-        is_known_empty = self._note_what_is_left(want, result)
+        is_known_empty = self._update_is_empty(want, result)
         if not self._state.is_working:
-            self._state.note_change()
+            self._state.on_change()
         elif self._slots.free and not is_known_empty:  # guard: slots that an exchange left
             self._slots.on_free()
 
     def _start(self, result: ExchangeResult, room: int) -> None:
-        """Run as many of the jobs as there is room for, and release the others."""
+        """Run the leased jobs that there is room for, and release the others."""
         if not self._state.is_working:
             room = 0
         elif self._is_late(result):  # guard: late answer
             room = 0
             logger.warning(
-                "queue %s: %d jobs came after their leases had ended, and are released",
+                "queue %s: %d jobs arrived after their leases had ended, and are released",
                 self.queue,
                 len(result.leases),
                 fields={**self._state.fields, "queue": self.queue},
@@ -200,8 +201,8 @@ class Consumer:
             self._outbox.release(lease)
 
     def _is_late(self, result: ExchangeResult) -> bool:
-        """The answer took so long that no job of it may begin."""
-        leases = result.leases  # all were taken at the same moment
+        """The answer took so long that its leases have ended."""
+        leases = result.leases  # all were leased at the same moment
         return bool(leases) and time.monotonic() >= leases[0].trusted_until
 
     def _parking(self) -> Parking:
@@ -216,30 +217,30 @@ class Consumer:
         self._slots.unclaim(self._claimed)
         self._claimed = 0
 
-    def _note_what_is_left(self, want: int, result: ExchangeResult) -> bool:
-        """After an exchange, the queue may have more jobs, or is empty. True if it is empty: the free slots
-        are offered to other queues then."""
+    def _update_is_empty(self, want: int, result: ExchangeResult) -> bool:
+        """Decide after an exchange whether the queue may have more jobs. Returns True if it has none: then
+        the free slots are offered to other queues."""
         if self._must_wake_another:
-            return False  # it was woken meanwhile: the next exchange shows what is there
+            return False  # it was woken meanwhile: the next exchange decides
         was_asking = self._end_asking()
         is_short = len(result.leases) < want
         if is_short and result.is_something_left:  # guard: something left
-            self._take_turns()
+            self._join_turns()
         elif is_short:
-            self._note_empty()
+            self._on_empty()
             return True
         elif want:
-            self._take_turns()
+            self._join_turns()
         if was_asking:
             self._slots.on_turn()
         return False
 
-    def _take_turns(self) -> None:
+    def _join_turns(self) -> None:
         if self.is_empty:
             self.is_empty = False
             self._slots.turns.join(self.place)
 
-    def _note_empty(self) -> None:
+    def _on_empty(self) -> None:
         self._end_asking()
         if not self.is_empty:
             self.is_empty = True
@@ -263,22 +264,22 @@ class Consumer:
             except BrokerError as error:
                 self._outbox.outage.begin(EXCHANGING, error)
                 self._unclaim()  # one queue that is away must not starve the others
-                self._note_empty()
+                self._on_empty()
                 if self._outbox.is_closed:
                     return ExchangeResult([], [])
-                pause = await self._rest(pause)
+                pause = await self._sleep_before_retry(pause)
             except asyncio.CancelledError:
-                # Repeating it is harmless, and abandoning it would strand what it leased.
+                # A repeat is harmless. Without it, jobs that the call leased wait until their leases end.
                 if self._state.is_closing:
                     raise
-                self._state.notice_cancellation()
+                self._state.on_cancellation()
 
-    async def _rest(self, pause: float) -> float:
+    async def _sleep_before_retry(self, pause: float) -> float:
         try:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         except asyncio.CancelledError:
             if self._state.is_closing:
                 raise
-            self._state.notice_cancellation()
-        # A quarter of a lease after the broker is back, others find what this exchange may have leased.
+            self._state.on_cancellation()
+        # A quarter of a lease after the broker is back, other workers find jobs that this call has leased.
         return max(SHORTEST_PAUSE, min(pause * 2, self._state.broker.tick_period))

@@ -1,4 +1,4 @@
-"""The steps of a run: prepare, perform, settle, conclude, report."""
+"""The steps of a run, in order: prepare, perform, settle, conclude, report."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ logger: Log = Log("aiospinach")
 
 
 class RunHost(Protocol):
-    """What a run reports to."""
+    """The owner of a run, which the run calls at the end of its steps."""
 
     def body_ended(self, run: Execution) -> None:
-        """The run needs its slot no longer, and its settlement is on its way to the broker."""
+        """The run needs its slot no longer, and its settlement is in the outbox."""
 
     def ended(self, run: Execution) -> None:
         """The run has sent its last signal."""
@@ -53,11 +53,11 @@ class RunHost(Protocol):
 
 
 class Execution:
-    """What one run does, in order, in an asyncio task and a context of its own.
+    """The steps of one run, in an asyncio task and a context of its own.
 
-    Each step takes the job and its error from the attributes, and leaves them as the next step needs them.
-    Nothing that a user wrote can escape: errors and cancellations of the body become values. Only the body
-    is ever cancelled. The steps after it go on whatever happens.
+    Each step reads the job and its error from the attributes, and updates them for the next step. No error
+    of a user's code escapes: errors and cancellations of the body become values. Only the body is ever
+    cancelled. The steps after it go on whatever happens.
     """
 
     __slots__ = (
@@ -87,7 +87,7 @@ class Execution:
     )
 
     _job: Job
-    """The job as it was seen last."""
+    """The latest snapshot of the job."""
     _error: BaseException | None
     """Why the run did not succeed."""
     _outcome: Outcome
@@ -102,17 +102,17 @@ class Execution:
         self.outbox: Outbox = outbox
         self.lease: Lease = lease
         self.is_recovery: bool = is_recovery
-        """The worker of the job was lost. The job is judged and settled here, and its body does not run."""
+        """The worker of the job was lost: the job is judged and settled here, and its body does not run."""
         self.holds_slot: bool = not is_recovery
         """The body has not ended yet."""
         self.settle_result: SettleResult | None = None
         """What the broker did with the settlement, once it has answered."""
         self.is_abandoned: bool = False
-        """The body ignores its cancellation, and nobody waits for it."""
+        """The body ignores its cancellation, and the pool does not wait for it."""
         self.is_suspected: bool = False
-        """Its lease could once not be renewed in time."""
+        """The lease was once not renewed in time."""
         self.is_settled: bool = False
-        """Its task has ended, and only the broker's answer is to come."""
+        """The task has ended, and only the broker's answer is to come."""
         self.successor: Envelope | None = None
         """A job of the same id, which takes the place of this one when it ends."""
         self.duration: float = 0.0
@@ -133,7 +133,7 @@ class Execution:
             if self.is_abandoned:
                 return
             if self.body.is_lost:
-                self._note_loss()
+                self._on_lease_lost()
             else:
                 self._settle()
                 if self.is_settled:
@@ -148,7 +148,7 @@ class Execution:
                 self._host.ended(self)
 
     def _prepare(self) -> None:
-        """Find out whether there is a body to run, and read its arguments."""
+        """Decide whether there is a body to run, and read its arguments."""
         args: tuple[Any, ...] = ()
         kwargs: dict[str, Any] | None = None
         if self.is_recovery:
@@ -163,7 +163,7 @@ class Execution:
                 self._error = None
             except InvalidValue as unreadable:
                 self._error = unreadable
-        self._job = self._seen(JobStatus.RUNNING, args, kwargs)
+        self._job = self._snapshot(JobStatus.RUNNING, args, kwargs)
         running_job.set(self._job)
 
     async def _perform(self) -> None:
@@ -174,8 +174,8 @@ class Execution:
             self._result, self._error = await self.body.run(self._job)
             self.duration = time.perf_counter() - self.body.began
 
-    def _note_loss(self) -> None:
-        """The store has said that the job is not this run's any more: there is nothing to settle."""
+    def _on_lease_lost(self) -> None:
+        """The store gave the job to another worker, or forgot it: there is nothing to settle."""
         self._job = msgspec.structs.replace(self._job, status=JobStatus.NOT_SET)
         self._error = self.body.reason
         self._host.body_ended(self)
@@ -185,7 +185,7 @@ class Execution:
         error, detail = self._error, b""
         if error is None:
             self._outcome = SUCCESS
-            # If nobody listens, the task need not wait for the broker's answer.
+            # Without receivers of job_finished the task need not wait for the broker's answer.
             self.is_settled = not signals.job_finished.receivers
         else:
             state, task = self._state, self._task
@@ -194,7 +194,7 @@ class Execution:
             has_begun = self.body.has_begun
             self._outcome = verdict(state, self._job, error, self._now, backoff, has_begun=has_begun)
             if self._outcome.action is Action.PARK:  # before the next exchange
-                self.outbox.note_unknown(self._job.task_name)
+                self.outbox.add_unknown(self._job.task_name)
             elif self._outcome.action is Action.FAIL:
                 detail = describe(error, self._outcome.reason, state.redaction)
         is_bare = self._state.redaction.arguments
@@ -205,13 +205,13 @@ class Execution:
         self._host.body_ended(self)
 
     async def _conclude(self) -> None:
-        """Wait for the broker's answer, and learn where the job is now, and why."""
+        """Wait for the broker's answer, and update the job and its error."""
         while self.settle_result is None:
             self._waiter = self._state.loop.create_future()
             try:
                 await self._waiter
             except asyncio.CancelledError:
-                self._state.notice_cancellation()
+                self._state.on_cancellation()
         if self.settle_result is SettleResult.FENCED:
             self._job = msgspec.structs.replace(self._job, status=JobStatus.NOT_SET)
             self._error = self._log_fence(self._job)
@@ -220,10 +220,10 @@ class Execution:
             cancelled = JobCancelled("the job was cancelled")
             cancelled.__cause__ = self._error
             self._error, self._outcome = cancelled, CANCELLED
-        self._note_outcome()
+        self._apply_outcome()
 
-    def _note_outcome(self) -> None:
-        """The broker has stored the outcome."""
+    def _apply_outcome(self) -> None:
+        """Update the job after the broker has stored the outcome, and log it."""
         outcome, error = self._outcome, self._error
         if outcome.action is Action.RETRY:
             self._job = msgspec.structs.replace(
@@ -241,7 +241,7 @@ class Execution:
             log_outcome(self._state, self._job, outcome, error)
 
     async def _report(self) -> None:
-        """Send the signals of the end."""
+        """Send the last signals of the run."""
         job, error = self._job, self._error
         if error is not None:
             if job.status is JobStatus.WAITING and not isinstance(error, UnknownTask):
@@ -264,7 +264,7 @@ class Execution:
     def _log_fence(self, job: Job) -> LeaseLost:
         error = LeaseLost("the store gave the job to another worker, or forgot it")
         logger.warning(
-            "%r had lost its lease, and how it ended does not count: %s",
+            "%r had lost its lease, and its outcome does not count: %s",
             job,
             error,
             fields=self._state.fields,
@@ -276,7 +276,7 @@ class Execution:
             await sending
 
     def _send(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> Coroutine[Any, Any, None] | None:
-        """Call the receivers of a signal. Returns what remains to be awaited, if anything does."""
+        """Call the receivers of a signal. Returns a coroutine if some of them are async, else None."""
         if not signal.receivers or signal.is_muted:
             return None
         error, call = kwargs.get("err"), (self._state.namespace, kwargs)
@@ -291,10 +291,10 @@ class Execution:
             await signal._gather(results, runs, timeout=timeout, context=self.context)
         except asyncio.CancelledError:
             await drop_pending_cancellations(self.task)
-            self._state.notice_cancellation()
+            self._state.on_cancellation()
 
-    def _seen(
+    def _snapshot(
         self, status: JobStatus, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Job:
-        """A snapshot of the job."""
+        """A new snapshot of the job."""
         return self.lease.job.as_job(self._state.namespace, self.outbox.queue, status, args, kwargs)

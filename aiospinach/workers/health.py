@@ -1,4 +1,4 @@
-"""How the workers are, for a readiness probe."""
+"""The health of workers, as ``Engine.health`` returns it to readiness probes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import msgspec
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """What the workers of an engine knew of themselves at one moment.
+    """The health of an engine's workers at one moment.
 
-    Ages are in seconds, and None before the first time. Workers that are well have exchanged within the
-    last 10 seconds, unless all their slots are taken, and renewed within a fourth of their lease.
+    Ages are in seconds, and None before the first time. The exchange_age of healthy workers is at most 10
+    seconds, unless all their slots are taken, and their renewal_age at most a quarter of a lease.
     """
 
     is_running: bool
@@ -17,13 +17,13 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     is_connected: bool
     """The broker answered the last call of each service."""
     exchange_age: float | None = None
-    """Since the broker last gave or took jobs, of the queue that waits longest for it."""
+    """Seconds since the broker last answered for a queue; the greatest among the queues."""
     renewal_age: float | None = None
-    """Since the broker last renewed leases and ticked."""
+    """Seconds since the broker had last renewed all leases."""
     loop_lag: float = 0.0
-    """By how many seconds the event loop was late lately; a body that blocks shows here."""
+    """Seconds by which the event loop was last late; a body that blocks the loop shows here."""
     skipped_ticks: int = 0
-    """Ticks of periodic tasks that these workers skipped, since the job of the one before waited or ran."""
+    """How many ticks these workers skipped, since the job of the tick before still waited or ran."""
     unknown_tasks: tuple[str, ...] = ()
     """Names of tasks that jobs of the queues wait for, and that are not attached to the engine."""
 

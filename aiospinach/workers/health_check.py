@@ -1,4 +1,4 @@
-"""Looking at the services of a pool."""
+"""Computes the health of a pool from the state of its services."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_health(
     unknown_tasks: tuple[str, ...],
     skipped_ticks: int,
 ) -> Health:
-    """How the services are now. It calls nobody."""
+    """The health of the services now. It makes no call to the broker."""
     now = time.monotonic()
     is_failing = (
         heartbeat.is_failing
@@ -42,7 +42,7 @@ def check_health(
 
 
 def _answers(sweepers: Sequence[Sweeper]) -> Iterator[float]:
-    """When the broker last answered for each queue: took or returned jobs, or said what there is."""
+    """When the broker last answered an exchange or a sweep of each queue, by ``time.monotonic()``."""
     for sweeper in sweepers:
         for consumer in sweeper.consumers:
             answers = [at for at in (sweeper.answered_at, consumer.answered_at) if at is not None]

@@ -1,4 +1,4 @@
-"""Renewing leases: the sign of life of a worker."""
+"""The heartbeat of a pool: renews the leases of its jobs, so that no other worker gets them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .state import PoolState
 
 RENEWING = "renewing leases"
 LONGEST_PAUSE = 1.0
-"""Seconds between two tries to renew the leases of a queue, at most."""
+"""At most so many seconds between two tries to renew the leases of a queue."""
 
 
 class Heartbeat:
@@ -35,7 +35,7 @@ class Heartbeat:
         """Queues that got a job while their leases were being renewed."""
         self._renewals: dict[Outbox, asyncio.Task[None]] = {}
         self.answered_at: float | None = None
-        """When no lease was left to renew, by time.monotonic()."""
+        """When all leases were last renewed, by ``time.monotonic()``."""
 
     @property
     def is_failing(self) -> bool:
@@ -54,17 +54,17 @@ class Heartbeat:
             raise
 
     def renew(self, outbox: Outbox) -> None:
-        """Renew the leases of a queue now, and once more if that is under way: it does not know new ones."""
+        """Renew the leases of a queue now. A renewal under way is followed by another, for new leases."""
         if outbox in self._renewals:
             self._again.add(outbox)
         else:
-            # Constructed, since an eager task would end before it stands in the table.
+            # Not create_task: an eager task would end before it is in the table.
             self._renewals[outbox] = asyncio.Task(self._renew(outbox), loop=self._state.loop)
 
     async def catch_up(self, outbox: Outbox) -> None:
-        """Renew the leases of a queue before something else is done, if that is overdue.
+        """Renew the leases of a queue before a tick, if that is overdue.
 
-        A worker that was held up would find its own jobs lost otherwise.
+        Otherwise the tick of a worker that was held up would find the worker's own jobs lost.
         """
         if time.monotonic() >= self._beat_at:
             self._beat()
@@ -77,10 +77,10 @@ class Heartbeat:
         for outbox in {run.outbox for run in self._runs}:
             if outbox not in self._renewals:
                 self.renew(outbox)
-        self._note_answers()
+        self._update_answered_at()
 
     async def _renew(self, outbox: Outbox) -> None:
-        """Renew the leases of one queue; try on while the broker is away."""
+        """Renew the leases of one queue; try again while the broker is away."""
         try:
             while runs := {run.lease.id: run for run in self._runs if run.outbox is outbox}:
                 try:
@@ -98,7 +98,7 @@ class Heartbeat:
         finally:
             outbox.outage.leave(RENEWING)
             del self._renewals[outbox]
-            self._note_answers()
+            self._update_answered_at()
 
     async def _renew_once(self, outbox: Outbox, runs: dict[str, Run]) -> None:
         renewed = await self._broker.renew(outbox.queue, runs.keys())
@@ -109,7 +109,7 @@ class Heartbeat:
         for lease in renewed.cancelled:
             runs[lease].cancel(JobCancelled("the job was cancelled"))
 
-    def _note_answers(self) -> None:
+    def _update_answered_at(self) -> None:
         if not self._renewals:
             self.answered_at = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Errors that the log has shown in full."""
+"""Errors that the log has shown with a traceback: later ones of the same kind have none."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from ..job import Job
 from ..outcome import is_planned
 
 KINDS_AT_MOST = 1000
-"""Kinds of errors that are remembered."""
+"""So many kinds of errors are remembered."""
 
 
 class KnownErrors:
-    """The errors of bodies that the log has told in full: each kind once for each task and line."""
+    """The errors of bodies that were logged with a traceback. A kind is a task, a class and a line."""
 
     def __init__(self) -> None:
         self._seen: set[tuple[str, type[BaseException], object]] = set()
 
     def is_new(self, job: Job, error: BaseException) -> bool:
-        """It is the first of its kind, and was not planned by the body."""
+        """The error is the first of its kind, and the body did not plan it."""
         if is_planned(error):
             return False
         kind = job.task_name, type(error), _line_of(error)

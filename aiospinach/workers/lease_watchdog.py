@@ -1,4 +1,4 @@
-"""Ending bodies whose lease is not trusted any more, whatever else hangs."""
+"""The watchdog of leases: ends bodies whose lease was not renewed in time, whatever else hangs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ class LeaseWatchdog:
         self._trust = state.broker.lease - state.broker.margin
         self._bell = Bell()
 
-    def note_early_end(self, run: Run) -> None:
-        """The lease of a new run ends before the watchdog wakes up. If little of it is left, it is renewed at
-        once."""
+    def on_early_end(self, run: Run) -> None:
+        """Wake up for a new run whose lease ends early. If little of the lease is left, renew it at once."""
         self._bell.ring()
         if run.body.trusted_until - time.monotonic() < self._trust / 2:  # guard: early renewal
             self._heartbeat.renew(run.outbox)

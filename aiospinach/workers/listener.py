@@ -1,4 +1,4 @@
-"""Waiting for the broker while there is nothing to run."""
+"""The listener of a span: waits for wake-ups of the broker while there is nothing to run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .state import PoolState
 
 WAITING = "waiting for jobs"
 LISTEN_FOR = 5.0
-"""Seconds that an idle worker waits for the broker to wake it, before it waits anew."""
+"""Seconds of one wait for a wake-up; then the listener waits again."""
 PAUSE = 1.0
-"""Seconds before it listens again to a broker that is away; the consumers log what is wrong."""
+"""Seconds between two waits while the broker is away."""
 
 
 class Listener:
-    """Waits at the broker for the queues of one span, while slots are free and nothing is there to run.
+    """Waits for wake-ups of the queues of one span, while slots are free and there is nothing to run.
 
-    A wait is never broken: that would cost a connection, and could lose a wake-up. It is nudged to begin anew
-    when more queues are to be waited for, and to end when the pool stops.
+    A wait is never cancelled: that would cost a connection, and could lose a wake-up. It is nudged to end
+    when the listener has to wait for more queues, and when the pool stops.
     """
 
     def __init__(
@@ -32,25 +32,25 @@ class Listener:
         slots: Slots,
         span: Span,
         consumers: Sequence[Consumer],
-        attentive: set[Listener],
+        partial_listeners: set[Listener],
     ) -> None:
         self._state = state
         self._slots = slots
         self._span = span
         self._consumers = consumers
-        self._attentive = attentive
-        """Listeners that do not wait for all of their queues, and may have to."""
+        self._partial_listeners = partial_listeners
+        """The listeners that do not wait for all of their queues; shared by all listeners of the pool."""
         self._waits_for: tuple[str, ...] = ()
         self._bell = Bell()
         self._is_nudged = False
-        """The wait that is under way was nudged, once for all that it may have to end for."""
+        """The wait under way was nudged: one nudge is enough."""
         self._nudges: set[asyncio.Task[None]] = set()
         self.has_ended: bool = False
         self.on_return: Callable[[], None]
-        """Called when it has paused after a failure: the queues are to be looked at."""
+        """Called after a pause that followed a failure: wake-ups may have been missed."""
 
     def ring(self) -> None:
-        """A slot is free, a queue is empty, or the pool stops."""
+        """Decide again which queues to wait for: a slot is free, a queue is empty, or the pool stops."""
         self._bell.ring()
         if self._waits_for and not self._is_nudged and self._is_worth_a_nudge():  # guard: nudge
             self._is_nudged = True
@@ -67,7 +67,7 @@ class Listener:
             self.has_ended = True
             for nudge in self._nudges:
                 nudge.cancel()
-            self._state.note_change()
+            self._state.on_change()
 
     async def _listen(self) -> None:
         all_queues = self._span.queues
@@ -75,9 +75,9 @@ class Listener:
             self._bell.clear()
             queues = self._worth_waiting_for()
             if queues is all_queues:
-                self._attentive.discard(self)
+                self._partial_listeners.discard(self)
             else:
-                self._attentive.add(self)
+                self._partial_listeners.add(self)
             if not queues:
                 await self._bell.wait()
             elif (woken := await self._wait(queues)) is not None:
@@ -87,7 +87,7 @@ class Listener:
         self._waits_for, self._is_nudged = queues, False
         outage = self._span.outage
         try:
-            # A short wait after a failure shows soon that the broker is back.
+            # After a failure a short wait shows soon that the broker is back.
             seconds = PAUSE if outage.is_of(WAITING) else LISTEN_FOR
             woken = await self._state.broker.wait(queues, seconds)
             outage.end(WAITING)
@@ -106,8 +106,8 @@ class Listener:
         return not set(self._worth_waiting_for()) <= set(self._waits_for)
 
     def _worth_waiting_for(self) -> tuple[str, ...]:
-        """The empty queues that are worth waiting for. None is while it is not known yet whether a slot stays
-        free."""
+        """The empty queues that are worth waiting for. There are none while an exchange of the span asks for
+        jobs: it may fill the free slots."""
         if self._span.asking:
             return ()
         end = self._slots.worth_waiting_for()

@@ -1,4 +1,4 @@
-"""What must happen on time: queueing what is due, firing periodic tasks, finding lost jobs."""
+"""Maintenance of one queue: queues due jobs, fires periodic tasks, and finds jobs of lost workers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ logger: Log = Log("aiospinach")
 
 TICKING = "ticking"
 MISSED_AFTER = 60.0
-"""Seconds after which a tick that nobody fired is skipped."""
+"""A tick that no worker fired for so many seconds is skipped, unless the task has a ``catch_up``."""
 SHORTEST_SLEEP = 0.005
 NAMED_AT_MOST = 5
 REGISTER_EVERY = 12 * 3600.0
-"""Seconds until the store is told again what the workers know: it forgets what nobody has had for long."""
+"""Seconds between two registrations of limits and periodic tasks: the store forgets old ones."""
 LONGEST_PAUSE = 1.0
-"""Seconds between two tries to tick while the broker is away, at most."""
+"""At most so many seconds between two tries to tick while the broker is away."""
 
 
 class Maintenance:
-    """Ticks for one queue when something is due: queues it, fires periodic tasks, finds lost jobs.
+    """Ticks for one queue when something is due.
 
-    Leases are renewed before, so that a worker which was held up does not find its own jobs lost.
+    A tick queues due jobs, fires periodic tasks and finds lost jobs. Leases are renewed before it, so that a
+    worker that was held up does not find its own jobs lost.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class Maintenance:
         self._broker = state.broker
         self._bell = Bell()
         self._due_at = math.inf
-        """When the next tick has something to do, by time.monotonic()."""
+        """When the next tick is due, by ``time.monotonic()``."""
         self._must_register = False
         self._register_at = math.inf
-        """When it registers again, by time.monotonic()."""
-        self._is_talking = False
+        """When the next registration is due, by ``time.monotonic()``."""
+        self._is_calling = False
 
     @property
     def is_failing(self) -> bool:
@@ -68,28 +69,28 @@ class Maintenance:
 
     @property
     def is_busy(self) -> bool:
-        """It talks with the broker, and what it hears may be something to run."""
-        return self._is_talking and not self.is_failing
+        """A call is under way whose answer may bring jobs to run."""
+        return self._is_calling and not self.is_failing
 
     def ring(self) -> None:
-        """Something is due earlier than was known."""
-        self.note_due(0.0)
+        """Tick now: something is due earlier than was known."""
+        self.tick_within(0.0)
 
-    def note_due(self, seconds: float) -> None:
-        """Something is due in so many seconds, and perhaps nothing before."""
+    def tick_within(self, seconds: float) -> None:
+        """Tick in so many seconds at the latest: something is due then."""
         moment = time.monotonic() + seconds
         if moment < self._due_at:
             self._due_at = moment
             self._bell.ring()
 
     def register_again(self) -> None:
-        """Tasks were attached meanwhile, or the store was emptied."""
+        """Register before the next tick: tasks were attached, or the store was emptied."""
         self._must_register = True
         self.ring()
 
     async def register(self) -> None:
-        """Tell the broker the limits and periods of the tasks of the queue."""
-        self._must_register = True  # until it has been told of all that are known now
+        """Register the limits and the next ticks of all tasks of the queue with the broker."""
+        self._must_register = True  # until the broker has answered
         known = len(self._state.tasks)
         now = self._broker.now()
         tasks = self._state.tasks_of(self._queue)
@@ -110,7 +111,7 @@ class Maintenance:
     async def work(self) -> None:
         """Tick until cancelled, or until the pool stops.
 
-        It leaves what is due to others then, since it might not hear the answer to its last tick.
+        A pool that stops leaves due jobs to other workers: it may end before the answer to a tick arrives.
         """
         while self._state.is_working:
             left = min(self._due_at, self._register_at) - time.monotonic()
@@ -122,31 +123,31 @@ class Maintenance:
 
     async def _tick(self) -> None:
         self._due_at = math.inf
-        self._is_talking = True
+        self._is_calling = True
         try:
-            next_due = await self._round()
+            next_due = await self._tick_once()
             self._outbox.outage.end(TICKING)
             if next_due is not None:
-                self.note_due(max(next_due, SHORTEST_SLEEP))
+                self.tick_within(max(next_due, SHORTEST_SLEEP))
         except BrokerError as error:
             self._outbox.outage.begin(TICKING, error)
             self._due_at = time.monotonic() + min(LONGEST_PAUSE, self._broker.tick_period)
         finally:
-            self._is_talking = False
-            self._state.note_change()
+            self._is_calling = False
+            self._state.on_change()
 
-    async def _round(self) -> float | None:
-        """Returns the seconds until something is due, as far as this tick could tell."""
+    async def _tick_once(self) -> float | None:
+        """Register if necessary, and tick. Returns the seconds to the next tick, or None if none is known."""
         if self._must_register or time.monotonic() >= self._register_at:
             await self.register()
         await self._heartbeat.catch_up(self._outbox)
         ticked = await self._broker.tick(self._queue)
-        await self._serve(ticked)
+        await self._handle(ticked)
         if ticked.is_forgetful:
             self.register_again()
         return ticked.next_due
 
-    async def _serve(self, ticked: TickResult) -> None:
+    async def _handle(self, ticked: TickResult) -> None:
         if ticked.expired:
             logger.info(
                 "queue %s: %d jobs of lost workers are taken over: %s",
@@ -166,9 +167,9 @@ class Maintenance:
             return
         began = time.monotonic()
         fired = await self._broker.fire(self._queue, firings)
-        # The tick's answer does not know of the new dues yet.
+        # The answer to the tick does not include the new dues.
         next_due = min(firing.next_due for firing in firings)
-        self.note_due((next_due - ticked.now) / 1000 - (time.monotonic() - began))
+        self.tick_within((next_due - ticked.now) / 1000 - (time.monotonic() - began))
         for firing, how in zip(firings, fired, strict=True):
             if how is Fired.REFUSED:
                 logger.warning(
@@ -178,19 +179,19 @@ class Maintenance:
                     fields={**self._state.fields, "task_name": firing.task, "queue": self._queue},
                 )
             elif how is Fired.OVERLAPPING:
-                self._skipped_ticks.note(firing.task)
+                self._skipped_ticks.add(firing.task)
             elif how is Fired.MOVED and firing.job is not None:
                 queued = firing.job.as_job(self._state.namespace, self._queue, JobStatus.QUEUED)
                 self._state.announce(signals.job_scheduled, {"job": queued})
 
     def _firing(self, name: str, due: int, now: int) -> Firing | None:
-        """The tick of a periodic task, without a job if it is too late for that, or is none of the task's."""
+        """The firing of a tick; without a job if the tick is too late, or is not of the task's calendar."""
         task = self._state.tasks.get(name)
         if task is None or task._calendar is None:
             return None
         next_due = task._calendar.next_after(max(now, due))
         if not is_tick_of(task._calendar, due):  # guard: tick of another calendar
-            return Firing(name, due, next_due)  # an earlier release of the program had set it
+            return Firing(name, due, next_due)  # an earlier release of the program registered it
         limit = MISSED_AFTER if task.catch_up is None else task.catch_up
         if now - due > limit * 1000:
             logger.warning(

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, while a program does nothing but run workers."""
+"""SIGINT and SIGTERM for programs that only run workers: the first signal drains, the second interrupts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class OSSignals:
 
     The third one ends the process at once: a thread cannot be stopped, and a blocked event loop is deaf.
 
-    It does nothing outside of the main thread. Several may be entered at once, for engines that run side
-    by side: all of them hear every signal, and the last to be left puts back the handlers that were there
-    before. A handler of others that was there, such as a server's, hears the signals as well.
+    It does nothing outside of the main thread. Several engines may each have one entered at the same time.
+    Then all get every signal, and the last to be left restores the handlers that were there before. An
+    earlier handler, such as a server's, is called as well.
     """
 
     _entered: ClassVar[list[OSSignals]] = []
@@ -61,8 +61,8 @@ class OSSignals:
         _restore(cls._before)
         return inherited
 
-    def hear(self, number: signal.Signals) -> None:
-        """A signal has arrived."""
+    def on_signal(self, number: signal.Signals) -> None:
+        """Called in the event loop for each signal."""
         self._count += 1
         if self._count == 1:
             logger.warning("%s: running jobs may finish; once more cancels them", number.name)
@@ -75,13 +75,13 @@ class OSSignals:
             self._interrupt()
 
 
-def _tell_all(number: signal.Signals) -> None:
+def _deliver(number: signal.Signals) -> None:
     for entered in list(OSSignals._entered):
-        entered.hear(number)
+        entered.on_signal(number)
 
 
 def _install(before: dict[signal.Signals, Any]) -> None:
-    # Not loop.add_signal_handler: it would not give back the handler that was there before.
+    # Not loop.add_signal_handler: a handler that was set with it before could not be restored.
     loop = asyncio.get_running_loop()
     count = 0
 
@@ -93,7 +93,7 @@ def _install(before: dict[signal.Signals, Any]) -> None:
         if count == ENDS_PROCESS_AT and not is_of_others:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        loop.call_soon_threadsafe(_tell_all, signal.Signals(number))
+        loop.call_soon_threadsafe(_deliver, signal.Signals(number))
         if callable(previous) and is_of_others:
             previous(number, frame)  # a server's, in whose event loop the workers run
 
@@ -102,7 +102,7 @@ def _install(before: dict[signal.Signals, Any]) -> None:
 
 
 def _ends_the_program(handler: Any) -> bool:
-    """It is Python's own, or that of ``asyncio.run``: the workers end in its place."""
+    """The handler is Python's own, or that of ``asyncio.run``: these would end the program at once."""
     function = getattr(handler, "func", handler)  # asyncio's is a partial
     return function is signal.default_int_handler or getattr(function, "__module__", "") == "asyncio.runners"
 

@@ -1,4 +1,4 @@
-"""What the log says of a broker that does not answer."""
+"""Outages of a broker: one log line for the beginning, and one for the end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ LOG_EVERY = 60.0
 
 
 class Outage:
-    """It begins with the first call of a service that fails, and ends when every service that failed was
-    answered. The log has one line for its begin and one for its end."""
+    """Begins when the first call of a service fails, and ends when all services that failed were answered."""
 
     def __init__(self, what: str, fields: Mapping[str, str]) -> None:
         self._what = what
@@ -48,18 +47,18 @@ class Outage:
         self._failing.add(service)
 
     def end(self, service: str, *, repeated: int = 0) -> None:
-        """A call of a service was answered; so many outcomes of jobs were sent again with it."""
+        """A call of a service was answered. A call that was a repeat had ``repeated`` outcomes of jobs."""
         if service in self._failing:
             self._failing.discard(service)
             self._repeated += repeated
             if not self._failing:
-                self._say_that_it_is_over()
+                self._log_end()
 
     def leave(self, service: str) -> None:
-        """A service has nothing to ask any more."""
+        """A service makes no more calls."""
         self._failing.discard(service)
 
-    def _say_that_it_is_over(self) -> None:
+    def _log_end(self) -> None:
         again = f"; the outcomes of {self._repeated} jobs were sent again" if self._repeated else ""
         lasted = time.monotonic() - self._since
         logger.warning(

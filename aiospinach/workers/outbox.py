@@ -1,4 +1,4 @@
-"""Settlements of one queue, on their way to the broker."""
+"""The outbox of one queue: holds settlements until the broker has answered them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .bell import Bell
 from .outage import Outage
 
 UNKNOWN_AT_MOST = 50
-"""How many unknown tasks a worker names."""
+"""A worker names at most so many unknown tasks to the broker."""
 
 
 class SettleResult(enum.Enum):
@@ -27,7 +27,7 @@ class SettleResult(enum.Enum):
 
 
 class Settler(Protocol):
-    """Whose job is settled."""
+    """The run whose job is settled."""
 
     settle_result: SettleResult | None
 
@@ -36,7 +36,7 @@ class Settler(Protocol):
 
 
 class Outbox:
-    """Collects what becomes of the jobs of one queue until the next exchange takes it along."""
+    """Collects the settlements of one queue for the next exchange."""
 
     def __init__(self, queue: str, fields: Mapping[str, str]) -> None:
         self.queue: str = queue
@@ -46,23 +46,23 @@ class Outbox:
         self.is_closed: bool = False
         """The broker is not going to answer any more."""
         self.unknown: dict[str, None] = {}  # a set that keeps its order
-        """Tasks that this worker does not know: the broker is to park their jobs."""
+        """Tasks that this worker does not know: the broker parks their jobs."""
         self._waiting: list[tuple[Settlement, Settler | None]] = []
         self._sent: list[tuple[Settlement, Settler | None]] = []
-        """What the exchange under way settles."""
+        """Settlements of the exchange under way."""
 
     @property
     def is_empty(self) -> bool:
-        """Nothing waits to be sent."""
+        """No settlement waits to be sent."""
         return not self._waiting
 
     @property
-    def owes(self) -> bool:
-        """Some settlements are not answered."""
+    def has_unanswered(self) -> bool:
+        """The broker has not answered all settlements."""
         return bool(self._sent or self._waiting)
 
     def settle(self, settlement: Settlement, settler: Settler | None) -> None:
-        """Have the next exchange settle a job; ``settler`` hears the result."""
+        """Have the next exchange settle a job; ``settler`` gets the result."""
         if self.is_closed:
             if settler is not None:
                 settler.on_settled(SettleResult.FENCED)
@@ -70,23 +70,23 @@ class Outbox:
         self._waiting.append((settlement, settler))
         self.bell.ring()
 
-    def note_unknown(self, task: str) -> None:
-        """A job of this task is parked: have the broker park all others, and lease none of them."""
+    def add_unknown(self, task: str) -> None:
+        """Have the broker park all jobs of this task, and lease none of them to this worker."""
         self.unknown[task] = None
         if len(self.unknown) > UNKNOWN_AT_MOST:
             del self.unknown[next(iter(self.unknown))]
 
     def release(self, lease: Lease) -> None:
-        """Give back a job that has not begun."""
+        """Return a job that has not begun to its queue."""
         self.settle(Settlement(lease, RELEASED.action), None)
 
     def take(self) -> list[Settlement]:
-        """Everything that waits, for an exchange that begins now."""
+        """All settlements that wait, for an exchange that begins now."""
         self._sent, self._waiting = self._waiting, []
         return [settlement for settlement, _ in self._sent]
 
-    def answered(self, result: ExchangeResult) -> Sequence[Lease]:
-        """Tell each settler what the broker did. Returns the leases of released jobs that were cancelled."""
+    def on_answer(self, result: ExchangeResult) -> Sequence[Lease]:
+        """Pass each settler the result. Returns the leases of released jobs that had been cancelled."""
         results = dict.fromkeys(result.cancelled, SettleResult.CANCELLED)
         results |= dict.fromkeys(result.fenced, SettleResult.FENCED)
         cancelled = []
@@ -100,11 +100,11 @@ class Outbox:
         return cancelled
 
     def close(self) -> None:
-        """Give up: tell each settler that its lease is lost, also those of an exchange under way."""
+        """Give up: every settlement counts as fenced, also those of an exchange under way."""
         self.is_closed = True
         owed = [*self._sent, *self._waiting]
         self._sent, self._waiting = [], []
         for _, settler in owed:
             if settler is not None and settler.settle_result is None:
-                with contextlib.suppress(Exception):  # such as a log handler's: the others are told as well
+                with contextlib.suppress(Exception):  # the other settlers get their result all the same
                     settler.on_settled(SettleResult.FENCED)

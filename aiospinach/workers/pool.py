@@ -1,4 +1,4 @@
-"""A pool of workers: slots for jobs, and the services around them."""
+"""The pool: makes the parts that run jobs, connects them, and passes calls between them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Pool:
         self.maintenances: list[Maintenance] = []
         self.listeners: list[Listener] = []
         self.sweepers: list[Sweeper] = []
-        self._attentive: set[Listener] = set()
+        self._partial_listeners: set[Listener] = set()
         self._place_of = {queue: place for place, queue in enumerate(queues)}
         spans = [Span(span, self.state.fields) for span in broker.spans(queues)]
         span_of = {queue: span for span in spans for queue in span.queues}
@@ -110,7 +110,7 @@ class Pool:
         consumer = Consumer(self.state, self.runs, self.slots, outbox, span, self.unknown_tasks, place)
         maintenance = Maintenance(self.state, self.runs, outbox, self.heartbeat, self.skipped_ticks)
         consumer.on_earlier_due = maintenance.ring
-        consumer.on_empty = self._note_empty
+        consumer.on_empty = self._on_queue_empty
         self.consumers.append(consumer)
         self.maintenances.append(maintenance)
 
@@ -118,22 +118,22 @@ class Pool:
         consumers = [self.consumers[self._place_of[queue]] for queue in span.queues]
         maintenances = [self.maintenances[self._place_of[queue]] for queue in span.queues]
         sweeper = Sweeper(self.state, span, consumers, maintenances)
-        listener = Listener(self.state, self.slots, span, consumers, self._attentive)
-        sweeper.on_swept = self._note_swept
+        listener = Listener(self.state, self.slots, span, consumers, self._partial_listeners)
+        sweeper.on_swept = self._on_swept
         listener.on_return = sweeper.ring
         self.sweepers.append(sweeper)
         self.listeners.append(listener)
 
     def _connect(self) -> None:
-        """Give the parts their ways to call upward."""
+        """Set the callbacks of the parts."""
         self.state.on_interrupt = self.interrupt
         self.slots.on_free = self._use_free_slots
-        self.slots.on_turn = self._note_turns
-        self.runs.on_early_end = self.watchdog.note_early_end
-        self.runs.on_retry = self._note_retry
+        self.slots.on_turn = self._on_turn
+        self.runs.on_early_end = self.watchdog.on_early_end
+        self.runs.on_retry = self._on_retry
         self.runs.on_parked = self.look_again
         if self.stop_when_empty is not None:
-            self.runs.on_start = self.stop_when_empty.note_start
+            self.runs.on_start = self.stop_when_empty.on_start
             self.runs.on_last_end = self.stop_when_empty.ring
 
     def _services(self) -> Iterator[Service]:
@@ -164,7 +164,7 @@ class Pool:
         return self.supervisor.task.done() or self.loop.is_closed()
 
     def health(self) -> Health:
-        """How the workers are."""
+        """The health of the workers."""
         if self.has_ended:
             return STOPPED
         return check_health(
@@ -177,20 +177,20 @@ class Pool:
         )
 
     def register_again(self) -> None:
-        """Tell the broker of tasks that were attached meanwhile, and ask for jobs that wait for them."""
+        """Register tasks that were attached meanwhile, and ask for jobs that wait for them."""
         for maintenance in self.maintenances:
             maintenance.register_again()
         self.look_again()
 
     def look_again(self) -> None:
-        """Look at the queues now, and not with the next period."""
+        """Sweep all queues now, and not only at the next period."""
         for sweeper in self.sweepers:
             sweeper.ring()
 
     async def join(self, *, until_started: bool = False) -> None:
-        """Wait until the pool has stopped, or begun to fetch; raises what went wrong.
+        """Wait until the pool has stopped, or begun to fetch. Raises the error of the start, or of a crash.
 
-        Being cancelled interrupts the pool, and waits for its end.
+        If the wait is cancelled, the pool is interrupted, and CancelledError is raised when it has stopped.
         """
         supervisor = self.supervisor
         awaited: asyncio.Future[None] = supervisor.started if until_started else supervisor.task
@@ -210,13 +210,13 @@ class Pool:
             raise self.state.error
 
     async def wait_closed(self) -> None:
-        """Wait until the pool has stopped; raises what crashed it."""
+        """Wait until the pool has stopped. Raises the error that crashed it, if there was one."""
         await asyncio.wait([self.supervisor.task])
         if self.state.error is not None:
             raise self.state.error
 
     def stop(self) -> None:
-        """Fetch no more, and end when the running jobs have, or the time for that is over."""
+        """Fetch no more jobs, and stop when the running ones have ended or their time is over."""
         if not self.state.advance(Phase.DRAINING):
             return
         rings = [listener.ring for listener in self.listeners]
@@ -239,8 +239,11 @@ class Pool:
                 run.interrupt()
 
     def cancel(self, queue: str, job_id: str) -> None:
-        """Cancel the body of a job if it runs here, without waiting for the next renewal. If it waits for
-        another try, nobody waits for that any longer. May be called in any event loop."""
+        """Cancel the body of a job if it runs here, without waiting for the next renewal.
+
+        If the job waits for another try, ``stop_when_queue_empty`` does not wait for that any more. May be
+        called in any event loop.
+        """
         if self.loop is asyncio.get_running_loop():
             self._cancel(queue, job_id)
         else:
@@ -254,36 +257,36 @@ class Pool:
             if run.lease.job.id == job_id and run.outbox.queue == queue:
                 run.cancel(JobCancelled("the job was cancelled"))
 
-    # What its parts report.
+    # What the parts report.
 
     def _use_free_slots(self) -> None:
-        """Have the first queue that may have jobs ask for some, or else have the listeners wait for some."""
+        """Have the first queue that may have jobs ask for some. If there is none, have the listeners wait."""
         if (first := self.slots.turns.first) is not None:
             self.consumers[first].ring()
         else:
-            self._note_turns()
+            self._on_turn()
 
-    def _note_turns(self) -> None:
-        """Another queue may have the next turn, so that others may be worth waiting for."""
-        for listener in list(self._attentive):
+    def _on_turn(self) -> None:
+        """Have listeners decide again which queues to wait for: another queue may have the next turn."""
+        for listener in list(self._partial_listeners):
             listener.ring()
 
-    def _note_empty(self) -> None:
-        """A queue has nothing to run: later ones may ask for the free slots, and others are waited for."""
+    def _on_queue_empty(self) -> None:
+        """Offer the free slots to other queues: a queue has nothing to run."""
         if (first := self.slots.turns.first) is not None:
             self.consumers[first].ring()
-        self._note_turns()
+        self._on_turn()
         if self.stop_when_empty is not None:
             self.stop_when_empty.ring()
 
-    def _note_swept(self) -> None:
-        """All queues of a span were looked at."""
+    def _on_swept(self) -> None:
+        """Offer the free slots after a sweep of a span."""
         self._use_free_slots()
         if self.stop_when_empty is not None:
             self.stop_when_empty.ring()
 
-    def _note_retry(self, run: Execution, delay: float) -> None:
-        """A job was put back, to be tried again in ``delay`` seconds."""
+    def _on_retry(self, run: Execution, delay: float) -> None:
+        """Have maintenance queue a job that was put back, in ``delay`` seconds."""
         if self.stop_when_empty is not None:
-            self.stop_when_empty.note_retry(run, delay)
-        self.maintenances[self._place_of[run.outbox.queue]].note_due(delay)
+            self.stop_when_empty.on_retry(run, delay)
+        self.maintenances[self._place_of[run.outbox.queue]].tick_within(delay)

@@ -1,4 +1,4 @@
-"""One run of one job, from its lease to its last signal."""
+"""One run of one job, from its lease to its last signal, and what the pool may ask of it meanwhile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger: Log = Log("aiospinach")
 
 
 class Run(Execution):
-    """A job that this pool holds the lease of: its steps, and what the pool may ask of it meanwhile."""
+    """A job whose lease this pool holds: its steps, and what the pool may ask of it meanwhile."""
 
     __slots__ = ()
 
@@ -32,11 +32,11 @@ class Run(Execution):
     @property
     def fields(self) -> dict[str, str]:
         """The fields of a log record about the run."""
-        return {**fields_of(self._seen(JobStatus.NOT_SET)), "worker": self._state.name}
+        return {**fields_of(self._snapshot(JobStatus.NOT_SET)), "worker": self._state.name}
 
     @property
     def summary(self) -> str:
-        """The job in the few words of a log."""
+        """Task, id and age of the run, for the log."""
         age = time.perf_counter() - self.body.began
         return f"{self.lease.job.task} {self.lease.job.id} ({age:.0f} s)"
 
@@ -45,48 +45,48 @@ class Run(Execution):
         if not self.holds_slot:
             return
         if self.body.end(reason) and isinstance(reason, LeaseLost):
-            job = self._seen(JobStatus.NOT_SET)
+            job = self._snapshot(JobStatus.NOT_SET)
             logger.warning("%r lost its lease, and is cancelled: %s", job, reason, fields=self._state.fields)
 
     def suspect(self) -> None:
         """The lease could not be renewed in time, and another worker may get the job soon.
 
-        An asynchronous body is ended. A body in a thread goes on. What becomes of the job is settled as
-        usual, and counts if the store still has the lease.
+        An async body is ended. A body in a thread goes on. The outcome is settled as usual, and counts if the
+        store still has the lease.
         """
         if self.is_suspected or not (self.holds_slot and self.body.has_begun):
             return
         self.is_suspected = True
-        job = self._seen(JobStatus.RUNNING)
+        job = self._snapshot(JobStatus.RUNNING)
         if self.body.is_async:
             reason = Interrupted("the lease could not be renewed in time")
             self.body.end(reason, cancels_as=LeaseLost)
             logger.warning(
-                "%r may lose its lease, and is cancelled: it could not be renewed in time",
+                "%r may lose its lease, and is cancelled: the lease could not be renewed in time",
                 job,
                 fields=self._state.fields,
             )
         else:
             logger.warning(
-                "%r may lose its lease, and goes on: it could not be renewed in time",
+                "%r may lose its lease, and goes on: the lease could not be renewed in time",
                 job,
                 fields=self._state.fields,
             )
 
     def interrupt(self) -> None:
-        """End the body because the pool ends, unless the body runs in a thread."""
+        """End the body because the pool stops, unless the body runs in a thread."""
         if self.body.is_async or not self.body.has_begun:
             self.cancel(Interrupted("the workers stopped while the job ran"))
 
     def follow_with(self, job: Envelope) -> bool:
-        """Store a job of the same id in the place of this one when it ends. False if it has one already."""
+        """Store a job of the same id when this one ends. Returns False if there is a successor already."""
         if self.successor is not None:
             return False
         self.successor = job
         return True
 
     def release(self) -> None:
-        """Give back a job that has not begun. A recovered one is found again when its new lease runs out."""
+        """Return a job that has not begun to its queue. A lost job is found again when its new lease ends."""
         if not self.is_recovery:
             self.outbox.release(self.lease)
 
@@ -96,15 +96,15 @@ class Run(Execution):
         if self.is_settled:
             try:
                 if result is SettleResult.FENCED:
-                    self._log_fence(self._seen(JobStatus.NOT_SET))
+                    self._log_fence(self._snapshot(JobStatus.NOT_SET))
             finally:
                 self._host.ended(self)
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def abandon(self) -> None:
-        """Send job_finished for a body that ignores its cancellation. Its lease runs out."""
-        job = self._seen(JobStatus.NOT_SET)
+        """Send job_finished for a body that ignores its cancellation. Its lease is left to end."""
+        job = self._snapshot(JobStatus.NOT_SET)
         logger.error("%r ignores its cancellation and is left behind", job, fields=self._state.fields)
         self.duration = time.perf_counter() - self.body.began
         finished = {"job": job, "err": self.body.reason, "duration": self.duration, "result": None}

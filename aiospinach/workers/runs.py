@@ -1,4 +1,4 @@
-"""The runs of a pool, and the slots that they hold."""
+"""The runs of a pool: starts them, counts the slots that they hold, and reports their ends to the pool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .state import PoolState
 
 
 class Runs:
-    """Every run from its lease to its last signal, in the order of their beginnings.
+    """All runs from lease to last signal, in the order in which they began.
 
     The pool sets the callbacks before the first run begins.
     """
@@ -25,14 +25,15 @@ class Runs:
         self._slots = slots
         self._runs: dict[Execution, Run] = {}
         self.count: int = 0
-        """How many jobs have begun to run here."""
+        """How many jobs the pool has begun to run."""
         self.watched_until: float = math.inf
         """The watchdog sleeps until this moment of ``time.monotonic()``."""
         self.renewed_at: float = 0.0
         """The next renewal is answered at this moment of ``time.monotonic()``, or earlier."""
         self.on_early_end: Callable[[Run], None]
-        """Called for a new run whose lease ends before one of these moments."""
+        """Called for a new run whose lease ends before one of these two moments."""
         self.on_start: Callable[[Run], None] | None = None
+        """Called for each new run."""
         self.on_retry: Callable[[Execution, float], None]
         """Called when a job was put back, to be tried again in so many seconds."""
         self.on_parked: Callable[[], None]
@@ -77,7 +78,7 @@ class Runs:
         if not self._runs:
             if self.on_last_end is not None:
                 self.on_last_end()
-            self._state.note_change()
+            self._state.on_change()
 
     def put_off(self, run: Execution, delay: float) -> None:
         """The job of a run was put back, to be tried again in ``delay`` seconds."""

@@ -1,4 +1,4 @@
-"""Ticks of periodic tasks that were skipped, since the job of the tick before still waited or ran."""
+"""Counts and logs ticks that were skipped, since the job of the tick before still waited or ran."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from ..logs import Log, LogThrottle
 
 logger: Log = Log("aiospinach")
 
-TELL_EVERY = 60.0
-"""Seconds until the log tells of the same task again."""
+LOG_EVERY = 60.0
+"""Seconds between two log lines about the same task."""
 
 
 class SkippedTicks:
-    """How many there were, of each task."""
+    """Counts skipped ticks by task."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._told = LogThrottle()
+        self._throttle = LogThrottle()
 
-    def note(self, task: str) -> None:
+    def add(self, task: str) -> None:
         self.counts[task] += 1
-        if self._told.allows(task, TELL_EVERY):
+        if self._throttle.allows(task, LOG_EVERY):
             logger.warning(
-                "task %s: a tick is skipped, since the job of the one before still waits or runs (%d skipped"
-                " so far): give it a longer period, or overlap=True",
+                "task %s: a tick is skipped, since the job of the tick before still waits or runs (%d skipped"
+                " so far): give the task a longer period, or overlap=True",
                 task,
                 self.counts[task],
                 fields={"task_name": task},

@@ -1,4 +1,4 @@
-"""How many more jobs a pool may ask for, and from which of its queues."""
+"""The slots of a pool: decides how many more jobs it may ask for, and from which of its queues."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ class Slots:
         self.on_free: Callable[[], None]
         """Called when a slot is free, for the queue that has the next turn."""
         self.on_turn: Callable[[], None]
-        """Called when the next turn may be another queue's, so that others may be worth waiting for."""
+        """Called when another queue may have the next turn: listeners decide again what to wait for."""
         self.running: int = 0
         self.finishing: int = 0
         self.claimed: int = 0
 
     @property
     def free(self) -> int:
-        """How many jobs may be asked for now: bodies never exceed ``number``, and jobs twice that, so
-        that slow receivers slow the jobs down."""
+        """How many jobs may be asked for now.
+
+        At most ``number`` bodies run, and at most twice as many jobs run or finish. So slow receivers slow
+        the jobs down.
+        """
         used = self.running + self.claimed
         return max(0, min(self.number - used, 2 * self.number - used - self.finishing))
 
     def claim(self, place: int, most: int | None = None) -> int:
-        """Claim free slots for an exchange with the queue at this place: all of them, or ``most``.
+        """Claim free slots for an exchange with the queue at this place: all of them, or at most ``most``.
 
-        There are none for it while an earlier queue may have jobs. ``unclaim`` them when the exchange has
-        ended.
+        Returns how many; none while an earlier queue may have jobs. Pass the number to ``unclaim`` when the
+        exchange has ended.
         """
         first = self.turns.first
         if first is not None and first < place:
@@ -46,10 +49,10 @@ class Slots:
         return free
 
     def worth_waiting_for(self) -> int | None:
-        """Waiting is worth while for the empty queues before this place, and for all if it is None.
+        """The place before which empty queues are worth waiting for; None: all are.
 
-        That is all while a slot is free. Else it is those before a queue that may have jobs, since their jobs
-        would have the next slot.
+        All are while a slot is free. Otherwise only queues before the last one that may have jobs are: their
+        jobs would come first.
         """
         last = self.turns.last
         if self.free:
@@ -57,20 +60,22 @@ class Slots:
         return 0 if last is None else last
 
     def unclaim(self, count: int) -> None:
-        """An exchange that claimed so many has ended."""
+        """Return the slots that an exchange claimed."""
         self.claimed -= count
 
     def start(self) -> None:
-        """A job was leased."""
+        """Count a job that was leased."""
         self.running += 1
 
     def end_body(self) -> None:
-        """The body of a job has ended."""
+        """Count a body that has ended."""
         self.running -= 1
         self.finishing += 1
 
     def finish(self) -> bool:
-        """A job has sent its last signal. True if that made a slot free: so many were finishing that they
-        held slots."""
+        """Count a job that has sent its last signal.
+
+        Returns True if that made a slot free: so many jobs were finishing that they held slots.
+        """
         self.finishing -= 1
         return self.finishing >= self.number

@@ -1,4 +1,4 @@
-"""What all parts of a pool share."""
+"""The state that all parts of a pool share: its phase, its context, its error, and its signals under way."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Phase(enum.IntEnum):
 
 
 class PoolState:
-    """Where a pool runs, what it may do, and how it speaks. It knows no part of the pool."""
+    """What all parts of a pool share. It knows no part of the pool."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class PoolState:
         self.main: asyncio.Task[None] | None = None
         """The task of the supervisor. If it is cancelled, the event loop ends."""
         self.changed: Bell = Bell()
-        """Rung for what the end of the pool may wait for."""
+        """Rung when something has ended that the end of the pool may wait for."""
         self.on_interrupt: Callable[[], None] = _nothing
         """Called to cancel the bodies that run."""
         self.announcements: set[asyncio.Task[None]] = set()
@@ -102,27 +102,30 @@ class PoolState:
         return self.phase >= Phase.INTERRUPTED or (self.main is not None and self.main.cancelling() > 0)
 
     def tasks_of(self, queue: str) -> Sequence[Task[..., Any]]:
-        """The tasks of a queue that are attached by now."""
+        """The tasks of a queue that are attached now."""
         for task in list(self.tasks.values())[self._grouped :]:
             self._tasks_of[task.queue].append(task)
             self._grouped += 1
         return self._tasks_of[queue]
 
     def advance(self, phase: Phase) -> bool:
-        """Go on to a phase; False if the pool is in it, or in a later one."""
+        """Go on to a phase. Returns False if the pool is in it already, or in a later one."""
         if self.phase >= phase:
             return False
         self.phase = phase
         self.changed.ring()
         return True
 
-    def note_change(self) -> None:
-        """Something has ended that the end of the pool may wait for."""
+    def on_change(self) -> None:
+        """Called when something has ended that the end of the pool may wait for."""
         if self.phase is not Phase.WORKING:
             self.changed.ring()
 
-    def notice_cancellation(self) -> None:
-        """A task of the pool was cancelled. A stray cancellation is ignored, the end of the loop is not."""
+    def on_cancellation(self) -> None:
+        """Called when a task of the pool was cancelled. Interrupts the pool if the event loop ends.
+
+        Other cancellations are stray, and are ignored.
+        """
         if self.is_ending_now:
             self.on_interrupt()
 
@@ -147,11 +150,11 @@ class PoolState:
         try:
             await self.sender.send(signal, kwargs, context=context)
         except asyncio.CancelledError:
-            self.notice_cancellation()
+            self.on_cancellation()
 
     def _announced(self, task: asyncio.Task[None]) -> None:
         self.announcements.discard(task)
-        self.note_change()
+        self.on_change()
 
 
 def _nothing() -> None:

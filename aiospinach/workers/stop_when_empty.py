@@ -1,4 +1,4 @@
-"""Stopping a pool that has nothing left to do."""
+"""``stop_when_queue_empty``: stops a pool when it has nothing left to do."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .state import PoolState
 from .sweeper import Sweeper
 
 LOOK_AGAIN = 0.5
-"""Seconds between two looks at queues on which other workers are busy still."""
+"""Seconds between two looks at queues on which other workers are still busy."""
 
 
 class StopWhenEmpty:
-    """Stops the pool when nothing is ready or running, and no retry that it put back waits."""
+    """Stops the pool when no job is ready or running, and no retry that it put back waits."""
 
     def __init__(
         self, state: PoolState, runs: Runs, sweepers: Sequence[Sweeper], stop: Callable[[], None]
@@ -32,21 +32,21 @@ class StopWhenEmpty:
         self._retries: dict[tuple[str, str], float] = {}
 
     def ring(self) -> None:
-        """The last job has ended, or a queue is empty."""
+        """Check again: the last job has ended, or a queue is empty."""
         self._bell.ring()
 
-    def note_retry(self, run: Execution, delay: float) -> None:
-        """The job of a run was put back, to be tried again in ``delay`` seconds."""
+    def on_retry(self, run: Execution, delay: float) -> None:
+        """Wait for a job that was put back, to be tried again in ``delay`` seconds."""
         due = self._state.broker.now() + delay * 1000 + 2  # the broker counts from a little before now
         self._retries[run.outbox.queue, run.lease.job.id] = due
 
     def forget_retry(self, queue: str, job_id: str) -> None:
-        """A job runs again, or never will."""
+        """Stop waiting for a job: it runs again, or never will."""
         if self._retries:
             self._retries.pop((queue, job_id), None)
 
-    def note_start(self, run: Run) -> None:
-        """A job runs, perhaps again."""
+    def on_start(self, run: Run) -> None:
+        """Stop waiting for a job that runs now."""
         self.forget_retry(run.outbox.queue, run.lease.job.id)
 
     async def work(self) -> None:
@@ -54,22 +54,22 @@ class StopWhenEmpty:
         state = self._state
         while state.is_working:
             await self._bell.wait()
-            while self._is_quiet() and state.is_working:
+            while self._is_idle() and state.is_working:
                 left = (max(self._retries.values(), default=0.0) - state.broker.now()) / 1000
                 if left < 0 and await self._is_nothing_left():
                     self._stop()
                 else:
                     await asyncio.sleep(min(max(left, 0.0) + 0.001, LOOK_AGAIN))
 
-    def _is_quiet(self) -> bool:
-        """Nothing runs here, and every queue was seen and is empty as far as is known."""
+    def _is_idle(self) -> bool:
+        """No job runs here, and every queue has been swept and has no known job."""
         return not self._runs and all(
             sweeper.answered_at is not None and all(consumer.is_idle for consumer in sweeper.consumers)
             for sweeper in self._sweepers
         )
 
     async def _is_nothing_left(self) -> bool:
-        """Nothing runs elsewhere either, and no queue has jobs."""
+        """No job runs on other workers either, and no queue has ready jobs."""
         for sweeper in self._sweepers:
             for consumer in sweeper.consumers:
                 try:
@@ -78,4 +78,4 @@ class StopWhenEmpty:
                     return False
                 if counts.ready or counts.running:
                     return False
-        return self._is_quiet()
+        return self._is_idle()

@@ -1,4 +1,4 @@
-"""The life of a pool: it starts, works until it is told to stop, drains, and ends."""
+"""The supervisor of a pool: starts it, runs its services until it has to stop, drains it, and ends it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .state import Phase, PoolState
 
 SLOW_START = 2.0
 """Seconds after which a start says that it still waits for the broker."""
-TELL_EVERY = 5.0
-"""Seconds between two lines of the log about jobs that a stop waits for."""
+LOG_EVERY = 5.0
+"""Seconds between two log lines about the jobs that a stop waits for."""
 NAMED_AT_MOST = 5
 INTERRUPT_GRACE = 2.0
 """Seconds that cancelled bodies have to end when the pool stops, before they are left behind."""
@@ -30,11 +30,11 @@ INTERRUPT_GRACE = 2.0
 logger: Log = Log("aiospinach")
 
 Service = Callable[[], Awaitable[None]]
-"""Works until the pool closes. A cancellation before that is a stray one, after which it is called again."""
+"""Works until the pool closes. It is called again after a stray cancellation."""
 
 
 class Supervisor:
-    """One named task, in the context that jobs get copies of. Its services outlive the jobs."""
+    """Runs the life of a pool in one task, in the context that jobs get copies of."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Supervisor:
         state.main = self.task
 
     async def _live(self) -> None:
-        """Work, and leave no thread behind, however that ends."""
+        """Run the pool, and end its threads, however the pool ends."""
         watch = BlockWatch(self._state, self._runs)
         try:
             await self._work()
@@ -74,8 +74,11 @@ class Supervisor:
         self._state.threads.join()
 
     async def _work(self) -> None:
-        """From start to stop. An error before the start is raised through ``started``. A defect after it is
-        logged at once, and kept in ``PoolState.error``."""
+        """Run the pool from its start to its stop.
+
+        An error before the start is raised through ``started``. A later defect is logged at once, and kept in
+        ``PoolState.error``.
+        """
         state = self._state
         try:
             may_work = await self._before_stop(self._prepare()) and await self._send_worker_started()
@@ -101,7 +104,7 @@ class Supervisor:
                     services.start_soon(self._serve, service)
                 self.started.set_result(None)
                 try:
-                    await self._until(lambda: not state.is_working)
+                    await self._wait_until(lambda: not state.is_working)
                     logger.info(
                         "worker %s stops; jobs that run: %d", state.name, len(self._runs), fields=state.fields
                     )
@@ -109,7 +112,7 @@ class Supervisor:
                 except Exception as error:
                     state.crash(error)
                     for consumer in self._consumers:
-                        consumer.give_up()  # nobody drains what they owe
+                        consumer.give_up()  # their settlements cannot be drained
                 state.advance(Phase.CLOSING)
                 services.cancel_scope.cancel()
         except asyncio.CancelledError:
@@ -123,7 +126,7 @@ class Supervisor:
             self._runs.count,
             fields=state.fields,
         )
-        if self.task.cancelling():  # the loop ends, and nothing else closes what belongs to it
+        if self.task.cancelling():  # the loop ends, and its connections would stay open
             logger.warning(
                 "worker %s ended with its event loop: await engine.stop_workers() before, or start it with"
                 " block=True",
@@ -135,12 +138,14 @@ class Supervisor:
     # Starting.
 
     async def _before_stop(self, starting: Coroutine[object, object, None]) -> bool:
-        """Do a part of the start. If the pool is told to stop meanwhile, leave it and return False: a store
-        that takes connections and never answers must not hold up a stop."""
+        """Do a part of the start. Returns False if the pool has to stop before the part has ended.
+
+        A store that accepts connections and never answers must not hold up a stop.
+        """
         state = self._state
         part = asyncio.Task(starting, loop=state.loop, context=state.context)
         part.add_done_callback(lambda _: state.changed.ring())
-        await self._until(lambda: part.done() or not state.is_working)
+        await self._wait_until(lambda: part.done() or not state.is_working)
         if not part.done():
             part.cancel()
         while not part.done():
@@ -152,8 +157,10 @@ class Supervisor:
         return True
 
     async def _send_worker_started(self) -> bool:
-        """Call the receivers of worker_started, and wait for them: they open what jobs need. The first that
-        raises ends the start. Returns whether the pool may work."""
+        """Call the receivers of worker_started, and wait for them: they open resources that jobs need.
+
+        The first error of a receiver ends the start. Returns whether the pool may work.
+        """
         state, signal = self._state, signals.worker_started
         if not signal.receivers or signal.is_muted:
             return True
@@ -171,7 +178,7 @@ class Supervisor:
         return has_started
 
     async def _prepare(self) -> None:
-        """Open the broker and register; once more if a connection that was left idle turns out dead."""
+        """Open the broker and register; once more if the connection was idle and turns out to be dead."""
         slow = self._state.loop.call_later(SLOW_START, self._log_slow_start)
         try:
             try:
@@ -195,8 +202,10 @@ class Supervisor:
             await maintenance.register()
 
     async def _serve(self, service: Service) -> None:
-        """Have a service work until the pool closes. If it ended earlier with a cancellation, anyio would
-        cancel all the others, again and again."""
+        """Run a service until the pool closes, also after stray cancellations.
+
+        A service that ended with CancelledError would make anyio cancel all others.
+        """
         while not self._state.is_closing:
             try:
                 await service()
@@ -204,7 +213,7 @@ class Supervisor:
             except asyncio.CancelledError:
                 if self._state.is_closing:
                     raise
-                self._state.notice_cancellation()
+                self._state.on_cancellation()
             except Exception as error:
                 self._state.crash(error)
                 return
@@ -212,12 +221,14 @@ class Supervisor:
     # Draining.
 
     async def _drain(self) -> None:
-        """Wait for what runs, and for the settlements, as long as ``shutdown_timeout`` allows. Then wait
-        ``INTERRUPT_GRACE`` for a broker that does not answer."""
+        """Wait for running jobs and for settlements, at most for ``shutdown_timeout``.
+
+        Then interrupt the pool, and wait ``INTERRUPT_GRACE`` for bodies and for a broker that do not answer.
+        """
         state = self._state
         naming = state.loop.create_task(self._log_what_runs())
         try:
-            await self._until(
+            await self._wait_until(
                 lambda: self._is_idle() or state.phase >= Phase.INTERRUPTED, timeout=self._shutdown_timeout
             )
         finally:
@@ -226,12 +237,12 @@ class Supervisor:
         if not self._is_idle():
             state.on_interrupt()
         since = time.monotonic()
-        await self._until(self._is_silent, timeout=INTERRUPT_GRACE)
+        await self._wait_until(self._makes_no_call, timeout=INTERRUPT_GRACE)
         throttle = LogThrottle()
         while not self._is_drained():
             state.on_interrupt()
             await self._leave_stubborn_bodies()
-            if any(run.holds_slot for run in self._runs) and throttle.allows("threads", TELL_EVERY):
+            if any(run.holds_slot for run in self._runs) and throttle.allows("threads", LOG_EVERY):
                 logger.warning(
                     "worker %s waits for %s in threads, which cannot be stopped",
                     state.name,
@@ -240,13 +251,13 @@ class Supervisor:
                 )
             self._give_up_what_is_away(since)
             since = time.monotonic()
-            await self._until(self._is_drained, timeout=INTERRUPT_GRACE)
+            await self._wait_until(self._is_drained, timeout=INTERRUPT_GRACE)
 
     async def _log_what_runs(self) -> None:
-        """Name every few seconds the jobs that the stop waits for."""
+        """Log every few seconds which jobs the stop waits for."""
         until = self._state.loop.time() + self._shutdown_timeout
         while True:
-            await asyncio.sleep(TELL_EVERY)
+            await asyncio.sleep(LOG_EVERY)
             if not any(run.holds_slot for run in self._runs):
                 continue  # outcomes are still to be stored
             logger.warning(
@@ -266,7 +277,7 @@ class Supervisor:
 
     async def _leave_stubborn_bodies(self) -> None:
         stubborn = [run for run in self._runs if run.body.is_stubborn]
-        for run in stubborn:  # all at once: others may end while the signal of one is sent
+        for run in stubborn:  # all at once: some may end while the signal of another is sent
             run.is_abandoned = True
             self._runs.ended(run)
         for run in stubborn:
@@ -279,24 +290,27 @@ class Supervisor:
             consumer.give_up_if_away(since)
 
     def _is_idle(self) -> bool:
-        """Nothing runs, and nothing has to be settled."""
-        is_owed = any(consumer.owes for consumer in self._consumers)
+        """No job runs, no signal is under way, and every settlement is answered."""
+        is_owed = any(consumer.has_unanswered for consumer in self._consumers)
         return not self._runs and not self._state.announcements and not is_owed
 
     def _is_drained(self) -> bool:
-        """Nothing runs, and no call is under way that may bring jobs, or has to be made."""
+        """The pool is idle, and no call that may bring jobs is under way or has to be made."""
         return self._is_idle() and not any(consumer.is_busy for consumer in self._consumers)
 
-    def _is_silent(self) -> bool:
-        """Nothing runs, and no service talks with the broker."""
+    def _makes_no_call(self) -> bool:
+        """The pool is drained, and no service has a call to the broker under way."""
         return (
             self._is_drained()
             and all(listener.has_ended for listener in self._listeners)
             and not any(maintenance.is_busy for maintenance in self._maintenances)
         )
 
-    async def _until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
-        """Wait for a condition; ``PoolState.changed`` is rung for it. Being cancelled interrupts the pool."""
+    async def _wait_until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
+        """Wait for a condition, which is checked after each ring of ``PoolState.changed``.
+
+        If the wait is cancelled, the pool is interrupted, and the wait goes on.
+        """
         loop, changed = self._state.loop, self._state.changed
         deadline = None if timeout is None else loop.time() + timeout
         while not condition():

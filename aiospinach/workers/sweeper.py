@@ -1,4 +1,4 @@
-"""Looking at all queues from time to time."""
+"""The sweeper of a span: looks at all its queues every few seconds, for work that no wake-up announced."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from .state import PoolState
 
 SWEEPING = "looking for jobs"
 LONGEST_PAUSE = 1.0
-"""Seconds between two tries to look at queues whose broker is away, at most."""
+"""At most so many seconds between two tries to look at queues whose broker is away."""
 
 
 class Sweeper:
-    """Looks at the queues of one span in one call every tick period, at most 5 seconds.
+    """Looks at the queues of one span in one call every tick period, which is at most 5 seconds.
 
-    So an idle worker makes one call for all of them, finds jobs of lost workers, and hears of work within
-    that time even if a wake-up was lost.
+    Within that time an idle worker finds jobs of lost workers, and new jobs whose wake-up was lost.
     """
 
     def __init__(
@@ -39,9 +38,9 @@ class Sweeper:
         self.on_swept: Callable[[], None]
         """Called after each look that the broker has answered."""
         self.answered_at: float | None = None
-        """When the broker answered last, by time.monotonic()."""
+        """When the broker answered last, by ``time.monotonic()``."""
         self.loop_lag: float = 0.0
-        """By how many seconds the event loop was late with the last sweep."""
+        """Seconds by which the event loop was late with the last sweep."""
 
     @property
     def is_failing(self) -> bool:
@@ -49,17 +48,17 @@ class Sweeper:
         return self._span.outage.is_of(SWEEPING)
 
     def ring(self) -> None:
-        """Look now: something may have been missed."""
+        """Sweep now: a wake-up may have been missed."""
         self._bell.ring()
 
     async def work(self) -> None:
-        """Sweep until cancelled, or until the pool stops: it leaves what it would find to others."""
+        """Sweep until cancelled, or until the pool stops."""
         while self._state.is_working:
             self._bell.clear()
             await self._rest(await self._sweep())
 
     async def _sweep(self) -> float:
-        """Look once. Returns the seconds to the next look."""
+        """Sweep once. Returns the seconds to the next sweep."""
         period = self._state.broker.tick_period
         try:
             swept = await self._state.broker.sweep(self._span.queues, self._state.name)
@@ -69,11 +68,11 @@ class Sweeper:
         self._span.outage.end(SWEEPING)
         self.answered_at = time.monotonic()
         for consumer, maintenance, seen in zip(self.consumers, self._maintenances, swept, strict=True):
-            consumer.note_parked(seen.parked)
+            consumer.on_parked(seen.parked)
             if seen.is_something_to_run and consumer.is_empty:  # guard: work without a wake-up
                 consumer.wake()
             if seen.next_due is not None:  # guard: due without a wake-up
-                maintenance.note_due(seen.next_due)
+                maintenance.tick_within(seen.next_due)
         self.on_swept()
         return period
 

@@ -1,4 +1,4 @@
-"""Bodies that are plain functions run in threads, which nothing can stop."""
+"""Threads for plain functions: calls them for one event loop, and reports their ends to it."""
 
 from __future__ import annotations
 
@@ -16,43 +16,45 @@ from ..cancellation import shielded_if
 
 
 class Threads:
-    """At most ``number`` threads, which call functions for one event loop; each is started when a call
-    would have to wait without it, and lives until ``end``.
+    """At most ``number`` threads, which call functions for one event loop.
+
+    A thread is started when a call would have to wait without it, and lives until ``end``.
 
     Waking a thread, or the event loop, costs more than a short function. So one thread at a time is woken,
-    and wakes the next if it finds more to do; the thread that slept last is woken first; and one callback
-    tells the event loop of all calls that have ended by then. Deques and lists are shared without a lock:
-    each operation on them is atomic, and whoever goes to sleep looks once more after saying so.
+    and wakes the next if more calls wait. The thread that slept last is woken first. One callback reports all
+    calls that have ended by then to the event loop. Deques and lists are shared without a lock: each
+    operation on them is atomic, and a thread looks for calls once more after it is listed as idle.
     """
 
     def __init__(self, number: int, name: str) -> None:
         for left in tuple(_in_use):
             if left._loop.is_closed():
-                left.abort()  # nobody will
+                left.abort()  # no loop is left to end them
         self._number = number
         self._name = name
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._threads: list[Thread] = []
         self._starting = Lock()
         self._idle: list[Lock] = []
-        """A bell for each thread that sleeps."""
-        self._is_one_coming: bool = False
+        """A lock for each idle thread, which its release wakes."""
+        self._is_one_waking: bool = False
         """A thread was woken, and has not looked for a call yet."""
         self._calls: deque[_Call] = deque()
-        """Those that have not begun."""
+        """Calls that have not begun."""
         self._ended: deque[_Call] = deque()
-        """Those that the event loop has not heard the end of."""
-        self._will_hear: bool = False
-        """The event loop was woken for calls that have ended, and has not looked for them yet."""
+        """Calls that have ended, and are not collected by the event loop yet."""
+        self._will_collect: bool = False
+        """The event loop was woken to collect ended calls, and has not looked for them yet."""
         self._left: int = 0
-        """How many calls have not begun, run, or ended without the event loop having heard of it."""
+        """How many calls are not collected: they wait, run or have ended."""
         self._is_over: bool = False
 
     async def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call the function in a thread, in a copy of the caller's context; returns and raises what it does.
+        """Call the function in a thread, in a copy of the caller's context.
 
-        Being cancelled before the call has begun, it never begins. After that, cancellation is held back
-        until it has ended: the function could not be stopped, and its job must not start again beside it.
+        Returns its result and raises its errors. If the wait is cancelled before the call has begun, the call
+        never begins. A later cancellation is held back until the call has ended: a thread cannot be stopped,
+        and the job must not start a second time meanwhile.
         """
         call = _Call(function, args, kwargs, self._loop.create_future())
         self._submit(call)
@@ -60,22 +62,22 @@ class Threads:
         while not call.is_over:
             try:
                 with shielded_if(was_cancelled):
-                    await call.heard
+                    await call.ended
             except (asyncio.CancelledError, GeneratorExit) as error:
                 if self._drop(call) or isinstance(error, GeneratorExit):  # guard: call that has not begun
                     raise
-                call.heard = self._loop.create_future()
+                call.ended = self._loop.create_future()
                 was_cancelled = True
         if call.error is not None:
             try:
                 raise call.error
             finally:
-                # Or it would keep itself alive, through its traceback.
+                # The error would keep itself alive through its traceback.
                 call.error = None  # guard: error kept alive
         return call.result
 
     def end(self) -> None:
-        """Have each thread end, once all calls have. It never blocks, and a garbage collector may call it."""
+        """End each thread once all calls have ended. It never blocks: a garbage collector may call it."""
         self._is_over = True
         with contextlib.suppress(IndexError):
             while True:
@@ -83,13 +85,15 @@ class Threads:
         _in_use.discard(self)
 
     def abort(self) -> None:
-        """Have each thread end after the call that it has begun; other calls never begin."""
+        """End each thread after the call that it has begun. Other calls never begin."""
         self._calls.clear()
         self.end()
 
     def join(self, *, also_calls: bool = False) -> None:
-        """Block until the threads have ended, which takes no time; if calls are left, return at once, or
-        wait for them as well."""
+        """Block until the threads have ended, which takes no time.
+
+        If calls are left, return at once, or with ``also_calls`` wait for them.
+        """
         if also_calls or not self._left:
             for thread in self._threads:
                 thread.join()
@@ -106,7 +110,7 @@ class Threads:
                 raise
 
     def _drop(self, call: _Call) -> bool:
-        """Have a call never begin. Returns whether it has not begun already."""
+        """Remove a call that has not begun. Returns False if it has begun."""
         try:
             self._calls.remove(call)
         except ValueError:
@@ -114,41 +118,41 @@ class Threads:
         self._left -= 1
         return True
 
-    def _hear(self) -> None:
-        self._will_hear = False  # first: a call that ends from now on wakes the event loop again
+    def _collect_ended(self) -> None:
+        self._will_collect = False  # first: a call that ends from now on wakes the event loop again
         while self._ended:
             call = self._ended.popleft()
             self._left -= 1
             call.is_over = True
-            if not call.heard.done():
-                call.heard.set_result(None)
+            if not call.ended.done():
+                call.ended.set_result(None)
 
     # In any thread.
 
     def _wake_one(self) -> None:
-        """See to it that a thread looks for a call, unless one will anyway."""
-        if self._is_one_coming:
+        """Wake or start a thread, unless one is about to look for calls."""
+        if self._is_one_waking:
             return
         try:
             bell = self._idle.pop()
         except IndexError:
             self._start_one()
         else:
-            self._is_one_coming = True
+            self._is_one_waking = True
             bell.release()
 
     def _start_one(self) -> None:
         with self._starting:
-            # Fewer calls than threads: one that has just ended a call looks for the next.
+            # With fewer calls than threads, a thread that has just ended a call looks for the next.
             if len(self._threads) < min(self._left, self._number):
                 name = f"{self._name} thread {len(self._threads) + 1}"
-                # A daemon: the interpreter would wait for others before they could be told to end.
+                # A daemon: at exit the interpreter waits for other threads before _abort_all ends them.
                 thread = Thread(target=self._work, name=name, daemon=True)
-                self._is_one_coming = True
+                self._is_one_waking = True
                 try:
                     thread.start()
                 except BaseException:
-                    self._is_one_coming = False
+                    self._is_one_waking = False
                     raise
                 self._threads.append(thread)
                 _in_use.add(self)
@@ -157,7 +161,7 @@ class Threads:
         """Call one function after the other."""
         bell = Lock()
         bell.acquire()
-        self._is_one_coming = False
+        self._is_one_waking = False
         while True:
             try:
                 call = self._calls.popleft()
@@ -173,51 +177,53 @@ class Threads:
             self._ended.append(call)
             # The arguments may be large, and this thread may sleep for long.
             del call  # guard: arguments kept alive
-            if not self._will_hear:
-                self._will_hear = True
+            if not self._will_collect:
+                self._will_collect = True
                 with contextlib.suppress(RuntimeError):  # the event loop is closed
-                    self._loop.call_soon_threadsafe(self._hear)
+                    self._loop.call_soon_threadsafe(self._collect_ended)
 
     def _sleep(self, bell: Lock) -> None:
-        """Wait until there may be a call, or no more will come."""
+        """Wait until there may be a call, or until ``end``."""
         self._idle.append(bell)
-        # Since this thread looked, a call may have come, and have found nobody asleep.
+        # A call that came since this thread looked may have found no idle thread.
         if self._calls or self._is_over:  # guard: look before sleep
             try:
                 self._idle.remove(bell)
             except ValueError:
-                pass  # it is being rung
+                pass  # another thread releases it at this moment
             else:
                 return
         bell.acquire()
-        self._is_one_coming = False
+        self._is_one_waking = False
 
 
 class _Call:
-    """One call in a thread. What it returns or raises is kept as a value: a SystemExit or StopIteration
-    that is raised through a future would harm the event loop."""
+    """One call in a thread. Its result or error is kept as a value.
 
-    __slots__ = ("_args", "_context", "_function", "_kwargs", "error", "heard", "is_over", "result")
+    A SystemExit or StopIteration that is set on a future would harm the event loop.
+    """
+
+    __slots__ = ("_args", "_context", "_function", "_kwargs", "ended", "error", "is_over", "result")
 
     def __init__(
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        heard: asyncio.Future[None],
+        ended: asyncio.Future[None],
     ) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_over: bool = False
-        """The event loop has heard that the call has ended."""
-        self.heard: asyncio.Future[None] = heard
-        """What the caller waits for; another one after each cancellation."""
+        """The event loop has collected the call."""
+        self.ended: asyncio.Future[None] = ended
+        """The future that the caller awaits; a new one after each cancellation."""
         self._function = function
         self._args = args
         self._kwargs = kwargs
         self._context = copy_context()
         if (sniffio := sys.modules.get("sniffio")) is not None:
-            # The copy says that this is an event loop, and the function could run none of its own.
+            # In the copy sniffio finds an event loop, and the function could not run one of its own.
             self._context.run(sniffio.current_async_library_cvar.set, None)
 
     def run(self) -> None:
@@ -233,7 +239,7 @@ _in_use: set[Threads] = set()
 
 @atexit.register
 def _abort_all() -> None:
-    """The program ends, and has not stopped its workers: a function that runs is not broken off."""
+    """End the threads of workers that a program left running; functions that run may end first."""
     left = tuple(_in_use)
     for threads in left:
         threads.abort()

@@ -1,4 +1,4 @@
-"""Which queue of a pool may ask for jobs next."""
+"""Turns: which queue of a pool may ask for jobs next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bisect import bisect_left, insort
 class Turns:
     """The queues that may have jobs, by their place in the order of the pool: earlier ones come first.
 
-    What is asked for each job takes the same time whatever the number of queues.
+    The properties, which are read for each job, take the same time for any number of queues.
     """
 
     def __init__(self) -> None:
@@ -25,9 +25,9 @@ class Turns:
         return self._places[-1] if self._places else None
 
     def join(self, place: int) -> None:
-        """The queue at this place, which was empty, may have jobs."""
+        """Add the queue at this place: it was empty, and may have jobs."""
         insort(self._places, place)
 
     def leave(self, place: int) -> None:
-        """The queue at this place, which may have had jobs, is empty."""
+        """Remove the queue at this place: it is empty."""
         del self._places[bisect_left(self._places, place)]

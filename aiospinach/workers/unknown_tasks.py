@@ -1,4 +1,4 @@
-"""Tasks that jobs wait for, and that the workers do not know."""
+"""Unknown tasks, which jobs wait for and no worker here knows: logs them, and sends task_unknown."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from .state import PoolState
 
 logger: Log = Log("aiospinach")
 
-TELL_EVERY = 60.0
-"""Seconds until the same task is told of again."""
+LOG_EVERY = 60.0
+"""Seconds between two reports of the same task."""
 NAMED_AT_MOST = 10
 
 
 class UnknownTasks:
-    """What a pool says of them: in the log, by a signal, and in its health."""
+    """Reports the unknown tasks of a pool: in the log, by a signal, and in its health."""
 
     def __init__(self, state: PoolState) -> None:
         self._state = state
         self._of_queue: dict[str, Mapping[str, ParkedTask]] = {}
-        self._told = LogThrottle()
+        self._throttle = LogThrottle()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The tasks, as the last look at each queue told."""
+        """The unknown tasks, as of the last sweep of each queue."""
         waiting = {task for parked in self._of_queue.values() for task in parked}
         return tuple(sorted(waiting - self._state.tasks.keys()))
 
-    def note(self, queue: str, parked: Mapping[str, ParkedTask]) -> None:
-        """Jobs of these tasks are parked in a queue."""
+    def update(self, queue: str, parked: Mapping[str, ParkedTask]) -> None:
+        """Take the parked jobs of a queue, by task, and report unknown tasks among them."""
         if not parked and not self._of_queue.get(queue):
             return
         self._of_queue[queue] = parked
         for task, jobs in parked.items():
-            if task not in self._state.tasks and self._told.allows((queue, task), TELL_EVERY):
-                self._tell(queue, task, jobs)
+            if task not in self._state.tasks and self._throttle.allows((queue, task), LOG_EVERY):
+                self._warn(queue, task, jobs)
 
-    def _tell(self, queue: str, task: str, jobs: ParkedTask) -> None:
+    def _warn(self, queue: str, task: str, jobs: ParkedTask) -> None:
         module = task.rpartition(".")[0]
         logger.warning(
             "queue %s: %d %s of the task %r %s since %s: no such task is attached to this engine. Import the"
@@ -56,8 +56,8 @@ class UnknownTasks:
             self._attached(),
             fields={**self._state.fields, "task_name": task, "queue": queue},
         )
-        told = {"task_name": task, "queue": queue, "count": jobs.count}
-        self._state.announce(signals.task_unknown, told)
+        arguments = {"task_name": task, "queue": queue, "count": jobs.count}
+        self._state.announce(signals.task_unknown, arguments)
 
     def _attached(self) -> str:
         names = sorted(self._state.tasks)

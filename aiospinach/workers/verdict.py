@@ -1,4 +1,4 @@
-"""What becomes of a job that did not succeed, and what is logged."""
+"""The verdict on a job that did not succeed, and the log line for it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ WITHOUT_TRACEBACK = Redaction(tracebacks=True)
 def verdict(
     state: PoolState, job: Job, error: BaseException, now: int, backoff: Backoff | None, *, has_begun: bool
 ) -> Outcome:
-    """What ``judge`` returns. If the task's backoff raises, what it returns with the default backoff."""
+    """The outcome that ``judge`` returns; with the default backoff, if the task's own raises."""
     try:
         return judge(job, error, now, backoff, has_begun=has_begun)
     except BaseException as wrong:
         logger.error(
-            "%r: its backoff or the moment of its retry is wrong, the default is used instead%s",
+            "%r: its backoff or the moment of its retry is wrong, and the default is used%s",
             job,
             state.redaction.ending(wrong),
             exc_info=safe_exc_info(wrong, state.redaction),
@@ -32,8 +32,10 @@ def verdict(
 
 
 def log_outcome(state: PoolState, job: Job, outcome: Outcome, error: BaseException) -> None:
-    """Log an error for a job that failed, and a warning for one that is tried again. A planned error, or one
-    that was logged before, has no traceback."""
+    """Log an error for a job that failed, and a warning for one that is tried again.
+
+    A planned error, or one that was logged before, has no traceback.
+    """
     redaction = state.redaction
     if outcome.action in (Action.FAIL, Action.RETRY) and not state.known_errors.is_new(job, error):
         redaction = redaction | WITHOUT_TRACEBACK

@@ -32,10 +32,10 @@ def connect(kind: str) -> None:
 def receiver(kind: str, signal: SafeNamedSignal) -> Callable[..., Any]:
     """A new one, that does nothing."""
 
-    async def hear(namespace: str, **kwargs: Any) -> None:
+    async def receiver(namespace: str, **kwargs: Any) -> None:
         pass
 
-    return hear if kind == "async" else lambda namespace, **kwargs: None
+    return receiver if kind == "async" else lambda namespace, **kwargs: None
 
 
 class Aiospinach(Program):

@@ -14,7 +14,7 @@ from benchmarks.program import Program, main
 class DocketProgram(Program):
     def __init__(self, arguments: argparse.Namespace, ledger: Any) -> None:
         super().__init__(arguments, ledger)
-        # redis-py allows 100 connections where nobody says otherwise, and each running job may need one.
+        # redis-py allows 100 connections by default, and each running job may need one.
         url = f"{self.url}?max_connections=1000"
         self.docket = Docket("bench", url=url, execution_ttl=timedelta(0))
 
@@ -35,7 +35,7 @@ class DocketProgram(Program):
 
     async def work(self, concurrency: int) -> None:
         await self.open()
-        # How long it sleeps when all slots are taken, which is 250 ms by default.
+        # The pause between two looks when all slots are taken; 250 ms by default.
         pause = timedelta(milliseconds=2)
         async with Worker(self.docket, concurrency=concurrency, minimum_check_interval=pause) as worker:
             await worker.run_forever()

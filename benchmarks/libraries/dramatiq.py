@@ -1,4 +1,4 @@
-"""dramatiq, which runs plain functions in threads, whether it is asked to or not."""
+"""dramatiq, which runs all functions in threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spinach, with its asyncio workers, or its threads for plain functions; whoever schedules is a thread."""
+"""Spinach, with its asyncio workers, or its threads for plain functions; jobs are scheduled by threads."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Where the microseconds of a no-op job go: ``python -m benchmarks.profiles.budget``.
+"""How many microseconds each part of a no-op job takes: ``python -m benchmarks.profiles.budget``.
 
-Each part of a job's way runs alone, again and again, and the least of several runs counts: CPU of this
-process, or what a server of its own says of its calls, and of the commands in the script of an exchange.
-Beside the sum of the parts stands the CPU of the whole; the rest is what no part explains: the steps between
-them, the garbage collector, colder caches.
+Each part runs alone, again and again, and the least of several runs counts. Figures are CPU of this process,
+and the statistics of a server about its calls and about the commands in the script of an exchange. The whole
+stands beside the sum of the parts. No part explains the difference: the steps between parts, the garbage
+collector, colder caches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from aiospinach.outcome import SUCCESS
 from aiospinach.signals.receivers import share_context
 from aiospinach.workers.outbox import Settler
 from aiospinach.workers.run import Run
-from benchmarks.ledger import say
+from benchmarks.ledger import send
 from benchmarks.program import BATCH, run
 from benchmarks.report import table
 from benchmarks.server import Server, find_binary
@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
 
 class Served(NamedTuple):
-    """Microseconds that a server needs for a call: for the command, and of CPU for all that belongs to it."""
+    """Microseconds that a server needs for a call: for the command, and in total of CPU."""
 
     title: str
     jobs: int
@@ -85,7 +85,7 @@ def best(part: Callable[[], object], *, jobs: int = 1) -> float:
 
 
 async def best_awaited(part: Call, *, jobs: int = 1) -> float:
-    """The same of something that is awaited."""
+    """The same for a function that is awaited."""
     took = []
     for _ in range(REPEATS):
         began = time.process_time()
@@ -129,7 +129,7 @@ def exchanging(broker: Broker) -> Call:
 
 
 async def exchanges(broker: RedisBroker) -> list[Part]:
-    """What a worker does to give back 32 jobs and take 32."""
+    """The costs of settling 32 jobs and leasing 32."""
     memory, state, reader = MemoryBroker(), broker._queue("default"), hiredis.Reader()
     await memory.enqueue("default", envelopes(CALLS * REPEATS))
     stored = [part for job in envelopes(NUMBER) for part in (job.id.encode(), schema.encode(job))]
@@ -161,7 +161,7 @@ async def exchanges(broker: RedisBroker) -> list[Part]:
 
 
 async def runs() -> list[Part]:
-    """What a worker does for each job, from its lease to the broker's answer."""
+    """The costs of a job in a worker, from its lease to the broker's answer."""
     engine, task = engine_on(MemoryBroker())
     await engine.start_workers(NUMBER, block=False)
     pool = engine._workers.pool
@@ -192,7 +192,7 @@ async def runs() -> list[Part]:
             pool.runs._add(ended)
             pool.runs.body_ended(ended)
         outbox._sent = sent
-        outbox.answered(nothing_new)
+        outbox.on_answer(nothing_new)
 
     floor = await best_awaited(lambda: stepped(bare), jobs=NUMBER)
     made = await best_awaited(lambda: stepped(lambda: Empty(pool.runs, state, outbox, lease)), jobs=NUMBER)
@@ -200,13 +200,13 @@ async def runs() -> list[Part]:
     for each in some:
         each.is_settled = True
     one, nothing_new = some[0], ExchangeResult([], [])
-    job = one._seen(JobStatus.RUNNING, (1,), {})
+    job = one._snapshot(JobStatus.RUNNING, (1,), {})
     costs = {
         "a task in a copy of the context, and its step": floor,
         "records of the run and its body": made - floor,
         "share the context with receivers": best(share),
         "decode the arguments": best(lambda: task._arguments.decode(BODY)),
-        "the Job that people see": best(lambda: running_job.set(one._seen(JobStatus.RUNNING, (1,), {}))),
+        "the Job that people see": best(lambda: running_job.set(one._snapshot(JobStatus.RUNNING, (1,), {}))),
         "two signals without a receiver": best(send),
         "call the body": await best_awaited(lambda: one.body.run(job)),
         "record of the settlement": best(lambda: outbox.settle(Settlement(lease, SUCCESS.action), one)),
@@ -215,8 +215,8 @@ async def runs() -> list[Part]:
     sent: list[tuple[Settlement, Settler | None]] = [
         (Settlement(lease, SUCCESS.action), each) for each in some
     ]
-    pool.runs._add(other)  # as while others run, and more may be there
-    consumer._take_turns()
+    pool.runs._add(other)  # as while other jobs run, and more may be in the queue
+    consumer._join_turns()
     costs["count slots, hear the broker's answer"] = best(conclude, jobs=NUMBER)
     pool.runs.ended(other)
     await engine.stop_workers()
@@ -224,7 +224,7 @@ async def runs() -> list[Part]:
 
 
 async def batches() -> list[Part]:
-    """What whoever schedules does for each job of a batch of 1,000."""
+    """The costs of a job of a batch of 1,000 in the process that schedules."""
     _, task = engine_on(MemoryBroker())
     jobs = envelopes(BATCH)
 
@@ -252,7 +252,7 @@ async def batches() -> list[Part]:
 
 
 async def whole(broker: Broker) -> tuple[float, float]:
-    """A drain, and scheduling in batches of 1,000, with all that belongs to them."""
+    """The costs of a whole drain, and of scheduling in batches of 1,000."""
     engine, task = engine_on(broker)
     drained, scheduled = [], []
     async with engine:
@@ -268,7 +268,7 @@ async def whole(broker: Broker) -> tuple[float, float]:
 
 
 async def served(broker: RedisBroker, url: str) -> tuple[list[Served], list[Stage]]:
-    """What a server does in each kind of call, and in the script of an exchange."""
+    """The costs of each kind of call in a server, and of the parts of the script of an exchange."""
     plain: Any = redis.asyncio.Redis.from_url(url)
     calls: list[tuple[str, str, int, Call]] = [
         ("`PING`", "ping", 1, lambda: plain.execute_command("PING")),
@@ -289,7 +289,7 @@ async def served(broker: RedisBroker, url: str) -> tuple[list[Served], list[Stag
 
 
 def within(exchange: dict[str, Stage], cpu: float) -> list[Stage]:
-    """The commands in the script of an exchange, and what is left of it for Lua and for the call itself."""
+    """The commands in the script of an exchange, and the rest: Lua and the call itself."""
     script, inner = exchange.pop("evalsha"), sorted(exchange.values(), key=lambda s: -s.microseconds)
     lua = script.microseconds - sum(stage.microseconds for stage in inner)
     return [
@@ -301,8 +301,8 @@ def within(exchange: dict[str, Stage], cpu: float) -> list[Stage]:
 
 
 async def watched(client: redis.Redis, call: Call, *, count: int) -> list[tuple[dict[str, Stage], float]]:
-    """What each command took in a call, and microseconds of CPU, by the server's own account."""
-    await call()  # so that it has the script
+    """The microseconds of each command in a call, and of CPU, by the server's own statistics."""
+    await call()  # loads the script
     found = []
     for _ in range(REPEATS):
         client.config_resetstat()
@@ -322,7 +322,7 @@ async def watched(client: redis.Redis, call: Call, *, count: int) -> list[tuple[
 
 
 def summed(title: str, parts: Sequence[Part], memory: float, redis_: float) -> list[Part]:
-    """The parts, their sum, the whole, and what they do not explain of it."""
+    """The parts, their sum, the whole, and the difference."""
     sums = sum(part.memory for part in parts), sum(part.redis for part in parts)
     return [
         *parts,
@@ -332,7 +332,7 @@ def summed(title: str, parts: Sequence[Part], memory: float, redis_: float) -> l
     ]
 
 
-def told(
+def tables_of(
     drain: Sequence[Part], schedule: Sequence[Part], server: Sequence[Served], exchange: Sequence[Stage]
 ) -> Iterator[str]:
     for title, parts in (("worker", drain), ("scheduling", schedule)):
@@ -349,7 +349,7 @@ def told(
 
 async def measure(url: str, *, as_json: bool) -> None:
     broker = RedisBroker(url)
-    await broker.open("parts")  # a namespace of its own: what it leases is not waited for
+    await broker.open("parts")  # a namespace of its own, whose leases are not waited for
     drain, schedule = [*await exchanges(broker), *await runs()], await batches()
     server, exchange = await served(broker, url)
     await broker.aclose()
@@ -363,9 +363,9 @@ async def measure(url: str, *, as_json: bool) -> None:
             "server": server,
             "exchange": exchange,
         }
-        say({name: [part._asdict() for part in parts] for name, parts in tables.items()})
+        send({name: [part._asdict() for part in parts] for name, parts in tables.items()})
     else:
-        print(*told(drain, schedule, server, exchange), sep="\n")
+        print(*tables_of(drain, schedule, server, exchange), sep="\n")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""What turning a knob does, and how cost grows: ``python -m benchmarks.profiles.knobs``.
+"""How each setting changes speed and cost, and how cost grows: ``python -m benchmarks.profiles.knobs``.
 
-Each row is the median of several runs against a server of its own, of one process that schedules and works
-without receivers. CPU is that of this process, and of the server by its own account.
+Each row is the median of several runs against a fresh server. One process schedules and works, without
+receivers. CPU is that of this process, and that of the server by its own statistics.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ Case = Callable[[Meter], Coroutine[Any, Any, tuple[Cost, Cost]]]
 
 
 def measured(meter: Meter, case: Case) -> tuple[Cost, Cost]:
-    """What it costs to schedule, and to drain."""
+    """The costs of scheduling, and of draining."""
     found: list[tuple[Cost, Cost]] = []
 
     async def once() -> None:
@@ -134,7 +134,7 @@ def usual(
         arguments = ["x" * text] * jobs if text else range(1000, 1000 + jobs)
         size = min(BATCH, BATCH_BYTES // max(text, 1))
         async with engine:
-            if limited:  # so that its limits are known
+            if limited:  # registers the limits
                 await engine.start_workers(1, block=False)
                 await engine.stop_workers()
             scheduled = await meter.cost(in_batches(engine, job, arguments, size), jobs)
@@ -174,7 +174,7 @@ def scheduled(how: str, jobs: int) -> Case:
 
 
 def idle(pools: int, seconds: int) -> Case:
-    """Workers that have nothing to do; the cost is of a second, and not of a job."""
+    """Workers that have nothing to do; the cost is per second, and not per job."""
 
     async def case(meter: Meter) -> tuple[Cost, Cost]:
         async with contextlib.AsyncExitStack() as stack:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiospinach import Batch, Engine, MemoryBroker
 from aiospinach.signals import SafeNamedSignal
-from benchmarks.ledger import say
+from benchmarks.ledger import send
 from benchmarks.libraries.aiospinach import receiver
 from benchmarks.program import BATCH, run
 
@@ -59,7 +59,7 @@ async def measure(arguments: argparse.Namespace) -> None:
     values = await drain(arguments.jobs, arguments.number)
     for kind in ("none", "sync", "async"):
         values[f"dispatch {kind} us"] = await dispatch(kind)
-    say(values)
+    send(values)
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""What a drain costs beside another kind of it: ``python -m benchmarks.profiles.pairs``.
+"""Compares the costs of two kinds of a drain: ``python -m benchmarks.profiles.pairs``.
 
-*singly*: jobs that were scheduled one by one, each for a moment of its own, beside those of batches, which
-have all but ids and arguments in common. *limits*: jobs of one of the 10,000 limited tasks of a queue, beside
-one of 10; *lanes*: the same, but so few may run at once that the others are held back. The two kinds take
-turns on one server; figures are medians of all turns, and a ratio is the median of those of the pairs. All of
-it takes half a minute; ``--what`` chooses one comparison, which prints one line of JSON.
+*singly*: jobs that were scheduled one by one, each for a moment of its own, beside jobs of batches, which
+differ only in ids and arguments. *limits*: jobs of one of the 10,000 limited tasks of a queue, beside one
+of 10. *lanes*: the same, but so few may run at once that the others are held back. The two kinds take turns
+on one server. Figures are medians of all turns, and a ratio is the median of the ratios of the pairs. All of
+it takes half a minute. ``--what`` chooses one comparison, which prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiospinach import Engine, RedisBroker
-from benchmarks.ledger import say
+from benchmarks.ledger import send
 from benchmarks.profiles.knobs import Cost, Meter, in_batches
 from benchmarks.program import BATCH, CALLERS
 from benchmarks.report import table
@@ -35,7 +35,7 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two kinds of a drain, and what is told of them."""
+    """Two kinds of a drain, and how they are measured and printed."""
 
     turns: int
     """How often each is measured."""
@@ -72,7 +72,7 @@ def scheduled(*, singly: bool) -> Drain:
         left, first = iter(range(jobs)), datetime.now(UTC) - timedelta(hours=1)
 
         async def caller() -> None:
-            for n in left:  # now would be the same for some: many are stored in a millisecond
+            for n in left:  # not now(): many are stored within a millisecond, and would share a moment
                 await job.schedule_at(first + timedelta(milliseconds=n), n)
 
         async with engine:
@@ -119,7 +119,7 @@ def limited(limits: int, most: int) -> Drain:
 REDIS, WORKER, BYTES = "redis us/job", "worker us/job", "bytes sent/job"
 KINDS = {
     "singly": Pair(
-        50,  # short ones: the machine is not the same for long, and they differ by less than it does
+        50,  # short turns: the speed of the machine changes by more than the kinds differ
         2_000,
         {"one by one": scheduled(singly=True), "in batches": scheduled(singly=False)},
         {REDIS: lambda cost: cost.redis, WORKER: lambda cost: cost.own},
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--server", metavar="BINARY", help="the server to measure on")
     arguments = parser.parse_args()
     if arguments.what:
-        say(measured(arguments.what, arguments))  # whoever hears it may kill this process at once
+        send(measured(arguments.what, arguments))  # the receiver may kill this process at once
         return
     for what in KINDS:
         rows = [[name, f"{value:.2f}"] for name, value in measured(what, arguments).items()]

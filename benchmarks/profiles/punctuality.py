@@ -1,7 +1,7 @@
-"""How late a job starts that was scheduled ahead: ``python -m benchmarks.profiles.punctuality [--url URL]``.
+"""How late jobs start that were scheduled ahead: ``python -m benchmarks.profiles.punctuality [--url URL]``.
 
-An idle worker, and jobs one after the other, each scheduled 100 ms ahead; with ``--later`` there is a job
-that is due in an hour besides. Milliseconds after the due time, by the broker's clock.
+An idle worker gets one job after the other, each scheduled 100 ms ahead. With ``--later`` another job waits
+that is due in an hour. Figures are milliseconds after the due time, by the broker's clock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from aiospinach import Broker, Engine, MemoryBroker, RedisBroker, current_job
-from benchmarks.ledger import say
+from benchmarks.ledger import send
 from benchmarks.program import run
 
 
@@ -38,7 +38,7 @@ async def measure(broker: Broker, count: int, *, with_later: bool) -> None:
             await job.schedule_at(due)
             await ran.wait()
     late.sort()
-    say({"p50 ms": late[len(late) // 2], "p99 ms": late[int(len(late) * 0.99)], "worst ms": late[-1]})
+    send({"p50 ms": late[len(late) // 2], "p99 ms": late[int(len(late) * 0.99)], "worst ms": late[-1]})
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""What many queues of one worker cost: ``python -m benchmarks.profiles.queues``.
+"""The costs of many queues of one worker: ``python -m benchmarks.profiles.queues``.
 
-A worker process drains jobs that are spread over its queues (*drain*), gets 300 a second (*trickle*), and has
-nothing to do (*idle*). Beside the figures of many queues stand their ratios to those of one. All of it takes
-a minute and a half; ``--what`` and ``--queues`` choose one case, which prints one line of JSON.
+A worker process drains jobs that are spread over its queues (*drain*), gets 300 jobs a second (*trickle*), or
+has nothing to do (*idle*). Figures of many queues are printed with their ratios to those of one. All of it
+takes a minute and a half. ``--what`` and ``--queues`` choose one case, which prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.ledger import runs_in, say
+from benchmarks.ledger import runs_in, send
 from benchmarks.libraries.aiospinach import Aiospinach
 from benchmarks.measure import check, costs
 from benchmarks.processes import Process, cpu_seconds_of
@@ -27,7 +27,7 @@ from benchmarks.report import table
 from benchmarks.server import Reading, Server, find_binary
 
 CLIENT = ("evalsha", "fcall", "blpop", "brpop", "client|unblock")
-"""Commands that a worker sends; others that are counted run inside of scripts, or belong to connecting."""
+"""Commands that a worker sends; the server also counts commands in scripts and those of connecting."""
 COUNTS = (1, 10, 100)
 MEMORY_COUNTS = (1, 30, 100)
 Values = dict[str, float]
@@ -47,15 +47,15 @@ class Case:
     """How long an idle worker is watched; it ticks every five seconds."""
 
     async def drain(self) -> Values:
-        """Jobs that lie in all queues alike, to be done as fast as the worker can."""
+        """Jobs spread over all queues, which the worker does as fast as it can."""
         with Server(self.binary) as server:
             async with self._producer(server) as producer:
                 for first in range(0, self.jobs, BATCH):
                     await producer.schedule_batch(range(first, min(first + BATCH, self.jobs)))
             before = server.reading()
             with self._worker(server, self.jobs) as worker:
-                await asyncio.to_thread(worker.hear)
-                report = await asyncio.to_thread(worker.hear, 300)
+                await asyncio.to_thread(worker.receive)
+                report = await asyncio.to_thread(worker.receive, 300)
                 done = server.reading().since(before)
         check(runs_in(report))
         return {**costs(report, self.jobs), **of_jobs(done, self.jobs)}
@@ -66,7 +66,7 @@ class Case:
         with Server(self.binary) as server, self._worker(server, jobs + 1) as worker:
             async with self._producer(server) as producer:
                 await producer.schedule(0)
-                await asyncio.to_thread(worker.hear)
+                await asyncio.to_thread(worker.receive)
                 first = cpu_seconds_of(worker.number)
                 await asyncio.sleep(1)
                 idle = cpu_seconds_of(worker.number) - first
@@ -74,7 +74,7 @@ class Case:
                 for n in range(1, jobs + 1):
                     await asyncio.sleep(began + (n - 1) / self.rate - time.monotonic())
                     await producer.schedule(n)
-                report = await asyncio.to_thread(worker.hear, 300)
+                report = await asyncio.to_thread(worker.receive, 300)
                 done, took = server.reading().since(before), report["ended_at"] - began
         check(runs_in(report))
         return {
@@ -89,7 +89,7 @@ class Case:
         with Server(self.binary) as server, self._worker(server, 1, until=2) as worker:
             async with self._producer(server) as producer:
                 await producer.schedule(0)
-            await asyncio.to_thread(worker.hear)
+            await asyncio.to_thread(worker.receive)
             await asyncio.sleep(2)
             before, cpu = server.reading(), cpu_seconds_of(worker.number)
             await asyncio.sleep(self.idle)
@@ -122,7 +122,7 @@ class Case:
 
 
 def of_jobs(done: Reading, jobs: int) -> Values:
-    """What a server did for each of some jobs."""
+    """The work of a server per job."""
     scripts = done.commands.get("evalsha", 0) + done.commands.get("fcall", 0)
     return {
         "scripts/job": scripts / jobs,
@@ -169,9 +169,9 @@ def rows(what: str, binary: str) -> Iterator[list[str]]:
 
 
 def compared(value: float, first: float) -> str:
-    """A figure, and how many times another it is."""
-    told = f"{value:,.0f}" if value >= 1000 else f"{value:.2f}"
-    return f"{told} ({value / first:.2f})" if first else told
+    """A figure, and its ratio to the first."""
+    text = f"{value:,.0f}" if value >= 1000 else f"{value:.2f}"
+    return f"{text} ({value / first:.2f})" if first else text
 
 
 def main() -> None:
@@ -185,7 +185,7 @@ def main() -> None:
     binary = arguments.server or find_binary()
     if arguments.queues is not None:
         what = arguments.what or parser.error("--queues needs --what")
-        say(measured(what, Case(binary, arguments.queues, arguments.jobs)))
+        send(measured(what, Case(binary, arguments.queues, arguments.jobs)))
         return
     for what in [arguments.what] if arguments.what else KINDS:
         titles, *found = rows(what, binary)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 
 from aiospinach import Engine, RedisBroker
-from benchmarks.ledger import say
+from benchmarks.ledger import send
 from benchmarks.program import run
 
 ROUNDS = 20
@@ -50,7 +50,7 @@ async def measure(url: str, count: int) -> None:
             await asyncio.sleep(0.1)
             woken.append(Watched.wakings - before)
     await asyncio.gather(*(engine.stop_workers() for engine in engines))
-    say({"workers": count, "woken": sum(woken) / len(woken), "woken at most": max(woken)})
+    send({"workers": count, "woken": sum(woken) / len(woken), "woken at most": max(woken)})
 
 
 def main() -> None:

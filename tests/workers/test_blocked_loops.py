@@ -48,7 +48,7 @@ async def test_a_blocking_body_is_logged_once_with_its_line(
     assert line.startswith(f"job greedy {job.id} (0 s) has blocked the event loop for 0.")
     assert f"at {__file__}:{first + (3 if is_deep else 5)} greedy" in line
     assert (f", in {__file__}:{block.__code__.co_firstlineno + 1} block:" in line) is is_deep
-    assert line.endswith(": it should await, or be a plain function")
+    assert line.endswith(": have it await, or make it a plain function")
 
 
 async def test_awaiting_bodies_and_plain_functions_are_not_logged(

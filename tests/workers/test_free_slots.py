@@ -239,7 +239,7 @@ async def test_a_defect_during_a_drain_or_settlement_ends_the_pool(
     if where == "drain":
         monkeypatch.setattr(pool.supervisor, "_is_idle", fail)
     else:
-        monkeypatch.setattr(pool.consumers[0]._outbox, "answered", fail)
+        monkeypatch.setattr(pool.consumers[0]._outbox, "on_answer", fail)
     end.set()
     with pytest.raises(RuntimeError, match="a defect"):
         await asyncio.wait_for(engine.stop_workers(), 8)

@@ -172,7 +172,7 @@ async def test_no_job_begins_on_a_lease_that_ended_before_the_answer_arrived(
     assert heard.names(job.id) == ["job_scheduled", "job_started", "job_finished"]
     assert body.began == 1
     assert (finish["result"], finish["job"].crashes, finish["job"].retries) == ("ended", 0, 0)
-    assert "came after their leases had ended" in caplog.text
+    assert "arrived after their leases had ended" in caplog.text
 
 
 @KINDS

@@ -125,7 +125,7 @@ async def test_a_stop_logs_the_jobs_that_it_waits_for(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(supervisor, "TELL_EVERY", 0.01)
+    monkeypatch.setattr(supervisor, "LOG_EVERY", 0.01)
     end = asyncio.Event()
 
     @engine.task(name="held")

@@ -398,7 +398,7 @@ async def test_ticks_overlap_only_if_allowed(
         await until(lambda: engine.health().skipped_ticks >= 3)
         assert most == 1
         [line] = [r.getMessage() for r in caplog.records if "a tick is skipped" in r.getMessage()]
-        assert line.startswith("task slow: a tick is skipped, since the job of the one before still waits")
+        assert line.startswith("task slow: a tick is skipped, since the job of the tick before still waits")
         end.set()
         finished = heard.count("job_finished")
         await until(lambda: heard.count("job_finished") > finished + 2, "it ticks again")

@@ -157,7 +157,7 @@ async def test_an_unknown_task_is_reported_by_log_signal_and_health(
 async def test_an_unknown_task_is_reported_again_with_the_new_count(
     namespace: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unknown_tasks, "TELL_EVERY", 0.0)
+    monkeypatch.setattr(unknown_tasks, "LOG_EVERY", 0.0)
     received_counts: list[object] = []
 
     @signals.task_unknown.connect_via(namespace)

@@ -136,6 +136,23 @@ class PoolState:
             self.error = error
         self.on_interrupt()
 
+    async def wait_until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
+        """Wait for a condition, which is checked after each ring of ``changed``.
+
+        If the wait is cancelled, the pool is interrupted, and the wait goes on.
+        """
+        loop, changed = self.loop, self.changed
+        deadline = None if timeout is None else loop.time() + timeout
+        while not condition():
+            left = None if deadline is None else deadline - loop.time()
+            if left is not None and left <= 0:
+                return
+            changed.clear()
+            try:
+                await changed.wait(left)
+            except asyncio.CancelledError:
+                self.on_interrupt()
+
     def announce(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
         """Send a signal that belongs to no run, without waiting for its receivers."""
         if signal.receivers:

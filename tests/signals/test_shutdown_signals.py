@@ -131,7 +131,7 @@ async def test_an_at_most_once_job_interrupted_by_the_stop_has_failed(engine: En
 async def test_job_finished_of_a_body_that_ignores_the_stop_runs_in_its_context(
     engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiospinach.workers.supervisor.INTERRUPT_GRACE", 0.05)
+    monkeypatch.setattr("aiospinach.workers.draining.INTERRUPT_GRACE", 0.05)
     release = asyncio.Event()
     seen: list[object] = []
 

@@ -237,7 +237,7 @@ async def test_a_defect_during_a_drain_or_settlement_ends_the_pool(
     pool = pool_of(engine)
     await until(lambda: len(pool.runs) == 3)
     if where == "drain":
-        monkeypatch.setattr(pool.supervisor, "_is_idle", fail)
+        monkeypatch.setattr(pool.supervisor.draining, "_is_idle", fail)
     else:
         monkeypatch.setattr(pool.consumers[0]._outbox, "on_answer", fail)
     end.set()

@@ -71,9 +71,9 @@ async def test_a_start_a_drain_and_a_stop_are_logged_with_the_worker(
     )
     may_end.set()
     await stopping
-    started = record_of(caplog, f"runs jobs of the queue mail, 3 at a time, from {engine._broker!r}")
-    assert record_of(caplog, "stops; 1 jobs run").levelno == logging.INFO
-    stopped = record_of(caplog, "has stopped; it has run 1 jobs")
+    started = record_of(caplog, f"and the queue mail, 3 at a time, from {engine._broker!r}")
+    assert record_of(caplog, "stops; jobs that run: 1").levelno == logging.INFO
+    stopped = record_of(caplog, "has stopped; jobs that it has run: 1")
     assert fields_of(started) == fields_of(stopped)
     assert fields_of(started) == {
         "namespace": engine.namespace,

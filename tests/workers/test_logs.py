@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from aiospinach import AbortException, Engine, RetryException, current_job, signals
-from aiospinach.workers import supervisor
+from aiospinach.workers import draining
 
 from ..conftest import Heard
 from ..waiting import until
@@ -114,9 +114,11 @@ async def test_a_start_and_a_stop_are_logged(
     await engine.start_workers(7, block=False)
     await engine.stop_workers()
     started, stopping, stopped = [line for line in lines(caplog) if line.startswith("worker ")]
-    assert "runs jobs of the queue default, 7 at a time, from MemoryBroker()" in started
-    assert "stops; 0 jobs run" in stopping
-    assert "has stopped; it has run 0 jobs" in stopped
+    assert (
+        f"jobs of the namespace {engine.namespace} and the queue default, 7 at a time, from Memory" in started
+    )
+    assert "stops; jobs that run: 0" in stopping
+    assert "has stopped; jobs that it has run: 0" in stopped
 
 
 async def test_a_stop_logs_the_jobs_that_it_waits_for(
@@ -125,7 +127,7 @@ async def test_a_stop_logs_the_jobs_that_it_waits_for(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(supervisor, "LOG_EVERY", 0.01)
+    monkeypatch.setattr(draining, "LOG_EVERY", 0.01)
     end = asyncio.Event()
 
     @engine.task(name="held")
@@ -138,13 +140,13 @@ async def test_a_stop_logs_the_jobs_that_it_waits_for(
     stopping = asyncio.create_task(engine.stop_workers())
 
     def progress() -> list[str]:
-        return [line for line in lines(caplog) if "stops when 7 running jobs have ended: " in line]
+        return [line for line in lines(caplog) if "stops when these have ended: 7 running jobs (" in line]
 
     await until(lambda: len(progress()) >= 2)
     end.set()
     await stopping
     assert f"held {jobs[0].id} (0 s), held " in progress()[0]
-    assert " and 2 more; in 2" in progress()[0]
+    assert " and 2 more); in 2" in progress()[0]
     assert progress()[0].endswith(" s they are cancelled")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aiospinach import BrokerError, Engine, JobStatus, LeaseLost
-from aiospinach.workers import listener, supervisor
+from aiospinach.workers import draining, listener
 
 from .. import asking
 from ..conftest import Heard
@@ -118,7 +118,7 @@ async def test_a_stop_during_an_outage_ends_in_time(
     monkeypatch: pytest.MonkeyPatch,
     methods: list[str],
 ) -> None:
-    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.05)
+    monkeypatch.setattr(draining, "INTERRUPT_GRACE", 0.05)
     end = asyncio.Event()
 
     @engine.task
@@ -165,7 +165,7 @@ async def test_a_stop_waits_for_a_broker_that_comes_back_in_time(
 async def test_a_stop_of_idle_workers_during_an_outage_ends_in_time(
     engine: Engine, broker: FailingBroker, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.05)
+    monkeypatch.setattr(draining, "INTERRUPT_GRACE", 0.05)
     await engine.start_workers(2, block=False, shutdown_timeout=0.1)
     broker.go_away()
     await asyncio.wait_for(engine.stop_workers(), 10)

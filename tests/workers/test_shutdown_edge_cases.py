@@ -49,7 +49,7 @@ def test_a_thread_is_awaited_when_the_program_ends(namespace: str, new_loop: Loo
 async def test_job_finished_is_sent_once_for_each_stubborn_body(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiospinach.workers.supervisor.INTERRUPT_GRACE", 0.05)
+    monkeypatch.setattr("aiospinach.workers.draining.INTERRUPT_GRACE", 0.05)
     finished: Counter[str] = Counter()
     may_end = asyncio.Event()
     running = 0

@@ -25,7 +25,7 @@ from aiospinach import (
 )
 from aiospinach.brokers.records import Settlement
 from aiospinach.outcome import Action
-from aiospinach.workers import supervisor
+from aiospinach.workers import draining
 
 from .. import asking
 from ..conftest import Heard
@@ -472,7 +472,7 @@ async def test_a_body_that_ignores_its_cancellation_is_abandoned_and_logged(
     monkeypatch: pytest.MonkeyPatch,
     max_retries: int,
 ) -> None:
-    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.03)
+    monkeypatch.setattr(draining, "INTERRUPT_GRACE", 0.03)
     release = asyncio.Event()
     ended = asyncio.Event()
 
@@ -507,7 +507,7 @@ async def test_a_body_that_ignores_its_cancellation_is_abandoned_and_logged(
 async def test_workers_can_be_started_again_after_a_body_was_abandoned(
     engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.03)
+    monkeypatch.setattr(draining, "INTERRUPT_GRACE", 0.03)
     release = asyncio.Event()
 
     @engine.task

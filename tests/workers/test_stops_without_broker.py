@@ -21,7 +21,7 @@ from aiospinach.brokers.records import (
     SweepResult,
     TickResult,
 )
-from aiospinach.workers import supervisor
+from aiospinach.workers import draining
 
 from .. import asking
 from ..conftest import Heard
@@ -120,7 +120,7 @@ async def test_idle_workers_stop_within_two_seconds(
 async def test_a_job_is_settled_although_another_queue_is_unavailable(
     engine: Engine, broker: PartlyAway, heard: Heard, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
-    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.2)
+    monkeypatch.setattr(draining, "INTERRUPT_GRACE", 0.2)
     end = asyncio.Event()
 
     @engine.task(queue="a")
@@ -176,7 +176,7 @@ async def test_jobs_that_arrive_after_the_stop_are_released(
 async def test_a_hanging_call_is_abandoned_after_the_shutdown_timeout(
     engine: Engine, broker: PartlyAway, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.1)
+    monkeypatch.setattr(draining, "INTERRUPT_GRACE", 0.1)
 
     @engine.task(queue="a")
     async def job() -> None:
@@ -195,7 +195,7 @@ async def test_a_hanging_call_is_abandoned_after_the_shutdown_timeout(
 async def test_a_job_in_a_thread_is_settled_after_an_outage_during_the_stop(
     engine: Engine, broker: PartlyAway, heard: Heard, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
-    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.05)
+    monkeypatch.setattr(draining, "INTERRUPT_GRACE", 0.05)
     began, release = threading.Event(), threading.Event()
 
     @engine.task(queue="a")

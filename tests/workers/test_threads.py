@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 from aiospinach import Engine, Interrupted, JobStatus, current_job, signals
-from aiospinach.workers import supervisor
+from aiospinach.workers import draining
 
 from ..asking import counts
 from ..conftest import Heard
@@ -169,7 +169,7 @@ async def test_scheduling_in_another_thread_wakes_idle_workers(
 async def test_a_stop_waits_for_threads_beyond_its_timeout(
     engine: Engine, heard: Heard, monkeypatch: pytest.MonkeyPatch, max_retries: int
 ) -> None:
-    monkeypatch.setattr(supervisor, "INTERRUPT_GRACE", 0.01)
+    monkeypatch.setattr(draining, "INTERRUPT_GRACE", 0.01)
     blocked = Blocked(engine, max_retries=max_retries)
     job = await blocked.task.schedule(7)
     await engine.start_workers(1, block=False, shutdown_timeout=0)

@@ -32,12 +32,7 @@ def to_milliseconds(moment: datetime, *, what: str) -> int:
     if not isinstance(moment, datetime):
         raise InvalidValue(f"{what} takes a datetime, not {type(moment).__name__}")
     if moment.tzinfo is None:
-        if moment.astimezone().utcoffset() and _naive.allows(what, LOG_EVERY):
-            logger.warning(
-                "%s: a datetime without a zone is taken as UTC, and this machine is not in UTC: use"
-                " datetime.now(UTC), or moment.astimezone()",
-                what,
-            )
+        _warn_of_local_time(moment, what)
         moment = moment.replace(tzinfo=UTC)
     try:
         milliseconds = (moment - EPOCH) // timedelta(milliseconds=1)
@@ -46,6 +41,20 @@ def to_milliseconds(moment: datetime, *, what: str) -> int:
     if not 0 <= milliseconds < LAST_MOMENT:
         raise InvalidValue(f"{what} lies outside the years 1970 to 9998: {moment.isoformat()}")
     return milliseconds
+
+
+def _warn_of_local_time(moment: datetime, what: str) -> None:
+    """Log a naive datetime where it may be meant in the zone of the machine."""
+    try:
+        is_utc = not moment.astimezone().utcoffset()
+    except (OverflowError, OSError, ValueError):  # the first and the last year
+        return
+    if not is_utc and _naive.allows(what, LOG_EVERY):
+        logger.warning(
+            "%s: a datetime without a zone is taken as UTC, and this machine is not in UTC: use"
+            " datetime.now(UTC), or moment.astimezone()",
+            what,
+        )
 
 
 @lru_cache(1024)  # jobs that were scheduled together are due together

@@ -120,9 +120,9 @@ async def test_an_outage_is_logged_again_while_it_lasts(
     async with Engine(broker, namespace) as engine:
         engine.task(name="send")(lambda: None)
         await engine.start_workers(block=False)
-        broker.down = True
+        broker.go_away()
         await until(lambda: any("trying on, for 0 s by now" in line for line in warnings(caplog)))
-        broker.down = False
+        broker.come_back()
         await until(lambda: any("answers again" in line for line in warnings(caplog)))
 
 

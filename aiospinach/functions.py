@@ -78,7 +78,7 @@ def parameters_of(signature: inspect.Signature) -> str:
         p.replace(annotation=p.empty, default=p.empty if p.default is p.empty else ...)
         for p in signature.parameters.values()
     ]
-    return str(inspect.Signature(bare))
+    return str(inspect.Signature(bare)).replace("Ellipsis", "...")
 
 
 def mark_as_async(thing: object, function: Callable[..., Any]) -> None:

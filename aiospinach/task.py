@@ -155,14 +155,16 @@ class Task(Generic[P, R_co]):
             schedulers = [each for each in schedulers if not each.has_ended] or schedulers
         if len(schedulers) == 1:
             return schedulers[0]
-        raise NotAttached(
-            f"task {self.name!r} is attached to {len(schedulers) or 'no'} engines:"
-            " call engine.schedule(task, ...) on the engine that you mean"
-            + (
-                f" ({' or '.join(map(repr, schedulers))}), or end the others, by leaving 'async with engine'"
-                if schedulers
-                else ", and hold on to it, after engine.attach_tasks(tasks)"
+        if not schedulers:
+            raise NotAttached(
+                f"task {self.name!r} is attached to no engines: call engine.attach_tasks(tasks) with its"
+                " registry first, and keep the engine in a variable"
             )
+        raise NotAttached(
+            f"task {self.name!r} is attached to {len(schedulers)} engines:"
+            " call engine.schedule(task, ...) on the engine that you mean"
+            f" ({' or '.join(map(repr, schedulers))}), or end the others, by leaving 'async with engine'; in"
+            " tests an earlier one may have been left open"
         )
 
     def _check_periodic(self, what: str) -> None:

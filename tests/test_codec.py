@@ -679,7 +679,9 @@ async def test_a_value_that_does_not_fit_the_type_hint_is_refused_without_being_
     task = engine.task(name="take")(taking(hint))
     with pytest.raises(InvalidArguments) as caught:
         await engine.schedule(task, value)
-    assert "take(): argument 'value' is not what the parameter's type hint allows: " in str(caught.value)
+    said = str(caught.value)
+    assert said.startswith("take(): argument 'value' (")
+    assert ") is not what the parameter's type hint allows: " in said
     assert why in str(caught.value)
     assert not [text for text in texts_of(caught.value) if CANARY in text or "4711" in text]
 

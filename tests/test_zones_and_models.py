@@ -202,7 +202,7 @@ LOST: list[tuple[Any, Any, str]] = [
     (Rota, Rota(event=Event("x", MOMENTS[2])), "its part 'event.at' has a time zone"),
     (Visit, Visit(at=MOMENTS[2]), "its part 'at' has a time zone"),
     (Round, Round(visits=[Visit(at=MOMENTS[2])]), "its part 'visits[0].at' has a time zone"),
-    (dict[datetime, int], {MOMENTS[2]: 1}, "its part '[]' has a time zone"),
+    (dict[datetime, int], {MOMENTS[2]: 1}, "its part '[key]' has a time zone"),
     (datetime | int, MOMENTS[2], "it has a time zone"),
     (datetime, datetime(2026, 7, 1, tzinfo=Fickle()), "it has a time zone"),
     (datetime, datetime(2026, 10, 25, 2, 30, fold=1), "it is naive and has a fold"),

@@ -124,8 +124,14 @@ class Arguments:
             positional, keyword = _split(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise InvalidArguments(f"{self._name}(): the stored arguments are damaged") from None
-        shape = self._shape_of(positional, keyword)
-        values = self._read(shape.names, [*positional, *keyword.values()])
+        try:
+            shape = self._shape_of(positional, keyword)
+            values = self._read(shape.names, [*positional, *keyword.values()])
+        except InvalidArguments as error:
+            raise InvalidArguments(
+                f"{error}. The job was stored for another signature of the task: give new parameters a"
+                " default. A dead job keeps its arguments, and engine.requeue() runs it again"
+            ) from None
         if not keyword:
             if shape.comparisons is None:
                 self._prepare(shape)
@@ -198,8 +204,9 @@ class Arguments:
                 why = reason_of(error)
             if originals and (lost := find_lost_part(originals[len(values)])):
                 why = lost
+            kind = f" ({type_of(originals[len(values)])})" if originals else ""
             raise InvalidArguments(
-                f"{self._name}(): argument '{name}' is not what the parameter's type hint allows: {why}"
+                f"{self._name}(): argument '{name}'{kind} is not what the parameter's type hint allows: {why}"
             )
         return values
 

@@ -27,7 +27,7 @@ DEEPEST = 64
 def find_lost_zone(value: Any, copy: Any) -> str | None:
     """Names the first datetime or time that lost its zone or fold in a copy that is equal, or None."""
     for path, part, other in _pairs("", value, copy):
-        if isinstance(part, (datetime, time)) and not is_same_zone(part, other):
+        if isinstance(part, (datetime, time)) and type(other) is type(part) and not is_same_zone(part, other):
             why = FOLD if part.tzinfo is None else ZONE if isinstance(part, datetime) else TIME_ZONE
             return f"{_named(path)} {why}"
     return None
@@ -63,8 +63,14 @@ def _find_changed_part(value: Any, copy: Any) -> str | None:
             other, "__pydantic_private__", None
         ):
             return f"{_named(f'{path}.{min(part.__pydantic_private__)}')} {PRIVATE}"
-    differing = [path for path, part, other in _pairs("", value, copy) if path and _differs(part, other)]
-    return f"{_named(max(differing, key=len))} comes back as another value" if differing else None
+    differing = [each for each in _pairs("", value, copy) if each[0] and _differs(*each[1:])]
+    if not differing:
+        return None
+    path, part, other = max(differing, key=lambda each: len(each[0]))
+    if type(part) is type(other):
+        return f"{_named(path)} comes back as another value"
+    kinds = f"({type(part).__name__}) comes back as {type(other).__name__}"
+    return f"{_named(path)} {kinds}; a type hint of exactly that type keeps it"
 
 
 def _differs(part: Any, other: Any) -> bool:
@@ -85,8 +91,8 @@ def _parts(value: Any, copy: Any) -> Iterator[tuple[str, Any, Any]]:
         return
     if isinstance(value, Mapping):
         for (key, part), (other_key, other) in zip(value.items(), copy.items(), strict=False):
-            yield "[]", key, other_key  # a key is a value of the user's, and never in messages
-            yield "[]", part, other
+            yield "[key]", key, other_key  # a key is a value of the user's, and never in messages
+            yield "[value]", part, other
     elif isinstance(value, (list, tuple)):
         for place, (part, other) in enumerate(zip(value, copy, strict=False)):
             yield f"[{place}]", part, other

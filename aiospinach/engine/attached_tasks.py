@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 from weakref import WeakMethod, ref
@@ -60,19 +62,37 @@ class AttachedTasks:
             if found is task or (found is not None and found.function is task.function):
                 return task
             name = task.name
+            if found is not None:
+                raise UnknownTask(
+                    f"engine {self._namespace!r} has another task {name!r}, of another function: schedule"
+                    " this one on its own engine, or declare it in a registry, Tasks(), that is attached to"
+                    " both engines"
+                )
         elif isinstance(task, str):
             found = self._tasks.get(task)
             if found is not None:
                 return found
             name = check_identifier(task, what="task name")
         else:
+            if inspect.iscoroutine(task):
+                task.close()  # or Python would warn that it was never awaited
+                raise InvalidValue(
+                    "a task or its name is needed here, and not a call of it: pass the task and its"
+                    " arguments, as in engine.schedule(send, 'ann')"
+                )
             raise InvalidValue(
                 f"a task or its name is needed here, not {type(task).__name__}: decorate the function with"
                 " @engine.task"
             )
+        similar = difflib.get_close_matches(name, self._tasks, 1)
         raise UnknownTask(
             f"task {name!r} is not attached to engine {self._namespace!r}, which has"
-            f" {', '.join(sorted(self._tasks)) or 'none'}: use @engine.task or engine.attach_tasks(tasks)"
+            f" {', '.join(sorted(self._tasks)) or 'none'}: "
+            + (
+                f"did you mean {similar[0]!r}?"
+                if similar
+                else "use @engine.task or engine.attach_tasks(tasks), also where jobs are only scheduled"
+            )
         )
 
     def read(self, name: str, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:

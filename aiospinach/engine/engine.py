@@ -62,7 +62,7 @@ class Engine(TaskDecorator):
         if not isinstance(broker, Broker):
             kind = broker.__name__ if isinstance(broker, type) else type(broker).__name__
             raise InvalidValue(
-                f"Engine takes a broker such as MemoryBroker(), not {kind}"
+                f"Engine takes a broker such as MemoryBroker() or RedisBroker(url), not {kind}"
                 + (": call it" if isinstance(broker, type) else "")
             )
         self.namespace: str = check_scope(namespace, what="namespace")

@@ -104,6 +104,10 @@ def to_broker_error(error: BaseException, endpoint: str, was_sent: bool = False)
         text = str(error)
         if not text.startswith(_TRANSIENT_TEXTS):
             refusal = StoreFull if "used memory > 'maxmemory'" in text else BrokerError
+            if "unknown command" in text and "SENTINEL" in text.upper():
+                return BrokerError(
+                    f"Redis at {endpoint} is no Sentinel: name Sentinels, which listen at 26379"
+                )
             return refusal(f"Redis at {endpoint} refuses a call: {text[:200]}")
     is_answer, is_tls = isinstance(error, ResponseError), endpoint.startswith("rediss")
     if is_tls and not is_answer and (found := _CERTIFICATE_FAULT.search(str(error))):

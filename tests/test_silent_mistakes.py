@@ -100,7 +100,8 @@ async def test_a_start_that_waits_for_a_store_that_never_answers(
     namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "SLOW_START", 0.05)
-    deaf = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", free_port())
+    writers: list[asyncio.StreamWriter] = []
+    deaf = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", free_port())
     port = deaf.sockets[0].getsockname()[1]
     engine = Engine(RedisBroker(f"redis://127.0.0.1:{port}/0"), namespace)
     engine.task(name="send")(lambda: None)
@@ -109,6 +110,8 @@ async def test_a_start_that_waits_for_a_store_that_never_answers(
     assert f"waits for an answer of RedisBroker('redis://127.0.0.1:{port}/0')" in warnings(caplog)[0]
     await engine.stop_workers()
     await starting
+    for writer in writers:
+        writer.close()
     deaf.close()
 
 

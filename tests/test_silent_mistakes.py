@@ -11,13 +11,15 @@ import textwrap
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aiospinach import Engine, MemoryBroker, RedisBroker
-from aiospinach.brokers.memory import unattended
+from aiospinach import Batch, Broker, Engine, MemoryBroker, RedisBroker
+from aiospinach.engine import queue_watch
 from aiospinach.workers import outage, supervisor
 
+from .brokers_under_test import BROKERS, MakeBroker
 from .servers import free_port
 from .waiting import until
 from .workers.failing import FailingBroker
@@ -40,23 +42,58 @@ def program(text: str) -> subprocess.Popen[str]:
     )
 
 
-async def test_jobs_in_memory_without_workers(
-    namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> Broker:
+    make: MakeBroker = request.param
+    return make()
+
+
+async def test_jobs_in_a_queue_that_no_worker_looks_at(
+    broker: Broker, namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unattended, "WARN_AFTER", 0.05)
+    monkeypatch.setattr(queue_watch, "WARN_AFTER", 0.05)
+    async with Engine(broker, namespace) as engine:
+        send = engine.task(name="send", queue="mail")(lambda: None)
+        await engine.task(name="other")(lambda: None).schedule()
+        for _ in range(3):
+            await engine.schedule_batch(Batch().schedule(send).schedule(send))
+        await until(lambda: len(warnings(caplog)) == 2, "both queues are warned of")
+        await engine.start_workers(block=False)
+        await send.schedule()
+        assert [line.split(":")[0] for line in warnings(caplog)] == ["queue default", "queue mail"]
+        assert f"in {broker!r}, and no worker of the namespace {namespace} looks" in warnings(caplog)[0]
+
+
+async def test_jobs_in_a_queue_that_a_worker_looks_at(
+    broker: Broker, namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_watch, "WARN_AFTER", 0.05)
+    looks: list[str] = []
+    look = broker.look
+
+    async def counted(queue: str, question: Any) -> Any:
+        looks.append(queue)
+        return await look(queue, question)
+
+    monkeypatch.setattr(broker, "look", counted)
+    async with Engine(broker, namespace) as engine:
+        engine.task(name="send")(lambda: None)
+        await engine.start_workers(block=False)
+        for _ in range(10):
+            await engine.schedule("send")
+        await until(lambda: bool(looks), "it has looked")
+        for _ in range(10):
+            await engine.schedule("send")
+    assert looks == ["default"]
+    assert not warnings(caplog)
+
+
+async def test_a_look_is_given_up_with_the_engine(namespace: str) -> None:
     async with Engine(MemoryBroker(), namespace) as engine:
-
-        @engine.task
-        async def send() -> None: ...
-
-        await send.schedule()
-        await send.schedule()
-        await until(lambda: bool(warnings(caplog)), "it is warned of")
-        assert warnings(caplog)[0].startswith("MemoryBroker: 2 jobs wait, and no workers of their engine run")
-        await engine.start_workers(stop_when_queue_empty=True)
-        await send.schedule()  # the workers have looked a moment ago
-        await asyncio.sleep(0.1)
-        assert len(warnings(caplog)) == 1
+        engine.task(name="send")(lambda: None)
+        await engine.schedule("send")
+        assert engine._producer._queue_watch._timers
+    assert not engine._producer._queue_watch._timers
 
 
 def test_jobs_in_memory_are_lost_with_the_process() -> None:

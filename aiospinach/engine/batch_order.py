@@ -27,6 +27,7 @@ class BatchOrder:
         self._requests = requests
         self._accept = accept
         self._announce = announce
+        self.answered_queues: list[str] = []
         self._stored: dict[int, Job] = {}
         """Jobs after the broker's answer, by their places in the batch."""
         self._places: dict[str, list[int]] = {}
@@ -72,6 +73,7 @@ class BatchOrder:
 
     def _on_answer(self, queue: str, answer: Sequence[bool]) -> list[int]:
         """Keep the jobs of a queue after the broker's answer. Returns their places."""
+        self.answered_queues.append(queue)
         places = self._places[queue]
         for place, is_new in zip(places, answer, strict=True):
             self._stored[place] = self._accept(self._requests[place], is_new)

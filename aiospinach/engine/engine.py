@@ -43,8 +43,7 @@ class Engine(TaskDecorator):
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that
     share a store. ``signal_timeout``, in seconds or as a timedelta, is the time that the receivers of one
     signal have together. ``leave_out`` names data that neither the log nor the dead jobs may hold: some of
-    "arguments", "messages" and "tracebacks", the last two of errors. Making an engine opens no connection.
-    Raises InvalidValue.
+    "arguments", "messages" and "tracebacks", the last two of errors. No connection is opened. Raises InvalidValue.
 
     Leaving ``async with engine`` stops the workers that were started within it; other workers go on. An
     engine may be entered many times, in any task, thread and event loop. The last exit in an event loop
@@ -60,10 +59,9 @@ class Engine(TaskDecorator):
         leave_out: str | Collection[str] = (),
     ) -> None:
         if not isinstance(broker, Broker):
-            kind = broker.__name__ if isinstance(broker, type) else type(broker).__name__
+            kind = f"{broker.__name__}: call it" if isinstance(broker, type) else type(broker).__name__
             raise InvalidValue(
                 f"Engine takes a broker such as MemoryBroker() or RedisBroker(url), not {kind}"
-                + (": call it" if isinstance(broker, type) else "")
             )
         self.namespace: str = check_scope(namespace, what="namespace")
         timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
@@ -118,6 +116,7 @@ class Engine(TaskDecorator):
                 await self.stop_workers()
         finally:
             if is_last:
+                self._producer.close()
                 await self._broker.aclose()
 
     # Tasks.
@@ -270,6 +269,7 @@ class Engine(TaskDecorator):
         signal, it returns at once: waiting would be waiting for itself. Raises the error that crashed the
         workers, if there was one. If the call is cancelled, the workers stop all the same.
         """
+        self._producer.close()
         await self._workers.stop()
 
     def health(self) -> Health:

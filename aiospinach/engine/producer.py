@@ -19,6 +19,7 @@ from ..signals.sender import Sender
 from .attached_tasks import AttachedTasks
 from .batch_order import BatchOrder, with_conclusion
 from .duplicates import set_successor, with_stored_time
+from .queue_watch import QueueWatch
 from .request import Request, new_ids, request_of
 
 RECEIVERS_WITHIN = 1.0
@@ -34,11 +35,16 @@ class Producer:
         self._broker = broker
         self._namespace = sender.namespace
         self._tasks = tasks
+        self._queue_watch = QueueWatch(broker, sender.namespace)
         self._sender = Sender(sender.namespace, min(sender.timeout, RECEIVERS_WITHIN))
         self._home: asyncio.AbstractEventLoop | None = None
         """The event loop in which the producer was made, or else stored its first job."""
         with contextlib.suppress(RuntimeError):
             self._home = asyncio.get_running_loop()
+
+    def close(self) -> None:
+        """Have no timer left."""
+        self._queue_watch.close()
 
     @property
     def is_homeless(self) -> bool:
@@ -82,7 +88,11 @@ class Producer:
             for new_id, task, entry, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
         ]
         order = BatchOrder(self._broker, requests, accept=self._job, announce=self._send_scheduled)
-        return await order.store(until)
+        try:
+            return await order.store(until)
+        finally:
+            for queue in order.answered_queues:
+                self._queue_watch.note(queue)
 
     async def cancel(self, queues: Sequence[str], job_id: str) -> tuple[JobStatus, str]:
         """Cancel a job in the first of the queues that has it. Returns its status before, and the queue."""
@@ -98,6 +108,7 @@ class Producer:
 
     async def _conclude(self, request: Request, answer: Sequence[bool]) -> Job:
         """Send job_scheduled after the broker's answer to one job, and return the job."""
+        self._queue_watch.note(request.queue)
         job = self._job(request, answer[0])
         if job.status is not JobStatus.NOT_SET:
             await self._sender.send(signals.job_scheduled, {"job": job})

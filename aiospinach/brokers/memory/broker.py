@@ -30,8 +30,8 @@ from ..records import (
     SweepResult,
     TickResult,
 )
+from .lost_jobs import warn_at_exit
 from .queue import QueueState
-from .unattended import WARN_AFTER, Unattended
 from .waiter import Waiter, set_of
 
 T = TypeVar("T")
@@ -66,9 +66,7 @@ class MemoryBroker(Broker):
         # For threads: coroutines of one loop never meet within a method, which awaits nothing. Reentrant: the
         # garbage collector may end a forgotten wait in the middle of a call.
         self._lock = RLock()
-        self._looked_at = 0
-        """When workers looked at it last, in milliseconds since 1970."""
-        self._unattended = Unattended(self._count_jobs)
+        warn_at_exit(self._count_jobs)
         forks.forget_in_child(self)
 
     def _forget_parent(self) -> object:
@@ -90,7 +88,7 @@ class MemoryBroker(Broker):
         pass
 
     async def aclose(self) -> None:
-        self._unattended.close()
+        pass
 
     def now(self) -> int:
         return int(self._clock.time() * 1000)
@@ -127,8 +125,6 @@ class MemoryBroker(Broker):
             if token is not None:
                 state.answers.put(token, tuple(stored), now)
             self._notify(queue, state)
-            if now - self._looked_at > WARN_AFTER * 1000:
-                self._unattended.note_jobs()
             return stored
 
     async def exchange(
@@ -184,8 +180,6 @@ class MemoryBroker(Broker):
     async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
         with self._lock:
             now, moment = self.now(), self._clock.monotonic()
-            self._looked_at = now
-            self._unattended.note_look()
             for queue in queues:
                 self._queues[queue].note_worker(worker, now, self.lease)
             return [self._queues[queue].look(now, moment, self.grace, self.lease) for queue in queues]

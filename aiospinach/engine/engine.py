@@ -43,7 +43,7 @@ class Engine(TaskDecorator):
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that
     share a store. ``signal_timeout``, in seconds or as a timedelta, is the time that the receivers of one
     signal have together. ``leave_out`` names data that neither the log nor the dead jobs may hold: some of
-    "arguments", "messages" and "tracebacks", the last two of errors. No connection is opened. Raises InvalidValue.
+    "arguments", "messages" and "tracebacks", the last two of errors. Nothing connects. Raises InvalidValue.
 
     Leaving ``async with engine`` stops the workers that were started within it; other workers go on. An
     engine may be entered many times, in any task, thread and event loop. The last exit in an event loop

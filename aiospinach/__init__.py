@@ -1,5 +1,9 @@
 """aiospinach: background jobs for asyncio, with signals that any function can receive."""
 
+import typing
+
+import msgspec
+
 from . import signals
 from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
@@ -76,7 +80,9 @@ __all__ = [
     "signals",
 ]
 
-for _name in __all__:
+for _name in __all__:  # users see where they import a class from
     _value = globals()[_name]
-    if isinstance(_value, type):  # its repr names the module that users import it from
+    if isinstance(_value, type):
+        if issubclass(_value, msgspec.Struct):  # its hints are names of the module that defines it
+            _value.__annotations__ = typing.get_type_hints(_value, include_extras=True)
         _value.__module__ = __name__

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from anyio import to_thread
 
-from aiospinach import Engine, Job, JobStatus, current_job, signals
+from aiospinach import (
+    BrokerError,
+    DeadJob,
+    Engine,
+    Health,
+    Job,
+    JobStatus,
+    MemoryBroker,
+    current_job,
+    signals,
+)
 
 from .conftest import Heard
 
@@ -189,3 +200,27 @@ async def test_current_job_is_the_inner_job_while_one_is_executed_in_another(eng
 
     assert await engine.execute(outer) == ["outer", "inner", "outer"]
     assert current_job() is None
+
+
+@pytest.mark.parametrize("kind", [Job, Health, DeadJob, MemoryBroker, Engine, BrokerError])
+def test_a_public_class_is_of_the_package(kind: type) -> None:
+    assert kind.__module__ == "aiospinach"
+    assert pickle.loads(pickle.dumps(kind)) is kind
+
+
+async def test_a_snapshot_of_a_job_can_be_an_argument(namespace: str) -> None:
+    received: list[Job] = []
+    async with Engine(MemoryBroker(), namespace) as engine:
+
+        @engine.task
+        async def first() -> None: ...
+
+        @engine.task
+        async def second(job: Job, dead: DeadJob | None = None) -> None:
+            received.append(job)
+
+        job = await first.schedule()
+        await second.schedule(job)
+        await engine.start_workers(stop_when_queue_empty=True)
+    assert received == [job]
+    assert (received[0].at, received[0].status) == (job.at, job.status)

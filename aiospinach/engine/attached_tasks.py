@@ -28,7 +28,7 @@ class AttachedTasks:
 
     @property
     def by_name(self) -> Mapping[str, Task[..., Any]]:
-        """The tasks by name, in a view that shows later ones as well."""
+        """The tasks by name, in a view that also shows tasks that are attached later."""
         return self._tasks
 
     @property
@@ -104,7 +104,7 @@ class AttachedTasks:
         return (), {}
 
     def check_queue(self, queue: object) -> str:
-        """Return the name of a queue. Raises UnknownQueue if there are tasks, and none of them uses it."""
+        """Return the name of a queue. Raises UnknownQueue if there are tasks, and none uses it."""
         name = check_scope(queue, what="queue")
         queues = self.queues
         if queues and name not in queues:
@@ -115,7 +115,8 @@ class AttachedTasks:
         return name
 
     def check_queues(self, queue: object) -> list[str]:
-        """The names in one queue or a list of different ones; for None every queue, the default one first.
+        """The names of the queues in ``queue=``: one name, a list of different names, or None for every
+        queue, the default queue first.
 
         Raises UnknownQueue or InvalidValue.
         """

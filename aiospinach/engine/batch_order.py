@@ -18,7 +18,7 @@ Announce = Callable[[Sequence[Job]], Awaitable[None]]
 
 
 class BatchOrder:
-    """Stores the jobs of one batch, queue by queue. The retry of an uncertain call goes on from there."""
+    """Stores the jobs of one batch, queue by queue. A retry goes on from the uncertain call."""
 
     def __init__(
         self, broker: Broker, requests: Sequence[Request], *, accept: Accept, announce: Announce
@@ -83,7 +83,7 @@ class BatchOrder:
 def with_conclusion(
     error: EnqueueUncertain, conclude: Callable[[list[bool]], Awaitable[Any]]
 ) -> EnqueueUncertain:
-    """The same error, with a retry() that passes the answer to ``conclude`` and returns the result."""
+    """The same error; its retry() passes the broker's answer to ``conclude`` and returns the result."""
 
     async def retry() -> Any:
         try:

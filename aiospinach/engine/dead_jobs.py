@@ -46,14 +46,15 @@ class DeadJobs:
         self._tasks = tasks
 
     async def jobs(self, queues: Sequence[str]) -> AsyncIterator[DeadJob]:
-        """Every dead job, the latest of each queue first. Requeueing or discarding meanwhile skips none."""
+        """Every dead job, the latest of each queue first. The iteration skips no job if jobs are requeued or
+        discarded meanwhile."""
         await self._broker.open_in_time(self._namespace)
         for queue in queues:
             async for record in self._records(queue):
                 yield self._read(record, queue)
 
     async def requeue(self, queues: Sequence[str], job_id: str) -> bool:
-        """Queue a dead job again, in the first of the queues that has it. False if none has it."""
+        """Queue a dead job again, in the first of the queues that has it. Returns False if none has it."""
         await self._broker.open_in_time(self._namespace)
         for queue in queues:
             if await self._is_done(queue, Requeue(job_id)):
@@ -61,7 +62,7 @@ class DeadJobs:
         return False
 
     async def discard(self, queues: Sequence[str], job_id: str) -> bool:
-        """Forget a dead job, in the first of the queues that has it. False if none has it."""
+        """Forget a dead job, in the first of the queues that has it. Returns False if none has it."""
         await self._broker.open_in_time(self._namespace)
         for queue in queues:
             if await self._is_done(queue, Discard(job_id)):

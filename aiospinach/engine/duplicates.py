@@ -1,4 +1,4 @@
-"""Jobs whose id is in use: the job becomes the successor of the job that schedules it, or is a duplicate."""
+"""Jobs whose id is in use: such a job is the successor of the job that schedules it, or else a duplicate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOK_WITHIN = 1.0
 
 
 def set_successor(broker: Broker, job: Job, envelope: Envelope) -> bool:
-    """Make a duplicate the successor of the running job, if that has its id. Returns whether it was made."""
+    """Make a duplicate the successor of a running job of the same id. Returns whether the job took it."""
     pool = current_pool()
     if running_job.get() != job or pool is None or pool.state.broker is not broker:
         return False

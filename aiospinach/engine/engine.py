@@ -40,10 +40,10 @@ DEFAULT_SHUTDOWN_TIMEOUT = 25.0
 class Engine(TaskDecorator):
     """Schedules jobs, and runs them.
 
-    ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that
-    share a store. ``signal_timeout``, in seconds or as a timedelta, is the time that the receivers of one
-    signal have together. ``leave_out`` names data that neither the log nor the dead jobs may hold: some of
-    "arguments", "messages" and "tracebacks", the last two of errors. Nothing connects. Raises InvalidValue.
+    ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that share a
+    store. ``signal_timeout``, in seconds or as a timedelta, is the time that the receivers of one signal have
+    together. ``leave_out`` names data that neither the log nor the dead jobs may hold: "arguments" of jobs,
+    "messages" and "tracebacks" of errors. A new engine does not connect. Raises InvalidValue.
 
     Leaving ``async with engine`` stops the workers that were started within it; other workers go on. An
     engine may be entered many times, in any task, thread and event loop. The last exit in an event loop
@@ -86,9 +86,9 @@ class Engine(TaskDecorator):
     def has_ended(self) -> bool:
         """The engine was used, and is not in use any more.
 
-        Every ``async with`` of it was left and its workers have stopped; or the event loop is closed in which
-        it was made, or else scheduled its first job. It may be used again. A task that is attached to several
-        engines schedules itself through the one that has not ended.
+        Every ``async with`` of it was left and its workers have stopped; or its event loop is closed. This is
+        the loop in which it was made, or else scheduled its first job. It may be used again. A task that is
+        attached to several engines schedules itself through the one that has not ended.
         """
         if self._workers.is_running or self._with_statements.is_open:
             return False
@@ -122,9 +122,9 @@ class Engine(TaskDecorator):
     # Tasks.
 
     def attach_tasks(self, tasks: Tasks) -> None:
-        """Attach the tasks of a registry: those that it has, and those that are added later.
+        """Attach the tasks of a registry, also those that the registry gets later.
 
-        Raises DuplicateTask or InvalidValue, and then attaches none. Attaching a registry twice does nothing.
+        Attaches no task if it raises DuplicateTask or InvalidValue. Attaching a registry twice does nothing.
         """
         if not isinstance(tasks, Tasks):
             raise InvalidValue(f"attach_tasks() takes a Tasks registry, not {type(tasks).__name__}")
@@ -153,7 +153,7 @@ class Engine(TaskDecorator):
     @overload
     async def schedule_at(self, task: str, at: datetime, /, *args: Any, **kwargs: Any) -> Job: ...
     async def schedule_at(self, task: Any, at: datetime, /, *args: Any, **kwargs: Any) -> Job:
-        """Schedule a job of the task to run from ``at`` on; a naive datetime means UTC, a past one means now.
+        """Schedule a job of the task to run from ``at`` on; a naive datetime means UTC, and a past one now.
 
         Returns and raises the same as ``schedule``; the status of a job in the future is WAITING. A duplicate
         has the moment of the stored job; a warning is logged if ``at`` was another.
@@ -168,7 +168,7 @@ class Engine(TaskDecorator):
 
         Returns the jobs in the order of the batch. All jobs of a queue are stored, or none. If an error
         leaves some queues stored, BatchPartlyStored names their jobs. ``enqueue_timeout``, in seconds or as a
-        timedelta, is how long the call tries to reach the store; by default that of the broker. Also raises
+        timedelta, limits the time of tries to reach the store; the broker has the default. Also raises
         BatchTooLarge, and the errors of ``schedule``. If the call is cancelled, jobs may be stored.
         """
         if not isinstance(batch, Batch):
@@ -240,15 +240,15 @@ class Engine(TaskDecorator):
     ) -> None:
         """Run jobs, ``number`` at a time.
 
-        ``queue`` names one queue, or several, of which earlier ones come first. None means every queue of
-        the attached tasks, ``"default"`` first. The log names queues of tasks that are left out.
+        ``queue`` names one queue, or several, of which earlier ones come first. None means every queue of the
+        attached tasks, ``"default"`` first. The log names queues of tasks that ``queue`` leaves out.
 
         With ``block=True`` it returns when the workers have stopped: after ``stop_workers()``, or after
         SIGINT or SIGTERM in the main thread. Running jobs then have ``shutdown_timeout`` (seconds or a
-        timedelta) to end before their bodies are cancelled; a second signal cancels them at once. Cancelled
-        jobs that have retries go back to the head of their queue, others fail. With ``block=False`` it
-        returns once the workers fetch, and handles no SIGINT or SIGTERM. ``stop_when_queue_empty`` stops the
-        workers when no job is ready or running and no retry of theirs waits.
+        timedelta) to end before their bodies are cancelled; a second SIGINT or SIGTERM cancels them at once.
+        Cancelled jobs that have retries go back to the head of their queue, others fail. With ``block=False``
+        it returns once the workers fetch, and handles no SIGINT or SIGTERM. ``stop_when_queue_empty`` stops
+        the workers when no job is ready or running, and no retry waits that they put back.
 
         Raises AlreadyRunning, UnknownQueue, InvalidValue or a BrokerError before any job runs. If the call is
         cancelled, it cancels the bodies, waits until the workers have stopped, and raises CancelledError.
@@ -266,7 +266,7 @@ class Engine(TaskDecorator):
         """Stop the workers as ``start_workers`` describes, and return when they have stopped.
 
         It may be called before a start, twice, and from any task. Within a job, or within a receiver of a
-        signal, it returns at once: waiting would be waiting for itself. Raises the error that crashed the
+        signal, it returns at once: otherwise it would wait for itself. Raises the error that crashed the
         workers, if there was one. If the call is cancelled, the workers stop all the same.
         """
         self._producer.close()

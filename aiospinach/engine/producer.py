@@ -43,7 +43,7 @@ class Producer:
             self._home = asyncio.get_running_loop()
 
     def close(self) -> None:
-        """Have no timer left."""
+        """Cancel the timers."""
         self._queue_watch.close()
 
     @property
@@ -127,7 +127,7 @@ class Producer:
         """Send job_scheduled for the new jobs of a batch, for ``SENT_AT_ONCE`` at a time.
 
         After a sending that took the whole time limit, ten times as many go together. So a receiver that
-        hangs for every job holds up its sender for a few time limits, and not for one for each job.
+        hangs for every job holds up the sender for a few time limits, and not for one time limit a job.
         """
         signal = signals.job_scheduled
         if not signal.receivers:

@@ -20,8 +20,8 @@ LOOK_WITHIN = 5.0
 class QueueWatch:
     """Looks once at each queue that jobs were stored in, and warns if no worker has looked at it.
 
-    A wrong namespace, a wrong server, a module that no worker imports and workers that were never started
-    would be silent otherwise.
+    Without it, no error would show a wrong namespace, a wrong server, a module that no worker imports, or
+    workers that were never started.
     """
 
     def __init__(self, broker: Broker, namespace: str) -> None:
@@ -40,7 +40,7 @@ class QueueWatch:
             self._timers[queue] = loop.call_later(WARN_AFTER, self._begin_look, queue)
 
     def close(self) -> None:
-        """Look no more at the queues that were not looked at yet. Later jobs begin anew."""
+        """Cancel all looks. A later job begins the look at a queue that had none yet."""
         self._known.difference_update(self._timers)
         for timer in self._timers.values():
             timer.cancel()

@@ -48,7 +48,8 @@ class WithStatements:
     def leave(self) -> tuple[Pool | None, bool]:
         """Close the innermost statement.
 
-        Returns the workers that were started within it, and whether it was the last of the running loop.
+        Returns the workers that were started within it, and whether it was the last open one of the running
+        loop.
         """
         loop = asyncio.get_running_loop()
         statements = self._open.get(loop, [])

@@ -104,7 +104,7 @@ class WorkerControl:
             await pool.join(until_started=True)
 
     async def stop(self) -> None:
-        """Stop the pool, and return when it has stopped; at once if called within it."""
+        """Stop the pool, and return when it has stopped; return at once if called within the pool."""
         pool = self.pool
         if pool is None or not pool.loop.is_running():
             return

@@ -1,4 +1,5 @@
-"""The workers: pools that lease jobs from a broker and run them; all concurrency of the package is here.
+"""The workers: pools that lease jobs from a broker and run these jobs. All concurrency of the package is
+here.
 
 A ``Pool`` has slots, in which jobs run, and services. For each queue a ``Consumer`` settles jobs that have
 ended and leases new ones, and a ``Maintenance`` ticks when something is due. One ``Heartbeat`` renews all

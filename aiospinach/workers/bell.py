@@ -8,7 +8,8 @@ import asyncio
 class Bell:
     """Wakes the one loop that waits for it. A ring that comes before the wait is not lost.
 
-    A loop finds its work in its own state, and waits only if there is none. So several rings count as one.
+    A loop finds its work in its own state, and waits only if there is none. So several rings before a wait
+    count as one.
     """
 
     __slots__ = ("_is_rung", "_waiter")

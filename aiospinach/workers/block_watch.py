@@ -16,16 +16,16 @@ from .state import PoolState
 logger: Log = Log("aiospinach")
 
 BLOCKED_AFTER = 1.0
-"""An event loop that does not turn for so many seconds is logged."""
+"""Seconds after which an event loop that does not turn is logged."""
 LOOKS = 4
-"""The watch looks so often within that time."""
+"""The number of looks within ``BLOCKED_AFTER`` seconds."""
 
 
 class BlockWatch:
     """A thread that calls back into the event loop again and again while jobs run.
 
     If the callback does not run in time, the current task of the loop does not await. The log names the line
-    of its frame.
+    that this task has reached.
     """
 
     def __init__(self, state: PoolState, runs: Runs) -> None:

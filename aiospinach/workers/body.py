@@ -104,8 +104,9 @@ class Body:
         """End the body for this reason, which becomes its error. Returns whether this reason counts.
 
         The first reason counts, but JobCancelled overrides Interrupted and JobTimeout. A body in a thread
-        goes on, and the reason replaces an error that it raises. A body that returns all the same has
-        succeeded. An async body is cancelled once for each class of reasons, or for the class ``cancels_as``.
+        goes on, and the reason replaces the error if the body raises one. A body that returns in spite of the
+        reason has succeeded. An async body is cancelled once for each class of reasons, or for the class
+        ``cancels_as``.
         """
         kind = cancels_as or type(reason)
         # A cancelled job never runs again, whatever an earlier timeout or interruption would do with it.
@@ -129,13 +130,13 @@ class Body:
         return self.has_begun
 
     def _call(self, task: Task[..., Any], job: Job) -> Any:
-        """Call a plain function, in a thread; a thread may have become free too late."""
+        """Call a plain function in its thread, unless the lease has ended while no thread was free."""
         return task.function(*job.args, **job.kwargs) if self._may_begin() else None
 
     async def _await_result(self, awaitable: Awaitable[Any]) -> Any:
         """Await the result of a function that returned an awaitable. From here on the body may be cancelled.
 
-        The function is a plain one around an async one, or lacks an ``await``.
+        The function is a plain wrapper of an async one, or lacks an ``await``.
         """
         if self.reason is None and time.monotonic() >= self.trusted_until:
             self.reason = Interrupted("the lease had ended when the function returned an awaitable")

@@ -158,7 +158,7 @@ class Consumer:
                     raise
 
     def _claim(self, given_back: int) -> int:
-        """Claim free slots to ask jobs for; of an empty queue no more than ``given_back``."""
+        """Claim free slots for an exchange; for an empty queue at most ``given_back`` slots."""
         if not self._state.is_working:
             return 0
         return self._slots.claim(self.place, given_back if self.is_empty else None)
@@ -184,7 +184,7 @@ class Consumer:
             self._slots.on_free()
 
     def _start(self, result: ExchangeResult, room: int) -> None:
-        """Run the leased jobs that there is room for, and release the others."""
+        """Run as many leased jobs as slots are free, and release the others."""
         if not self._state.is_working:
             room = 0
         elif self._is_late(result):  # guard: late answer
@@ -201,7 +201,7 @@ class Consumer:
             self._outbox.release(lease)
 
     def _is_late(self, result: ExchangeResult) -> bool:
-        """The answer took so long that its leases have ended."""
+        """The answer took so long that the leases in it have ended."""
         leases = result.leases  # all were leased at the same moment
         return bool(leases) and time.monotonic() >= leases[0].trusted_until
 
@@ -218,8 +218,8 @@ class Consumer:
         self._claimed = 0
 
     def _update_is_empty(self, want: int, result: ExchangeResult) -> bool:
-        """Decide after an exchange whether the queue may have more jobs. Returns True if it has none: then
-        the free slots are offered to other queues."""
+        """Decide after an exchange whether the queue may have more jobs. Returns True if the queue has none;
+        the caller then offers the free slots to other queues."""
         if self._must_wake_another:
             return False  # it was woken meanwhile: the next exchange decides
         was_asking = self._end_asking()

@@ -102,7 +102,7 @@ class Execution:
         self.outbox: Outbox = outbox
         self.lease: Lease = lease
         self.is_recovery: bool = is_recovery
-        """The worker of the job was lost: the job is judged and settled here, and its body does not run."""
+        """The worker of the job was lost. The run judges and settles the job, and does not run the body."""
         self.holds_slot: bool = not is_recovery
         """The body has not ended yet."""
         self.settle_result: SettleResult | None = None
@@ -110,11 +110,11 @@ class Execution:
         self.is_abandoned: bool = False
         """The body ignores its cancellation, and the pool does not wait for it."""
         self.is_suspected: bool = False
-        """The lease was once not renewed in time."""
+        """At least once the lease was not renewed in time."""
         self.is_settled: bool = False
         """The task has ended, and only the broker's answer is to come."""
         self.successor: Envelope | None = None
-        """A job of the same id, which takes the place of this one when it ends."""
+        """A job of the same id, which takes the place of this job when this job ends."""
         self.duration: float = 0.0
         """Seconds that the body took."""
         self._is_executed = False
@@ -276,7 +276,7 @@ class Execution:
             await sending
 
     def _send(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> Coroutine[Any, Any, None] | None:
-        """Call the receivers of a signal. Returns a coroutine if some of them are async, else None."""
+        """Call the receivers of a signal. Returns a coroutine if some receivers are async, else None."""
         if not signal.receivers or signal.is_muted:
             return None
         error, call = kwargs.get("err"), (self._state.namespace, kwargs)

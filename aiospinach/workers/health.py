@@ -8,8 +8,8 @@ import msgspec
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The health of an engine's workers at one moment.
 
-    Ages are in seconds, and None before the first time. The exchange_age of healthy workers is at most 10
-    seconds, unless all their slots are taken, and their renewal_age at most a quarter of a lease.
+    Ages are in seconds. An age is None before its first event. The exchange_age of healthy workers is at most
+    10 seconds, unless all their slots are taken, and their renewal_age at most a quarter of a lease.
     """
 
     is_running: bool

@@ -16,7 +16,7 @@ from .state import PoolState
 
 RENEWING = "renewing leases"
 LONGEST_PAUSE = 1.0
-"""At most so many seconds between two tries to renew the leases of a queue."""
+"""The longest time between two tries to renew the leases of a queue, in seconds."""
 
 
 class Heartbeat:
@@ -62,7 +62,7 @@ class Heartbeat:
             self._renewals[outbox] = asyncio.Task(self._renew(outbox), loop=self._state.loop)
 
     async def catch_up(self, outbox: Outbox) -> None:
-        """Renew the leases of a queue before a tick, if that is overdue.
+        """Renew the leases of a queue before a tick, if the renewal is overdue.
 
         Otherwise the tick of a worker that was held up would find the worker's own jobs lost.
         """

@@ -22,8 +22,8 @@ PAUSE = 1.0
 class Listener:
     """Waits for wake-ups of the queues of one span, while slots are free and there is nothing to run.
 
-    A wait is never cancelled: that would cost a connection, and could lose a wake-up. It is nudged to end
-    when the listener has to wait for more queues, and when the pool stops.
+    A wait is never cancelled: that would cost a connection, and could lose a wake-up. A nudge ends the wait
+    if the listener has to wait for more queues, or if the pool stops.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Listener:
 
     def _worth_waiting_for(self) -> tuple[str, ...]:
         """The empty queues that are worth waiting for. There are none while an exchange of the span asks for
-        jobs: it may fill the free slots."""
+        jobs: this exchange may fill the free slots."""
         if self._span.asking:
             return ()
         end = self._slots.worth_waiting_for()

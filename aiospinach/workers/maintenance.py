@@ -29,14 +29,14 @@ NAMED_AT_MOST = 5
 REGISTER_EVERY = 12 * 3600.0
 """Seconds between two registrations of limits and periodic tasks: the store forgets old ones."""
 LONGEST_PAUSE = 1.0
-"""At most so many seconds between two tries to tick while the broker is away."""
+"""The longest time between two tries to tick while the broker is away, in seconds."""
 
 
 class Maintenance:
     """Ticks for one queue when something is due.
 
-    A tick queues due jobs, fires periodic tasks and finds lost jobs. Leases are renewed before it, so that a
-    worker that was held up does not find its own jobs lost.
+    A tick queues due jobs, fires periodic tasks and finds lost jobs. Leases are renewed before the tick.
+    Otherwise a worker that was held up would find its own jobs lost.
     """
 
     def __init__(
@@ -111,7 +111,8 @@ class Maintenance:
     async def work(self) -> None:
         """Tick until cancelled, or until the pool stops.
 
-        A pool that stops leaves due jobs to other workers: it may end before the answer to a tick arrives.
+        A pool that stops leaves due jobs to other workers: the pool may end before the answer to a tick
+        arrives.
         """
         while self._state.is_working:
             left = min(self._due_at, self._register_at) - time.monotonic()

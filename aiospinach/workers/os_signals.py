@@ -23,8 +23,8 @@ class OSSignals:
 
     The third one ends the process at once: a thread cannot be stopped, and a blocked event loop is deaf.
 
-    It does nothing outside of the main thread. Several engines may each have one entered at the same time.
-    Then all get every signal, and the last to be left restores the handlers that were there before. An
+    Outside of the main thread nothing happens. Several engines may have such a context open at the same time.
+    Then each engine gets every signal, and the context that is left last restores the earlier handlers. An
     earlier handler, such as a server's, is called as well.
     """
 

@@ -14,7 +14,7 @@ LOG_EVERY = 60.0
 
 
 class Outage:
-    """Begins when the first call of a service fails, and ends when all services that failed were answered."""
+    """An outage: from the first failed call of a service until all failed services were answered."""
 
     def __init__(self, what: str, fields: Mapping[str, str]) -> None:
         self._what = what

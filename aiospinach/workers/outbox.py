@@ -13,7 +13,7 @@ from .bell import Bell
 from .outage import Outage
 
 UNKNOWN_AT_MOST = 50
-"""A worker names at most so many unknown tasks to the broker."""
+"""The number of unknown tasks that a worker names to the broker, at most."""
 
 
 class SettleResult(enum.Enum):

@@ -241,8 +241,8 @@ class Pool:
     def cancel(self, queue: str, job_id: str) -> None:
         """Cancel the body of a job if it runs here, without waiting for the next renewal.
 
-        If the job waits for another try, ``stop_when_queue_empty`` does not wait for that any more. May be
-        called in any event loop.
+        If the job waits for another try, ``stop_when_queue_empty`` does not wait for this try any more. The
+        call may come from any event loop.
         """
         if self.loop is asyncio.get_running_loop():
             self._cancel(queue, job_id)

@@ -41,7 +41,7 @@ class Run(Execution):
         return f"{self.lease.job.task} {self.lease.job.id} ({age:.0f} s)"
 
     def cancel(self, reason: JobError) -> None:
-        """End the body for this reason, which becomes the error of the run. The first reason counts."""
+        """End the body for this reason, which becomes the error of the run. The first one counts."""
         if not self.holds_slot:
             return
         if self.body.end(reason) and isinstance(reason, LeaseLost):

@@ -38,8 +38,8 @@ class Slots:
     def claim(self, place: int, most: int | None = None) -> int:
         """Claim free slots for an exchange with the queue at this place: all of them, or at most ``most``.
 
-        Returns how many; none while an earlier queue may have jobs. Pass the number to ``unclaim`` when the
-        exchange has ended.
+        Returns the number of claimed slots; 0 while an earlier queue may have jobs. The caller passes the
+        number to ``unclaim`` when the exchange has ended.
         """
         first = self.turns.first
         if first is not None and first < place:
@@ -49,10 +49,10 @@ class Slots:
         return free
 
     def worth_waiting_for(self) -> int | None:
-        """The place before which empty queues are worth waiting for; None: all are.
+        """The place before which empty queues are worth waiting for; None if all are worth it.
 
-        All are while a slot is free. Otherwise only queues before the last one that may have jobs are: their
-        jobs would come first.
+        While a slot is free, all empty queues are worth it. Otherwise only those before the last queue that
+        may have jobs are worth it: their jobs would come first.
         """
         last = self.turns.last
         if self.free:
@@ -75,7 +75,7 @@ class Slots:
     def finish(self) -> bool:
         """Count a job that has sent its last signal.
 
-        Returns True if that made a slot free: so many jobs were finishing that they held slots.
+        Returns True if this makes a slot free: so many jobs were finishing that they held slots.
         """
         self.finishing -= 1
         return self.finishing >= self.number

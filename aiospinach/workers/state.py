@@ -23,7 +23,7 @@ logger: Log = Log("aiospinach")
 
 
 class Phase(enum.IntEnum):
-    """What a pool does. A phase is followed by later ones only.
+    """The phase of a pool. A pool only goes on to later phases.
 
         WORKING ──stop──▶ DRAINING ──interrupt──▶ INTERRUPTED ──▶ CLOSING
            │                 │                        ▲              ▲

@@ -20,7 +20,7 @@ from .runs import Runs
 from .state import Phase, PoolState
 
 SLOW_START = 2.0
-"""Seconds after which a start says that it still waits for the broker."""
+"""Seconds after which a start logs that it still waits for the broker."""
 
 logger: Log = Log("aiospinach")
 

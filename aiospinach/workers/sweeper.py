@@ -14,7 +14,7 @@ from .state import PoolState
 
 SWEEPING = "looking for jobs"
 LONGEST_PAUSE = 1.0
-"""At most so many seconds between two tries to look at queues whose broker is away."""
+"""The longest time between two looks at queues whose broker is away, in seconds."""
 
 
 class Sweeper:

@@ -16,7 +16,7 @@ from ..cancellation import shielded_if
 
 
 class Threads:
-    """At most ``number`` threads, which call functions for one event loop.
+    """At most ``number`` threads that call functions for one event loop.
 
     A thread is started when a call would have to wait without it, and lives until ``end``.
 
@@ -46,7 +46,7 @@ class Threads:
         self._will_collect: bool = False
         """The event loop was woken to collect ended calls, and has not looked for them yet."""
         self._left: int = 0
-        """How many calls are not collected: they wait, run or have ended."""
+        """The number of calls that are not collected: they wait, run or have ended."""
         self._is_over: bool = False
 
     async def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -92,7 +92,7 @@ class Threads:
     def join(self, *, also_calls: bool = False) -> None:
         """Block until the threads have ended, which takes no time.
 
-        If calls are left, return at once, or with ``also_calls`` wait for them.
+        If calls are left, returns at once, or waits for these calls if ``also_calls`` is set.
         """
         if also_calls or not self._left:
             for thread in self._threads:
@@ -239,7 +239,7 @@ _in_use: set[Threads] = set()
 
 @atexit.register
 def _abort_all() -> None:
-    """End the threads of workers that a program left running; functions that run may end first."""
+    """End the threads of workers that a program left running. Functions that run have time to end."""
     left = tuple(_in_use)
     for threads in left:
         threads.abort()

@@ -17,7 +17,7 @@ WITHOUT_TRACEBACK = Redaction(tracebacks=True)
 def verdict(
     state: PoolState, job: Job, error: BaseException, now: int, backoff: Backoff | None, *, has_begun: bool
 ) -> Outcome:
-    """The outcome that ``judge`` returns; with the default backoff, if the task's own raises."""
+    """The outcome that ``judge`` returns; with the default backoff, if the task's own backoff raises."""
     try:
         return judge(job, error, now, backoff, has_begun=has_begun)
     except BaseException as wrong:

@@ -45,7 +45,7 @@ class RoundTrip:
     def __init__(self, calls: Sequence[PendingEnqueue], call_number: CallNumber) -> None:
         self.call_number = call_number
         self.is_under_way = False
-        """It was sent and has no answer yet, so it may have arrived."""
+        """The round trip was sent and has no answer yet, so it may have arrived."""
         self._set_calls(calls)
 
     @property
@@ -59,7 +59,7 @@ class RoundTrip:
         return [self.call_number.field, self.call_number.value, *self._jobs]
 
     def drop(self, late: Sequence[PendingEnqueue]) -> None:
-        """Leave out some of its calls; only before it was sent."""
+        """Leave out some of its calls. Called only before the round trip is sent."""
         self._set_calls([call for call in self.calls if call not in late])
 
     def _set_calls(self, calls: Sequence[PendingEnqueue]) -> None:
@@ -150,7 +150,7 @@ class EnqueueBatcher:
         return call_number
 
     async def _complete(self, round_trip: RoundTrip) -> None:
-        """Send a round trip until it is answered, or the time of its callers is over."""
+        """Send a round trip again and again, until it is answered or the time of its callers is over."""
         pause, call_number = 0.05, round_trip.call_number
         try:
             while True:
@@ -176,7 +176,7 @@ class EnqueueBatcher:
                 self._numbers.release(call_number)
 
     async def _answer_to(self, round_trip: RoundTrip) -> list[Any]:
-        """Send a round trip. Returns the server's answer, for a repeat the answer to the first copy."""
+        """Send a round trip. Returns the server's answer; a repeat has the answer to the first copy."""
         call_number = round_trip.call_number
         if call_number.answer is not None:  # guard: answered before
             return call_number.answer
@@ -210,8 +210,8 @@ class EnqueueBatcher:
         self._timer = loop.call_at(loop.time() + wait, self._end_late_calls)
 
     def _end_late_calls(self) -> None:
-        """Raise for callers whose time is over while they wait for a round trip, or share one with callers
-        that have time. A round trip without such callers ends by itself."""
+        """Raise for callers whose time is over, if they wait for a round trip, or share one with callers that
+        have time left. If the time of all its callers is over, a round trip ends by itself."""
         self._timer, self._timer_at = None, math.inf
         now = time.monotonic()
         error = BrokerUnavailable(f"queue {self._queue!r}: Redis stored nothing in time: is it running?")

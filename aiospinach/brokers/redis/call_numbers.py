@@ -14,8 +14,8 @@ import msgspec
 from ... import forks
 
 KEPT_FOR = 900.0
-"""For how many seconds after it was last sent a round trip without an answer keeps its field. The server
-keeps the answer for as long."""
+"""Seconds for which a round trip without an answer keeps its field, after it was last sent. The server keeps
+the answer for the same time."""
 
 
 class CallNumber(msgspec.Struct, eq=False):
@@ -68,7 +68,7 @@ class CallNumbers:
                 self._free.append(call_number.field)
 
     def abandon(self, call_number: CallNumber) -> None:
-        """Use the field no more: the round trip gets another one."""
+        """Give up the field for good: the round trip gets another one."""
         with self._lock:
             self._taken.pop(call_number, None)
 

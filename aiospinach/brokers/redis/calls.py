@@ -32,7 +32,7 @@ class ScriptCalls:
         self._loops: PerLoop[LoopSession] = PerLoop(self._session, LoopSession.aclose, LoopSession.let_go)
         self.here: Callable[[], LoopSession] = self._loops.here
         """Returns the session of this event loop."""
-        self._clock: float | None = None  # Redis' clock less time.monotonic(), in seconds
+        self._clock: float | None = None  # Redis' clock minus time.monotonic(), in seconds
 
     async def open(self, namespace: str, until: float | None) -> None:
         if self._namespace not in ("", namespace):

@@ -30,7 +30,7 @@ _NO_REPETITION: dict[str, Any] = {} if redis_version >= "6" else {"cluster_error
 
 
 class ClusterTransport(Transport):
-    """Calls a Cluster by redis-py's client, which finds the node of a key and follows keys that move."""
+    """Calls a Cluster through redis-py's client, which finds the node of a key and follows keys that move."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ PING_WITHIN = 1.0
 class ServerConnection:
     """Connects with the first call, and again with the next call after the connection was lost.
 
-    A connection that no call used for ``idle_after`` seconds is tried with a PING before it is used again.
+    If no call used the connection for ``idle_after`` seconds, a PING tests it before the next call.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class ServerConnection:
     async def call(self, *command: Any, timeout: float, connect_within: float | None = None) -> Any:
         """Send a command. Returns the answer of the server.
 
-        Connecting and the answer take ``timeout`` seconds at most. If ``connect_within`` is set, connecting
-        may take so many seconds, and ``timeout`` begins after it. Raises BrokerUnavailable if there is no
+        To connect and to get the answer takes ``timeout`` seconds at most. If ``connect_within`` is set, it
+        limits the time to connect, and ``timeout`` begins after that. Raises BrokerUnavailable if there is no
         answer, BrokerError if the server refuses the command, and redis-py's NoScriptError. A caller that is
         cancelled abandons the answer: the call goes on.
         """

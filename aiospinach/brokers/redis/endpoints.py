@@ -61,8 +61,8 @@ class Endpoint(ABC):
 
     @abstractmethod
     def transport(self, patience: float = ANSWER_WITHIN) -> Transport:
-        """Return a transport for the running event loop, which is not connected yet. A worker's call without
-        an answer after ``patience`` seconds counts as lost."""
+        """Return a transport for the running event loop, which is not connected yet. A worker's call counts
+        as lost if it has no answer after ``patience`` seconds."""
 
 
 class ServerEndpoint(Endpoint):

@@ -84,7 +84,7 @@ def to_broker_error(error: BaseException, endpoint: str, was_sent: bool = False)
     """Return a BrokerError that names the endpoint and the remedy; BrokerUnavailable if the fault may pass by
     itself.
 
-    Returns the error itself if it is a NoScriptError or a defect, which must not look like an outage.
+    Returns the error itself if it is a NoScriptError or a defect: a defect must not look like an outage.
     """
     if isinstance(error, NoScriptError):
         return error

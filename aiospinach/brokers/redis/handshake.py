@@ -19,7 +19,7 @@ OLDEST_REDIS = (7, 0)
 
 
 async def shake_hands(transport: Transport, endpoint: str, *, until: float = math.inf) -> float:
-    """Return the server's clock less ``time.monotonic()``, in seconds.
+    """Return the server's clock minus ``time.monotonic()``, in seconds.
 
     Waits for answers until this moment of ``time.monotonic()``. Raises BrokerError if the server is too old
     or a node of a Cluster, and logs a warning if it may drop jobs when its memory is full.

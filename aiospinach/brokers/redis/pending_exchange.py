@@ -13,7 +13,7 @@ BYTES_AT_ONCE = 256 * 1024
 
 
 class ExchangeCall(NamedTuple):
-    """One call of the script. Without an answer it may have arrived, so it is repeated unchanged."""
+    """One call of the script. A call without an answer may have arrived, so it is repeated unchanged."""
 
     arguments: list[Any]
     settles: int
@@ -27,8 +27,8 @@ class ExchangeCall(NamedTuple):
 class PendingExchange:
     """Settles in calls of a thousand settlements at most, and collects the answers.
 
-    If a call was not answered and the caller repeats the exchange with the same list, it goes on with that
-    call.
+    If a call was not answered, and the caller repeats the exchange with the same list, the exchange goes on
+    with that call.
     """
 
     def __init__(self, settled: Sequence[Settlement]) -> None:

@@ -16,8 +16,8 @@ class PerLoop(Generic[T]):
     """One ``T`` for each event loop, from its first use in the loop to the end of the loop.
 
     Event loops may run in several threads. Each uses its own object only, and the operations of a dict are
-    atomic, so there is no lock. ``close`` runs within the loop, if it ends as ``asyncio.run`` ends it.
-    ``let_go`` runs outside of the loop, if it was merely closed, or is the parent's after a fork.
+    atomic, so there is no lock. ``close`` runs within the loop, if the loop ends as ``asyncio.run`` ends it.
+    ``let_go`` runs outside of the loop, if the loop was merely closed, or is the parent's after a fork.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ class RespProtocol(asyncio.Protocol):
     """A connection that redis-py has opened, encrypted and logged in.
 
     It needs no streams of redis-py and no timer for each call. On an idle worker, whose caches are cold,
-    these take half of the time between a wake-up and its answer.
+    streams and timers take half of the time between a wake-up and its answer.
     """
 
     def __init__(self, connection: AbstractConnection) -> None:

@@ -33,13 +33,13 @@ class QueueSession:
         self.periodic: set[str] = set()
         self.pending: PendingExchange = PendingExchange(())
         self.has_lost_dues: bool = False
-        """The server has lost when periodic tasks are due."""
+        """The server has lost the dues of periodic tasks."""
         self.is_uncertain: bool = False
         """A registration has no answer: the server may have lost the earlier ones."""
         self.has_earlier_due: bool = False
         """A wake-up reported an earlier due than the last tick. The next exchange passes this on."""
         self.is_nudged: bool = False
-        """The wait whose first queue is this one is to end."""
+        """The wait that names this queue first has to end."""
         self.last_parked_task: str = ""
         """The last task of a full page of tasks with parked jobs: the next sweep goes on after it."""
         self.next_orphan_check: float = 0.0
@@ -52,8 +52,8 @@ class QueueSession:
     def is_lost(self, epoch: int) -> bool:
         """Note the server's epoch. Returns whether the server has lost registrations.
 
-        This is so if the epoch is earlier than before: the server was emptied, or a replica that lacked the
-        last changes became the master. Then the caller registers again.
+        Registrations are lost if the epoch is earlier than before: the server was emptied, or a replica that
+        lacked the last changes became the master. Then the caller registers again.
         """
         if epoch < self.epoch:  # guard: lost registration
             self.has_lost_dues = bool(self.limits or self.periodic)
@@ -63,7 +63,7 @@ class QueueSession:
 
     def register_arguments(self, limits: Mapping[str, int], periodic: Mapping[str, int]) -> list[Any]:
         """Return the arguments of the script ``register``. A limit that is registered again carries the
-        moment since when it holds, so that it does not undo a later limit of another program."""
+        moment of its first registration, so that it does not undo a later limit of another program."""
         arguments: list[Any] = [self.epoch, self.worker, len(limits)]
         for task, limit in limits.items():
             known, since = self.limits.get(task, (limit, 0))
@@ -85,7 +85,8 @@ class QueueSession:
         return {task: limit for task, (limit, _) in self.limits.items()}
 
     def pending_exchange(self, settled: Sequence[Settlement]) -> PendingExchange:
-        """Return the exchange that settles this list. The same list continues the exchange that has it."""
+        """Return the exchange that settles this list. If the pending exchange has the same list, it goes
+        on."""
         if self.pending.settled is not settled:
             self.pending = PendingExchange(settled)
         return self.pending
@@ -103,8 +104,8 @@ class QueueSession:
     def exchange_arguments(
         self, settled: Sequence[Settlement], want: int, lease: float, parking: Parking
     ) -> list[Any]:
-        """Return the arguments of the script ``exchange``: settlements that are simply done in rows of one
-        task, others one by one."""
+        """Return the arguments of the script ``exchange``: settlements that are simply done stand in rows of
+        one task, others one by one."""
         arguments = [
             self.session,
             self.seq,

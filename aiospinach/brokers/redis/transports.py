@@ -19,7 +19,7 @@ ANSWER_WITHIN = 10.0
 CONNECT_WITHIN = 5.0
 SHORTEST_WAIT = 0.001  # for Redis, 0 is for ever
 WATCHDOG = 2.0
-"""Seconds after the server's time limit at which a blocking call is given up."""
+"""Seconds between the server's time limit of a blocking call and the moment when the call is given up."""
 
 
 class Transport(ABC):
@@ -97,8 +97,8 @@ def popped(answer: Any) -> tuple[str, bytes] | None:
 
 
 def first_try_until(until: float) -> float:
-    """Return until when a first try may last, by time.monotonic(): for half of the time that is left. The
-    connection may have been dropped silently, and a second try needs the other half."""
+    """Return the end of a first try, by time.monotonic(): after half of the time that is left. The connection
+    may have been dropped silently, and a second try needs the other half."""
     now = time.monotonic()
     return now + (until - now) / 2
 

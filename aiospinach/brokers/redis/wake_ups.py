@@ -58,7 +58,8 @@ class WakeUps:
     ) -> None:
         """End a cancelled wait by a nudge, and wake another worker if a wake-up came meanwhile.
 
-        To close the connection could lose a wake-up: the server may give it to the closing connection.
+        Closing the connection could lose a wake-up: the server may send the wake-up to the closing
+        connection.
         """
         try:
             async with asyncio.timeout(END_OF_WAIT):

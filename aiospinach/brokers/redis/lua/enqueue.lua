@@ -47,7 +47,7 @@ end
 
 local found, seen, duplicates, new_names = read_in_chunks('HMGET', jobs, ids), {}, {}, {}
 local queued_ids, fields, future_entries, stored, place_in_call = {}, {}, {}, 0, 0
--- The id of a job that was cancelled in line still lies there. A new job of that id takes over the place.
+-- The id of a job that was cancelled in its line stays in the line. A new job of that id takes over the place.
 local marks = call('EXISTS', cancels) == 1 and read_in_chunks('HMGET', cancels, ids) or {}
 local unmarked_ids, moved_ids = {}, {}
 for _, row in ipairs(rows) do

@@ -18,7 +18,7 @@ local function limit_in(entry)
   return moment_of(entry and string.match(entry, '^(%S+) '))
 end
 
--- A worker that counts may be lost. After a minute the limit holds with the jobs that were counted.
+-- The worker that counts may be lost. So after a minute the limit holds with the jobs that were counted.
 local COUNTED_WITHIN = 60000
 local function is_being_counted(entry)
   return now - moment_of(string.match(entry, ' %+(%d+)$')) < COUNTED_WITHIN

@@ -8,8 +8,8 @@ local function at_of(envelope)
 end
 
 -- Leases up to want jobs as <id><suffix>: first parked jobs of the wanted tasks, then jobs that gates let through, then
--- jobs of ready, whose first ids are head. Returns the ids, ids and envelopes in turn, whether ready has more jobs,
--- whether a job is due earlier than was known, and whether marks were removed.
+-- jobs of ready. head has the first ids of ready. Returns the ids, ids and envelopes in turn, whether ready has more
+-- jobs, whether a job is due earlier than was known, and whether marks were removed.
 local function lease_jobs(head, want, suffix, length, unknown, wanted)
   local is_unknown = {}
   for task in string.gmatch(unknown, '%S+') do
@@ -34,7 +34,7 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
     end
   end
 
-  -- Leases jobs of a line, until goal jobs are leased in all. Returns how many of the ids leave the line.
+  -- Leases jobs of a line, until the number of all leased jobs is goal. Returns how many of the ids leave the line.
   local function take_from_line(ids, goal)
     local blocked_by_task, unmarked_ids, cancelled_ids, done = {}, {}, {}, 0
     local marks = has_cancels and read_in_chunks('HMGET', cancels, ids) or {}

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Finds orphans: live jobs that are in no line, in no lease and not in future, because somebody deleted a key or a part
 -- of one. An orphan that is not due waits again, and a parked one is parked again. Any other orphan may have run. It gets
--- a lease without a worker, and is lost when that lease ends. A worker that ran it has learned by then that its own lease
--- is gone. The script also frees slots whose lease is gone, and opens gates that have room.
+-- a lease without a worker, and is lost when that lease ends. By then a worker that ran the job has learned that its own
+-- lease is gone. The script also frees slots whose lease is gone, and opens gates that have room.
 -- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open
 -- needs  chunks headers gates parking prune_dead quarantine
 -- ARGV   session, number of this call, lease (ms), cursor of the page of jobs

@@ -1,6 +1,6 @@
 -- Parks jobs: they wait in lanes for a worker that can run them. The gate '?<task>' has the jobs of a task that a worker
--- did not know, and '?/<version>' has the jobs that another release wrote. The turn of a parked job is the moment since
--- when it is parked, so its entry is known.
+-- did not know, and '?/<version>' has the jobs that another release wrote. The turn of a parked job is the moment at
+-- which it was parked, so a script can compute the entry.
 local function parked_entry(gate, since, id)
   return gate .. '\n' .. string.format('%014.0f', since) .. '\n' .. id
 end

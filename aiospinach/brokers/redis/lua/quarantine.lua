@@ -1,4 +1,4 @@
--- Takes a job that cannot be read out of its line: a job of another release is parked, any other is dead.
+-- Puts aside a job that cannot be read. A job of another release is parked, and any other job is dead.
 local function quarantine(id, envelope)
   local version = foreign_version(envelope)
   if version and string.find(id, ID) then -- guard: foreign

@@ -72,7 +72,7 @@ end
 if call('ZCARD', periodic) > count then -- guard: new periodic task
   needs_new_epoch = true
 end
--- The new epoch is later than any before, also if the server was flushed or has gone back in time.
+-- The new epoch is later than every earlier one, even if the server was flushed or has gone back in time.
 local epoch = moment_of(stored_epoch)
 local is_older = epoch < known_epoch -- guard: older epoch
 if needs_new_epoch or is_older or epoch == 0 then

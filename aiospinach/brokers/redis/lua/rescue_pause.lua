@@ -1,9 +1,10 @@
--- Returns until when nothing counts as lost. If no worker looked at the queue for a quarter of a lease, the store or all
--- workers were away, and live workers could not renew their leases. So a rescue pause of a quarter of a lease begins, in
--- which they renew, and settle jobs that have ended. A live worker renews every quarter of a lease, so a shorter silence
--- does no harm. Every look at the queue calls this function; key has the moment of the last look and the end of
--- the pause. Another silence prolongs the pause, and does not begin it anew: each look uses up a part of it, so that
--- lost jobs are found even if workers live for short times, or their loops are blocked again and again.
+-- Returns the moment until which nothing counts as lost. If no worker looked at the queue for a quarter of a lease, the
+-- store or all workers were away, and live workers could not renew their leases. So a rescue pause of a quarter of a
+-- lease begins. In this pause live workers renew their leases, and settle jobs that have ended. A live worker renews
+-- every quarter of a lease, so a shorter silence does no harm. Every look at the queue calls this function; key has the
+-- moment of the last look and the end of the pause. Another silence prolongs the pause, and does not begin it anew. Each
+-- look shortens the pause, so lost jobs are found even if workers live for short times, or their loops are blocked again
+-- and again.
 local function pause_until(key, length)
   local longest = length / 4
   local last, paused_until = string.match(call('GET', key) or '', '^(%d+) (%d+)$')

@@ -25,8 +25,8 @@ local function park_job(id, envelope)
   park('?' .. task, since, id)
 end
 
--- For each action of a settlement, a function that applies it to the job. It returns true if the job has ended. Steps that
--- are done once for all jobs are noted in pending.
+-- For each action of a settlement, a function that applies the action to the job. The function returns true if the job
+-- has ended. It notes in pending the steps that are done once for all jobs.
 local actions = {}
 
 function actions.done()
@@ -102,9 +102,9 @@ local function put_first(released)
 end
 
 -- Settles the leases in sent. tasks has the task of each lease. settled has the settlement of each lease that is not
--- simply done, at the same position. mark follows the id in a lease of this session. Returns fenced leases, leases whose
--- job was cancelled instead of put back, whether ready has more jobs, whether a job is due earlier than was known, and
--- whether marks were removed.
+-- simply done, at the same position. mark is the text that follows the id in a lease of this session. Returns fenced
+-- leases, leases whose job was cancelled instead of put back, whether ready has more jobs, whether a job is due earlier
+-- than was known, and whether marks were removed.
 local function settle(sent, tasks, settled, mark)
   local gone_leases, ended_ids, marked_ids, freed_slots, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}, {}
   local pending = {released = {}, again = {}, has_earlier_due = false, is_dead = false}

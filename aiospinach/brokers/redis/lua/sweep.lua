@@ -57,8 +57,9 @@ local function parked_tasks(keys, after)
   return found
 end
 
--- Returns whether more jobs live than are in lines and leases, if all jobs that are marked as cancelled have ended; or
--- more slots than leases are taken; or jobs are held back while no gate is open and no job runs whose end would open one.
+-- Returns true in three cases. More jobs live than are in lines, in leases and in future; jobs that are marked as
+-- cancelled count as ended. More slots than leases are taken. Or jobs are held back while no gate is open, and no job
+-- runs whose end would open one.
 local function may_have_orphans(keys)
   local running, in_lines = call('ZCARD', keys.leases), call('ZCARD', keys.lanes)
   local found = call('LLEN', keys.ready) + running + in_lines + call('ZCARD', keys.future)

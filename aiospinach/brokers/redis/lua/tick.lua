@@ -6,11 +6,12 @@
 --        the caller knows
 -- answer {now, ms until the next tick has something to do (0: at once) or -1, lease and envelope of each lost job, task
 --        and due of each periodic task that is due}
--- repeat reads everything anew; jobs that were leased by an answer that was lost are lost again later
+-- repeat reads everything anew. If an answer did not arrive, the jobs that it leased are lost again later
 local session, tick, length, grace, most_lost = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
 local is_paused = now < pause_until(looked, length) -- guard: rescue pause
 
--- A due that no program can have written would never be moved on, so it is corrected first.
+-- No program can have written a due that is no whole millisecond, or is out of range, and no program would move such a
+-- due on. So it is corrected first.
 local known_tasks, due_tasks, next_due, is_known = {}, {}, LAST_MOMENT, {}
 for number = position + 1, #ARGV do
   known_tasks[#known_tasks + 1] = ARGV[number]
@@ -112,7 +113,7 @@ next_due = math.min(next_due, tonumber(call('ZRANGE', future, 0, 0, 'WITHSCORES'
 if is_more_expired then -- guard: more lost jobs
   next_due = now
 end
--- The calls that queued the other jobs have woken a worker already.
+-- For other jobs in ready, the call that queued them has woken a worker already.
 if (#due > 0 or #expired > 0) and something_to_run() then
   notify()
 end

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from aiospinach import Batch, Broker, Engine, MemoryBroker, RedisBroker
+from aiospinach import Batch, Broker, BrokerError, BrokerUnavailable, Engine, MemoryBroker, RedisBroker
 from aiospinach.engine import queue_watch
 from aiospinach.workers import outage, supervisor
 
@@ -164,6 +164,19 @@ async def test_an_outage_is_logged_again_while_it_lasts(
         await until(lambda: any("trying on, for 0 s by now" in line for line in warnings(caplog)))
         broker.come_back()
         await until(lambda: any("answers again" in line for line in warnings(caplog)))
+
+
+def test_a_refusal_during_an_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Whose cause is a password is not looked for at the server."""
+    outage_ = outage.Outage("queue mail", {})
+    outage_.begin("exchanging", BrokerUnavailable("does not answer"))
+    for _ in range(3):
+        outage_.begin("ticking", BrokerError("check the password"))
+        outage_.begin("exchanging", BrokerUnavailable("does not answer"))
+    assert warnings(caplog) == [
+        "queue mail: exchanging: does not answer; trying on",
+        "queue mail: ticking, and now: check the password; trying on",
+    ]
 
 
 def test_a_datetime_without_a_zone_where_the_machine_is_not_in_utc() -> None:

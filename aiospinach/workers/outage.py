@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from ..exceptions import BrokerUnavailable
 from ..logs import Log
 
 logger: Log = Log("aiospinach")
@@ -23,6 +24,8 @@ class Outage:
         self._since = 0.0
         self._logged_at = 0.0
         self._repeated = 0
+        self._refusals: set[str] = set()
+        """Errors of this outage that are not about a server that is away."""
 
     def is_of(self, service: str) -> bool:
         """The last call of this service failed."""
@@ -31,9 +34,14 @@ class Outage:
     def begin(self, service: str, error: Exception) -> None:
         """A call of a service failed."""
         now = time.monotonic()
+        is_refusal = not isinstance(error, BrokerUnavailable)
         if not self._failing:
             self._since, self._repeated, self._logged_at = now, 0, now
+            self._refusals = {str(error)} if is_refusal else set()
             logger.error("%s: %s: %s; trying on", self._what, service, error, fields=self._fields)
+        elif is_refusal and str(error) not in self._refusals:
+            self._refusals.add(str(error))
+            logger.error("%s: %s, and now: %s; trying on", self._what, service, error, fields=self._fields)
         elif now - self._logged_at >= LOG_EVERY:
             self._logged_at = now
             logger.error(

@@ -95,6 +95,6 @@ class LogThrottle:
         now = time.monotonic()
         if now < self._until.get(what, now):
             return False
-        self._until = {key: until for key, until in self._until.items() if until > now}
+        self._until = {key: until for key, until in list(self._until.items()) if until > now}
         self._until[what] = now + every
         return True

@@ -92,8 +92,8 @@ async def test_a_look_is_given_up_with_the_engine(namespace: str) -> None:
     async with Engine(MemoryBroker(), namespace) as engine:
         engine.task(name="send")(lambda: None)
         await engine.schedule("send")
-        assert engine._producer._queue_watch._timers
-    assert not engine._producer._queue_watch._timers
+        assert engine._producer._queue_watch._looks
+    assert not engine._producer._queue_watch._looks
 
 
 def test_jobs_in_memory_are_lost_with_the_process() -> None:

@@ -115,8 +115,8 @@ class Engine(TaskDecorator):
             if is_own:
                 await self.stop_workers()
         finally:
+            self._producer.close()
             if is_last:
-                self._producer.close()
                 await self._broker.aclose()
 
     # Tasks.
@@ -201,8 +201,7 @@ class Engine(TaskDecorator):
         """
         queues, job_id = self._whereabouts(job, queue)
         status, found_in = await self._producer.cancel(queues, job_id)
-        if status is not JobStatus.NOT_SET:
-            self._workers.cancel(found_in, job_id)
+        self._workers.on_cancelled(found_in, job_id, status)
         return status
 
     def dead_jobs(self, *, queue: str | None = None) -> AsyncIterator[DeadJob]:
@@ -297,4 +296,5 @@ class Engine(TaskDecorator):
     def _forget_parent(self) -> object:
         """Forget the workers, in a forked child: those of the parent go on in the parent."""
         self._with_statements.clear()
+        self._producer.clear()
         return self._workers.forget()

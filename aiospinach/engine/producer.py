@@ -43,8 +43,12 @@ class Producer:
             self._home = asyncio.get_running_loop()
 
     def close(self) -> None:
-        """Cancel the timers."""
+        """Leave no timer in the running event loop."""
         self._queue_watch.close()
+
+    def clear(self) -> None:
+        """Forget what the parent of this process did."""
+        self._queue_watch.clear()
 
     @property
     def is_homeless(self) -> bool:

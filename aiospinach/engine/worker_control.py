@@ -11,6 +11,7 @@ from typing import Any
 
 from ..brokers.base import Broker
 from ..exceptions import AlreadyRunning
+from ..job import JobStatus
 from ..logs import Log
 from ..redaction import Redaction
 from ..signals.sender import Sender
@@ -116,10 +117,15 @@ class WorkerControl:
         if current_pool() is not pool:
             await pool.wait_closed()
 
-    def cancel(self, queue: str, job_id: str) -> None:
-        """Cancel the body of a job if it runs here."""
-        if self.pool is not None:
+    def on_cancelled(self, queue: str, job_id: str, status: JobStatus) -> None:
+        """A job was cancelled. Cancel its body if it runs here, or wait for its retry no longer.
+
+        The id of a job that did not run is free at once, and another job may run under it by now.
+        """
+        if self.pool is not None and status is JobStatus.RUNNING:
             self.pool.cancel(queue, job_id)
+        elif self.pool is not None and status is not JobStatus.NOT_SET:
+            self.pool.forget_retry(queue, job_id)
 
     def on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Have running workers register tasks that were attached."""

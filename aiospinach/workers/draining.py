@@ -54,7 +54,8 @@ class Draining:
             )
         finally:
             naming.cancel()
-            await asyncio.wait([naming])
+            naming.add_done_callback(lambda _: state.changed.ring())
+            await state.wait_until(naming.done)  # a cancellation of this task must not end the drain
         if not self._is_idle():
             state.on_interrupt()
         since = time.monotonic()
@@ -98,6 +99,13 @@ class Draining:
 
     async def _leave_stubborn_bodies(self) -> None:
         stubborn = [run for run in self._runs if run.body.is_stubborn]
+        for run in stubborn:
+            if run.successor is not None:
+                logger.warning(
+                    "job %s is left behind, and its successor is not stored",
+                    run.summary,
+                    fields=run.fields,
+                )
         for run in stubborn:  # all at once: some may end while the signal of another is sent
             run.is_abandoned = True
             self._runs.ended(run)

@@ -87,10 +87,10 @@ def _install(before: dict[signal.Signals, Any]) -> None:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal count
-        count += 1
         previous = before.get(signal.Signals(number))
+        count += previous is not signal.SIG_IGN  # as of a process in the background of a shell
         is_of_others = callable(previous) and not _ends_the_program(previous)
-        if count == ENDS_PROCESS_AT and not is_of_others:
+        if count >= ENDS_PROCESS_AT and not is_of_others and previous is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         loop.call_soon_threadsafe(_deliver, signal.Signals(number))

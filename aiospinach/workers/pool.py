@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -239,20 +239,24 @@ class Pool:
                 run.interrupt()
 
     def cancel(self, queue: str, job_id: str) -> None:
-        """Cancel the body of a job if it runs here, without waiting for the next renewal.
+        """Cancel the body of a job if it runs here, without waiting for the next renewal. The call may come
+        from any event loop."""
+        self._call_in_loop(self._cancel, queue, job_id)
 
-        If the job waits for another try, ``stop_when_queue_empty`` does not wait for this try any more. The
-        call may come from any event loop.
-        """
+    def forget_retry(self, queue: str, job_id: str) -> None:
+        """Have ``stop_when_queue_empty`` wait no longer for the retry of a job. The call may come from any
+        event loop."""
+        if self.stop_when_empty is not None:
+            self._call_in_loop(self.stop_when_empty.forget_retry, queue, job_id)
+
+    def _call_in_loop(self, function: Callable[[str, str], None], queue: str, job_id: str) -> None:
         if self.loop is asyncio.get_running_loop():
-            self._cancel(queue, job_id)
+            function(queue, job_id)
         else:
             with contextlib.suppress(RuntimeError):  # the pool's loop has ended
-                self.loop.call_soon_threadsafe(self._cancel, queue, job_id)
+                self.loop.call_soon_threadsafe(function, queue, job_id)
 
     def _cancel(self, queue: str, job_id: str) -> None:
-        if self.stop_when_empty is not None:
-            self.stop_when_empty.forget_retry(queue, job_id)
         for run in self.runs:
             if run.lease.job.id == job_id and run.outbox.queue == queue:
                 run.cancel(JobCancelled("the job was cancelled"))

@@ -49,7 +49,7 @@ class Runs:
 
     def find(self, job: Job) -> Run | None:
         """The run of a job whose body has not ended."""
-        for run in self._runs.values():
+        for run in list(self._runs.values()):  # a thread of a job may ask
             if run.lease.job.id == job.id and run.outbox.queue == job.queue and run.holds_slot:
                 return run
         return None

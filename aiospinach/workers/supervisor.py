@@ -107,8 +107,9 @@ class Supervisor:
                     state.crash(error)
                     for consumer in self._consumers:
                         consumer.give_up()  # their settlements cannot be drained
-                state.advance(Phase.CLOSING)
-                services.cancel_scope.cancel()
+                finally:  # services that were cancelled before this phase would begin again
+                    state.advance(Phase.CLOSING)
+                    services.cancel_scope.cancel()
         except asyncio.CancelledError:
             pass  # the supervisor was cancelled, and has drained all the same
         except Exception as error:

@@ -20,6 +20,11 @@ BATCH = 20
 PADDING = "x" * 50_000
 
 
+def big_jobs(store: Store) -> int:
+    """How many jobs of the batches are stored; periodic jobs come and go meanwhile."""
+    return sum(b'"big-' in envelope for envelope in store("HVALS", "jobs"))
+
+
 async def test_stored_jobs_run_when_the_memory_is_full(
     engine: Engine,
     schedule_all: ScheduleAll,

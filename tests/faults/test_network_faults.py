@@ -120,7 +120,11 @@ def paused(seconds: float) -> Callable[[Network, Server], object]:
         pytest.param(slow(0.05), 0.05, 2.0, id="50 ms more"),
         pytest.param(slow(0.5), 0.5, 2.4, id="500 ms more"),
         pytest.param(
-            paused(3.0 if CHAOS else 0.8), 3.0 if CHAOS else 0.8, 19.0 if CHAOS else 3.6, id="paused"
+            # Shorter than the three seconds that a call which schedules tries to reach the store.
+            paused(2.4 if CHAOS else 0.8),
+            2.4 if CHAOS else 0.8,
+            15.0 if CHAOS else 3.6,
+            id="paused",
         ),
     ],
 )

@@ -23,6 +23,12 @@ class Run(Execution):
 
     __slots__ = ()
 
+    # As in Execution: here they are set as well.
+    duration: float
+    is_suspected: bool
+    settle_result: SettleResult | None
+    successor: Envelope | None
+
     @property
     def code(self) -> CodeType | None:
         """The code of the body, if it has one."""

@@ -164,6 +164,7 @@ async def test_a_limit_missing_on_a_new_master_is_registered_again(
     for broker, other in ((first, 2), (second, 7)):
         await broker.open(namespace)
         await broker.register("default", {"job": 1, "other": other, "free": 0}, {})
+        await asyncio.sleep(0.002)  # of two in one millisecond neither is later
     plain.hdel(control, "job")
     plain.hset(control, " epoch", 1)
     await first.enqueue("default", [msgspec.structs.replace(job, id=str(number)) for number in range(3)])

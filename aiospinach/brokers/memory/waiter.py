@@ -11,9 +11,9 @@ class Waiter:
     """A call of ``wait``. Its event loop may be another thread's, or have ended."""
 
     def __init__(self, queues: Sequence[str]) -> None:
-        self.queues = set_of(tuple(queues))
+        self.queues: frozenset[str] = set_of(tuple(queues))
         self.woken_for: str | None = None
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._woken: asyncio.Future[str | None] = self.loop.create_future()
 
     def wake(self, queue: str) -> bool:

@@ -10,7 +10,10 @@ V = TypeVar("V")
 
 
 class Recent(Generic[V]):
-    """Remembers entries for ten to twenty minutes, in two tables: the older one is dropped."""
+    """Remembers entries for ten to twenty minutes.
+
+    There are two tables. Every ten minutes the older one is dropped, and a new one takes later entries.
+    """
 
     def __init__(self) -> None:
         self._window = -1

@@ -210,8 +210,11 @@ class EnqueueBatcher:
         self._timer = loop.call_at(loop.time() + wait, self._end_late_calls)
 
     def _end_late_calls(self) -> None:
-        """Raise for callers whose time is over, if they wait for a round trip, or share one with callers that
-        have time left. If the time of all its callers is over, a round trip ends by itself."""
+        """Raise an error for callers whose time is over.
+
+        Such a caller may wait for the next round trip, or share the current one with callers that have time
+        left. A round trip ends by itself if none of its callers has time left.
+        """
         self._timer, self._timer_at = None, math.inf
         now = time.monotonic()
         error = BrokerUnavailable(f"queue {self._queue!r}: Redis stored nothing in time: is it running?")

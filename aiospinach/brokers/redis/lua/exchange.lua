@@ -7,9 +7,9 @@
 --        task, count, that many leases that are done;
 --        task, 0, lease, action, delay (ms), detail, due (ms) and envelope of the successor (a job of the same id, which
 --        takes the place of a job that ends; empty: none)
--- answer {now, fenced leases, leases whose job was cancelled instead of put back, id and envelope of each leased job in
---        turn, epoch (if it is earlier than the caller's, nothing was leased), 1 if something is left to run}. The
---        lease of a job is <id>:<session>.<seq>
+-- answer {now; the fenced leases; the leases whose job was cancelled instead of put back; the leased jobs, id and
+--        envelope in turn; epoch; 1 if something is left to run}
+--        If epoch is earlier than the caller's, nothing was leased. The lease of a job is <id>:<session>.<seq>
 -- repeat settles and leases nothing. The session keeps its last seq for an hour at least. The answer is the same, without
 --        the leases that were lost meanwhile. A late copy of an earlier call does nothing
 local session, seq, want, length, known_epoch = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())

@@ -1,6 +1,8 @@
--- Gates hold jobs back. Each task is a gate, which lets through as many jobs as the limit of the task. control has for
--- each task '<limit, 0: none> <since when it holds> <day when a worker had the task last> <name of that worker>'.
--- ' +<moment>' follows while the jobs that ran before the task had a limit are counted. control has for the queue:
+-- Gates hold jobs back. Each task is a gate, which lets through as many jobs as the limit of the task.
+-- The hash control has a field for each task, with these words:
+--   limit (0: none), moment since when it holds, day when a worker had the task last, name of that worker
+--   '+<moment>' as the last word, while the jobs that ran before the task had a limit are counted
+-- It has these fields for the queue, whose names begin with a space:
 --   ' epoch'    a moment that grows with each change; if it is earlier or missing, the store has lost changes
 --   ' limits'   there are limits
 --   ' lanes'    a gate holds jobs back

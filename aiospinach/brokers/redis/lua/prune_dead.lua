@@ -1,4 +1,5 @@
--- Stores dead jobs, and removes old ones. A queue keeps the last DEAD_AT_MOST dead jobs, for DEAD_FOR milliseconds.
+-- Stores dead jobs, and removes old ones. A queue keeps the last DEAD_AT_MOST dead jobs, for DEAD_FOR milliseconds: 180
+-- days.
 local DEAD_AT_MOST, DEAD_FOR = 10000, 15552000000
 
 local function add_dead(id, envelope, detail)

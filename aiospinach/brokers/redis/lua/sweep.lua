@@ -57,14 +57,16 @@ local function parked_tasks(keys, after)
   return found
 end
 
--- Returns true in three cases. More jobs live than are in lines, in leases and in future; jobs that are marked as
--- cancelled count as ended. More slots than leases are taken. Or jobs are held back while no gate is open, and no job
--- runs whose end would open one.
 local function may_have_orphans(keys)
-  local running, in_lines = call('ZCARD', keys.leases), call('ZCARD', keys.lanes)
-  local found = call('LLEN', keys.ready) + running + in_lines + call('ZCARD', keys.future)
-  return call('HLEN', keys.jobs) + call('HLEN', keys.cancels) > found or call('ZCARD', keys.slots) > running
-    or running == 0 and call('SCARD', keys.open) == 0 and in_lines > call('ZLEXCOUNT', keys.lanes, '[?', '(@')
+  local running, in_lanes = call('ZCARD', keys.leases), call('ZCARD', keys.lanes)
+  local found = call('LLEN', keys.ready) + running + in_lanes + call('ZCARD', keys.future)
+  -- Each job is in one of these. A cancelled job has left jobs; its id may lie there still, and is in cancels.
+  local are_missing = call('HLEN', keys.jobs) + call('HLEN', keys.cancels) > found
+  local are_slots_left = call('ZCARD', keys.slots) > running
+  -- Jobs that are not parked are held back, and no running job opens their gate when it ends.
+  local are_stuck = running == 0 and call('SCARD', keys.open) == 0
+    and in_lanes > call('ZLEXCOUNT', keys.lanes, '[?', '(@')
+  return are_missing or are_slots_left or are_stuck
 end
 
 -- Returns the answer for one queue; raises if one of its keys has a wrong type.

@@ -18,6 +18,7 @@ from ..redaction import Redaction
 from ..signals.sender import Sender
 from ..task import Task
 from .consumer import Consumer
+from .draining import Draining
 from .execution import Execution
 from .health import STOPPED, Health
 from .health_check import check_health
@@ -93,15 +94,17 @@ class Pool:
         if stop_when_queue_empty:
             self.stop_when_empty = StopWhenEmpty(self.state, self.runs, self.sweepers, self.stop)
         self._connect()
+        draining = Draining(
+            self.state, self.runs, self.consumers, self.maintenances, self.listeners, shutdown_timeout
+        )
         self.supervisor: Supervisor = Supervisor(
             self.state,
             self.runs,
             self.consumers,
             self.maintenances,
-            self.listeners,
             list(self._services()),
+            draining,
             number=number,
-            shutdown_timeout=shutdown_timeout,
         )
 
     # Putting it together.

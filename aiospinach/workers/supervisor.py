@@ -14,7 +14,6 @@ from ..logs import Log
 from .block_watch import BlockWatch
 from .consumer import Consumer
 from .draining import Draining
-from .listener import Listener
 from .maintenance import Maintenance
 from .runs import Runs
 from .state import Phase, PoolState
@@ -37,11 +36,10 @@ class Supervisor:
         runs: Runs,
         consumers: Sequence[Consumer],
         maintenances: Sequence[Maintenance],
-        listeners: Sequence[Listener],
         services: Sequence[Service],
+        draining: Draining,
         *,
         number: int,
-        shutdown_timeout: float,
     ) -> None:
         self._state = state
         self._runs = runs
@@ -49,7 +47,7 @@ class Supervisor:
         self._maintenances = maintenances
         self._services = services
         self._number = number
-        self.draining: Draining = Draining(state, runs, consumers, maintenances, listeners, shutdown_timeout)
+        self.draining: Draining = draining
         self.started: asyncio.Future[None] = state.loop.create_future()
         """Done when the pool has begun to fetch, or failed to."""
         self.task: asyncio.Task[None] = asyncio.Task(

@@ -60,7 +60,7 @@ DELAYS = st.sampled_from([0.0, 0.0, 0.0, 0.125, 1.0, 30.0])
 WANT = st.sampled_from([10, 3, 2, 1, 0])
 CRASHES_AT_MOST = 3
 SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "wake_another"}
-"""Scripts that return the same for a repeated call. The others return what is to be done now."""
+"""Scripts that return the same for a repeated call. The other scripts return the work that is due now."""
 
 
 class BrokerUnderTest(ABC):

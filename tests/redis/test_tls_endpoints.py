@@ -100,7 +100,7 @@ async def test_the_nodes_of_a_cluster_are_reached_in_tls(
 ) -> None:
     async with cluster_in_tls(authority.server(*HOSTS)) as tls:
         url = f"rediss+cluster://127.0.0.1:{tls.port}"
-        broker = RedisBroker(f"{url}?ssl_ca_certs={authority.ca_certs}")
+        broker = RedisBroker(f"{url}?ssl_ca_certs={authority.ca_certs}", enqueue_timeout=20)
         await open_when_reachable(broker, namespace)
         await run_jobs(broker, namespace, heard)
         assert tls.calls[b"BLPOP"] >= 10
@@ -111,7 +111,7 @@ async def test_the_nodes_of_a_cluster_are_reached_in_tls(
             nodes = [ClusterNode("127.0.0.1", tls.port)]
             return redis.asyncio.RedisCluster(startup_nodes=nodes, ssl=True, **settings)
 
-        broker = RedisBroker(client(ssl_ca_certs=str(authority.ca_certs)))
+        broker = RedisBroker(client(ssl_ca_certs=str(authority.ca_certs)), enqueue_timeout=20)
         await broker.open(namespace)
         await broker.aclose()
         assert "certificate verify failed" in await refusal_of(RedisBroker(client()), namespace)

@@ -160,7 +160,7 @@ async def test_a_child_has_its_own_producer_session() -> None:
 
 
 IDLE_CHILD = """
-import asyncio, os, signal, sys
+import asyncio, os, signal, sys, time
 from aiospinach import Engine, RedisBroker
 
 url, namespace = sys.argv[1:]
@@ -168,13 +168,24 @@ engine = Engine(RedisBroker(url, enqueue_timeout=60), namespace)  # it is not as
 job = engine.task(name="job")(lambda: None)
 loop = asyncio.new_event_loop()
 loop.run_until_complete(job.schedule())
+watching, says_so = os.pipe()
 child = os.fork()
 if child == 0:
+    loop.call_soon(os.write, says_so, b"!")
     loop.run_until_complete(asyncio.sleep(30))  # it watches what its parent watches
     os._exit(0)
+
+async def schedule_slowly() -> None:
+    call = asyncio.create_task(job.schedule())
+    for _ in range(3):
+        await asyncio.sleep(0)  # the command is on its way
+    time.sleep(0.01)  # the child has the answer for itself, if it reads at all
+    await asyncio.wait_for(call, 2)
+
 try:
-    for _ in range(50):
-        loop.run_until_complete(asyncio.wait_for(job.schedule(), 2))
+    os.read(watching, 1)
+    for _ in range(20):
+        loop.run_until_complete(schedule_slowly())
 finally:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -148,13 +148,9 @@ class Gathering:
             self._ended.set_result(None)
 
 
-_task_context: ContextVar[tuple[asyncio.Task[Any], Context] | None] = ContextVar(
-    "aiospinach_task_context", default=None
-)
-
 if sys.version_info >= (3, 12):
 
-    def share_context(task: asyncio.Task[Any], context: Context | None) -> None:
+    def share_context(task: asyncio.Task[Any], context: Context) -> None:
         """Do nothing: Python 3.12 and later know the context of a task."""
 
     def own_context() -> Context:
@@ -163,18 +159,13 @@ if sys.version_info >= (3, 12):
 
 else:
 
-    def share_context(task: asyncio.Task[Any], context: Context | None) -> None:
-        """Remember the context of the current task, which Python 3.11 does not know.
-
-        Pass None before the task ends: otherwise the context keeps itself alive.
-        """
-        _task_context.set(None if context is None else (task, context))
+    def share_context(task: asyncio.Task[Any], context: Context) -> None:
+        """Remember the context of a task, which Python 3.11 does not know."""
+        task._aiospinach_context = context  # type: ignore[attr-defined]
 
     def own_context() -> Context:
-        known = _task_context.get()
-        if known is not None and known[0] is asyncio.current_task():
-            return known[1]
-        return copy_context()
+        known: Context | None = getattr(asyncio.current_task(), "_aiospinach_context", None)
+        return copy_context() if known is None else known
 
 
 def while_handling(error: BaseException, call: Callable[..., T], /, *args: Any) -> T:

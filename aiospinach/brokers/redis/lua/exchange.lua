@@ -84,14 +84,15 @@ if has_limits then
   call('ZCARD', lanes)
   call('SCARD', open)
 end
-local sent, tasks, settled = {}, {}, {}
+local sent, tasks, settled, count = {}, {}, {}, 0
 while position < #ARGV do
   local task, done = arg(), tonumber(arg())
   for _ = 1, math.max(done, 1) do
-    sent[#sent + 1], tasks[#tasks + 1] = arg(), task
+    position, count = position + 1, count + 1
+    sent[count], tasks[count] = ARGV[position], task
   end
   if done == 0 then
-    settled[#sent] = {task = task, action = arg(), delay = tonumber(arg()), detail = arg(), due = tonumber(arg()),
+    settled[count] = {task = task, action = arg(), delay = tonumber(arg()), detail = arg(), due = tonumber(arg()),
       successor = arg()}
   end
 end

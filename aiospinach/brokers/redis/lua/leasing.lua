@@ -16,17 +16,17 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
     is_unknown[task] = true
   end
   local leased_ids, leased_jobs, is_something_left, has_earlier_due, has_removed_marks = {}, {}, #head > 0, false, false
+  local leased_count = 0 -- the length of a table takes longer to find
   local page_size = math.min(want, CHUNK - 1) + 1
   local lease_entries, slot_entries = {}, {}
   local expiry = string.format('%.0f', now + length) -- once: Lua would convert a number for each command
 
   local function lease(id, task, envelope)
     local name = id .. suffix
-    leased_ids[#leased_ids + 1] = id
-    leased_jobs[#leased_jobs + 1] = id
-    leased_jobs[#leased_jobs + 1] = envelope
-    lease_entries[#lease_entries + 1] = expiry
-    lease_entries[#lease_entries + 1] = name
+    leased_count = leased_count + 1
+    leased_ids[leased_count] = id
+    leased_jobs[2 * leased_count - 1], leased_jobs[2 * leased_count] = id, envelope
+    lease_entries[2 * leased_count - 1], lease_entries[2 * leased_count] = expiry, name
     if limits[task] then
       room[task] = room[task] - 1
       slot_entries[#slot_entries + 1] = 0
@@ -39,21 +39,22 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
     local blocked_by_task, unmarked_ids, cancelled_ids, done = {}, {}, {}, 0
     local marks = has_cancels and read_in_chunks('HMGET', cancels, ids) or {}
     for number, envelope in ipairs(read_in_chunks('HMGET', jobs, ids)) do
-      if #leased_ids >= goal then
+      if leased_count >= goal then
         break
       end
       done = number
       local id = ids[number]
       local task = envelope and string.find(id, ID) and task_of(envelope)
-      if marks[number] and marks[number] ~= 'asked' then
+      local mark = marks[number]
+      if mark and mark ~= 'asked' then
         unmarked_ids[#unmarked_ids + 1] = id
       end
-      if marks[number] == 'gone' then -- guard: cancelled in line
+      if mark == 'gone' then -- guard: cancelled in line
         cancelled_ids[#cancelled_ids + 1] = id
-      elseif marks[number] == 'asked' then -- guard: asked for in line
+      elseif mark == 'asked' then -- guard: asked for in line
         cancelled_ids[#cancelled_ids + 1] = id
         call('HSET', cancels, id, 'ended')
-      elseif marks[number] and task and at_of(envelope) > now then -- guard: moved in line
+      elseif mark and task and at_of(envelope) > now then -- guard: moved in line
         has_earlier_due = put_off(id, at_of(envelope)) or has_earlier_due
       elseif not task then -- guard: unreadable
         quarantine(id, envelope or '')
@@ -84,9 +85,9 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
 
   -- Leases as many jobs of a gate as it lets through.
   local function take_from_gate(gate, gate_room)
-    local goal = #leased_ids + math.min(gate_room, want - #leased_ids)
-    local count = math.min(goal - #leased_ids, CHUNK)
-    while #leased_ids < goal and looks_left > 0 do
+    local goal = leased_count + math.min(gate_room, want - leased_count)
+    local count = math.min(goal - leased_count, CHUNK)
+    while leased_count < goal and looks_left > 0 do
       local entries, ids_in_lane = first_in_lane(gate, count), {}
       for number, entry in ipairs(entries) do
         ids_in_lane[number] = string.match(entry, '\n%d+\n(.*)$') or ''
@@ -110,7 +111,7 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
   end
   -- If limits block the head of the line, larger pages are read behind it, PAGES in all.
   for _ = 1, PAGES do
-    if #head == 0 or #leased_ids >= want then
+    if #head == 0 or leased_count >= want then
       break
     end
     local done = take_from_line(head, want)
@@ -120,7 +121,7 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
       break
     end
     page_size = LARGE_PAGE
-    if #leased_ids < want then
+    if leased_count < want then
       head = call('LRANGE', ready, 0, page_size - 1)
       is_something_left = #head > 0
     end

@@ -11,8 +11,8 @@ from ..exceptions import AiospinachError, BatchPartlyStored, EnqueueUncertain
 from ..job import Job
 from .request import Request
 
-Accept = Callable[[Request, bool], Job]
-"""Makes the job of a request. Takes the broker's answer: True if stored, False for a duplicate."""
+OnDuplicate = Callable[[Request], Job]
+"""Makes the job of a request that the broker did not store."""
 Announce = Callable[[Sequence[Job]], Awaitable[None]]
 """Sends job_scheduled for jobs."""
 
@@ -21,11 +21,18 @@ class BatchOrder:
     """Stores the jobs of one batch, queue by queue. A retry goes on from the uncertain call."""
 
     def __init__(
-        self, broker: Broker, requests: Sequence[Request], *, accept: Accept, announce: Announce
+        self,
+        broker: Broker,
+        namespace: str,
+        requests: Sequence[Request],
+        *,
+        on_duplicate: OnDuplicate,
+        announce: Announce,
     ) -> None:
         self._broker = broker
+        self._namespace = namespace
         self._requests = requests
-        self._accept = accept
+        self._on_duplicate = on_duplicate
         self._announce = announce
         self.answered_queues: list[str] = []
         self._stored: dict[int, Job] = {}
@@ -74,9 +81,10 @@ class BatchOrder:
     def _on_answer(self, queue: str, answer: Sequence[bool]) -> list[int]:
         """Keep the jobs of a queue after the broker's answer. Returns their places."""
         self.answered_queues.append(queue)
-        places = self._places[queue]
+        places, namespace = self._places[queue], self._namespace
         for place, is_new in zip(places, answer, strict=True):
-            self._stored[place] = self._accept(self._requests[place], is_new)
+            request = self._requests[place]
+            self._stored[place] = request.as_job(namespace, True) if is_new else self._on_duplicate(request)
         return list(places)
 
 

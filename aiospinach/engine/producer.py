@@ -91,7 +91,13 @@ class Producer:
             request_of(new_id, now, task, entry.at, entry.args, entry.kwargs, body)
             for new_id, task, entry, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
         ]
-        order = BatchOrder(self._broker, requests, accept=self._job, announce=self._send_scheduled)
+        order = BatchOrder(
+            self._broker,
+            self._namespace,
+            requests,
+            on_duplicate=self._duplicate,
+            announce=self._send_scheduled,
+        )
         try:
             return await order.store(until)
         finally:
@@ -113,19 +119,19 @@ class Producer:
     async def _conclude(self, request: Request, answer: Sequence[bool]) -> Job:
         """Send job_scheduled after the broker's answer to one job, and return the job."""
         self._queue_watch.note(request.queue)
-        job = self._job(request, answer[0])
+        job = request.as_job(self._namespace, True) if answer[0] else self._duplicate(request)
         if job.status is not JobStatus.NOT_SET:
             await self._sender.send(signals.job_scheduled, {"job": job})
         elif not request.envelope.at_once:
             return await with_stored_time(self._broker, job)
         return job
 
-    def _job(self, request: Request, is_new: bool) -> Job:
-        """The job after the broker's answer."""
-        job = request.as_job(self._namespace, is_new)
-        if is_new or not set_successor(self._broker, job, request.envelope):
-            return job
-        return request.as_job(self._namespace, True)
+    def _duplicate(self, request: Request) -> Job:
+        """The job after the broker has refused it: NOT_SET, unless it succeeds the job that scheduled it."""
+        job = request.as_job(self._namespace, False)
+        if set_successor(self._broker, job, request.envelope):
+            return request.as_job(self._namespace, True)
+        return job
 
     async def _send_scheduled(self, jobs: Sequence[Job]) -> None:
         """Send job_scheduled for the new jobs of a batch, for ``SENT_AT_ONCE`` at a time.

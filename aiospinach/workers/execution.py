@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -24,8 +23,7 @@ from ..job import Job, JobStatus, running_job
 from ..logs import Log
 from ..outcome import CANCELLED, SUCCESS, Action, Outcome
 from ..signals import SafeNamedSignal
-from ..signals.receivers import ReceiverRun, share_context, while_handling
-from ..signals.signal import Results
+from ..signals.receivers import share_context, while_handling
 from ..task import Task
 from ..timing import from_milliseconds
 from .body import Body, drop_pending_cancellations
@@ -63,7 +61,6 @@ class Execution:
     __slots__ = (
         "_error",
         "_host",
-        "_is_executed",
         "_job",
         "_now",
         "_outcome",
@@ -88,8 +85,6 @@ class Execution:
 
     _job: Job
     """The latest snapshot of the job."""
-    _error: BaseException | None
-    """Why the run did not succeed."""
     _outcome: Outcome
     _now: int
     """When the outcome was decided, by the clock of the broker."""
@@ -97,6 +92,8 @@ class Execution:
     def __init__(
         self, host: RunHost, state: PoolState, outbox: Outbox, lease: Lease, *, is_recovery: bool = False
     ) -> None:
+        self._error: BaseException | None = None
+        """Why the run did not succeed."""
         self._host = host
         self._state = state
         self.outbox: Outbox = outbox
@@ -117,7 +114,6 @@ class Execution:
         """A job of the same id, which takes the place of this job when this job ends."""
         self.duration: float = 0.0
         """Seconds that the body took."""
-        self._is_executed = False
         self._result: Any = None
         self._task: Task[..., Any] | None = state.tasks.get(lease.job.task)
         self._waiter: asyncio.Future[None] | None = None
@@ -127,52 +123,45 @@ class Execution:
 
     async def _main(self) -> None:
         try:
-            self._prepare()
-            if self._is_executed:
-                await self._perform()
+            if is_executed := self._prepare():
+                if signals.job_started.receivers:
+                    await self._send(signals.job_started, {"job": self._job})
+                if self._error is None:
+                    self._result, self._error = await self.body.run(self._job)
+                    self.duration = time.perf_counter() - self.body.began
             if self.is_abandoned:
                 return
-            if self.body.is_lost:
+            if self.body.reason is not None and self.body.is_lost:
                 self._on_lease_lost()
             else:
                 self._settle()
                 if self.is_settled:
                     return
                 await self._conclude()
-            await self._report()
+            await self._report(is_executed)
         except Exception as error:
             self._state.crash(error)
         finally:
-            share_context(self.task, None)
             if not self.is_settled:
                 self._host.ended(self)
 
-    def _prepare(self) -> None:
-        """Decide whether there is a body to run, and read its arguments."""
-        args: tuple[Any, ...] = ()
-        kwargs: dict[str, Any] | None = None
+    def _prepare(self) -> bool:
+        """Read the arguments of the body. Returns False if there is no body to run."""
+        task, args, kwargs = self._task, (), None
+        is_executed = task is not None and not self.is_recovery
         if self.is_recovery:
             self._error = WorkerLost("the worker that ran the job disappeared")
-        elif self._task is None:
+        elif task is None:
             self._error = UnknownTask(f"no task {self.lease.job.task!r} is attached to this engine")
         else:
             share_context(self.task, self.context)
-            self._is_executed = True
             try:
-                args, kwargs = self._task._arguments.decode(self.lease.job.body)
-                self._error = None
+                args, kwargs = task._arguments.decode(self.lease.job.body)
             except InvalidValue as unreadable:
                 self._error = unreadable
-        self._job = self._snapshot(JobStatus.RUNNING, args, kwargs)
-        running_job.set(self._job)
-
-    async def _perform(self) -> None:
-        """Send job_started, and run the body."""
-        if (sending := self._send(signals.job_started, {"job": self._job})) is not None:
-            await sending
-        if self._error is None:
-            self._result, self._error = await self.body.run(self._job)
-            self.duration = time.perf_counter() - self.body.began
+        job = self._job = self._snapshot(JobStatus.RUNNING, args, kwargs)
+        running_job.set(job)
+        return is_executed
 
     def _on_lease_lost(self) -> None:
         """The store gave the job to another worker, or forgot it: there is nothing to settle."""
@@ -182,27 +171,29 @@ class Execution:
 
     def _settle(self) -> None:
         """Send the outcome to the broker, and leave the slot to another job."""
-        error, detail = self._error, b""
-        if error is None:
+        if self._error is None:
             self._outcome = SUCCESS
             # Without receivers of job_finished the task need not wait for the broker's answer.
             self.is_settled = not signals.job_finished.receivers
+            settlement = Settlement(self.lease, Action.DONE, successor=self.successor)
         else:
-            state, task = self._state, self._task
-            self._now = state.broker.now()
-            backoff = task.backoff if task is not None else None
-            has_begun = self.body.has_begun
-            self._outcome = verdict(state, self._job, error, self._now, backoff, has_begun=has_begun)
-            if self._outcome.action is Action.PARK:  # before the next exchange
-                self.outbox.add_unknown(self._job.task_name)
-            elif self._outcome.action is Action.FAIL:
-                detail = describe(error, self._outcome.reason, state.redaction)
-        is_bare = self._state.redaction.arguments
-        settlement = Settlement(
-            self.lease, self._outcome.action, self._outcome.delay, detail, is_bare, self.successor
-        )
+            settlement = self._judge(self._error)
         self.outbox.settle(settlement, self)
         self._host.body_ended(self)
+
+    def _judge(self, error: BaseException) -> Settlement:
+        """Decide what becomes of a job that did not succeed."""
+        state, task, detail = self._state, self._task, b""
+        self._now = state.broker.now()
+        backoff = task.backoff if task is not None else None
+        has_begun = self.body.has_begun
+        outcome = self._outcome = verdict(state, self._job, error, self._now, backoff, has_begun=has_begun)
+        if outcome.action is Action.PARK:  # before the next exchange
+            self.outbox.add_unknown(self._job.task_name)
+        elif outcome.action is Action.FAIL:
+            detail = describe(error, outcome.reason, state.redaction)
+        is_bare = state.redaction.arguments
+        return Settlement(self.lease, outcome.action, outcome.delay, detail, is_bare, self.successor)
 
     async def _conclude(self) -> None:
         """Wait for the broker's answer, and update the job and its error."""
@@ -240,20 +231,19 @@ class Execution:
         if error is not None:
             log_outcome(self._state, self._job, outcome, error)
 
-    async def _report(self) -> None:
+    async def _report(self, is_executed: bool) -> None:
         """Send the last signals of the run."""
         job, error = self._job, self._error
         if error is not None:
             if job.status is JobStatus.WAITING and not isinstance(error, UnknownTask):
-                await self._send_and_wait(signals.job_schedule_retry, {"job": job, "err": error})
+                await self._send(signals.job_schedule_retry, {"job": job, "err": error})
             elif job.status is JobStatus.FAILED:
-                await self._send_and_wait(signals.job_failed, {"job": job, "err": error})
+                await self._send(signals.job_failed, {"job": job, "err": error})
             elif job.status is JobStatus.CANCELLED:
-                await self._send_and_wait(signals.job_cancelled, {"job": job})
-        if self._is_executed:
+                await self._send(signals.job_cancelled, {"job": job})
+        if is_executed and signals.job_finished.receivers:
             finished = {"job": job, "err": error, "duration": self.duration, "result": self._result}
-            if (sending := self._send(signals.job_finished, finished)) is not None:
-                await sending
+            await self._send(signals.job_finished, finished)
 
     def on_settled(self, result: SettleResult) -> None:
         """Take the broker's answer to the settlement."""
@@ -271,21 +261,14 @@ class Execution:
         )
         return error
 
-    async def _send_and_wait(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
-        if (sending := self._send(signal, kwargs)) is not None:
-            await sending
-
-    def _send(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> Coroutine[Any, Any, None] | None:
-        """Call the receivers of a signal. Returns a coroutine if some receivers are async, else None."""
+    async def _send(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
+        """Call the receivers of a signal, and wait for those that are async."""
         if not signal.receivers or signal.is_muted:
-            return None
+            return
         error, call = kwargs.get("err"), (self._state.namespace, kwargs)
         results, runs = signal._call(*call) if error is None else while_handling(error, signal._call, *call)
-        return self._gather(signal, results, runs, kwargs) if runs else None
-
-    async def _gather(
-        self, signal: SafeNamedSignal, results: Results, runs: list[ReceiverRun], kwargs: dict[str, Any]
-    ) -> None:
+        if not runs:
+            return
         timeout = self._state.sender.timeout
         try:
             await signal._gather(results, runs, timeout=timeout, context=self.context)

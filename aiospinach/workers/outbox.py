@@ -91,7 +91,9 @@ class Outbox:
         results |= dict.fromkeys(result.fenced, SettleResult.FENCED)
         cancelled = []
         for settlement, settler in self._sent:
-            settle_result = results.get(settlement.lease.id, SettleResult.APPLIED)
+            settle_result = SettleResult.APPLIED
+            if results:
+                settle_result = results.get(settlement.lease.id, settle_result)
             if settler is not None:
                 settler.on_settled(settle_result)
             elif settle_result is SettleResult.CANCELLED:

@@ -116,7 +116,7 @@ class Run(Execution):
         finished = {"job": job, "err": self.body.reason, "duration": self.duration, "result": None}
         # In a task: plain receivers run in the context of the task that calls them.
         sending = asyncio.Task(
-            self._send_and_wait(signals.job_finished, finished), loop=self._state.loop, context=self.context
+            self._send(signals.job_finished, finished), loop=self._state.loop, context=self.context
         )
         while not sending.done():
             try:

@@ -56,7 +56,16 @@ class Runs:
 
     def start(self, outbox: Outbox, lease: Lease, *, is_recovery: bool = False) -> None:
         """Begin to run a job, or to judge one whose worker was lost."""
-        self._add(Run(self, self._state, outbox, lease, is_recovery=is_recovery))
+        run = Run(self, self._state, outbox, lease, is_recovery=is_recovery)
+        if self.on_start is not None:
+            self.on_start(run)
+        self._runs[run] = run
+        if run.holds_slot:
+            self.count += 1
+            self._slots.start()
+        until = lease.trusted_until
+        if until < self.watched_until or until < self.renewed_at:  # guard: early end of a lease
+            self.on_early_end(run)
 
     # What a run reports.
 
@@ -71,7 +80,8 @@ class Runs:
         """The run has sent its last signal."""
         if run not in self._runs:
             return
-        self.body_ended(run)
+        if run.holds_slot:
+            self.body_ended(run)
         del self._runs[run]
         if not run.is_recovery and self._slots.finish():
             self._slots.on_free()
@@ -87,16 +97,3 @@ class Runs:
     def parked(self, run: Execution) -> None:
         """The job of a run was put back, to wait for a worker that knows its task."""
         self.on_parked()
-
-    # Within.
-
-    def _add(self, run: Run) -> None:
-        if self.on_start is not None:
-            self.on_start(run)
-        self._runs[run] = run
-        if run.holds_slot:
-            self.count += 1
-            self._slots.start()
-        until = run.lease.trusted_until
-        if until < self.watched_until or until < self.renewed_at:  # guard: early end of a lease
-            self.on_early_end(run)

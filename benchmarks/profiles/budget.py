@@ -180,16 +180,16 @@ async def runs() -> list[Part]:
         return asyncio.Task(nothing(), loop=pool.loop, context=state.context.copy())
 
     def send() -> bool:
-        return one._send(signals.job_started, {"job": job}) is None and not signals.job_finished.receivers
+        return not signals.job_started.receivers and not signals.job_finished.receivers
 
     def share() -> None:
         share_context(one.task, one.context)
-        share_context(one.task, None)
 
     def conclude() -> None:
         for ended in some:
             ended.holds_slot = True
-            pool.runs._add(ended)
+            pool.runs._runs[ended] = ended
+            pool.slots.start()
             pool.runs.body_ended(ended)
         outbox._sent = sent
         outbox.on_answer(nothing_new)
@@ -215,7 +215,7 @@ async def runs() -> list[Part]:
     sent: list[tuple[Settlement, Settler | None]] = [
         (Settlement(lease, SUCCESS.action), each) for each in some
     ]
-    pool.runs._add(other)  # as while other jobs run, and more may be in the queue
+    pool.runs._runs[other] = other  # as while other jobs run, and more may be in the queue
     consumer._join_turns()
     costs["count slots, hear the broker's answer"] = best(conclude, jobs=NUMBER)
     pool.runs.ended(other)

@@ -98,7 +98,7 @@ class QueueState:
         may_run = self.leases.may_run
 
         def take_from(line: deque[str], task: str = "") -> None:
-            while len(leases) < want and may_run(task) and (job := self._pop(line, now)) is not None:
+            while len(leases) < want and (not task or may_run(task)) and (job := self._pop(line, now)):
                 if job.task in parking.unknown:  # guard: unknown task in memory
                     self._park(job, now)
                 elif not may_run(job.task):  # guard: task limit

@@ -22,8 +22,10 @@ from ..timing import to_limit, to_milliseconds, to_seconds
 from ..validation import check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
+from .blocking import Blocking
 from .dead_jobs import DeadJob, DeadJobs
 from .inline import run_inline
+from .portal import Portal
 from .producer import Producer
 from .with_statements import WithStatements
 from .worker_control import WorkerControl
@@ -75,6 +77,7 @@ class Engine(TaskDecorator):
         self._producer = Producer(broker, self._sender, self._tasks)
         self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
         self._workers = WorkerControl(broker, self._sender, self._tasks, redaction, self._with_statements)
+        self._portal = Portal()
         self._own_tasks = Tasks()
         self._own_tasks._attach_to(self._tasks)
         forks.forget_in_child(self)
@@ -203,6 +206,11 @@ class Engine(TaskDecorator):
         status, found_in = await self._producer.cancel(queues, job_id)
         self._workers.on_cancelled(found_in, job_id, status)
         return status
+
+    @property
+    def blocking(self) -> Blocking:
+        """The same calls for threads without an event loop: ``engine.blocking.schedule(task, ...)``."""
+        return Blocking(self, self._portal)
 
     def dead_jobs(self, *, queue: str | None = None) -> AsyncIterator[DeadJob]:
         """Iterate over the jobs that failed for ever, the latest of each queue first.

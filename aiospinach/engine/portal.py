@@ -60,7 +60,7 @@ class Portal:
         except RuntimeError:  # the system has no room for a thread
             thread.give_up()
             raise
-        atexit.register(self.close)
+        atexit.register(self.close)  # guard: calls at the exit
         return thread
 
     def _forget_parent(self) -> object:

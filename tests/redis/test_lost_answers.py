@@ -118,6 +118,29 @@ async def test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_the_job_
         assert [kwargs["job"] for _, kwargs in heard] == [stored]
 
 
+async def test_a_blocking_call_whose_answer_was_lost_is_retried_in_a_loop_of_its_own(
+    namespace: str, proxy: Proxy, plain: redis.Redis
+) -> None:
+    engine = Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace)
+    engine.task(name="job")(lambda: None)
+
+    def call() -> Job:
+        with engine.blocking:
+            proxy.lose_answers(every(1, "enqueue"))
+            with pytest.raises(EnqueueUncertain) as caught:
+                engine.blocking.schedule("job")
+            proxy.lose_answers(None)
+
+            async def retry() -> Job:
+                job: Job = await caught.value.retry()
+                return job
+
+            return asyncio.run(retry())
+
+    stored = await asyncio.to_thread(call)
+    assert plain.hkeys(key(namespace, "jobs")) == [stored.id.encode()]
+
+
 async def test_a_call_that_never_reached_the_server_is_stored_by_its_retry(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:

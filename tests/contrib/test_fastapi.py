@@ -2,6 +2,7 @@
 
 # Endpoints within a class name a local dependency, so annotations are not strings here.
 
+import inspect
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -200,6 +201,33 @@ async def test_an_endpoint_that_raises_stores_none(
     assert (await shop.post(path)).status_code == status
     assert called["enqueue"] == 0
     assert await stored(shop) == (0, 0)
+
+
+@pytest.mark.skipif(
+    "scope" not in inspect.signature(Depends).parameters, reason="dependencies of this release have no scope"
+)
+@pytest.mark.parametrize(("commit", "status", "ready"), [("works", 200, 1), ("fails", 500, 0)])
+async def test_a_transaction_that_ends_with_the_endpoint_is_committed_before_the_jobs_are_stored(
+    shop: Shop, commit: str, status: int, ready: int
+) -> None:
+    stored_before: list[tuple[int, int]] = []
+
+    async def session() -> AsyncIterator[None]:
+        yield
+        stored_before.append(await stored(shop))
+        if commit == "fails":
+            raise ValueError("serialization failure")
+
+    @shop.app.post("/in-transaction")
+    async def order(
+        jobs: Annotated[Jobs, Depends(jobs(shop.engine))],
+        session: Annotated[None, Depends(session, scope="function")],
+    ) -> None:
+        jobs.schedule("charge", 1)
+
+    assert (await shop.post("/in-transaction")).status_code == status
+    assert stored_before == [(0, 0)]
+    assert await stored(shop) == (ready, 0)
 
 
 @pytest.mark.parametrize("path", ["/streams", "/background"])

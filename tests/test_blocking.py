@@ -35,6 +35,7 @@ from aiospinach import (
     signals,
 )
 from aiospinach.brokers.records import Counts
+from aiospinach.workers import listener
 
 from .asking import counts
 from .brokers_under_test import BROKERS, MakeBroker, shared_server
@@ -171,8 +172,10 @@ def test_many_threads_store_as_many_jobs_as_they_make_calls(engine: Engine) -> N
 
 
 async def test_a_job_scheduled_in_a_thread_wakes_the_workers_of_another_loop(
-    make_broker: MakeBroker, namespace: str, heard: Heard
+    make_broker: MakeBroker, namespace: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(listener, "LISTEN_FOR", 1000.0)
+
     class Patient(type(make_broker())):  # type: ignore[misc]
         tick_period = 1000.0  # a worker that is not woken finds nothing while this test runs
 
@@ -442,6 +445,27 @@ def test_a_close_waits_for_the_calls_of_other_threads(held: Engine) -> None:
     closer.join()
     assert results == [JobStatus.QUEUED]
     assert threads() == []
+
+
+def test_calls_go_on_while_another_thread_closes_again_and_again(engine: Engine) -> None:
+    jobs: list[Job] = []
+    is_over = threading.Event()
+
+    def schedule() -> None:
+        jobs.extend(engine.blocking.schedule("send", str(number)) for number in range(50))
+
+    def close() -> None:
+        while not is_over.is_set():
+            engine.blocking.close()
+
+    closer = in_thread(close)
+    callers = [in_thread(schedule) for _ in range(4)]
+    for caller in callers:
+        caller.join()
+    is_over.set()
+    closer.join()
+    assert len(jobs) == 200
+    assert stored(engine).ready == 200
 
 
 def raise_in_main(number: signal.Signals, broker: Held) -> None:

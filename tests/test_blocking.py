@@ -23,6 +23,7 @@ from aiospinach import (
     BrokerError,
     BrokerUnavailable,
     Engine,
+    EnqueueUncertain,
     InvalidArguments,
     InvalidValue,
     Job,
@@ -122,6 +123,8 @@ def test_errors_are_those_of_the_awaitable_twin(engine: Engine) -> None:
         engine.blocking.schedule_batch([])  # type: ignore[arg-type]
     with pytest.raises(InvalidValue, match="enqueue_timeout"):
         engine.blocking.schedule_batch(Batch(), enqueue_timeout=-1)
+    with pytest.raises(InvalidValue, match="takes an EnqueueUncertain, not ValueError"):
+        engine.blocking.retry(ValueError())  # type: ignore[arg-type]
     with pytest.raises(InvalidValue, match="job id"):
         engine.blocking.cancel(7)  # type: ignore[arg-type]
     assert stored(engine) == Counts(ready=0, running=0, waiting=0, dead=0)
@@ -297,6 +300,10 @@ CALLS: list[tuple[str, Callable[[Blocking], object]]] = [
     ("await engine.schedule_at(...)", lambda blocking: blocking.schedule_at("send", LATER, "ann")),
     ("await engine.schedule_batch(batch)", lambda blocking: blocking.schedule_batch(Batch())),
     ("await engine.cancel(job)", lambda blocking: blocking.cancel("some-id")),
+    (
+        "await error.retry()",
+        lambda blocking: blocking.retry(EnqueueUncertain("", retry=asyncio.Event().wait)),
+    ),
     ("await asyncio.to_thread(engine.blocking.close)", lambda blocking: blocking.close()),
 ]
 

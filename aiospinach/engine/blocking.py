@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, overload
 
 from ..batch import Batch
-from ..exceptions import WouldBlock
+from ..exceptions import EnqueueUncertain, InvalidValue, WouldBlock
 from ..job import Job, JobStatus
 from ..task import Scheduler, Task
 from .portal import Portal
@@ -84,6 +84,18 @@ class Blocking:
         """Cancel a job as ``Engine.cancel`` does, and return the status that it had."""
         _refuse_in_loop("cancel(job)")
         return self._portal.call(self._engine.cancel, job, queue=queue)
+
+    def retry(self, error: EnqueueUncertain) -> Any:
+        """Repeat a call of ``engine.blocking`` that was not answered, as ``await error.retry()`` does.
+
+        Returns the result of the call. Raises its errors, and InvalidValue if ``error`` is another error.
+        """
+        if not isinstance(error, EnqueueUncertain):
+            raise InvalidValue(
+                f"engine.blocking.retry() takes an EnqueueUncertain, not {type(error).__name__}"
+            )
+        _refuse_in_loop("retry(error)", "use 'await error.retry()', in an 'async def' function")
+        return self._portal.call(error.retry)
 
     def close(self) -> None:
         """Wait for the calls of other threads, and end the thread of these calls with its connections.

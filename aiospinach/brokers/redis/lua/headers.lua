@@ -16,28 +16,36 @@ local function task_of_static(line)
   return task and #most <= MOST_DIGITS and task or false
 end
 
+local SIXTEEN_DIGITS = string.rep('%d', MOST_DIGITS + 1)
+local last_line -- the variable line read last: jobs of a batch have the same
+
+local function is_variable_line(line)
+  local _, last = string.find(line, '^%d+ %d+ %d+ %d+')
+  local after = last and string.byte(line, last + 1)
+  if not last or (after and after ~= 32) then
+    return false
+  end
+  -- In a short line, the other numbers and the spaces leave room for 15 digits at most.
+  return last <= MOST_DIGITS + 6 or not string.find(string.sub(line, 1, last), SIXTEEN_DIGITS)
+end
+
 -- Returns the task of a job and where its variable line begins; nil if the header cannot be read.
 local function task_of(envelope)
   local first = string.find(envelope, '\n', 1, true)
-  if not first or first > LONGEST_HEADER then
+  local last = first and string.find(envelope, '\n', first + 1, true)
+  if not last or last > LONGEST_HEADER then
     return nil
   end
-  local line = string.sub(envelope, 1, first - 1)
-  local task = statics[line]
+  local static, variable = string.sub(envelope, 1, first - 1), string.sub(envelope, first + 1, last - 1)
+  local task = statics[static]
   if task == nil then
-    task = task_of_static(line)
-    statics[line] = task
+    task = task_of_static(static)
+    statics[static] = task
   end
-  -- Positions are matched, not words: the words differ from job to job, and each would be a new string.
-  local at, retries, crashes, parked, last = string.match(envelope, '^%d+() %d+() %d+() %d+() ?[^\n]*()\n', first + 1)
-  if not task or not last or last > LONGEST_HEADER or at - first > MOST_DIGITS + 1 or retries - at > MOST_DIGITS + 1 or
-    crashes - retries > MOST_DIGITS + 1 or parked - crashes > MOST_DIGITS + 1 then
+  if not task or (variable ~= last_line and not is_variable_line(variable)) then
     return nil
   end
-  local after = string.byte(envelope, parked)
-  if after ~= 32 and after ~= 10 then
-    return nil
-  end
+  last_line = variable
   return task, first + 1
 end
 

@@ -188,7 +188,7 @@ def test_every_exception_is_public_and_of_one_tree() -> None:
 
 def test_every_signal_is_public() -> None:
     found = {name for name, value in vars(signals).items() if isinstance(value, signals.SafeNamedSignal)}
-    assert found | {"ANY", "SafeNamedSignal"} == set(signals.__all__)
+    assert found | {"ANY", "SafeNamedSignal", "SignalStats"} == set(signals.__all__)
     assert all(getattr(signals, name).name == name for name in found)
     assert all(getattr(signals, name).__doc__ for name in found)
 

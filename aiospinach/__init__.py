@@ -8,7 +8,7 @@ from . import signals
 from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
-from .engine import DeadJob, Engine
+from .engine import DeadJob, Engine, QueueCounts
 from .exceptions import (
     AbortException,
     AiospinachError,
@@ -67,6 +67,7 @@ __all__ = [
     "LeaseLost",
     "MemoryBroker",
     "NotAttached",
+    "QueueCounts",
     "RedisBroker",
     "RetryException",
     "Task",

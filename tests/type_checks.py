@@ -20,6 +20,7 @@ from aiospinach import (
     Job,
     JobStatus,
     MemoryBroker,
+    QueueCounts,
     RetryException,
     Task,
     Tasks,
@@ -95,6 +96,7 @@ async def results_have_the_types_of_functions() -> None:
     assert_type(await engine.schedule_batch(Batch().schedule(add, 1).schedule_at("b", MOMENT)), list[Job])
     assert_type(await engine.cancel("id"), JobStatus)
     assert_type([dead async for dead in engine.dead_jobs()], list[DeadJob])
+    assert_type(await engine.counts(), dict[str, QueueCounts])
     assert_type(current_job(), Job | None)
     raise RetryException("later", MOMENT)
 

@@ -10,8 +10,9 @@ from typing import Any
 from weakref import WeakMethod, ref
 
 from ..exceptions import DuplicateTask, InvalidValue, UnknownQueue, UnknownTask
+from ..job import Job
 from ..task import DEFAULT_QUEUE, Scheduler, Task
-from ..validation import check_identifier, check_scope
+from ..validation import check_id, check_identifier, check_scope
 
 
 class AttachedTasks:
@@ -131,3 +132,15 @@ class AttachedTasks:
         if len(set(queues)) < len(queues):
             raise InvalidValue("queue names the same queue twice")
         return queues
+
+    def queues_to_search(self, queue: object) -> list[str]:
+        """The queue that a caller named, or every queue of the tasks. Raises UnknownQueue or InvalidValue."""
+        return sorted(self._queues) if queue is None else [self.check_queue(queue)]
+
+    def whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
+        """The queues to search for a job that is given itself or by its id, and the id."""
+        if isinstance(job, Job):
+            if job.namespace != self._namespace:
+                raise InvalidValue(f"{job!r} is not of the namespace {self._namespace!r} of this engine")
+            return [job.queue], job.id
+        return self.queues_to_search(queue), check_id(job, what="job id")

@@ -19,9 +19,10 @@ from ..signals.sender import Sender
 from ..signals.signal import DEFAULT_TIMEOUT
 from ..task import Task
 from ..timing import to_limit, to_milliseconds, to_seconds
-from ..validation import check_id, check_scope
+from ..validation import check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
+from .counts import QueueCounts, count_jobs
 from .dead_jobs import DeadJob, DeadJobs
 from .inline import run_inline
 from .producer import Producer
@@ -199,7 +200,7 @@ class Engine(TaskDecorator):
         ``queue`` is looked for in every queue of the attached tasks. Raises UnknownQueue, InvalidValue or a
         BrokerError.
         """
-        queues, job_id = self._whereabouts(job, queue)
+        queues, job_id = self._tasks.whereabouts(job, queue)
         status, found_in = await self._producer.cancel(queues, job_id)
         self._workers.on_cancelled(found_in, job_id, status)
         return status
@@ -210,7 +211,7 @@ class Engine(TaskDecorator):
         ``async for dead in engine.dead_jobs(): ...``. A queue keeps the last 10,000, for 180 days. Raises
         UnknownQueue or a BrokerError.
         """
-        return self._dead_jobs.jobs(self._queues_to_search(queue))
+        return self._dead_jobs.jobs(self._tasks.queues_to_search(queue))
 
     async def requeue(self, job: Job | str, *, queue: str | None = None) -> bool:
         """Queue a dead job again, as if it had never run; it is given itself, or by its id.
@@ -218,13 +219,20 @@ class Engine(TaskDecorator):
         Returns False if no such job is dead, or if its id is in use again. Raises InvalidValue if
         ``Engine(leave_out=)`` left out its arguments, and the errors of ``cancel``.
         """
-        queues, job_id = self._whereabouts(job, queue)
+        queues, job_id = self._tasks.whereabouts(job, queue)
         return await self._dead_jobs.requeue(queues, job_id)
 
     async def discard(self, job: Job | str, *, queue: str | None = None) -> bool:
         """Forget a dead job. Returns False if no such job is dead. Raises the errors of ``cancel``."""
-        queues, job_id = self._whereabouts(job, queue)
+        queues, job_id = self._tasks.whereabouts(job, queue)
         return await self._dead_jobs.discard(queues, job_id)
+
+    async def counts(self, *, queue: str | None = None) -> dict[str, QueueCounts]:
+        """Count the jobs of each queue of the attached tasks, or of one ``queue``, by their states.
+
+        Returns the counts by queue. Raises UnknownQueue or a BrokerError. A cancellation changes nothing.
+        """
+        return await count_jobs(self._broker, self.namespace, self._tasks.queues_to_search(queue))
 
     # Workers.
 
@@ -281,17 +289,6 @@ class Engine(TaskDecorator):
     def _on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Called by ``AttachedTasks`` after tasks were attached."""
         self._workers.on_tasks_added(tasks)
-
-    def _whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
-        """The queues to search for a job that is given itself or by its id, and the id."""
-        if isinstance(job, Job):
-            if job.namespace != self.namespace:
-                raise InvalidValue(f"{job!r} is not of the namespace {self.namespace!r} of this engine")
-            return [job.queue], job.id
-        return self._queues_to_search(queue), check_id(job, what="job id")
-
-    def _queues_to_search(self, queue: object) -> list[str]:
-        return sorted(self._tasks.queues) if queue is None else [self._tasks.check_queue(queue)]
 
     def _forget_parent(self) -> object:
         """Forget the workers, in a forked child: those of the parent go on in the parent."""

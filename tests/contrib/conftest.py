@@ -1,0 +1,36 @@
+"""Fixtures of the integrations: engines on every broker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from aiospinach import Broker, Engine
+
+from ..brokers_under_test import BROKERS, MakeBroker
+from ..conftest import ALL_SIGNALS
+
+
+@pytest.fixture(params=BROKERS)
+def make_broker(request: pytest.FixtureRequest) -> MakeBroker:
+    """Makes brokers of one kind."""
+    make: MakeBroker = request.param
+    return make
+
+
+@pytest.fixture
+def broker(make_broker: MakeBroker) -> Broker:
+    return make_broker()
+
+
+@pytest.fixture
+async def any_engine(broker: Broker, namespace: str) -> AsyncIterator[Engine]:
+    """An engine on every broker."""
+    async with Engine(broker, namespace) as engine:
+        yield engine
+
+
+def receivers_of(namespace: str) -> list[str]:
+    """The signals that have receivers for this namespace, sorted."""
+    return sorted(signal.name for signal in ALL_SIGNALS if list(signal.receivers_for(namespace)))

@@ -13,7 +13,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from aiospinach import Engine, InvalidValue, Job, JobStatus, signals
 
 from .connections import Connections
-from .prometheus_scrape import QueueCache, ScrapeCollector
+from .prometheus_scrape import ScrapeCollector
+from .queue_cache import QueueCache
 
 LABELS = ("namespace", "task", "queue")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -27,9 +28,10 @@ _running: ContextVar[Job | None] = ContextVar("aiospinach_prometheus", default=N
 def instrument(engine: Engine, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
     """Count the jobs of an engine, and export the depth of its queues.
 
-    A scrape does not call the store. The first one starts a task in the event loop of the engine, which
-    refreshes the depths every 5 seconds until two minutes after the last scrape. A scrape in another thread
-    waits half a second at most for the first values. Several engines may share a registry.
+    A scrape does not call the store: it has the event loop of the engine refresh the depths, every 5 seconds
+    at most. A scrape in a thread waits half a second at most for them. A scrape within an event loop exports
+    the last known depths, which are refreshed until two minutes after it. Several engines may share a
+    registry.
 
     Returns a function that undoes this; a second call of it does nothing. Raises InvalidValue if the
     namespace of the engine is instrumented already, and the registry's ValueError if it has such names.

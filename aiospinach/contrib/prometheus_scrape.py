@@ -2,96 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextvars import Context
-from typing import Any
+from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from aiospinach import AiospinachError, Engine, QueueCounts, signals
+from aiospinach import QueueCounts, signals
 
-REFRESHED_EVERY = 5.0
-WANTED_FOR = 120.0
-"""Seconds after a scrape for which the depths are refreshed."""
-KEPT_FOR = 60.0
-"""Seconds after which depths that could not be refreshed are not exported any more."""
-WAIT_AT_MOST = 0.5
-"""Seconds that a scrape waits for depths, if it runs in a thread without an event loop."""
-REFRESHED_WITHIN = 5.0
+from .queue_cache import QueueCache
 
 STATES = ("ready", "running", "waiting", "dead", "parked")
 SIGNALS = [value for value in vars(signals).values() if isinstance(value, signals.SafeNamedSignal)]
-
-
-class QueueCache:
-    """The last known counts of an engine's queues, which its event loop refreshes."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._counts: Mapping[str, QueueCounts] = {}
-        self._refreshed_at = float("-inf")
-        self._wanted_until = float("-inf")
-        self._refreshed = threading.Event()
-        self._is_closed = False
-        self._note_loop()
-
-    @property
-    def namespace(self) -> str:
-        return self._engine.namespace
-
-    def on_signal(self, namespace: str, **kwargs: Any) -> None:
-        """A signal of the engine was sent: the engine works in this event loop."""
-        self._note_loop()
-
-    def read(self) -> Mapping[str, QueueCounts]:
-        """The counts by queue; none if they are too old. May be called in any thread; it does not raise."""
-        self._wanted_until = time.monotonic() + WANTED_FOR
-        loop = self._loop
-        if loop is not None and not loop.is_closed() and self._age() >= REFRESHED_EVERY:
-            self._refreshed.clear()
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(self._begin, loop, context=Context())
-                if asyncio._get_running_loop() is None and loop.is_running():
-                    self._refreshed.wait(WAIT_AT_MOST)
-        return self._counts if self._age() < KEPT_FOR else {}
-
-    def close(self) -> None:
-        """Refresh no more."""
-        self._is_closed = True
-        task, loop = self._task, self._loop
-        if task is not None and loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(task.cancel)
-
-    def _age(self) -> float:
-        return time.monotonic() - self._refreshed_at
-
-    def _note_loop(self) -> None:
-        loop = asyncio._get_running_loop()
-        if loop is not None and (self._loop is None or not self._loop.is_running()):
-            self._loop = loop
-
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        is_refreshing = self._task is not None and not self._task.done() and self._task.get_loop() is loop
-        if not is_refreshing and not self._is_closed:
-            self._task = loop.create_task(self._refresh())
-
-    async def _refresh(self) -> None:
-        """Refresh the counts as long as they are wanted, and the engine is in use."""
-        while time.monotonic() < self._wanted_until and not self._engine.has_ended:
-            with contextlib.suppress(AiospinachError, TimeoutError):  # the workers log an outage
-                async with asyncio.timeout(REFRESHED_WITHIN):
-                    self._counts = await self._engine.counts()
-                self._refreshed_at = time.monotonic()
-            self._refreshed.set()
-            await asyncio.sleep(REFRESHED_EVERY)
 
 
 class ScrapeCollector(Collector):

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from aiospinach import AbortException, Engine, InvalidValue, MemoryBroker, RedisBroker, current_job, signals
-from aiospinach.contrib import prometheus_scrape
+from aiospinach.contrib import queue_cache
 from aiospinach.contrib.prometheus import instrument
 
 from ..brokers_under_test import MakeBroker
@@ -27,14 +27,14 @@ def registry() -> CollectorRegistry:
 @pytest.fixture(autouse=True)
 def undone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Depths are refreshed at each scrape, and no test leaves a task behind."""
-    caches: list[prometheus_scrape.QueueCache] = []
-    init = prometheus_scrape.QueueCache.__init__
+    caches: list[queue_cache.QueueCache] = []
+    init = queue_cache.QueueCache.__init__
 
-    def keep(self: prometheus_scrape.QueueCache, engine: Engine) -> None:
+    def keep(self: queue_cache.QueueCache, engine: Engine) -> None:
         init(self, engine)
         caches.append(self)
 
-    monkeypatch.setattr(prometheus_scrape.QueueCache, "__init__", keep)
+    monkeypatch.setattr(queue_cache.QueueCache, "__init__", keep)
     yield
     for cache in caches:
         cache.close()
@@ -140,7 +140,7 @@ async def test_the_depth_of_queues_is_read_at_a_scrape(
     any_engine: Engine, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = any_engine
-    monkeypatch.setattr(prometheus_scrape, "REFRESHED_EVERY", 0.01)
+    monkeypatch.setattr(queue_cache, "REFRESHED_EVERY", 0.01)
     instrument(engine, registry)
 
     @engine.task(queue="mail")
@@ -199,7 +199,7 @@ async def test_a_store_that_hangs_does_not_hold_up_a_scrape(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(engine, "counts", hang)
-    monkeypatch.setattr(prometheus_scrape, "WAIT_AT_MOST", 0.01)
+    monkeypatch.setattr(queue_cache, "WAIT_AT_MOST", 0.01)
     instrument(engine, registry)
     assert (await scrape(registry)).series("aiospinach_queue") == set()
     assert Scrape(registry).series("aiospinach_queue") == set()
@@ -213,7 +213,7 @@ async def test_depths_that_could_not_be_refreshed_vanish(
 
     instrument(engine, registry)
     assert (await scrape(registry)).series("aiospinach_queue") != set()
-    monkeypatch.setattr(prometheus_scrape, "KEPT_FOR", 0.0)
+    monkeypatch.setattr(queue_cache, "KEPT_FOR", 0.0)
     assert (await scrape(registry)).series("aiospinach_queue") == set()
 
 
@@ -223,7 +223,7 @@ async def test_a_store_that_is_away_is_asked_again(
     @engine.task
     async def work() -> None: ...
 
-    monkeypatch.setattr(prometheus_scrape, "REFRESHED_EVERY", 0.01)
+    monkeypatch.setattr(queue_cache, "REFRESHED_EVERY", 0.01)
     counts, failures = engine.counts, 0
 
     async def fail_at_first() -> Any:
@@ -235,7 +235,6 @@ async def test_a_store_that_is_away_is_asked_again(
 
     monkeypatch.setattr(engine, "counts", fail_at_first)
     instrument(engine, registry)
-    await scrape(registry)
     await until(lambda: Scrape(registry).series("aiospinach_queue"), "the depths are known")
     assert failures == 3
 
@@ -243,7 +242,7 @@ async def test_a_store_that_is_away_is_asked_again(
 async def test_the_refreshes_end_when_nobody_scrapes_and_with_the_engine(
     namespace: str, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prometheus_scrape, "REFRESHED_EVERY", 0.01)
+    monkeypatch.setattr(queue_cache, "REFRESHED_EVERY", 0.01)
     before = asyncio.all_tasks()
     async with Engine(MemoryBroker(), namespace) as engine:
 
@@ -252,13 +251,15 @@ async def test_the_refreshes_end_when_nobody_scrapes_and_with_the_engine(
 
         instrument(engine, registry)
         await scrape(registry)
-        assert asyncio.all_tasks() - before
-        monkeypatch.setattr(prometheus_scrape, "WANTED_FOR", 0.0)
-        await scrape(registry)
+        await until(lambda: not asyncio.all_tasks() - before, "a scrape in a thread asks once")
+        Scrape(registry)
+        await until(lambda: asyncio.all_tasks() - before, "a scrape in the loop has them refreshed")
+        monkeypatch.setattr(queue_cache, "WANTED_FOR", 0.0)
+        Scrape(registry)
         await until(lambda: not asyncio.all_tasks() - before, "the refreshes end")
-        monkeypatch.setattr(prometheus_scrape, "WANTED_FOR", 60.0)
-        await scrape(registry)
-        assert asyncio.all_tasks() - before
+        monkeypatch.setattr(queue_cache, "WANTED_FOR", 60.0)
+        Scrape(registry)
+        await until(lambda: asyncio.all_tasks() - before, "the refreshes begin again")
     await until(lambda: not asyncio.all_tasks() - before, "the refreshes end with the engine")
 
 

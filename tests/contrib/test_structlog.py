@@ -59,15 +59,13 @@ async def test_each_event_of_a_job_has_id_task_queue_and_try(any_engine: Engine,
     log.info("outside")
     of_send = {"job_id": sent.id, "task_name": send.name, "queue": "mail"}
     of_render = {"job_id": rendered.id, "task_name": render.name, "queue": "web"}
-    assert sorted(events, key=by_items) == sorted(
-        [
-            of_send | {"job_try": 1, "event": "in a task of the body"},
-            of_send | {"job_try": 2, "event": "in a task of the body"},
-            of_render | {"job_try": 1, "event": "in a thread"},
-            {"event": "outside"},
-        ],
-        key=by_items,
-    )
+    expected: list[Event] = [
+        of_send | {"job_try": 1, "event": "in a task of the body"},
+        of_send | {"job_try": 2, "event": "in a task of the body"},
+        of_render | {"job_try": 1, "event": "in a thread"},
+        {"event": "outside"},
+    ]
+    assert sorted(events, key=by_items) == sorted(expected, key=by_items)
 
 
 async def test_values_are_bound_in_receivers_and_unbound_at_the_end(

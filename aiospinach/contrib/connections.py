@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from aiospinach import Engine, InvalidValue
 from aiospinach.signals import SafeNamedSignal
@@ -31,6 +32,19 @@ class Connections:
         self._on_undo: list[Callable[[], None]] = []
         self._is_undone = False
         _instrumented.add(self._key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Undo the integration if it could not be set up."""
+        if kind is not None:
+            self.undo()
 
     def add(self, signal: SafeNamedSignal, receiver: Callable[..., Any]) -> None:
         """Connect a receiver to a signal of the engine."""

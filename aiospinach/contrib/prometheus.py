@@ -40,23 +40,19 @@ def instrument(engine: Engine, registry: CollectorRegistry = REGISTRY) -> Callab
         raise InvalidValue(
             f"prometheus.instrument(registry=) takes a CollectorRegistry, not {type(registry).__name__}"
         )
-    connections = Connections("prometheus", engine)
-    try:
+    with Connections("prometheus", engine) as connections:
         metrics = _metrics_of.get(registry) or Metrics(registry)
-    except BaseException:
-        connections.undo()
-        raise
-    cache = QueueCache(engine)
-    metrics.collector.caches.append(cache)
-    connections.on_undo(lambda: _remove(registry, cache))
-    connections.add(signals.worker_started, cache.on_signal)
-    connections.add(signals.job_scheduled, cache.on_signal)
-    connections.add(signals.job_started, metrics.on_started)
-    connections.add(signals.job_schedule_retry, metrics.on_retry)
-    connections.add(signals.job_failed, metrics.on_outcome)
-    connections.add(signals.job_cancelled, metrics.on_outcome)
-    connections.add(signals.job_finished, metrics.on_finished)
-    return connections.undo
+        cache = QueueCache(engine)
+        metrics.collector.caches.append(cache)
+        connections.on_undo(lambda: _remove(registry, cache))
+        connections.add(signals.worker_started, cache.on_signal)
+        connections.add(signals.job_scheduled, cache.on_signal)
+        connections.add(signals.job_started, metrics.on_started)
+        connections.add(signals.job_schedule_retry, metrics.on_retry)
+        connections.add(signals.job_failed, metrics.on_outcome)
+        connections.add(signals.job_cancelled, metrics.on_outcome)
+        connections.add(signals.job_finished, metrics.on_finished)
+        return connections.undo
 
 
 class Metrics:

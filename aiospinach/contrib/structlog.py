@@ -25,10 +25,10 @@ def instrument(engine: Engine) -> Callable[[], None]:
     Returns a function that undoes this; a second call of it does nothing. Raises InvalidValue if the
     namespace of the engine is instrumented already.
     """
-    connections = Connections("structlog", engine)
-    connections.add(signals.job_started, _bind)
-    connections.add(signals.job_finished, _unbind)
-    return connections.undo
+    with Connections("structlog", engine) as connections:
+        connections.add(signals.job_started, _bind)
+        connections.add(signals.job_finished, _unbind)
+        return connections.undo
 
 
 def _bind(namespace: str, job: Job, **kwargs: Any) -> None:

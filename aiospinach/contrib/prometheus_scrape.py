@@ -9,9 +9,8 @@ from prometheus_client.registry import Collector
 
 from aiospinach import QueueCounts, signals
 
-from .queue_cache import QueueCache
+from .queue_cache import STATES, QueueCache
 
-STATES = ("ready", "running", "waiting", "dead", "parked")
 SIGNALS = [value for value in vars(signals).values() if isinstance(value, signals.SafeNamedSignal)]
 
 

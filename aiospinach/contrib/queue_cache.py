@@ -12,6 +12,8 @@ from typing import Any
 
 from aiospinach import AiospinachError, Engine, QueueCounts
 
+STATES = ("ready", "running", "waiting", "dead", "parked")
+"""Attributes of QueueCounts that count jobs."""
 REFRESHED_EVERY = 5.0
 WANTED_FOR = 120.0
 """Seconds after a read within an event loop for which the counts are refreshed."""

@@ -31,6 +31,12 @@ async def any_engine(broker: Broker, namespace: str) -> AsyncIterator[Engine]:
         yield engine
 
 
+async def lose_a_worker(engine: Engine) -> None:
+    """Lease a job as a worker does that disappears. The broker of the engine has short leases."""
+    [lease] = (await engine._broker.exchange("default", [], 1)).leases
+    assert lease.id
+
+
 def receivers_of(namespace: str) -> list[str]:
     """The signals that have receivers for this namespace, sorted."""
     return sorted(signal.name for signal in ALL_SIGNALS if list(signal.receivers_for(namespace)))

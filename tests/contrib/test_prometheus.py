@@ -16,7 +16,7 @@ from aiospinach.contrib.prometheus import instrument
 
 from ..brokers_under_test import MakeBroker
 from ..waiting import until
-from .conftest import receivers_of
+from .conftest import lose_a_worker, receivers_of
 
 
 @pytest.fixture
@@ -117,6 +117,24 @@ async def test_each_job_counts_once_by_its_outcome(any_engine: Engine, registry:
     assert found.value("aiospinach_job_duration_seconds_count", task="retry", **labels) == 3
     assert found.value("aiospinach_jobs_total", queue="glass", **labels) == 2
     assert found.value("aiospinach_signal_sent_total", signal="job_finished") >= 8
+
+
+async def test_a_job_whose_worker_died_counts_as_failed(
+    make_broker: MakeBroker, namespace: str, registry: CollectorRegistry
+) -> None:
+    async with Engine(make_broker(lease=0.2), namespace) as engine:
+        instrument(engine, registry)
+
+        @engine.task(name="work")
+        async def work() -> None: ...
+
+        await work.schedule()
+        await lose_a_worker(engine)
+        await engine.start_workers(1, block=False)
+        labels = {"task": "work", "outcome": "failed"}
+        await until(lambda: Scrape(registry).value("aiospinach_jobs_total", **labels), "the job failed")
+        await engine.stop_workers()
+        assert (await scrape(registry)).value("aiospinach_jobs_total", **labels) == 1
 
 
 async def test_the_delay_is_the_time_since_the_moment_of_the_job(

@@ -37,7 +37,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "failures",
         },
     ),
-    ("nouns", {"cron", "outcome", "task", "registry", "batch"}),
+    ("nouns", {"cron", "outcome", "around", "carried", "task", "registry", "batch", "surroundings"}),
     ("signals", {"signals"}),
     ("brokers", {"brokers"}),
     ("workers", {"workers"}),

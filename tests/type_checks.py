@@ -88,11 +88,12 @@ async def results_have_the_types_of_functions() -> None:
     assert_type(total, int)
     assert_type(await add(1, 2), int)
     assert_type(plain(1), str)
-    assert_type(await add.schedule(1, b=2), Job)
-    assert_type(await add.schedule_at(MOMENT, 1), Job)
-    assert_type(await engine.schedule(add, 1, 2), Job)
+    assert_type(await add.schedule(1, b=2), Job[int])
+    assert_type(await add.schedule_at(MOMENT, 1), Job[int])
+    assert_type(await plain.schedule(1), Job[str])
+    assert_type(await engine.schedule(add, 1, 2), Job[int])
     assert_type(await engine.schedule("add", 1, 2, anything=True), Job)
-    assert_type(await engine.schedule_at(plain, MOMENT, 1, exact=True), Job)
+    assert_type(await engine.schedule_at(plain, MOMENT, 1, exact=True), Job[str])
     assert_type(await engine.schedule_batch(Batch().schedule(add, 1).schedule_at("b", MOMENT)), list[Job])
     assert_type(await engine.cancel("id"), JobStatus)
     assert_type([dead async for dead in engine.dead_jobs()], list[DeadJob])
@@ -129,10 +130,10 @@ async def receivers_keep_their_types(job: Job) -> None:
 
 
 async def wrong_calls_are_errors() -> None:
-    await add.schedule("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await add.schedule()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    await add.schedule_at(1, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await Mailer.send.schedule(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await add.schedule("1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await add.schedule()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await add.schedule_at(1, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await Mailer.send.schedule(1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await engine.schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await engine.execute(plain, 1, precise=True)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
     Batch().schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]

@@ -2,31 +2,33 @@
 
 from .base import Broker
 from .memory import MemoryBroker
-from .records import (
+from .questions import (
     Cancel,
     Counts,
-    DeadRecord,
     Discard,
-    Envelope,
-    ExchangeResult,
-    Fired,
-    Firing,
-    Lease,
     LookCounts,
     LookDead,
     LookJob,
     LookOldest,
     LookWorkers,
+    Question,
+    Requeue,
+    SteerResult,
+    WorkerSeen,
+)
+from .records import (
+    DeadRecord,
+    Envelope,
+    ExchangeResult,
+    Fired,
+    Firing,
+    Lease,
     ParkedTask,
     Parking,
-    Question,
     RenewResult,
-    Requeue,
     Settlement,
-    SteerResult,
     SweepResult,
     TickResult,
-    WorkerSeen,
 )
 from .redis import RedisBroker
 

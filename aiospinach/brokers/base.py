@@ -14,18 +14,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from ..exceptions import InvalidValue
+from .questions import Act, Question, SteerResult
 from .records import (
     NO_PARKING,
-    Act,
     Envelope,
     ExchangeResult,
     Fired,
     Firing,
     Parking,
-    Question,
     RenewResult,
     Settlement,
-    SteerResult,
     SweepResult,
     TickResult,
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ..brokers.base import Broker
-from ..brokers.records import LookCounts, LookOldest, LookWorkers
+from ..brokers.questions import LookCounts, LookOldest, LookWorkers
 
 
 class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, Self
 
 from .. import forks
-from ..batch import Batch
 from ..brokers.base import Broker
 from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
 from ..redaction import redaction_of
-from ..registry import TaskDecorator, Tasks
+from ..registry import Tasks
 from ..signals.faults import set_redaction
 from ..signals.sender import Sender
 from ..signals.signal import DEFAULT_TIMEOUT
 from ..task import Task
-from ..timing import to_limit, to_milliseconds, to_seconds
+from ..timing import to_seconds
 from ..validation import check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
 from .counts import QueueCounts, count_jobs
 from .dead_jobs import DeadJob, DeadJobs
-from .inline import run_inline
+from .declarations import Declarations
 from .producer import Producer
+from .scheduling import Scheduling
 from .with_statements import WithStatements
 from .worker_control import WorkerControl
-
-P = ParamSpec("P")
-R = TypeVar("R")
-T = TypeVar("T")
 
 DEFAULT_NAMESPACE = "aiospinach"
 DEFAULT_NUMBER = 5
 DEFAULT_SHUTDOWN_TIMEOUT = 25.0
 
 
-class Engine(TaskDecorator):
+class Engine(Declarations, Scheduling):
     """Schedules jobs, and runs them.
 
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that share a
@@ -64,19 +60,21 @@ class Engine(TaskDecorator):
             raise InvalidValue(
                 f"Engine takes a broker such as MemoryBroker() or RedisBroker(url), not {kind}"
             )
+        super().__init__()
         self.namespace: str = check_scope(namespace, what="namespace")
         timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
-        redaction = redaction_of(leave_out)
+        self._surroundings.redaction = redaction_of(leave_out)
         broker._belong_to(self)
-        set_redaction(self.namespace, redaction)
+        set_redaction(self.namespace, self._surroundings.redaction)
         self._broker = broker
         self._sender = Sender(self.namespace, timeout)
         self._with_statements = WithStatements()
         self._tasks = AttachedTasks(self.namespace, self, self._on_tasks_added)
-        self._producer = Producer(broker, self._sender, self._tasks)
+        self._producer = Producer(broker, self._sender, self._tasks, self._surroundings.carried)
         self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
-        self._workers = WorkerControl(broker, self._sender, self._tasks, redaction, self._with_statements)
-        self._own_tasks = Tasks()
+        self._workers = WorkerControl(
+            broker, self._sender, self._tasks, self._surroundings, self._with_statements
+        )
         self._own_tasks._attach_to(self._tasks)
         forks.forget_in_child(self)
 
@@ -132,65 +130,6 @@ class Engine(TaskDecorator):
         tasks._attach_to(self._tasks)
 
     # Jobs.
-
-    @overload
-    async def schedule(self, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Job: ...
-    @overload
-    async def schedule(self, task: str, /, *args: Any, **kwargs: Any) -> Job: ...
-    async def schedule(self, task: Any, /, *args: Any, **kwargs: Any) -> Job:
-        """Schedule a job of the task to run as soon as a worker is free.
-
-        ``task`` is a Task, or the name of one. Returns the job once the broker has stored it; its status
-        is QUEUED, or NOT_SET if ``options(id=)`` named a job that is stored already. If a job schedules its
-        own id, the new job is stored when the first ends, unless that is cancelled or tried again. Raises
-        UnknownTask, InvalidArguments or a BrokerError. If the call is cancelled, the job may be stored.
-        """
-        return await self._producer.schedule(task, None, args, kwargs)
-
-    @overload
-    async def schedule_at(
-        self, task: Task[P, Any], at: datetime, /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job: ...
-    @overload
-    async def schedule_at(self, task: str, at: datetime, /, *args: Any, **kwargs: Any) -> Job: ...
-    async def schedule_at(self, task: Any, at: datetime, /, *args: Any, **kwargs: Any) -> Job:
-        """Schedule a job of the task to run from ``at`` on; a naive datetime means UTC, and a past one now.
-
-        Returns and raises the same as ``schedule``; the status of a job in the future is WAITING. A duplicate
-        has the moment of the stored job; a warning is logged if ``at`` was another.
-        """
-        moment = to_milliseconds(at, what="schedule_at()")
-        return await self._producer.schedule(task, moment, args, kwargs)
-
-    async def schedule_batch(
-        self, batch: Batch, *, enqueue_timeout: float | timedelta | None = None
-    ) -> list[Job]:
-        """Store all jobs of a batch, with one call for each of their queues.
-
-        Returns the jobs in the order of the batch. All jobs of a queue are stored, or none. If an error
-        leaves some queues stored, BatchPartlyStored names their jobs. ``enqueue_timeout``, in seconds or as a
-        timedelta, limits the time of tries to reach the store; the broker has the default. Also raises
-        BatchTooLarge, and the errors of ``schedule``. If the call is cancelled, jobs may be stored.
-        """
-        if not isinstance(batch, Batch):
-            raise InvalidValue(f"schedule_batch() takes a Batch, not {type(batch).__name__}")
-        within = to_limit(enqueue_timeout, what="schedule_batch(enqueue_timeout=)")
-        return await self._producer.schedule_batch(batch, within)
-
-    @overload
-    async def execute(self, task: Task[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
-    @overload
-    async def execute(self, task: Task[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
-    @overload
-    async def execute(self, task: str, /, *args: Any, **kwargs: Any) -> Any: ...
-    async def execute(self, task: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Run the body of a task at once, in this process; sends job_started and job_finished.
-
-        It uses no broker and has no retries. Returns the result of the body, and raises its errors, or
-        JobTimeout after the task's ``timeout``. Cancelling the call cancels an async body; the call waits for
-        a body in a thread, and then raises CancelledError.
-        """
-        return await run_inline(self._tasks.find(task), args, kwargs, self._sender)
 
     async def cancel(self, job: Job | str, *, queue: str | None = None) -> JobStatus:
         """Cancel a job, given itself or by its id.
@@ -282,9 +221,6 @@ class Engine(TaskDecorator):
     def health(self) -> Health:
         """The health of the workers, for a readiness probe. It calls no broker, and does not wait."""
         return self._workers.health()
-
-    def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
-        return self._own_tasks._declare(options, function)
 
     def _on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Called by ``AttachedTasks`` after tasks were attached."""

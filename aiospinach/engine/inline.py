@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from .. import signals
+from ..around import Around, await_within, call_within
 from ..exceptions import JobTimeout
 from ..functions import is_awaitable
 from ..job import Job, JobStatus, running_job
 from ..signals.receivers import discard
 from ..signals.sender import Sender
+from ..surroundings import Surroundings
 from ..task import Task
 from ..workers import Threads
 
@@ -25,27 +28,32 @@ async def run_inline(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     sender: Sender,
+    surroundings: Surroundings,
 ) -> Any:
     """Run a task between job_started and job_finished. Returns its result, and raises its errors."""
     task._arguments.fit(args, kwargs)
+    now = datetime.now(UTC)
     job = Job(
         id=task._job_id or secrets.token_hex(16),
         task_name=task.name,
         queue=task.queue,
         namespace=sender.namespace,
-        at=datetime.now(UTC),
+        at=now,
         status=JobStatus.RUNNING,
+        created_at=now,
         args=args,
         kwargs=kwargs,
+        headers=surroundings.carried.headers(),
+        key=task._key,
     )
     before = running_job.set(job)
     try:
-        return await _run(task, job, sender)
+        return await _run(task, job, sender, [*surroundings.arounds, *task._arounds])
     finally:
         running_job.reset(before)
 
 
-async def _run(task: Task[..., Any], job: Job, sender: Sender) -> Any:
+async def _run(task: Task[..., Any], job: Job, sender: Sender, arounds: Sequence[Around]) -> Any:
     began = time.perf_counter()
 
     async def send_finished(status: JobStatus, error: BaseException | None, result: Any) -> None:
@@ -57,7 +65,7 @@ async def _run(task: Task[..., Any], job: Job, sender: Sender) -> Any:
     try:
         await sender.send(signals.job_started, {"job": job})
         began = time.perf_counter()
-        result = await _call(task, job)
+        result = await _call(task, job, arounds)
     except BaseException as error:
         await send_finished(JobStatus.FAILED, error, None)
         raise
@@ -65,12 +73,16 @@ async def _run(task: Task[..., Any], job: Job, sender: Sender) -> Any:
     return result
 
 
-async def _call(task: Task[..., Any], job: Job) -> Any:
+async def _call(task: Task[..., Any], job: Job, arounds: Sequence[Around]) -> Any:
+    def body() -> Any:
+        return task.function(*job.args, **job.kwargs)
+
     try:
         async with asyncio.timeout(task.timeout) as limit:
-            result = await (
-                task.function(*job.args, **job.kwargs) if task.is_async else _in_thread(task, job)
-            )
+            if task.is_async:
+                result = await await_within(arounds, job, body)
+            else:
+                result = await call_within(arounds, job, body, _in_thread)
             return await result if is_awaitable(result) else result
     except TimeoutError as error:
         if not limit.expired():
@@ -78,13 +90,13 @@ async def _call(task: Task[..., Any], job: Job) -> Any:
         raise JobTimeout(f"task {task.name!r} took longer than {task.timeout:g} s") from error
 
 
-async def _in_thread(task: Task[..., Any], job: Job) -> Any:
+async def _in_thread(function: Callable[[], Any]) -> Any:
     caller = asyncio.current_task()
     assert caller is not None
     cancellations = caller.cancelling()
     threads = Threads(1, "aiospinach execute")
     try:
-        result = await threads.run(task.function, job.args, job.kwargs)
+        result = await threads.run(function, (), {})
     finally:
         threads.end()
         threads.join()

@@ -10,9 +10,12 @@ from functools import partial
 from typing import Any
 
 from .. import signals
+from ..arguments.meta import Meta, with_meta
 from ..batch import Batch, check_bytes
 from ..brokers.base import Broker
-from ..brokers.records import Cancel, Envelope
+from ..brokers.questions import Cancel
+from ..brokers.records import Envelope
+from ..carried import Carried
 from ..exceptions import EnqueueUncertain
 from ..job import Job, JobStatus
 from ..signals.sender import Sender
@@ -31,10 +34,11 @@ SENT_AT_ONCE = 100
 class Producer:
     """Stores and cancels jobs. Sends job_scheduled and job_cancelled."""
 
-    def __init__(self, broker: Broker, sender: Sender, tasks: AttachedTasks) -> None:
+    def __init__(self, broker: Broker, sender: Sender, tasks: AttachedTasks, carried: Carried) -> None:
         self._broker = broker
         self._namespace = sender.namespace
         self._tasks = tasks
+        self._carried = carried
         self._queue_watch = QueueWatch(broker, sender.namespace)
         self._sender = Sender(sender.namespace, min(sender.timeout, RECEIVERS_WITHIN))
         self._home: asyncio.AbstractEventLoop | None = None
@@ -63,10 +67,15 @@ class Producer:
             self._home = asyncio.get_running_loop()
         found = self._tasks.find(task)
         body = found._arguments.encode(args, kwargs)
+        headers = self._carried.headers() if self._carried.is_used else None
+        has_meta = bool(headers) or found._key is not None
+        if has_meta:
+            body = with_meta(body, Meta(headers or {}, found._key))
         within = self._broker.enqueue_timeout if found.enqueue_timeout is None else found.enqueue_timeout
         until = time.monotonic() + within
         await self._broker.open(self._namespace, until=until)  # now() is the clock of the store
-        request = request_of(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
+        now = self._broker.now()
+        request = request_of(new_ids(1)[0], now, found, at, args, kwargs, body, has_meta=has_meta)
         conclude = partial(self._conclude, request)
         try:
             answer = await self._broker.enqueue(request.queue, [request.envelope], until=until)
@@ -83,13 +92,22 @@ class Producer:
             task._arguments.encode(entry.args, entry.kwargs) if entry.body is None else entry.body
             for task, entry in zip(found, batch, strict=True)
         ]
+        headers = self._carried.headers() if self._carried.is_used else {}
+        has_meta = [bool(headers) or task._key is not None for task in found]
+        if any(has_meta):
+            bodies = [
+                with_meta(body, Meta(headers, task._key)) if has else body
+                for body, task, has in zip(bodies, found, has_meta, strict=True)
+            ]
         check_bytes(sum(map(len, bodies)))
         until = time.monotonic() + (self._broker.enqueue_timeout if within is None else within)
         await self._broker.open(self._namespace, until=until)  # now() is the clock of the store
         now = self._broker.now()
         requests = [
-            request_of(new_id, now, task, entry.at, entry.args, entry.kwargs, body)
-            for new_id, task, entry, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
+            request_of(new_id, now, task, entry.at, entry.args, entry.kwargs, body, has_meta=has)
+            for new_id, task, entry, body, has in zip(
+                new_ids(len(bodies)), found, batch, bodies, has_meta, strict=True
+            )
         ]
         order = BatchOrder(
             self._broker,
@@ -154,5 +172,5 @@ class Producer:
 
     def _read(self, envelope: Envelope, queue: str) -> Job:
         """The cancelled job, with its arguments if they can be read here."""
-        args, kwargs = self._tasks.read(envelope.task, envelope.body)
+        args, kwargs = self._tasks.read(envelope.task, envelope.arguments)
         return envelope.as_job(self._namespace, queue, JobStatus.CANCELLED, args, kwargs)

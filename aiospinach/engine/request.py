@@ -43,6 +43,8 @@ def request_of(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     body: bytes,
+    *,
+    has_meta: bool = False,
 ) -> Request:
     due = now if at is None else at
     own_id = task._job_id
@@ -54,5 +56,7 @@ def request_of(
         task.max_retries,
         at_once=at is None,
         named=own_id is not None,
+        created=now,
+        has_meta=has_meta,
     )
     return Request(envelope, task.queue, due <= now, args, kwargs)

@@ -13,8 +13,8 @@ from ..brokers.base import Broker
 from ..exceptions import AlreadyRunning
 from ..job import JobStatus
 from ..logs import Log
-from ..redaction import Redaction
 from ..signals.sender import Sender
+from ..surroundings import Surroundings
 from ..task import Task
 from ..timing import to_seconds
 from ..validation import check_flag, check_number
@@ -35,13 +35,13 @@ class WorkerControl:
         broker: Broker,
         sender: Sender,
         tasks: AttachedTasks,
-        redaction: Redaction,
+        surroundings: Surroundings,
         with_statements: WithStatements,
     ) -> None:
         self._broker = broker
         self._sender = sender
         self._tasks = tasks
-        self._redaction = redaction
+        self._surroundings = surroundings
         self._with_statements = with_statements
         self.pool: Pool | None = None
 
@@ -80,11 +80,11 @@ class WorkerControl:
             broker=self._broker,
             sender=self._sender,
             tasks=self._tasks.by_name,
+            surroundings=self._surroundings,
             queues=queues,
             number=check_number(number, what="number", least=1, most=LARGEST_NUMBER),
             stop_when_queue_empty=check_flag(stop_when_queue_empty, what="stop_when_queue_empty"),
             shutdown_timeout=to_seconds(shutdown_timeout, what="shutdown_timeout"),
-            redaction=self._redaction,
             context=copy_context(),
         )
         if not self._tasks.by_name:

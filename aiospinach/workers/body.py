@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from ..around import Around, await_within, call_within
 from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
 from ..failures import safe_exception
 from ..functions import is_awaitable
@@ -25,6 +26,7 @@ class Body:
     """
 
     __slots__ = (
+        "_arounds",
         "_cancelled_for",
         "_state",
         "_task",
@@ -51,6 +53,7 @@ class Body:
         self.reason: JobError | None = None
         """Why the body has to end."""
         self._state = state
+        self._arounds = state.surroundings.arounds
         self._task = task
         self._within = within
         self._cancelled_for: tuple[type[JobError], ...] = ()
@@ -78,7 +81,9 @@ class Body:
         result, error = None, None
         self.is_running = True
         try:
-            if not task.is_async:
+            if self._arounds or task._arounds:
+                result = await self._run_within([*self._arounds, *task._arounds], task, job)
+            elif not task.is_async:
                 result = await self._state.threads.run(self._call, (task, job), {})
             elif self._may_begin():
                 result = await task.function(*job.args, **job.kwargs)
@@ -126,8 +131,25 @@ class Body:
         """Decide whether the function may be called, right before the call."""
         if time.monotonic() >= self.trusted_until and self.reason is None:  # guard: trust before the body
             self.reason = Interrupted("the lease had ended before the body could begin")
-        self.has_begun = self.reason is None
-        return self.has_begun
+        if self.reason is None:
+            self.has_begun = True
+        return self.reason is None
+
+    async def _run_within(self, arounds: Sequence[Around], task: Task[..., Any], job: Job) -> Any:
+        """Run the function within context managers of users. They count as a part of the body."""
+        if not self._may_begin():
+            return None
+        if task.is_async:
+            return await await_within(arounds, job, lambda: task.function(*job.args, **job.kwargs))
+        self.is_async = True  # it may be cancelled, but not while the function runs in its thread
+        return await call_within(arounds, job, lambda: self._call(task, job), self._run_in_thread)
+
+    async def _run_in_thread(self, call: Callable[[], Any]) -> Any:
+        self.is_async = False
+        try:
+            return await self._state.threads.run(call, (), {})
+        finally:
+            self.is_async = True
 
     def _call(self, task: Task[..., Any], job: Job) -> Any:
         """Call a plain function in its thread, unless the lease has ended while no thread was free."""

@@ -156,11 +156,13 @@ class Execution:
         else:
             share_context(self.task, self.context)
             try:
-                args, kwargs = task._arguments.decode(self.lease.job.body)
+                args, kwargs = task._arguments.decode(self.lease.job.arguments)
             except InvalidValue as unreadable:
                 self._error = unreadable
         job = self._job = self._snapshot(JobStatus.RUNNING, args, kwargs)
         running_job.set(job)
+        if job.headers and self._state.surroundings.carried.is_used:
+            self._state.surroundings.carried.restore(job, self._state.fields)
         return is_executed
 
     def _on_lease_lost(self) -> None:

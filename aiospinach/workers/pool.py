@@ -14,8 +14,8 @@ from typing import Any
 from ..brokers.base import Broker
 from ..cancellation import shielded_if
 from ..exceptions import JobCancelled
-from ..redaction import Redaction
 from ..signals.sender import Sender
+from ..surroundings import Surroundings
 from ..task import Task
 from .consumer import Consumer
 from .draining import Draining
@@ -58,7 +58,7 @@ class Pool:
         number: int,
         stop_when_queue_empty: bool,
         shutdown_timeout: float,
-        redaction: Redaction,
+        surroundings: Surroundings,
         context: Context,
     ) -> None:
         context.run(_current_pool.set, self)
@@ -67,7 +67,7 @@ class Pool:
             broker=broker,
             sender=sender,
             tasks=tasks,
-            redaction=redaction,
+            surroundings=surroundings,
             context=context,
             number=number,
         )

@@ -14,6 +14,7 @@ from ..logs import Log
 from ..redaction import Redaction
 from ..signals import SafeNamedSignal
 from ..signals.sender import Sender
+from ..surroundings import Surroundings
 from ..task import Task
 from .bell import Bell
 from .known_errors import KnownErrors
@@ -52,7 +53,7 @@ class PoolState:
         broker: Broker,
         sender: Sender,
         tasks: Mapping[str, Task[..., Any]],
-        redaction: Redaction,
+        surroundings: Surroundings,
         context: Context,
         number: int,
     ) -> None:
@@ -61,7 +62,8 @@ class PoolState:
         self.sender: Sender = sender
         self.namespace: str = sender.namespace
         self.tasks: Mapping[str, Task[..., Any]] = tasks
-        self.redaction: Redaction = redaction
+        self.surroundings: Surroundings = surroundings
+        self.redaction: Redaction = surroundings.redaction
         self.context: Context = context
         """The context of the supervisor, which jobs get copies of."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from ..records import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
+from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
 from .queue import QueueState
 
 HEADS_AT_MOST = 100

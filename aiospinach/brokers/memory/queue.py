@@ -10,19 +10,8 @@ import msgspec
 from ...job import JobStatus
 from ...outcome import Action
 from ..base import LEVEL
-from ..records import (
-    DeadRecord,
-    Envelope,
-    Fired,
-    Firing,
-    Lease,
-    ParkedTask,
-    Parking,
-    Settlement,
-    SteerResult,
-    SweepResult,
-    WorkerSeen,
-)
+from ..questions import SteerResult, WorkerSeen
+from ..records import DeadRecord, Envelope, Fired, Firing, Lease, ParkedTask, Parking, Settlement, SweepResult
 from .dead_set import DeadSet
 from .leases import Leases
 from .recent import Recent
@@ -160,7 +149,7 @@ class QueueState:
             self._park(job, now)
         else:
             due = now + int(settlement.delay * 1000)
-            job = msgspec.structs.replace(job, at=due, retries=job.retries + 1, parked_at=0)
+            job = job.due_at(due, retries=job.retries + 1, parked_at=0)
             self.jobs[job.id] = job
             if due <= now:
                 self.ready.append(job.id)
@@ -252,9 +241,7 @@ class QueueState:
             return JobStatus.NOT_SET
         job = self.dead.pop(job_id).job
         if is_to_run:
-            self.add(
-                msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=now, named=False), now
-            )
+            self.add(job.due_at(now, retries=0, crashes=0, parked_at=0, named=False), now)
         return JobStatus.FAILED
 
     def cancel(self, job_id: str) -> SteerResult:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -29,6 +30,15 @@ async def any_engine(broker: Broker, namespace: str) -> AsyncIterator[Engine]:
     """An engine on every broker."""
     async with Engine(broker, namespace) as engine:
         yield engine
+
+
+@pytest.fixture(autouse=True)
+def no_receiver_fails(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Looks for errors of receivers, which are only logged. A test that expects some clears the log."""
+    yield
+    errors = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    texts = [record.getMessage() for record in errors if record.name.startswith("aiospinach")]
+    assert [text for text in texts if "signal job_" in text or "of carry()" in text] == []
 
 
 async def lose_a_worker(engine: Engine) -> None:

@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import (
     SpanExportResult,
 )
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 
 from aiospinach import (
@@ -565,6 +566,21 @@ async def test_undo_leaves_no_receiver_and_no_header(engine: Engine, spans: Span
     assert len(spans.all()) == 1
     assert await asyncio.to_thread(metrics.points, "aiospinach.queue.jobs") == []
     instrument(engine, tracer_provider=spans.provider, meter_provider=metrics.provider)()
+
+
+async def test_a_request_that_is_not_sampled_has_no_spans(engine: Engine) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    instrument(engine, parent=True, tracer_provider=provider)
+
+    @engine.task(name="work")
+    async def work() -> None: ...
+
+    job = await work.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert int(job.headers["traceparent"].rpartition("-")[2], 16) & 1 == 0
+    assert exporter.get_finished_spans() == ()
 
 
 async def test_without_an_sdk_jobs_run_as_before(engine: Engine) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest
 
 from aiospinach import AbortException, Engine, InvalidValue, MemoryBroker, RedisBroker, current_job, signals
 from aiospinach.contrib import queue_cache
@@ -383,7 +383,7 @@ async def test_only_a_registry_is_taken(engine: Engine) -> None:
 
 
 async def test_a_receiver_that_hangs_costs_jobs_no_more_than_the_time_limit(
-    namespace: str, registry: CollectorRegistry
+    namespace: str, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Engine(MemoryBroker(), namespace, signal_timeout=0.01) as engine:
         instrument(engine, registry)
@@ -404,3 +404,11 @@ async def test_a_receiver_that_hangs_costs_jobs_no_more_than_the_time_limit(
         assert sorted(ran) == [0, 1, 2, 3, 4]
         found = await scrape(registry)
         assert found.value("aiospinach_signal_timed_out_total", signal="job_started") == before + 5
+        caplog.clear()
+
+
+async def test_the_registry_of_the_process_is_the_default(engine: Engine) -> None:
+    undo = instrument(engine)
+    assert Scrape(REGISTRY).series("aiospinach_signal_sent_total")
+    undo()
+    assert Scrape(REGISTRY).series("aiospinach") == set()

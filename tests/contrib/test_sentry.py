@@ -129,21 +129,17 @@ def start() -> Iterator[Start]:
         sentry_sdk.init(
             dsn="http://key@127.0.0.1:9/1",
             transport=transport,
-            traces_sample_rate=1.0,
             default_integrations=False,
             auto_enabling_integrations=False,
             enable_backpressure_handling=False,  # a thread
             integrations=[LoggingIntegration(), DedupeIntegration()],
-            **chosen,
-            **options,
+            **(chosen | {"traces_sample_rate": 1.0} | options),
         )
         return Sent(transport)
 
     yield init
     sentry_sdk.get_client().close()
     sentry_sdk.get_global_scope().set_client(None)
-    sentry_sdk.get_isolation_scope().clear()
-    sentry_sdk.get_current_scope().clear()
 
 
 @contextlib.contextmanager
@@ -490,7 +486,9 @@ class Slow(Transport):
         raise OSError("no network")
 
 
-async def test_a_transport_that_fails_changes_no_job(engine: Engine, start: Start) -> None:
+async def test_a_transport_that_fails_changes_no_job(
+    engine: Engine, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
     start()
     sentry_sdk.get_client().transport = Slow()
     instrument(engine)
@@ -508,6 +506,30 @@ async def test_a_transport_that_fails_changes_no_job(engine: Engine, start: Star
     await engine.start_workers(stop_when_queue_empty=True)
     assert failed == [job.id]
     sentry_sdk.get_client().transport = None
+    assert "no network" in caplog.text
+    caplog.clear()
+
+
+@pytest.mark.parametrize("lifecycle", LIFECYCLES)
+@pytest.mark.parametrize("rate", [0.0, None])
+async def test_without_spans_an_error_is_in_the_trace_of_the_request(
+    engine: Engine, start: Start, lifecycle: str | None, rate: float | None
+) -> None:
+    sent = start(lifecycle, traces_sample_rate=rate)
+    instrument(engine)
+
+    @engine.task(name="fail")
+    async def fail() -> None:
+        raise LookupError
+
+    with contextlib.nullcontext() if rate is None else request_span(lifecycle):
+        sentry_sdk.capture_message("in the request")
+        await fail.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    in_request, in_job = sent.events
+    assert in_job["contexts"]["job"]["task"] == "fail"
+    assert in_job["contexts"]["trace"]["trace_id"] == in_request["contexts"]["trace"]["trace_id"]
+    assert sent.spans == []
 
 
 async def test_without_a_client_jobs_run_as_before(engine: Engine) -> None:

@@ -8,7 +8,7 @@ from . import signals
 from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
-from .engine import DeadJob, Engine, QueueCounts
+from .engine import Blocking, DeadJob, Engine, QueueCounts
 from .exceptions import (
     AbortException,
     AiospinachError,
@@ -32,6 +32,7 @@ from .exceptions import (
     UnknownTask,
     UnsupportedType,
     WorkerLost,
+    WouldBlock,
 )
 from .job import Job, JobStatus, current_job
 from .registry import Tasks
@@ -47,6 +48,7 @@ __all__ = [
     "Batch",
     "BatchPartlyStored",
     "BatchTooLarge",
+    "Blocking",
     "Broker",
     "BrokerError",
     "BrokerUnavailable",
@@ -76,6 +78,7 @@ __all__ = [
     "UnknownTask",
     "UnsupportedType",
     "WorkerLost",
+    "WouldBlock",
     "__version__",
     "current_job",
     "signals",

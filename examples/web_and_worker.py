@@ -10,6 +10,10 @@
 answers ``{"id":"may","is_new":true}``, and a worker prints ``report may has 3 lines``. Posting the same id
 again within 10 minutes answers ``"is_new":false`` and runs nothing. While Redis cannot be reached the answer
 is 503, and the client may post again: because of the id the report is made once.
+
+    curl -X POST localhost:8000/quarters -H "Content-Type: application/json" -d '{"id": "q2", "lines": 9}'
+
+stores three reports with one call, or none of them.
 """
 
 from __future__ import annotations
@@ -19,11 +23,13 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 
-from fastapi import FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException
 from pydantic import BaseModel
 
 from aiospinach import BrokerError, Engine, JobStatus, RedisBroker
+from aiospinach.contrib.fastapi import Jobs, jobs
 
 engine = Engine(RedisBroker(os.environ.get("REDIS_URL", "redis://localhost:6379/0")), namespace="reports")
 
@@ -54,6 +60,14 @@ async def order(order: Order) -> dict[str, object]:
     except BrokerError as error:
         raise HTTPException(503, "try again later") from error
     return {"id": job.id, "is_new": job.status is JobStatus.QUEUED}
+
+
+@app.post("/quarters", status_code=202)
+async def order_quarter(order: Order, jobs: Annotated[Jobs, Depends(jobs(engine))]) -> dict[str, list[str]]:
+    ids = [f"{order.id}-{month}" for month in (1, 2, 3)]
+    for id in ids:
+        jobs.schedule(report.options(id=id), id, order.lines)
+    return {"ids": ids}  # the answer is sent when the jobs are stored, or else it is 503
 
 
 async def work() -> None:

@@ -52,6 +52,7 @@ def test_every_example_is_tested_here_and_documents_its_command() -> None:
         "fastapi_app.py",
         "observability.py",
         "periodic.py",
+        "plain_callers.py",
         "quickstart.py",
         "redis_worker.py",  # run by test_redis_examples.py, like web_and_worker.py
         "signals.py",
@@ -80,6 +81,12 @@ def test_the_signals_trace_each_order() -> None:
 
 def test_the_periodic_task_ticks_three_times() -> None:
     assert printed("periodic.py") == ["tick 1", "tick 2", "tick 3"]
+
+
+def test_the_threads_of_plain_callers_schedule() -> None:
+    *queued, last = printed("plain_callers.py")
+    assert [line.partition(" ")[0] for line in queued] == ["queued"] * 3
+    assert last == "made ann.jpg, bob.jpg, eve.jpg"
 
 
 def test_the_batch_is_stored_run_and_summed() -> None:

@@ -116,13 +116,18 @@ async def test_the_web_application_schedules_and_a_worker_process_runs_each_repo
         await worker.prints("report may has 3 lines")
         server.request("POST", "/reports", json={"id": "june", "lines": 4})
         await worker.prints("report june has 4 lines")
+        quarter = server.request("POST", "/quarters", json={"id": "q2", "lines": 9})
+        assert (quarter.status_code, quarter.json()) == (202, {"ids": ["q2-1", "q2-2", "q2-3"]})
+        for month in (1, 2, 3):
+            await worker.prints(f"report q2-{month} has 9 lines")
         worker.process.send_signal(signal.SIGTERM)
         assert worker.process.wait(PATIENCE) == 0
         server.terminate()
         await server.ended()
     assert "report" not in server.log.replace("/reports", "")
     printed = [line for line in worker.output.splitlines() if not line.startswith("SIGTERM: ")]
-    assert printed == ["report may has 3 lines", "report june has 4 lines"]
+    assert printed[:2] == ["report may has 3 lines", "report june has 4 lines"]
+    assert sorted(printed[2:]) == [f"report q2-{month} has 9 lines" for month in (1, 2, 3)]
 
 
 async def test_the_web_application_does_not_start_without_redis(tmp_path: Path) -> None:

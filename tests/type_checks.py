@@ -27,6 +27,7 @@ from aiospinach import (
     current_job,
     signals,
 )
+from aiospinach.contrib.fastapi import Jobs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,6 +97,11 @@ async def results_have_the_types_of_functions() -> None:
     assert_type(await engine.schedule_at(plain, MOMENT, 1, exact=True), Job[str])
     assert_type(await engine.schedule_batch(Batch().schedule(add, 1).schedule_at("b", MOMENT)), list[Job])
     assert_type(await engine.cancel("id"), JobStatus)
+    assert_type(engine.blocking.schedule(add, 1, 2), Job[int])
+    assert_type(engine.blocking.schedule("add", 1, anything=True), Job)
+    assert_type(engine.blocking.schedule_at(plain, MOMENT, 1, exact=True), Job[str])
+    assert_type(engine.blocking.schedule_batch(Batch().schedule(add, 1)), list[Job])
+    assert_type(engine.blocking.cancel("id"), JobStatus)
     assert_type([dead async for dead in engine.dead_jobs()], list[DeadJob])
     assert_type(await engine.counts(), dict[str, QueueCounts])
     assert_type(current_job(), Job | None)
@@ -135,6 +141,10 @@ async def wrong_calls_are_errors() -> None:
     await add.schedule_at(1, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await Mailer.send.schedule(1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await engine.schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    engine.blocking.schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    engine.blocking.schedule_at(add, 1, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    Jobs().schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    Jobs().schedule_at(add, MOMENT)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     await engine.execute(plain, 1, precise=True)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
     Batch().schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     engine.task(max_retries=None)(pair)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]

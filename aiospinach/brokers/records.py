@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ..arguments.meta import NO_META, meta_of, without_meta
+from ..arguments.meta import meta_of, without_meta
 from ..job import Job, JobStatus
 from ..outcome import Action
 from ..timing import from_milliseconds
@@ -59,8 +59,7 @@ class Envelope(msgspec.Struct, gc=False):
     ) -> Job:
         """Return the snapshot for users; the caller has read the arguments from the body."""
         at = from_milliseconds(self.at)
-        meta = meta_of(self.body) if self.has_meta else NO_META
-        return Job(
+        job = Job(
             id=self.id,
             task_name=self.task,
             queue=queue,
@@ -68,8 +67,6 @@ class Envelope(msgspec.Struct, gc=False):
             at=at,
             status=status,
             created_at=from_milliseconds(self.created) if self.created else at,
-            headers=meta.headers,
-            key=meta.key,
             retries=self.retries,
             max_retries=self.max_retries,
             args=args,
@@ -77,6 +74,10 @@ class Envelope(msgspec.Struct, gc=False):
             crashes=self.crashes,
             parked_at=from_milliseconds(self.parked_at) if self.parked_at else None,
         )
+        if not self.has_meta:
+            return job
+        meta = meta_of(self.body)
+        return msgspec.structs.replace(job, headers=meta.headers, key=meta.key)
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):

@@ -134,11 +134,14 @@ class AttachedTasks:
         return queues
 
     def queues_to_search(self, queue: object) -> list[str]:
-        """The queue that a caller named, or every queue of the tasks. Raises UnknownQueue or InvalidValue."""
+        """The one queue that ``queue=`` names, or every queue if it is None. Raises UnknownQueue."""
         return sorted(self._queues) if queue is None else [self.check_queue(queue)]
 
     def whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
-        """The queues to search for a job that is given itself or by its id, and the id."""
+        """The queues to search for a job that is given itself or by its id, and the id.
+
+        Raises InvalidValue or UnknownQueue.
+        """
         if isinstance(job, Job):
             if job.namespace != self._namespace:
                 raise InvalidValue(f"{job!r} is not of the namespace {self._namespace!r} of this engine")

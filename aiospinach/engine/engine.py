@@ -21,9 +21,11 @@ from ..timing import to_seconds
 from ..validation import check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
+from .blocking import Blocking
 from .counts import QueueCounts, count_jobs
 from .dead_jobs import DeadJob, DeadJobs
 from .declarations import Declarations
+from .portal import Portal
 from .producer import Producer
 from .scheduling import Scheduling
 from .with_statements import WithStatements
@@ -75,6 +77,7 @@ class Engine(Declarations, Scheduling):
         self._workers = WorkerControl(
             broker, self._sender, self._tasks, self._surroundings, self._with_statements
         )
+        self._portal = Portal()
         self._own_tasks._attach_to(self._tasks)
         forks.forget_in_child(self)
 
@@ -143,6 +146,11 @@ class Engine(Declarations, Scheduling):
         status, found_in = await self._producer.cancel(queues, job_id)
         self._workers.on_cancelled(found_in, job_id, status)
         return status
+
+    @property
+    def blocking(self) -> Blocking:
+        """The same calls for threads without an event loop: ``engine.blocking.schedule(task, ...)``."""
+        return Blocking(self, self._portal)
 
     def dead_jobs(self, *, queue: str | None = None) -> AsyncIterator[DeadJob]:
         """Iterate over the jobs that failed for ever, the latest of each queue first.

@@ -93,8 +93,9 @@ class Producer:
             for task, entry in zip(found, batch, strict=True)
         ]
         headers = self._carried.headers() if self._carried.is_used else {}
-        has_meta = [bool(headers) or task._key is not None for task in found]
-        if any(has_meta):
+        has_meta = [False] * len(found)
+        if headers or any(task._key is not None for task in set(found)):
+            has_meta = [bool(headers) or task._key is not None for task in found]
             bodies = [
                 with_meta(body, Meta(headers, task._key)) if has else body
                 for body, task, has in zip(bodies, found, has_meta, strict=True)

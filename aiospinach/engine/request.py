@@ -56,7 +56,7 @@ def request_of(
         task.max_retries,
         at_once=at is None,
         named=own_id is not None,
-        created=now,
+        created=0 if at is None else now,
         has_meta=has_meta,
     )
     return Request(envelope, task.queue, due <= now, args, kwargs)

@@ -353,6 +353,20 @@ async def test_baggage_reaches_the_job_unless_it_is_long(engine: Engine, spans: 
     assert seen == ["acme", None]
 
 
+async def test_a_plain_caller_in_a_thread_has_its_span_in_the_story(engine: Engine, spans: Spans) -> None:
+    instrument(engine, tracer_provider=spans.provider)
+
+    @engine.task(name="work")
+    async def work() -> None: ...
+
+    def request() -> None:
+        with engine.blocking as blocking, spans.tracer.start_as_current_span("request"):
+            blocking.schedule(work)
+
+    await asyncio.to_thread(request)
+    assert parent_of(spans.one("schedule work")) == id_of(spans.one("request"))
+
+
 @pytest.mark.parametrize("parent", [False, True])
 async def test_a_job_that_runs_inline_is_a_child_of_its_caller(
     engine: Engine, spans: Spans, parent: bool

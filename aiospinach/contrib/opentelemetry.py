@@ -150,11 +150,9 @@ class Spans:
 def _take_sending(came_with: Context) -> Span | None:
     """The span of the call that is under way, if the headers lead to it. It is taken once."""
     span = _sending.get()
-    if span is None:
-        return None
     sender = trace.get_current_span(came_with).get_span_context()
-    if sender.span_id != span.get_span_context().span_id:
-        return None  # a job of another call
+    if span is None or not sender.is_valid or sender.span_id != span.get_span_context().span_id:
+        return None  # no SDK, or a job of another call
     _sending.set(None)
     return span
 

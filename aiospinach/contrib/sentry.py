@@ -92,11 +92,13 @@ def _on_scheduled(namespace: str, job: Job, **kwargs: Any) -> None:
 
 
 def _on_started(namespace: str, job: Job, **kwargs: Any) -> None:
+    client = sentry_sdk.get_client()
+    if not client.is_active():
+        return
     is_inline = _take_sending(job) is not None  # it was not scheduled: engine.execute() runs it here
     headers = _headers_here() if is_inline else job.headers
     isolation = sentry_sdk.isolation_scope()
     scope = isolation.__enter__()
-    client = sentry_sdk.get_client()
     scope.clear_breadcrumbs()
     scope.set_tags({"aiospinach.task": job.task_name, "aiospinach.queue": job.queue})
     scope.set_context("job", _described(job, with_arguments=_may_send_arguments(client)))

@@ -54,6 +54,7 @@ def test_every_example_is_tested_here_and_documents_its_command() -> None:
         "periodic.py",
         "plain_callers.py",
         "quickstart.py",
+        "request_context.py",
         "redis_worker.py",  # run by test_redis_examples.py, like web_and_worker.py
         "signals.py",
         "web_and_worker.py",
@@ -61,6 +62,18 @@ def test_every_example_is_tested_here_and_documents_its_command() -> None:
     for name in names - {"fastapi_app.py"}:
         assert f"\n    python examples/{name}" in (EXAMPLES / name).read_text()
     assert "\n    uvicorn --app-dir examples fastapi_app:app\n" in (EXAMPLES / "fastapi_app.py").read_text()
+
+
+def test_the_id_of_a_request_reaches_its_job_the_retry_and_the_child() -> None:
+    ran = run("request_context.py")
+    assert ran.returncode == 0
+    assert ran.stdout.decode().splitlines() == [
+        "r-1: charge order 1",
+        "r-1: charge order 1",
+        "r-1: receipt for order 1",
+        "r-2: charge order 2",
+        "r-2: receipt for order 2",
+    ]
 
 
 def test_the_quickstart_adds_and_is_short() -> None:

@@ -19,6 +19,7 @@ from ..carried import Carried
 from ..exceptions import EnqueueUncertain
 from ..job import Job, JobStatus
 from ..signals.sender import Sender
+from ..task import Task
 from .attached_tasks import AttachedTasks
 from .batch_order import BatchOrder, with_conclusion
 from .duplicates import set_successor, with_stored_time
@@ -75,7 +76,8 @@ class Producer:
         until = time.monotonic() + within
         await self._broker.open(self._namespace, until=until)  # now() is the clock of the store
         now = self._broker.now()
-        request = request_of(new_ids(1)[0], now, found, at, args, kwargs, body, has_meta=has_meta)
+        request = request_of(new_ids(1)[0], now, found, at, args, kwargs, body)
+        request.envelope.has_meta = has_meta
         conclude = partial(self._conclude, request)
         try:
             answer = await self._broker.enqueue(request.queue, [request.envelope], until=until)
@@ -92,24 +94,23 @@ class Producer:
             task._arguments.encode(entry.args, entry.kwargs) if entry.body is None else entry.body
             for task, entry in zip(found, batch, strict=True)
         ]
-        headers = self._carried.headers() if self._carried.is_used else {}
-        has_meta = [False] * len(found)
-        if headers or any(task._key is not None for task in set(found)):
-            has_meta = [bool(headers) or task._key is not None for task in found]
+        metas = self._metas_of(found)
+        if metas is not None:
             bodies = [
-                with_meta(body, Meta(headers, task._key)) if has else body
-                for body, task, has in zip(bodies, found, has_meta, strict=True)
+                body if meta is None else with_meta(body, meta)
+                for body, meta in zip(bodies, metas, strict=True)
             ]
         check_bytes(sum(map(len, bodies)))
         until = time.monotonic() + (self._broker.enqueue_timeout if within is None else within)
         await self._broker.open(self._namespace, until=until)  # now() is the clock of the store
         now = self._broker.now()
         requests = [
-            request_of(new_id, now, task, entry.at, entry.args, entry.kwargs, body, has_meta=has)
-            for new_id, task, entry, body, has in zip(
-                new_ids(len(bodies)), found, batch, bodies, has_meta, strict=True
-            )
+            request_of(new_id, now, task, entry.at, entry.args, entry.kwargs, body)
+            for new_id, task, entry, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
         ]
+        if metas is not None:
+            for request, meta in zip(requests, metas, strict=True):
+                request.envelope.has_meta = meta is not None
         order = BatchOrder(
             self._broker,
             self._namespace,
@@ -134,6 +135,13 @@ class Producer:
                 await self._sender.send(signals.job_cancelled, {"job": self._read(cancelled.job, queue)})
             return cancelled.status, queue
         return JobStatus.NOT_SET, ""
+
+    def _metas_of(self, tasks: Sequence[Task[..., Any]]) -> list[Meta | None] | None:
+        """The meta of each job of a batch; None if no job has any."""
+        headers = self._carried.headers() if self._carried.is_used else {}
+        if not headers and all(task._key is None for task in set(tasks)):
+            return None
+        return [Meta(headers, task._key) if headers or task._key is not None else None for task in tasks]
 
     async def _conclude(self, request: Request, answer: Sequence[bool]) -> Job:
         """Send job_scheduled after the broker's answer to one job, and return the job."""

@@ -43,8 +43,6 @@ def request_of(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     body: bytes,
-    *,
-    has_meta: bool = False,
 ) -> Request:
     due = now if at is None else at
     own_id = task._job_id
@@ -56,7 +54,7 @@ def request_of(
         task.max_retries,
         at_once=at is None,
         named=own_id is not None,
-        created=0 if at is None else now,
-        has_meta=has_meta,
     )
+    if at is not None:
+        envelope.created = now
     return Request(envelope, task.queue, due <= now, args, kwargs)

@@ -26,7 +26,6 @@ class Body:
     """
 
     __slots__ = (
-        "_arounds",
         "_cancelled_for",
         "_state",
         "_task",
@@ -53,7 +52,6 @@ class Body:
         self.reason: JobError | None = None
         """Why the body has to end."""
         self._state = state
-        self._arounds = state.surroundings.arounds
         self._task = task
         self._within = within
         self._cancelled_for: tuple[type[JobError], ...] = ()
@@ -81,8 +79,8 @@ class Body:
         result, error = None, None
         self.is_running = True
         try:
-            if self._arounds or task._arounds:
-                result = await self._run_within([*self._arounds, *task._arounds], task, job)
+            if (arounds := self._state.arounds) or task._arounds:
+                result = await self._run_within([*arounds, *task._arounds], task, job)
             elif not task.is_async:
                 result = await self._state.threads.run(self._call, (task, job), {})
             elif self._may_begin():

@@ -156,7 +156,8 @@ class Execution:
         else:
             share_context(self.task, self.context)
             try:
-                args, kwargs = task._arguments.decode(self.lease.job.arguments)
+                stored = self.lease.job
+                args, kwargs = task._arguments.decode(stored.arguments if stored.has_meta else stored.body)
             except InvalidValue as unreadable:
                 self._error = unreadable
         job = self._job = self._snapshot(JobStatus.RUNNING, args, kwargs)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from typing import Any
 
+from ..around import Around
 from ..brokers.base import Broker
 from ..logs import Log
 from ..redaction import Redaction
@@ -63,6 +64,7 @@ class PoolState:
         self.namespace: str = sender.namespace
         self.tasks: Mapping[str, Task[..., Any]] = tasks
         self.surroundings: Surroundings = surroundings
+        self.arounds: Sequence[Around] = surroundings.arounds
         self.redaction: Redaction = surroundings.redaction
         self.context: Context = context
         """The context of the supervisor, which jobs get copies of."""

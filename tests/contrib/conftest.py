@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from aiospinach import Broker, Engine
+from aiospinach.contrib import queue_cache
 
 from ..brokers_under_test import BROKERS, MakeBroker
 from ..conftest import ALL_SIGNALS
@@ -39,6 +40,12 @@ def no_receiver_fails(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     errors = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
     texts = [record.getMessage() for record in errors if record.name.startswith("aiospinach")]
     assert [text for text in texts if "signal job_" in text or "of carry()" in text] == []
+
+
+@pytest.fixture(autouse=True)
+def patient_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of depths in a thread waits for them, however busy the machine is."""
+    monkeypatch.setattr(queue_cache, "WAIT_AT_MOST", 30.0)
 
 
 async def lose_a_worker(engine: Engine) -> None:

@@ -195,11 +195,10 @@ async def test_a_retry_in_another_process_is_of_the_same_story(
     url = shared_server().unix_url
     async with Engine(RedisBroker(url), namespace) as engine:
         undo = instrument(engine, parent=parent, tracer_provider=spans.provider)
-        retried = asyncio.Event()
 
         @signals.job_schedule_retry.connect_via(namespace)
-        def put_back(namespace: str, **kwargs: Any) -> None:
-            retried.set()
+        async def leave_it_to_others(namespace: str, **kwargs: Any) -> None:
+            await engine.stop_workers()
 
         @engine.task(name="bill", max_retries=1, backoff=lambda retry: 0.3)
         async def bill() -> None:
@@ -207,9 +206,7 @@ async def test_a_retry_in_another_process_is_of_the_same_story(
 
         with spans.tracer.start_as_current_span("request"):
             await bill.schedule()
-        await engine.start_workers(1, block=False)
-        await retried.wait()
-        await engine.stop_workers()
+        await engine.start_workers(1)
         program = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.contrib.traced_worker", url, namespace, str(parent)),
             stdout=asyncio.subprocess.PIPE,

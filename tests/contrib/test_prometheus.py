@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest
 
-from aiospinach import AbortException, Engine, InvalidValue, MemoryBroker, RedisBroker, current_job, signals
+from aiospinach import (
+    AbortException,
+    Batch,
+    Engine,
+    InvalidValue,
+    MemoryBroker,
+    RedisBroker,
+    current_job,
+    signals,
+)
 from aiospinach.contrib import queue_cache
 from aiospinach.contrib.prometheus import instrument
 
@@ -305,8 +314,10 @@ async def test_ten_thousand_jobs_make_no_more_series_than_one(
     async def work(secret: str) -> None: ...
 
     async def run(number: int) -> Scrape:
+        batch = Batch()
         for job in range(number):
-            await work.options(id=f"job-{number}-{job}").schedule("canary")
+            batch.schedule(work.options(id=f"job-{number}-{job}"), "canary")
+        await engine.schedule_batch(batch)
         await engine.start_workers(100, stop_when_queue_empty=True)
         return await scrape(registry)
 

@@ -23,8 +23,8 @@ end
 -- Returns when the first job in line was due, as text; nil if there is none. Some ids in line are of cancelled jobs.
 local function oldest()
   local first = call('ZRANGEBYSCORE', future, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  for _, envelope in ipairs(read_in_chunks('HMGET', jobs, call('LRANGE', ready, 0, HEADS_AT_MOST - 1))) do
-    local _, _, at = header(envelope or '')
+  for _, id in ipairs(call('LRANGE', ready, 0, HEADS_AT_MOST - 1)) do
+    local _, _, at = header(call('HGET', jobs, id) or '') -- one by one: bodies may be large, and the first is enough
     if at and tonumber(at) <= now then -- a job that took over a place in line may be due later
       return tonumber(at) < tonumber(first or 'inf') and at or first
     end

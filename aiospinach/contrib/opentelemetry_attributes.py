@@ -42,7 +42,7 @@ def attributes_of(job: Job, operation: str, kind: str) -> dict[str, str | int]:
 
 
 def outcome_of(job: Job) -> str:
-    """What became of a try: succeeded, failed, cancelled, retried, released or lost."""
+    """The outcome of a try: succeeded, failed, cancelled, retried, released or lost."""
     return _OUTCOMES.get(job.status, "lost")
 
 

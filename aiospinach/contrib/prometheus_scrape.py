@@ -1,4 +1,4 @@
-"""What a scrape of Prometheus reads: the last known depths of queues, and the numbers of signals."""
+"""The metrics that a scrape reads when it comes: last known depths of queues, and numbers of signals."""
 
 from __future__ import annotations
 

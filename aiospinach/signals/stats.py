@@ -6,7 +6,7 @@ import msgspec
 
 
 class SignalStats(msgspec.Struct, frozen=True, kw_only=True):
-    """How often a signal was sent since this process started, and what became of the calls of its receivers.
+    """How often a signal was sent since this process started, and how often its receivers failed.
 
     The numbers are those of all senders together.
     """

@@ -8,7 +8,7 @@ from . import signals
 from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
-from .engine import Blocking, DeadJob, Engine
+from .engine import Blocking, DeadJob, Engine, QueueCounts
 from .exceptions import (
     AbortException,
     AiospinachError,
@@ -69,6 +69,7 @@ __all__ = [
     "LeaseLost",
     "MemoryBroker",
     "NotAttached",
+    "QueueCounts",
     "RedisBroker",
     "RetryException",
     "Task",

@@ -50,6 +50,7 @@ def test_every_example_is_tested_here_and_documents_its_command() -> None:
         "batch.py",
         "checksums.py",
         "fastapi_app.py",
+        "observability.py",
         "periodic.py",
         "plain_callers.py",
         "quickstart.py",
@@ -106,6 +107,23 @@ def test_the_batch_is_stored_run_and_summed() -> None:
         "stored 1001 jobs",
         "good night",
         f"the sum of the squares is {sum(number * number for number in range(1000))}",
+    ]
+
+
+def test_jobs_are_logged_traced_and_counted() -> None:
+    lines = [re.sub("'[0-9a-f]{32}'", "ID", line) for line in printed("observability.py")]
+    assert lines == [
+        "event='out of stock' task_name='order' job_try=1 job_id=ID queue='default'",
+        "event='shipped' task_name='order' job_try=2 job_id=ID queue='default'",
+        "event='sent' task_name='mail' job_try=1 job_id=ID queue='default'",
+        "schedule order, from request",
+        "request, from nowhere",
+        "process order, from schedule order",
+        "schedule mail, from process order",
+        "process order, from schedule order",
+        "process mail, from schedule mail",
+        "order: 1 succeeded, 1 retries",
+        "mail: 1 succeeded, 0 retries",
     ]
 
 

@@ -20,6 +20,7 @@ from aiospinach import (
     Job,
     JobStatus,
     MemoryBroker,
+    QueueCounts,
     RetryException,
     Task,
     Tasks,
@@ -102,6 +103,7 @@ async def results_have_the_types_of_functions() -> None:
     assert_type(engine.blocking.schedule_batch(Batch().schedule(add, 1)), list[Job])
     assert_type(engine.blocking.cancel("id"), JobStatus)
     assert_type([dead async for dead in engine.dead_jobs()], list[DeadJob])
+    assert_type(await engine.counts(), dict[str, QueueCounts])
     assert_type(current_job(), Job | None)
     raise RetryException("later", MOMENT)
 

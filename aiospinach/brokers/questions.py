@@ -43,6 +43,14 @@ class LookCounts(Question[Counts], frozen=True):
     """How many jobs are in which state?"""
 
 
+class LookOldest(Question["int | None"], frozen=True):
+    """Since when is the first job in line due? In milliseconds since 1970; None if none is.
+
+    Jobs that wait for their task's limit are in no line. Of many cancelled jobs at the head, a hundred are
+    looked through.
+    """
+
+
 class LookDead(Question[Sequence[DeadRecord]], frozen=True):
     """Which jobs are dead? The latest come first."""
 

@@ -1,1 +1,1 @@
-"""Integrations with frameworks: each imports the public package only, and no framework."""
+"""Integrations with frameworks: each imports the public package only."""

@@ -1,7 +1,8 @@
 """The engine: schedules, cancels and looks up jobs, and starts and stops workers."""
 
 from .blocking import Blocking
+from .counts import QueueCounts
 from .dead_jobs import DeadJob
 from .engine import Engine
 
-__all__ = ["Blocking", "DeadJob", "Engine"]
+__all__ = ["Blocking", "DeadJob", "Engine", "QueueCounts"]

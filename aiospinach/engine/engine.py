@@ -22,6 +22,7 @@ from ..validation import check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
 from .blocking import Blocking
+from .counts import QueueCounts, count_jobs
 from .dead_jobs import DeadJob, DeadJobs
 from .declarations import Declarations
 from .portal import Portal
@@ -172,6 +173,13 @@ class Engine(Declarations, Scheduling):
         """Forget a dead job. Returns False if no such job is dead. Raises the errors of ``cancel``."""
         queues, job_id = self._tasks.whereabouts(job, queue)
         return await self._dead_jobs.discard(queues, job_id)
+
+    async def counts(self, *, queue: str | None = None) -> dict[str, QueueCounts]:
+        """Count the jobs of each queue of the attached tasks, or of one ``queue``, by their states.
+
+        Returns the counts by queue. Raises UnknownQueue or a BrokerError. A cancellation changes nothing.
+        """
+        return await count_jobs(self._broker, self.namespace, self._tasks.queues_to_search(queue))
 
     # Workers.
 

@@ -18,10 +18,12 @@ from .lifecycle import (
     worker_terminated,
 )
 from .signal import SafeNamedSignal
+from .stats import SignalStats
 
 __all__ = [
     "ANY",
     "SafeNamedSignal",
+    "SignalStats",
     "job_cancelled",
     "job_failed",
     "job_finished",

@@ -1,4 +1,4 @@
-"""Faults of receivers: logs them, and skips a receiver whose runs ignore their cancellation too often."""
+"""Faults of receivers: logs and counts them, and skips a receiver whose runs ignore their cancellation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..job import Job
 from ..logs import Log, LogThrottle, fields_of
 from ..redaction import REDACT_NOTHING, Redaction
 from .receivers import Receiver, ReceiverRun, identity_of, name_of, safe_exc_info
+from .stats import Counters
 
 logger: Log = Log("aiospinach.signals")
 
@@ -32,8 +33,9 @@ def set_redaction(namespace: str, redaction: Redaction) -> None:
 class ReceiverFaults:
     """The faults of the receivers of one signal."""
 
-    def __init__(self, signal: str) -> None:
+    def __init__(self, signal: str, counters: Counters) -> None:
         self._signal = signal
+        self._counters = counters
         self._left_behind: defaultdict[object, set[asyncio.Task[None]]] = defaultdict(set)
         self._throttle = LogThrottle()
 
@@ -44,6 +46,7 @@ class ReceiverFaults:
 
     def on_error(self, receiver: Receiver, kwargs: dict[str, Any], error: BaseException) -> None:
         """Log an error that a receiver raised."""
+        self._counters.failed += 1
         job = kwargs.get("job")
         redaction = _redactions.get(job.namespace, REDACT_NOTHING) if isinstance(job, Job) else REDACT_NOTHING
         logger.error(
@@ -59,6 +62,7 @@ class ReceiverFaults:
 
     def on_timeout(self, run: ReceiverRun, limit: float) -> None:
         """Log that a run took longer than ``limit`` seconds and was cancelled; it may go on all the same."""
+        self._counters.timed_out += 1
         if run.task.done():
             fate = "was cancelled"
         else:
@@ -93,6 +97,7 @@ class ReceiverFaults:
         tasks.difference_update([t for t in tasks if t.get_loop().is_closed()])
         if len(tasks) < LEFT_BEHIND_AT_MOST:
             return False
+        self._counters.skipped += 1
         if self._may_log("skipped", receiver):
             logger.error(
                 "signal %s: receiver %s is skipped: %d of its runs ignore their cancellation",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from types import TracebackType
@@ -32,6 +33,8 @@ class ReceiverRun:
         "_awaitable",
         "_handled",
         "abandoned",
+        "began",
+        "ended",
         "error",
         "kwargs",
         "receiver",
@@ -42,13 +45,18 @@ class ReceiverRun:
 
     task: asyncio.Task[None]
 
-    def __init__(self, receiver: Receiver, kwargs: dict[str, Any], awaitable: Awaitable[Any]) -> None:
+    def __init__(
+        self, receiver: Receiver, kwargs: dict[str, Any], awaitable: Awaitable[Any], began: float
+    ) -> None:
         self.receiver: Receiver = receiver
         self.kwargs: dict[str, Any] = kwargs
         self.result: Any = None
         self.error: BaseException | None = None
         self.succeeded: bool = False
         self.abandoned: bool = False
+        self.began: float = began
+        """When the receiver was called, by ``time.perf_counter()``."""
+        self.ended: float | None = None
         self._awaitable = awaitable
         self._handled: BaseException | None = sys.exception()
         """The error that the sender handles; ``sys.exc_info()`` returns it in the receiver."""
@@ -66,6 +74,7 @@ class ReceiverRun:
                 raise  # not an error of the receiver: its event loop has ended
             if not (self.abandoned and type(error) is asyncio.CancelledError):
                 self.error = error
+        self.ended = time.perf_counter()
         gathering.on_run_ended()
 
     async def _handle(self) -> Any:

@@ -18,6 +18,7 @@ from ..functions import is_async
 from ..timing import to_seconds
 from .faults import ReceiverFaults
 from .receivers import Gathering, Receiver, ReceiverRun, name_of, own_context
+from .stats import Counters, SignalStats
 
 DEFAULT_TIMEOUT: Final = 5.0
 SLOW_AFTER: Final = 0.1
@@ -39,7 +40,8 @@ class SafeNamedSignal(NamedSignal):
     def __init__(self, name: str, doc: str | None = None) -> None:
         super().__init__(name, doc)
         self._timeout: float | None = None
-        self._faults = ReceiverFaults(name)
+        self._counters = Counters()
+        self._faults = ReceiverFaults(name, self._counters)
         self._receivers_of: dict[str, list[Receiver]] = {}
         """The receivers of senders that are names; emptied by each connect and disconnect."""
 
@@ -78,6 +80,13 @@ class SafeNamedSignal(NamedSignal):
             super().disconnect(receiver, sender)
         finally:
             self._receivers_of = {}
+
+    def stats(self) -> SignalStats:
+        """Numbers about the sendings of this signal in this process, from all senders together.
+
+        They begin with the process, and connecting and disconnecting leaves them as they are.
+        """
+        return self._counters.stats()
 
     def _clear_state(self) -> None:
         super()._clear_state()
@@ -195,7 +204,10 @@ class SafeNamedSignal(NamedSignal):
         receivers = self._receivers_of.get(sender) if type(sender) is str else None
         if receivers is None:
             receivers = self._find_receivers(sender)
-        faults = self._faults
+        if not receivers:
+            return results, runs
+        faults, counters = self._faults, self._counters
+        counters.sent += 1
         began = time.perf_counter()
         for receiver in receivers:
             if faults.has_any and faults.is_skipped(receiver):
@@ -203,7 +215,7 @@ class SafeNamedSignal(NamedSignal):
             try:
                 result = (receiver if wrap is None else wrap(receiver))(sender, **kwargs)
                 if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
-                    result = ReceiverRun(receiver, kwargs, result)
+                    result = ReceiverRun(receiver, kwargs, result, began)
                     runs.append(result)
                 results.append((receiver, result))
             except BaseException as error:
@@ -211,15 +223,21 @@ class SafeNamedSignal(NamedSignal):
                 if errors is not None:
                     errors.append(error)
             ended = time.perf_counter()
-            if ended - began > SLOW_AFTER:
-                faults.on_blocked(receiver, ended - began)
+            if (elapsed := ended - began) > counters.slowest_seconds:
+                counters.slowest, counters.slowest_seconds = name_of(receiver), elapsed
+            if elapsed > SLOW_AFTER:
+                faults.on_blocked(receiver, elapsed)
             began = ended
         return results, runs
 
     def _report(self, runs: list[ReceiverRun], gathering: Gathering, limit: float) -> None:
+        counters, now = self._counters, time.perf_counter()
         for run in runs:
             if run.error is not None:
                 self._faults.on_error(run.receiver, run.kwargs, run.error)
+            elapsed = (now if run.ended is None else run.ended) - run.began
+            if elapsed > counters.slowest_seconds:
+                counters.slowest, counters.slowest_seconds = name_of(run.receiver), elapsed
         for run in gathering.overdue:
             self._faults.on_timeout(run, limit)
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from aiospinach.brokers.base import DEAD_AT_MOST, Broker
-from aiospinach.brokers.questions import Counts, LookJob, Requeue, SteerResult
+from aiospinach.brokers.questions import Counts, LookJob, LookOldest, Requeue, SteerResult
 from aiospinach.brokers.records import Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
@@ -349,3 +349,50 @@ async def test_a_live_job_is_looked_up_by_its_id(broker: Broker, queue: str, oth
     await settle(broker, queue, lease, Action.DONE)
     assert await broker.look(queue, LookJob("now")) is None
     assert await broker.look(other_queue, LookJob("later")) is None
+
+
+# The oldest job.
+
+
+async def oldest(broker: Broker, queue: str) -> int | None:
+    return await broker.look(queue, LookOldest())
+
+
+async def test_an_empty_queue_has_no_oldest_job(broker: Broker, queue: str) -> None:
+    assert await oldest(broker, queue) is None
+
+
+async def test_the_oldest_job_is_the_first_in_line(broker: Broker, queue: str) -> None:
+    now = broker.now()
+    await put(broker, queue, "a", at=now - 5000)
+    await put(broker, queue, "b", at=now - 3000)
+    assert await oldest(broker, queue) == now - 5000
+    assert ids(await take(broker, queue, 1)) == ["a"]
+    assert await oldest(broker, queue) == now - 3000
+
+
+async def test_a_cancelled_job_and_a_job_that_is_not_due_are_not_the_oldest(
+    broker: Broker, queue: str
+) -> None:
+    now = broker.now()
+    await put(broker, queue, "a", at=now - 5000)
+    await put(broker, queue, "b", at=now - 3000)
+    await put(broker, queue, "c", at=now - 1000)
+    await put(broker, queue, "later", at=now + 60_000)
+    for job_id in "ab":
+        assert (await asking.cancel(broker, queue, job_id)).status is JobStatus.QUEUED
+    await put(broker, queue, "b", at=now + 60_000)  # it takes over the place in line
+    assert await oldest(broker, queue) == now - 1000
+    assert (await asking.cancel(broker, queue, "c")).status is JobStatus.QUEUED
+    assert await oldest(broker, queue) is None
+
+
+async def test_a_job_that_has_become_due_may_be_the_oldest(broker: Broker, queue: str) -> None:
+    due = broker.now() + 50
+    await put(broker, queue, "a", at=due)
+    assert await oldest(broker, queue) is None
+    while await oldest(broker, queue) is None:
+        await asyncio.sleep(0.01)
+    assert await oldest(broker, queue) == due
+    await put(broker, queue, "b", at=due - 5000)
+    assert await oldest(broker, queue) == due - 5000

@@ -26,6 +26,7 @@ from ..records import (
     SweepResult,
     TickResult,
 )
+from .inspection import answer
 from .lost_jobs import warn_at_exit
 from .queue import QueueState
 from .waiter import Waiter, set_of
@@ -209,8 +210,8 @@ class MemoryBroker(Broker):
 
     async def look(self, queue: str, question: Question[T]) -> T:
         with self._lock:
-            answer: T = self._queues[queue].answer(question, self.now(), self.lease)
-            return answer
+            found: T = answer(self._queues[queue], question, self.now(), self.lease)
+            return found
 
     async def steer(self, queue: str, act: Act) -> SteerResult:
         with self._lock:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import msgspec
 
 from ...job import JobStatus
 from ...outcome import Action
 from ..base import LEVEL
-from ..questions import Counts, LookCounts, LookDead, LookJob, LookWorkers, Question, SteerResult, WorkerSeen
+from ..questions import SteerResult, WorkerSeen
 from ..records import DeadRecord, Envelope, Fired, Firing, Lease, ParkedTask, Parking, Settlement, SweepResult
 from .dead_set import DeadSet
 from .leases import Leases
@@ -227,26 +226,14 @@ class QueueState:
         }
         return SweepResult(self.something_to_run(), min(dues, default=None), parked)
 
-    def answer(self, question: Question[Any], now: int, lease: float) -> Any:
-        if isinstance(question, LookCounts):
-            return self._counts(now)
-        if isinstance(question, LookDead):
-            return self.dead.page(now, question.offset, question.limit)
-        if isinstance(question, LookJob):
-            return self.jobs.get(question.job_id)
-        return [seen for seen in self.workers.values() if now - seen.at <= 3000 * lease]
-
-    def _counts(self, now: int) -> Counts:
-        dues = self.waiting.dues
-        due = sum(1 for at in dues.values() if at <= now)
-        running, parked = len(self.leases.jobs), sum(len(parked.dues) for parked in self.parked.values())
-        ready = len(self.jobs) - running - len(dues) - parked + due
-        return Counts(ready, running, len(dues) - due, len(self.dead), parked)
-
     def note_worker(self, name: str, now: int, lease: float) -> None:
         """Note that a worker has looked at the queue. A worker that has not for three leases is forgotten."""
         self.workers[name] = WorkerSeen(name, LEVEL, now)
-        self.workers = {seen.name: seen for seen in self.answer(LookWorkers(), now, lease)}
+        self.workers = {seen.name: seen for seen in self.live_workers(now, lease)}
+
+    def live_workers(self, now: int, lease: float) -> list[WorkerSeen]:
+        """Return the workers that have looked at the queue within three leases."""
+        return [seen for seen in self.workers.values() if now - seen.at <= 3000 * lease]
 
     def take_dead(self, job_id: str, now: int, *, is_to_run: bool) -> JobStatus:
         """Requeue or discard a dead job. Returns FAILED, or NOT_SET if nothing was done."""

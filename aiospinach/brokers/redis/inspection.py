@@ -14,6 +14,7 @@ from ..questions import (
     LookCounts,
     LookDead,
     LookJob,
+    LookOldest,
     Question,
     Requeue,
     SteerResult,
@@ -39,6 +40,9 @@ class Inspection:
         if isinstance(question, LookCounts):
             _, ready, running, waiting, parked, dead = await self._look(state, "counts")
             return Counts(ready, running, waiting, dead, parked)
+        if isinstance(question, LookOldest):
+            _, at = await self._look(state, "oldest")
+            return None if at is None else int(at)
         if isinstance(question, LookDead):
             return await self._dead(state, question.offset, question.limit)
         if isinstance(question, LookJob):

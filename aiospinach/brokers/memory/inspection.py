@@ -1,0 +1,43 @@
+"""Answers questions about a queue in memory."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
+from .queue import QueueState
+
+HEADS_AT_MOST = 100
+"""The first job in line is searched among so many."""
+
+
+def answer(state: QueueState, question: Question[Any], now: int, lease: float) -> Any:
+    if isinstance(question, LookCounts):
+        return _counts(state, now)
+    if isinstance(question, LookOldest):
+        return _oldest(state, now)
+    if isinstance(question, LookDead):
+        return state.dead.page(now, question.offset, question.limit)
+    if isinstance(question, LookJob):
+        return state.jobs.get(question.job_id)
+    return state.live_workers(now, lease)
+
+
+def _counts(state: QueueState, now: int) -> Counts:
+    dues = state.waiting.dues
+    due = sum(1 for at in dues.values() if at <= now)
+    running, parked = len(state.leases.jobs), sum(len(parked.dues) for parked in state.parked.values())
+    ready = len(state.jobs) - running - len(dues) - parked + due
+    return Counts(ready, running, len(dues) - due, len(state.dead), parked)
+
+
+def _oldest(state: QueueState, now: int) -> int | None:
+    first = state.waiting.next_due()
+    dues = [] if first is None or first > now else [first]
+    for job_id in itertools.islice(state.ready, HEADS_AT_MOST):
+        job = state.jobs.get(job_id)
+        if job is not None and job.at <= now:  # a job that took over a place in line may be due later
+            dues.append(job.at)
+            break
+    return min(dues, default=None)

@@ -1,0 +1,49 @@
+"""How many jobs of each queue are in which state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ..brokers.base import Broker
+from ..brokers.questions import LookCounts, LookOldest, LookWorkers
+
+
+class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs of a queue are in which state, and how many workers look at the queue."""
+
+    ready: int
+    """Jobs that may start as soon as a worker, and the limit of their task, has room for them."""
+    running: int
+    waiting: int
+    """Jobs that are not due yet, retries included."""
+    dead: int
+    parked: int
+    """Jobs that wait for a worker that knows their task."""
+    oldest: float | None
+    """For how many seconds the first job in line has been due; None if the line is empty. Jobs that the
+    limit of their task holds back are in no line."""
+    workers: int
+    """Workers that have looked at the queue within three leases."""
+
+
+async def count_jobs(broker: Broker, namespace: str, queues: Sequence[str]) -> dict[str, QueueCounts]:
+    """The counts of these queues, by their names."""
+    await broker.open_in_time(namespace)
+    return {queue: await _count_jobs(broker, queue) for queue in queues}
+
+
+async def _count_jobs(broker: Broker, queue: str) -> QueueCounts:
+    counts = await broker.look(queue, LookCounts())
+    oldest = await broker.look(queue, LookOldest())
+    workers = await broker.look(queue, LookWorkers())
+    return QueueCounts(
+        ready=counts.ready,
+        running=counts.running,
+        waiting=counts.waiting,
+        dead=counts.dead,
+        parked=counts.parked,
+        oldest=None if oldest is None else max(0.0, (broker.now() - oldest) / 1000),
+        workers=len(workers),
+    )

@@ -8,6 +8,7 @@ from . import signals
 from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
+from .dependencies import Depends, Provided, Shared
 from .engine import DeadJob, Engine
 from .exceptions import (
     AbortException,
@@ -52,6 +53,7 @@ __all__ = [
     "BrokerUnavailable",
     "Cron",
     "DeadJob",
+    "Depends",
     "DuplicateTask",
     "Engine",
     "EnqueueUncertain",
@@ -67,8 +69,10 @@ __all__ = [
     "LeaseLost",
     "MemoryBroker",
     "NotAttached",
+    "Provided",
     "RedisBroker",
     "RetryException",
+    "Shared",
     "Task",
     "Tasks",
     "UnknownQueue",

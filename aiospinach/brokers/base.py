@@ -47,6 +47,13 @@ REMEMBERED_FOR = 600.0
 """For how many seconds at least an id that a user gave stays used after the job was stored."""
 
 
+def check_broker(broker: object) -> None:
+    """Raise InvalidValue if an engine was given something else than a broker."""
+    if not isinstance(broker, Broker):
+        kind = f"{broker.__name__}: call it" if isinstance(broker, type) else type(broker).__name__
+        raise InvalidValue(f"Engine takes a broker such as MemoryBroker() or RedisBroker(url), not {kind}")
+
+
 class Broker(ABC):
     """Stores jobs. A broker belongs to one engine, and outlives event loops.
 

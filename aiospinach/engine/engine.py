@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from .. import forks
 from ..batch import Batch
-from ..brokers.base import Broker
-from ..exceptions import InvalidValue
+from ..brokers.base import Broker, check_broker
+from ..dependencies import Overrides, check_lifespan
 from ..job import Job, JobStatus
 from ..redaction import redaction_of
 from ..registry import TaskDecorator, Tasks
@@ -19,7 +21,7 @@ from ..signals.sender import Sender
 from ..signals.signal import DEFAULT_TIMEOUT
 from ..task import Task
 from ..timing import to_limit, to_milliseconds, to_seconds
-from ..validation import check_id, check_scope
+from ..validation import check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
 from .dead_jobs import DeadJob, DeadJobs
@@ -43,7 +45,9 @@ class Engine(TaskDecorator):
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that share a
     store. ``signal_timeout``, in seconds or as a timedelta, is the time that the receivers of one signal have
     together. ``leave_out`` names data that neither the log nor the dead jobs may hold: "arguments" of jobs,
-    "messages" and "tracebacks" of errors. A new engine does not connect. Raises InvalidValue.
+    "messages" and "tracebacks" of errors. ``lifespan`` takes the engine, and returns an async context
+    manager: each start of workers enters it before the first job, and leaves it after the last signal. A new
+    engine does not connect. Raises InvalidValue.
 
     Leaving ``async with engine`` stops the workers that were started within it; other workers go on. An
     engine may be entered many times, in any task, thread and event loop. The last exit in an event loop
@@ -57,26 +61,27 @@ class Engine(TaskDecorator):
         *,
         signal_timeout: float | timedelta = DEFAULT_TIMEOUT,
         leave_out: str | Collection[str] = (),
+        lifespan: Callable[[Engine], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
-        if not isinstance(broker, Broker):
-            kind = f"{broker.__name__}: call it" if isinstance(broker, type) else type(broker).__name__
-            raise InvalidValue(
-                f"Engine takes a broker such as MemoryBroker() or RedisBroker(url), not {kind}"
-            )
+        check_broker(broker)
         self.namespace: str = check_scope(namespace, what="namespace")
         timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
         redaction = redaction_of(leave_out)
         broker._belong_to(self)
         set_redaction(self.namespace, redaction)
         self._broker = broker
+        self._lifespan = check_lifespan(lifespan)
+        self._overrides = Overrides()
         self._sender = Sender(self.namespace, timeout)
         self._with_statements = WithStatements()
         self._tasks = AttachedTasks(self.namespace, self, self._on_tasks_added)
         self._producer = Producer(broker, self._sender, self._tasks)
         self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
-        self._workers = WorkerControl(broker, self._sender, self._tasks, redaction, self._with_statements)
+        self._workers = WorkerControl(
+            broker, self._sender, self._tasks, redaction, self._with_statements, self._overrides
+        )
         self._own_tasks = Tasks()
-        self._own_tasks._attach_to(self._tasks)
+        self._tasks.attach(self._own_tasks)
         forks.forget_in_child(self)
 
     def __repr__(self) -> str:
@@ -126,9 +131,16 @@ class Engine(TaskDecorator):
 
         Attaches no task if it raises DuplicateTask or InvalidValue. Attaching a registry twice does nothing.
         """
-        if not isinstance(tasks, Tasks):
-            raise InvalidValue(f"attach_tasks() takes a Tasks registry, not {type(tasks).__name__}")
-        tasks._attach_to(self._tasks)
+        self._tasks.attach(tasks)
+
+    def override(
+        self, factory: Callable[..., Any], replacement: Callable[..., Any]
+    ) -> AbstractContextManager[None]:
+        """A context in which jobs get a dependency from another factory, for tests.
+
+        Of nested contexts the innermost counts. Raises InvalidValue or UnsupportedType.
+        """
+        return self._overrides.replacing(factory, replacement)
 
     # Jobs.
 
@@ -171,8 +183,6 @@ class Engine(TaskDecorator):
         timedelta, limits the time of tries to reach the store; the broker has the default. Also raises
         BatchTooLarge, and the errors of ``schedule``. If the call is cancelled, jobs may be stored.
         """
-        if not isinstance(batch, Batch):
-            raise InvalidValue(f"schedule_batch() takes a Batch, not {type(batch).__name__}")
         within = to_limit(enqueue_timeout, what="schedule_batch(enqueue_timeout=)")
         return await self._producer.schedule_batch(batch, within)
 
@@ -189,7 +199,7 @@ class Engine(TaskDecorator):
         JobTimeout after the task's ``timeout``. Cancelling the call cancels an async body; the call waits for
         a body in a thread, and then raises CancelledError.
         """
-        return await run_inline(self._tasks.find(task), args, kwargs, self._sender)
+        return await run_inline(self._tasks.find(task), args, kwargs, self._sender, self._overrides)
 
     async def cancel(self, job: Job | str, *, queue: str | None = None) -> JobStatus:
         """Cancel a job, given itself or by its id.
@@ -199,7 +209,7 @@ class Engine(TaskDecorator):
         ``queue`` is looked for in every queue of the attached tasks. Raises UnknownQueue, InvalidValue or a
         BrokerError.
         """
-        queues, job_id = self._whereabouts(job, queue)
+        queues, job_id = self._tasks.find_job(job, queue)
         status, found_in = await self._producer.cancel(queues, job_id)
         self._workers.on_cancelled(found_in, job_id, status)
         return status
@@ -210,7 +220,7 @@ class Engine(TaskDecorator):
         ``async for dead in engine.dead_jobs(): ...``. A queue keeps the last 10,000, for 180 days. Raises
         UnknownQueue or a BrokerError.
         """
-        return self._dead_jobs.jobs(self._queues_to_search(queue))
+        return self._dead_jobs.jobs(self._tasks.find_queues(queue))
 
     async def requeue(self, job: Job | str, *, queue: str | None = None) -> bool:
         """Queue a dead job again, as if it had never run; it is given itself, or by its id.
@@ -218,12 +228,12 @@ class Engine(TaskDecorator):
         Returns False if no such job is dead, or if its id is in use again. Raises InvalidValue if
         ``Engine(leave_out=)`` left out its arguments, and the errors of ``cancel``.
         """
-        queues, job_id = self._whereabouts(job, queue)
+        queues, job_id = self._tasks.find_job(job, queue)
         return await self._dead_jobs.requeue(queues, job_id)
 
     async def discard(self, job: Job | str, *, queue: str | None = None) -> bool:
         """Forget a dead job. Returns False if no such job is dead. Raises the errors of ``cancel``."""
-        queues, job_id = self._whereabouts(job, queue)
+        queues, job_id = self._tasks.find_job(job, queue)
         return await self._dead_jobs.discard(queues, job_id)
 
     # Workers.
@@ -259,6 +269,7 @@ class Engine(TaskDecorator):
             block=block,
             stop_when_queue_empty=stop_when_queue_empty,
             shutdown_timeout=shutdown_timeout,
+            lifespan=None if self._lifespan is None else functools.partial(self._lifespan, self),
         )
 
     async def stop_workers(self) -> None:
@@ -281,17 +292,6 @@ class Engine(TaskDecorator):
     def _on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Called by ``AttachedTasks`` after tasks were attached."""
         self._workers.on_tasks_added(tasks)
-
-    def _whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
-        """The queues to search for a job that is given itself or by its id, and the id."""
-        if isinstance(job, Job):
-            if job.namespace != self.namespace:
-                raise InvalidValue(f"{job!r} is not of the namespace {self.namespace!r} of this engine")
-            return [job.queue], job.id
-        return self._queues_to_search(queue), check_id(job, what="job id")
-
-    def _queues_to_search(self, queue: object) -> list[str]:
-        return sorted(self._tasks.queues) if queue is None else [self._tasks.check_queue(queue)]
 
     def _forget_parent(self) -> object:
         """Forget the workers, in a forked child: those of the parent go on in the parent."""

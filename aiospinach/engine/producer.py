@@ -13,7 +13,7 @@ from .. import signals
 from ..batch import Batch, check_bytes
 from ..brokers.base import Broker
 from ..brokers.records import Cancel, Envelope
-from ..exceptions import EnqueueUncertain
+from ..exceptions import EnqueueUncertain, InvalidValue
 from ..job import Job, JobStatus
 from ..signals.sender import Sender
 from .attached_tasks import AttachedTasks
@@ -76,6 +76,8 @@ class Producer:
 
     async def schedule_batch(self, batch: Batch, within: float | None) -> list[Job]:
         """Store the jobs of a batch, queue by queue. Returns them in the order of the batch."""
+        if not isinstance(batch, Batch):
+            raise InvalidValue(f"schedule_batch() takes a Batch, not {type(batch).__name__}")
         if self._home is None:
             self._home = asyncio.get_running_loop()
         found = [self._tasks.find(entry.task) for entry in batch]

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..brokers.base import Broker
+from ..dependencies import Lifespan, Overrides
 from ..exceptions import AlreadyRunning
 from ..job import JobStatus
 from ..logs import Log
@@ -37,12 +38,14 @@ class WorkerControl:
         tasks: AttachedTasks,
         redaction: Redaction,
         with_statements: WithStatements,
+        overrides: Overrides,
     ) -> None:
         self._broker = broker
         self._sender = sender
         self._tasks = tasks
         self._redaction = redaction
         self._with_statements = with_statements
+        self._overrides = overrides
         self.pool: Pool | None = None
 
     @property
@@ -67,6 +70,7 @@ class WorkerControl:
         block: bool,
         stop_when_queue_empty: bool,
         shutdown_timeout: float | timedelta,
+        lifespan: Lifespan | None,
     ) -> None:
         """Start a pool. Returns when it has stopped; without ``block``, when it fetches jobs."""
         check_flag(block, what="block")
@@ -85,6 +89,8 @@ class WorkerControl:
             stop_when_queue_empty=check_flag(stop_when_queue_empty, what="stop_when_queue_empty"),
             shutdown_timeout=to_seconds(shutdown_timeout, what="shutdown_timeout"),
             redaction=self._redaction,
+            overrides=self._overrides,
+            lifespan=lifespan,
             context=copy_context(),
         )
         if not self._tasks.by_name:

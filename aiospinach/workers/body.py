@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable
 from typing import Any
 
+from ..dependencies import Injection
 from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
 from ..failures import safe_exception
 from ..functions import is_awaitable
@@ -78,7 +79,9 @@ class Body:
         result, error = None, None
         self.is_running = True
         try:
-            if not task.is_async:
+            if task._injection is not None:
+                result = await self._run_injected(task, task._injection, job)
+            elif not task.is_async:
                 result = await self._state.threads.run(self._call, (task, job), {})
             elif self._may_begin():
                 result = await task.function(*job.args, **job.kwargs)
@@ -126,12 +129,43 @@ class Body:
         """Decide whether the function may be called, right before the call."""
         if time.monotonic() >= self.trusted_until and self.reason is None:  # guard: trust before the body
             self.reason = Interrupted("the lease had ended before the body could begin")
-        self.has_begun = self.reason is None
-        return self.has_begun
+        self.has_begun = self.has_begun or self.reason is None
+        return self.reason is None
 
     def _call(self, task: Task[..., Any], job: Job) -> Any:
         """Call a plain function in its thread, unless the lease has ended while no thread was free."""
         return task.function(*job.args, **job.kwargs) if self._may_begin() else None
+
+    async def _run_injected(self, task: Task[..., Any], injection: Injection, job: Job) -> Any:
+        """Open the dependencies of the job, call the function with them, and close them.
+
+        The event loop opens and closes, also for a plain function: the job can be cancelled meanwhile.
+        """
+        if not self._may_begin():
+            return None
+        self.is_async = True
+        async with injection.opened(self._state.scope) as values:
+            args, kwargs = injection.add(values, job.args, job.kwargs)
+            if self.reason is not None:  # guard: ended while it was opened
+                await asyncio.sleep(0)  # its cancellation arrives here, and not in the function
+                raise asyncio.CancelledError
+            if task.is_async:
+                result = await task.function(*args, **kwargs)
+            else:
+                self.is_async = False
+                try:
+                    result = await self._state.threads.run(self._call_injected, (task, *args), kwargs)
+                finally:
+                    self.is_async = True
+            if result is not None and is_awaitable(result):
+                result = await self._await_result(result)
+            return result
+
+    def _call_injected(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a plain function in its thread, unless the lease has ended while no thread was free."""
+        if not self._may_begin():
+            raise asyncio.CancelledError
+        return task.function(*args, **kwargs)
 
     async def _await_result(self, awaitable: Awaitable[Any]) -> Any:
         """Await the result of a function that returned an awaitable. From here on the body may be cancelled.

@@ -49,6 +49,7 @@ def test_every_example_is_tested_here_and_documents_its_command() -> None:
     assert names == {
         "batch.py",
         "checksums.py",
+        "dependencies.py",
         "fastapi_app.py",
         "periodic.py",
         "quickstart.py",
@@ -86,6 +87,17 @@ def test_the_batch_is_stored_run_and_summed() -> None:
         "stored 1001 jobs",
         "good night",
         f"the sum of the squares is {sum(number * number for number in range(1000))}",
+    ]
+
+
+def test_dependencies_are_opened_and_closed_around_jobs() -> None:
+    assert printed("dependencies.py") == [
+        "lifespan: enter",
+        "client: connect",
+        "session of order 17: commit ['bill 17 by client']",
+        "session of order 13: roll back, nobody pays this",
+        "client: disconnect",
+        "lifespan: leave",
     ]
 
 

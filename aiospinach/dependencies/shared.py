@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from ..cancellation import shielded_if
@@ -25,8 +25,8 @@ Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 class SharedScope:
     """Values that jobs share, each opened for the first job that needs it, and all closed together.
 
-    Values are opened in ``context``, or else in a copy of the caller's. ``on_error`` gets the name and the
-    error of a value that could not be closed.
+    The lifespan is entered in ``context``, and values are opened in copies of it, or else of the caller's.
+    ``on_error`` gets the name and the error of a value that could not be closed.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SharedScope:
                 "Engine(lifespan=) takes a function that returns an async context manager, and not"
                 f" {type(manager).__name__}: decorate it with @asynccontextmanager"
             )
-        await self._add(None, "the lifespan", manager).value()
+        await self._add(None, "the lifespan", manager, self._context).value()
 
     async def value_of(self, node: Node) -> Any:
         """The value of a node, which is opened if no job has needed it before.
@@ -67,7 +67,8 @@ class SharedScope:
         """
         resource = self._values.get(node.key)
         if resource is None or resource.has_failed:
-            resource = self._add(node.key, node.name, self._managed(node))
+            context = (self._context or copy_context()).copy()
+            resource = self._add(node.key, node.name, self._managed(node), context)
         return await resource.value()
 
     async def close(self) -> None:
@@ -91,10 +92,16 @@ class SharedScope:
         if cancellation is not None:
             raise cancellation
 
-    def _add(self, key: Hashable, name: str, manager: AbstractAsyncContextManager[Any]) -> Resource:
+    def _add(
+        self,
+        key: Hashable,
+        name: str,
+        manager: AbstractAsyncContextManager[Any],
+        context: Context | None,
+    ) -> Resource:
         if self._is_closed:
             raise RuntimeError("the workers have stopped, and share no values any more")
-        resource = self._values[key] = Resource(name, manager, self._opened.append, self._context)
+        resource = self._values[key] = Resource(name, manager, self._opened.append, context)
         return resource
 
     @asynccontextmanager

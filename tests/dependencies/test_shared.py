@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -322,18 +323,24 @@ async def test_a_shared_value_may_hold_a_task_group(engine: Engine, diary: Diary
     assert diary == ["0 in the background", "1 in the background", "closed"]
 
 
-async def test_a_shared_factory_belongs_to_no_job(engine: Engine) -> None:
+async def test_a_shared_factory_belongs_to_no_job_and_changes_the_context_of_none(engine: Engine) -> None:
     jobs: list[object] = []
+    seen: list[str] = []
+    variable = ContextVar("variable", default="unset")
 
     async def client() -> None:
         jobs.append(current_job())
+        variable.set("set by the factory")
 
     @engine.task
-    async def use(http: None = Shared(client)) -> None: ...
+    async def use(http: None = Shared(client)) -> None:
+        seen.append(variable.get())
 
-    await use.schedule()
-    await engine.start_workers(stop_when_queue_empty=True)
+    for _ in range(2):
+        await use.schedule()
+    await engine.start_workers(1, stop_when_queue_empty=True)
     assert jobs == [None]
+    assert seen == ["unset", "unset"]
 
 
 def test_the_end_of_the_event_loop_closes_after_the_jobs(diary: Diary, namespace: str) -> None:

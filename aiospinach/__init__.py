@@ -9,7 +9,7 @@ from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
 from .dependencies import Depends, Provided, Shared
-from .engine import DeadJob, Engine
+from .engine import Blocking, DeadJob, Engine
 from .exceptions import (
     AbortException,
     AiospinachError,
@@ -33,6 +33,7 @@ from .exceptions import (
     UnknownTask,
     UnsupportedType,
     WorkerLost,
+    WouldBlock,
 )
 from .job import Job, JobStatus, current_job
 from .registry import Tasks
@@ -48,6 +49,7 @@ __all__ = [
     "Batch",
     "BatchPartlyStored",
     "BatchTooLarge",
+    "Blocking",
     "Broker",
     "BrokerError",
     "BrokerUnavailable",
@@ -79,6 +81,7 @@ __all__ = [
     "UnknownTask",
     "UnsupportedType",
     "WorkerLost",
+    "WouldBlock",
     "__version__",
     "current_job",
     "signals",

@@ -10,6 +10,7 @@ AiospinachError
 ├── UnknownQueue (LookupError)       no attached task uses that queue
 ├── NotAttached (RuntimeError)       a task without an engine, or with more than one
 ├── AlreadyRunning (RuntimeError)    the engine's workers run already
+├── WouldBlock (RuntimeError)        a blocking call where an event loop runs
 ├── BrokerError                      the store refused a call, or did not answer it
 │   ├── BrokerUnavailable            it cannot be reached: nothing was stored
 │   ├── EnqueueUncertain             the store may or may not have stored the jobs
@@ -75,6 +76,10 @@ class NotAttached(AiospinachError, RuntimeError):
 
 class AlreadyRunning(AiospinachError, RuntimeError):
     """Workers were started while the engine's workers run."""
+
+
+class WouldBlock(AiospinachError, RuntimeError):
+    """A member of ``engine.blocking`` was called in a thread whose event loop runs, and would block it."""
 
 
 class BrokerError(AiospinachError):

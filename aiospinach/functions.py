@@ -72,6 +72,12 @@ def name_of(function: object) -> str:
     return name.replace(".<locals>", "")
 
 
+def label_of(function: object) -> str:
+    """The name of a function for messages, a lambda included."""
+    inner = underlying_function(function)
+    return str(getattr(inner, "__qualname__", type(inner).__qualname__))
+
+
 def parameters_of(signature: inspect.Signature) -> str:
     """The parameters without hints and defaults: a default may be a secret."""
     bare = [

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:  # defaults of type variables are new in Python 3.13
+    from typing import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True)
 
 
 class JobStatus(enum.Enum):
@@ -39,11 +49,11 @@ class JobStatus(enum.Enum):
     CANCELLED = "cancelled"
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_defaults=True):
+class Job(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True, eq=False, repr_omit_defaults=True):
     """One call of a task: an immutable snapshot, true when it was made.
 
-    (namespace, queue, id) identify a job: two snapshots of the same job are equal. The repr shows no
-    arguments.
+    (namespace, queue, id) identify a job: two snapshots of the same job are equal. The repr shows neither
+    arguments nor headers. For type checkers, ``Job[R]`` is a job whose body returns an R.
     """
 
     id: str
@@ -54,12 +64,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_default
     at: datetime
     """When it may start, in UTC: the scheduled moment, or that of the next try."""
     status: JobStatus
+    created_at: datetime
+    """When it was scheduled, in UTC. Retries and a requeue keep it."""
     retries: int = 0
     """How many tries have failed and been followed by another."""
     max_retries: int = 0
     """0: it starts at most once. More: it is tried again after errors and lost workers, so often at most."""
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
+    headers: Mapping[str, str] = {}
+    """Text that travels with the job and its retries: ``Engine.carry`` fills it from the calling context."""
+    key: str | None = None
+    """A label that ``options(key=)`` gave the job, such as the tenant or the order that it is for."""
     crashes: int = 0
     """How many workers disappeared while the job ran on them."""
     parked_at: datetime | None = None

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 from weakref import WeakSet
 
+from .around import Around, check_around
 from .cron import Cron, calendar_of
 from .exceptions import DuplicateTask, InvalidValue
 from .outcome import Backoff
@@ -16,6 +17,7 @@ from .validation import check_number, check_retries, check_scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A", bound=Around)
 
 _SCHEDULE = ("periodicity", "overlap", "catch_up")
 _OPTIONS = ("name", "queue", "max_retries", *_SCHEDULE, "max_concurrency", "timeout", "backoff")
@@ -76,6 +78,9 @@ class TaskDecorator:
             return functools.partial(self._declare, options)
         return self._declare(options, function)
 
+    def around(self, around: A, /) -> A:
+        raise NotImplementedError
+
     def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
         raise NotImplementedError
 
@@ -104,6 +109,7 @@ class Tasks(TaskDecorator):
         if max_concurrency is not None:
             check_number(max_concurrency, what="Tasks(max_concurrency=)", least=1)
         self._tasks: dict[str, Task[..., Any]] = {}
+        self._arounds: list[Around] = []
         self._followers: WeakSet[Follower] = WeakSet()
 
     def add(self, task: Task[..., Any]) -> None:
@@ -117,9 +123,21 @@ class Tasks(TaskDecorator):
         followers = list(self._followers)
         for follower in followers:  # all of them take the task, or none
             follower.check([task])
+        for around in self._arounds:
+            task._add_around(around)
         for follower in followers:
             follower.add([task])
         self._tasks[task.name] = task
+
+    def around(self, around: A, /) -> A:
+        """Run the bodies of this registry's jobs within a context manager: ``@tasks.around``.
+
+        It is as ``Engine.around``, for the tasks of this registry, also those that it gets later.
+        """
+        self._arounds.append(check_around(around))
+        for task in self:
+            task._add_around(around)
+        return around
 
     def __iter__(self) -> Iterator[Task[..., Any]]:
         return iter(list(self._tasks.values()))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import pickle
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 from weakref import WeakSet
 
 from .arguments.codec import Arguments
+from .around import Around
 from .cron import Cron, Every, calendar_of
 from .dependencies import Injection, injection_of
 from .exceptions import InvalidArguments, InvalidValue, NotAttached
@@ -17,11 +18,20 @@ from .functions import check_function, is_async, mark_as_async, name_of, wraps_a
 from .job import Job
 from .outcome import Backoff
 from .timing import to_limit, to_seconds
-from .validation import check_flag, check_id, check_identifier, check_number, check_retries, check_scope
+from .validation import (
+    check_flag,
+    check_id,
+    check_identifier,
+    check_number,
+    check_retries,
+    check_scope,
+    check_text,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 
 DEFAULT_QUEUE = "default"
 
@@ -101,7 +111,9 @@ class Task(Generic[P, R_co]):
                 raise InvalidValue(f"{what} {option} is for periodic tasks: give the task a periodicity")
         if self._calendar is not None:
             self._check_periodic(what)
+        self._arounds: tuple[Around, ...] = ()
         self._job_id: str | None = None
+        self._key: str | None = None
         self.enqueue_timeout: float | None = None
         self._schedulers: WeakSet[Scheduler] = WeakSet()
         functools.update_wrapper(self, function, updated=())
@@ -121,7 +133,11 @@ class Task(Generic[P, R_co]):
             raise pickle.PicklingError(f"{self!r} cannot be pickled: its function has no name in a module")
         return name
 
-    async def schedule(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    @overload
+    async def schedule(self: Task[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
+    @overload
+    async def schedule(self: Task[P, T], *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
+    async def schedule(self: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Job[Any]:
         """Schedule a job of this task to run as soon as a worker is free.
 
         Returns the job once the broker has stored it. Raises the errors of ``Engine.schedule``, and
@@ -129,7 +145,13 @@ class Task(Generic[P, R_co]):
         """
         return await self._scheduler().schedule(self, *args, **kwargs)
 
-    async def schedule_at(self, at: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+    @overload
+    async def schedule_at(
+        self: Task[P, Awaitable[T]], at: datetime, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[T]: ...
+    @overload
+    async def schedule_at(self: Task[P, T], at: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
+    async def schedule_at(self: Task[P, Any], at: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Job[Any]:
         """Schedule a job of this task to run at ``at``; a naive datetime means UTC, a past one means now.
 
         Returns and raises the same as ``schedule``.
@@ -137,20 +159,32 @@ class Task(Generic[P, R_co]):
         return await self._scheduler().schedule_at(self, at, *args, **kwargs)
 
     def options(
-        self, *, id: str | None = None, enqueue_timeout: float | timedelta | None = None
+        self,
+        *,
+        id: str | None = None,
+        key: str | None = None,
+        enqueue_timeout: float | timedelta | None = None,
     ) -> Task[P, R_co]:
-        """A copy of this task whose jobs have an id or a time limit for storing them.
+        """A copy of this task whose jobs have an id, a key or a time limit for storing them.
 
         ``id`` names the job, with 1 to 200 ASCII characters and no spaces. A second job of the same id is a
         duplicate, and is not stored, while the first lives and for ten minutes after the first was stored.
+        ``key`` is a label of 1 to 200 characters, such as the tenant that the job is for. The job and the
+        receivers of its signals find it in ``Job.key``.
         ``enqueue_timeout`` is how long a call tries to reach the store, in seconds or as a timedelta; by
         default that of the broker. Raises InvalidValue.
         """
         chosen = object.__new__(type(self))
         vars(chosen).update(vars(self))
         chosen._job_id = None if id is None else check_id(id, what="job id")
+        chosen._key = None if key is None else check_text(key, what="job key")
         chosen.enqueue_timeout = to_limit(enqueue_timeout, what="options(enqueue_timeout=)")
         return chosen
+
+    def _add_around(self, around: Around) -> None:
+        """Run the bodies of jobs within this context manager, inside of those that were added before."""
+        if around not in self._arounds:
+            self._arounds = (*self._arounds, around)
 
     def _scheduler(self) -> Scheduler:
         schedulers = list(self._schedulers)

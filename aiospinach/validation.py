@@ -9,6 +9,7 @@ from typing import NamedTuple
 from .exceptions import InvalidValue
 
 LARGEST_NUMBER = 2**31 - 1
+LONGEST_TEXT = 200
 
 
 class _Rule(NamedTuple):
@@ -37,6 +38,21 @@ def check_identifier(value: object, *, what: str) -> str:
 def check_id(value: object, *, what: str) -> str:
     """Check and return the id of a job."""
     return _check(value, _ID, what)
+
+
+def check_text(value: object, *, what: str) -> str:
+    """Check and return a text of 1 to 200 characters."""
+    if not isinstance(value, str):
+        raise InvalidValue(f"{what} must be text, not {type(value).__name__}")
+    if not 1 <= len(value) <= LONGEST_TEXT:
+        raise InvalidValue(
+            f"{what} {_shown(value)} ({len(value)} characters) must have 1 to {LONGEST_TEXT} characters"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidValue(f"{what} {_shown(value)} holds a lone surrogate, which is not text") from None
+    return value
 
 
 def _check(value: object, rule: _Rule, what: str) -> str:

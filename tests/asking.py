@@ -6,16 +6,8 @@ from collections.abc import Sequence
 
 from aiospinach import JobStatus
 from aiospinach.brokers.base import Broker
-from aiospinach.brokers.records import (
-    Cancel,
-    Counts,
-    DeadRecord,
-    Discard,
-    LookCounts,
-    LookDead,
-    Requeue,
-    SteerResult,
-)
+from aiospinach.brokers.questions import Cancel, Counts, Discard, LookCounts, LookDead, Requeue, SteerResult
+from aiospinach.brokers.records import DeadRecord
 
 
 async def counts(broker: Broker, queue: str) -> Counts:

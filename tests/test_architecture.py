@@ -38,7 +38,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "failures",
         },
     ),
-    ("nouns", {"cron", "outcome", "task", "registry", "batch"}),
+    ("nouns", {"cron", "outcome", "around", "carried", "task", "registry", "batch", "surroundings"}),
     ("signals", {"signals"}),
     ("brokers", {"brokers"}),
     ("workers", {"workers"}),
@@ -139,6 +139,7 @@ def test_the_test_of_imports_sees_them() -> None:
     broker = PACKAGE / "brokers" / "memory" / "broker.py"
     assert ours(broker) <= {"brokers", "exceptions", "timing", "job", "outcome", "forks"}
     assert ours(PACKAGE / "contrib" / "starlette.py") == {"__init__"}
+    assert ours(PACKAGE / "contrib" / "fastapi.py") == {"__init__"}
 
 
 @pytest.mark.parametrize("module", sorted(LAYERS[0][1] - {"forks"}))
@@ -241,7 +242,7 @@ def test_importing_it_installs_no_log_handler_and_changes_no_level() -> None:
     code = """
 import logging
 before = logging.root.level, list(logging.root.handlers)
-import aiospinach, aiospinach.contrib.starlette
+import aiospinach, aiospinach.contrib.fastapi, aiospinach.contrib.starlette
 assert (logging.root.level, list(logging.root.handlers)) == before
 ours = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("aiospinach")]
 print(sorted(logger.name for logger in ours))
@@ -256,7 +257,7 @@ def test_importing_it_imports_no_framework_starts_nothing_and_needs_no_loop() ->
     code = f"""
 import signal, sys, threading
 handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-import aiospinach, aiospinach.contrib.starlette
+import aiospinach, aiospinach.contrib.fastapi, aiospinach.contrib.starlette
 engine = aiospinach.Engine(aiospinach.MemoryBroker())
 @engine.task
 async def work(a: int) -> None: ...

@@ -31,7 +31,7 @@ from aiospinach import (
     signals,
 )
 from aiospinach.batch import JOBS_LIMIT
-from aiospinach.brokers.records import Counts
+from aiospinach.brokers.questions import Counts
 
 from .asking import counts
 

@@ -28,7 +28,8 @@ from aiospinach import (
 )
 from aiospinach.arguments.codec import BODY_LIMIT
 from aiospinach.batch import BYTES_LIMIT, JOBS_LIMIT
-from aiospinach.brokers.records import Counts, Envelope
+from aiospinach.brokers.questions import Counts
+from aiospinach.brokers.records import Envelope
 from aiospinach.engine.producer import SENT_AT_ONCE
 from aiospinach.signals import signal as signal_module
 from aiospinach.signals.receivers import Gathering, ReceiverRun, share_context

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aiospinach import Batch, Broker, BrokerUnavailable, Engine, JobStatus, MemoryBroker, current_job, signals
-from aiospinach.brokers.records import Question
+from aiospinach.brokers.questions import Question
 
 from .brokers_under_test import BROKERS, MakeBroker
 from .conftest import Heard

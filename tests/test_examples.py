@@ -52,7 +52,9 @@ def test_every_example_is_tested_here_and_documents_its_command() -> None:
         "dependencies.py",
         "fastapi_app.py",
         "periodic.py",
+        "plain_callers.py",
         "quickstart.py",
+        "request_context.py",
         "redis_worker.py",  # run by test_redis_examples.py, like web_and_worker.py
         "signals.py",
         "web_and_worker.py",
@@ -60,6 +62,18 @@ def test_every_example_is_tested_here_and_documents_its_command() -> None:
     for name in names - {"fastapi_app.py"}:
         assert f"\n    python examples/{name}" in (EXAMPLES / name).read_text()
     assert "\n    uvicorn --app-dir examples fastapi_app:app\n" in (EXAMPLES / "fastapi_app.py").read_text()
+
+
+def test_the_id_of_a_request_reaches_its_job_the_retry_and_the_child() -> None:
+    ran = run("request_context.py")
+    assert ran.returncode == 0
+    assert ran.stdout.decode().splitlines() == [
+        "r-1: charge order 1",
+        "r-1: charge order 1",
+        "r-1: receipt for order 1",
+        "r-2: charge order 2",
+        "r-2: receipt for order 2",
+    ]
 
 
 def test_the_quickstart_adds_and_is_short() -> None:
@@ -80,6 +94,12 @@ def test_the_signals_trace_each_order() -> None:
 
 def test_the_periodic_task_ticks_three_times() -> None:
     assert printed("periodic.py") == ["tick 1", "tick 2", "tick 3"]
+
+
+def test_the_threads_of_plain_callers_schedule() -> None:
+    *queued, last = printed("plain_callers.py")
+    assert [line.partition(" ")[0] for line in queued] == ["queued"] * 3
+    assert last == "made ann.jpg, bob.jpg, eve.jpg"
 
 
 def test_the_batch_is_stored_run_and_summed() -> None:

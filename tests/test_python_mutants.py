@@ -35,6 +35,10 @@ TESTS: dict[str, str] = {
         "workers/test_stops_without_broker.py::"
         "test_a_job_in_a_thread_is_settled_after_an_outage_during_the_stop"
     ),
+    "calls at the exit": (
+        "test_blocking_processes.py::test_the_end_of_the_interpreter_waits_for_the_call_of_a_daemon_thread"
+    ),
+    "calls under way": "test_blocking.py::test_a_close_waits_for_the_calls_of_other_threads",
     "call that has not begun": (
         "workers/test_thread_pool.py::test_a_call_cancelled_before_it_begins_is_not_run"
     ),
@@ -85,6 +89,7 @@ TESTS: dict[str, str] = {
         "brokers/test_contract_enqueue.py::test_the_id_of_a_job_cancelled_in_the_queue_is_free"
     ),
     "hidden error": ("dependencies/test_scopes.py::test_a_scope_may_replace_the_error_and_cannot_hide_it"),
+    "interrupted call": "test_blocking.py::test_an_interrupted_call_ends_and_is_cancelled",
     "late answer": (
         "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_arrived"
     ),

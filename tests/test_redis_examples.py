@@ -107,22 +107,30 @@ async def test_the_web_application_schedules_and_a_worker_process_runs_each_repo
 ) -> None:
     async with WebServer("web_and_worker:app", tmp_path, f"--app-dir={EXAMPLES}", REDIS_URL=url) as server:
         order = {"id": "may", "lines": 3}
-        first = server.request("POST", "/reports", json=order)
+        first = server.request("POST", "/reports", json=order, headers={"X-Request-ID": "r-17"})
         assert (first.status_code, first.json()) == (202, {"id": "may", "is_new": True})
         again = server.request("POST", "/reports", json=order)
         assert (again.status_code, again.json()) == (202, {"id": "may", "is_new": False})
         worker = Worker(tmp_path, "web_and_worker.py", REDIS_URL=url)
         processes.append(worker.process)
-        await worker.prints("report may has 3 lines")
+        await worker.prints("report may has 3 lines, for request r-17")
         server.request("POST", "/reports", json={"id": "june", "lines": 4})
-        await worker.prints("report june has 4 lines")
+        await worker.prints("report june has 4 lines, for request -")
+        quarter = server.request("POST", "/quarters", json={"id": "q2", "lines": 9})
+        assert (quarter.status_code, quarter.json()) == (202, {"ids": ["q2-1", "q2-2", "q2-3"]})
+        for month in (1, 2, 3):
+            await worker.prints(f"report q2-{month} has 9 lines, for request -")
         worker.process.send_signal(signal.SIGTERM)
         assert worker.process.wait(PATIENCE) == 0
         server.terminate()
         await server.ended()
     assert "report" not in server.log.replace("/reports", "")
     printed = [line for line in worker.output.splitlines() if not line.startswith("SIGTERM: ")]
-    assert printed == ["report may has 3 lines", "report june has 4 lines"]
+    assert printed[:2] == [
+        "report may has 3 lines, for request r-17",
+        "report june has 4 lines, for request -",
+    ]
+    assert sorted(printed[2:]) == [f"report q2-{month} has 9 lines, for request -" for month in (1, 2, 3)]
 
 
 async def test_the_web_application_does_not_start_without_redis(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from aiospinach import (
     current_job,
     signals,
 )
+from aiospinach.contrib.fastapi import Jobs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,13 +92,19 @@ async def results_have_the_types_of_functions() -> None:
     assert_type(total, int)
     assert_type(await add(1, 2), int)
     assert_type(plain(1), str)
-    assert_type(await add.schedule(1, b=2), Job)
-    assert_type(await add.schedule_at(MOMENT, 1), Job)
-    assert_type(await engine.schedule(add, 1, 2), Job)
+    assert_type(await add.schedule(1, b=2), Job[int])
+    assert_type(await add.schedule_at(MOMENT, 1), Job[int])
+    assert_type(await plain.schedule(1), Job[str])
+    assert_type(await engine.schedule(add, 1, 2), Job[int])
     assert_type(await engine.schedule("add", 1, 2, anything=True), Job)
-    assert_type(await engine.schedule_at(plain, MOMENT, 1, exact=True), Job)
+    assert_type(await engine.schedule_at(plain, MOMENT, 1, exact=True), Job[str])
     assert_type(await engine.schedule_batch(Batch().schedule(add, 1).schedule_at("b", MOMENT)), list[Job])
     assert_type(await engine.cancel("id"), JobStatus)
+    assert_type(engine.blocking.schedule(add, 1, 2), Job[int])
+    assert_type(engine.blocking.schedule("add", 1, anything=True), Job)
+    assert_type(engine.blocking.schedule_at(plain, MOMENT, 1, exact=True), Job[str])
+    assert_type(engine.blocking.schedule_batch(Batch().schedule(add, 1)), list[Job])
+    assert_type(engine.blocking.cancel("id"), JobStatus)
     assert_type([dead async for dead in engine.dead_jobs()], list[DeadJob])
     assert_type(current_job(), Job | None)
     raise RetryException("later", MOMENT)
@@ -131,11 +138,15 @@ async def receivers_keep_their_types(job: Job) -> None:
 
 
 async def wrong_calls_are_errors() -> None:
-    await add.schedule("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await add.schedule()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    await add.schedule_at(1, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await Mailer.send.schedule(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await add.schedule("1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await add.schedule()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await add.schedule_at(1, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await Mailer.send.schedule(1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await engine.schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    engine.blocking.schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    engine.blocking.schedule_at(add, 1, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    Jobs().schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    Jobs().schedule_at(add, MOMENT)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     await engine.execute(plain, 1, precise=True)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
     Batch().schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     engine.task(max_retries=None)(pair)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
@@ -198,7 +209,7 @@ async def use_dependencies() -> None:
     await bill.schedule(17)
     await engine.schedule(bill, 17)
     assert_type(await engine.execute(bill, 17), str)
-    await bill.schedule("17")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await bill_without_default.schedule(17)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await bill.schedule("17")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await bill_without_default.schedule(17)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     with engine.override(get_database, Database), engine.override(get_name, lambda: "fake"):
         pass

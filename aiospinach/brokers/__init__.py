@@ -2,30 +2,32 @@
 
 from .base import Broker
 from .memory import MemoryBroker
-from .records import (
+from .questions import (
     Cancel,
     Counts,
-    DeadRecord,
     Discard,
+    LookCounts,
+    LookDead,
+    LookJob,
+    LookWorkers,
+    Question,
+    Requeue,
+    SteerResult,
+    WorkerSeen,
+)
+from .records import (
+    DeadRecord,
     Envelope,
     ExchangeResult,
     Fired,
     Firing,
     Lease,
-    LookCounts,
-    LookDead,
-    LookJob,
-    LookWorkers,
     ParkedTask,
     Parking,
-    Question,
     RenewResult,
-    Requeue,
     Settlement,
-    SteerResult,
     SweepResult,
     TickResult,
-    WorkerSeen,
 )
 from .redis import RedisBroker
 

@@ -14,18 +14,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from ..exceptions import InvalidValue
+from .questions import Act, Question, SteerResult
 from .records import (
     NO_PARKING,
-    Act,
     Envelope,
     ExchangeResult,
     Fired,
     Firing,
     Parking,
-    Question,
     RenewResult,
     Settlement,
-    SteerResult,
     SweepResult,
     TickResult,
 )
@@ -45,13 +43,6 @@ DEAD_FOR = 180 * 24 * 3600.0
 """How many dead jobs a queue keeps, and for how many seconds."""
 REMEMBERED_FOR = 600.0
 """For how many seconds at least an id that a user gave stays used after the job was stored."""
-
-
-def check_broker(broker: object) -> None:
-    """Raise InvalidValue if an engine was given something else than a broker."""
-    if not isinstance(broker, Broker):
-        kind = f"{broker.__name__}: call it" if isinstance(broker, type) else type(broker).__name__
-        raise InvalidValue(f"Engine takes a broker such as MemoryBroker() or RedisBroker(url), not {kind}")
 
 
 class Broker(ABC):

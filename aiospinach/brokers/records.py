@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
+from ..arguments.meta import meta_of, without_meta
 from ..job import Job, JobStatus
 from ..outcome import Action
 from ..timing import from_milliseconds
-
-T = TypeVar("T")
 
 
 class Envelope(msgspec.Struct, gc=False):
@@ -36,6 +35,19 @@ class Envelope(msgspec.Struct, gc=False):
     ``enqueue`` and successors use it."""
     named: bool = False
     """The user gave the id, so the broker remembers it after the job has ended. Only ``enqueue`` uses it."""
+    created: int = 0
+    """When the job was scheduled, in milliseconds since 1970; 0: at the moment ``at``."""
+    has_meta: bool = False
+    """The body has meta beside the arguments."""
+
+    @property
+    def arguments(self) -> bytes:
+        """The body without its meta."""
+        return without_meta(self.body) if self.has_meta else self.body
+
+    def due_at(self, at: int, **changes: Any) -> Envelope:
+        """Return the job with another moment, and other changes. The moment of its creation stays."""
+        return msgspec.structs.replace(self, at=at, created=self.created or self.at, **changes)
 
     def as_job(
         self,
@@ -46,13 +58,15 @@ class Envelope(msgspec.Struct, gc=False):
         kwargs: dict[str, Any] | None = None,
     ) -> Job:
         """Return the snapshot for users; the caller has read the arguments from the body."""
-        return Job(
+        at = from_milliseconds(self.at)
+        job = Job(
             id=self.id,
             task_name=self.task,
             queue=queue,
             namespace=namespace,
-            at=from_milliseconds(self.at),
+            at=at,
             status=status,
+            created_at=from_milliseconds(self.created) if self.created else at,
             retries=self.retries,
             max_retries=self.max_retries,
             args=args,
@@ -60,6 +74,10 @@ class Envelope(msgspec.Struct, gc=False):
             crashes=self.crashes,
             parked_at=from_milliseconds(self.parked_at) if self.parked_at else None,
         )
+        if not self.has_meta:
+            return job
+        meta = meta_of(self.body)
+        return msgspec.structs.replace(job, headers=meta.headers, key=meta.key)
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
@@ -92,7 +110,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     @property
     def drops_arguments(self) -> bool:
         """The dead job is kept without its arguments, and had some."""
-        return self.is_bare and self.action is Action.FAIL and self.lease.job.body != NO_ARGUMENTS
+        return self.is_bare and self.action is Action.FAIL and self.lease.job.arguments != NO_ARGUMENTS
 
 
 class Parking(msgspec.Struct, frozen=True):
@@ -205,82 +223,3 @@ class DeadRecord(msgspec.Struct, frozen=True, gc=False):
     """JSON of reason, error type, message and traceback."""
     is_bare: bool = False
     """The job was kept without its arguments. RedisBroker has this in the envelope, and leaves it False."""
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """How many jobs of a queue are in which state."""
-
-    ready: int
-    """Jobs that are queued, held back in a lane, or waiting and due."""
-    running: int
-    waiting: int
-    """Jobs that are not due yet."""
-    dead: int
-    parked: int = 0
-    """Jobs that wait for a worker that knows their task, or for the release that wrote them."""
-
-
-class WorkerSeen(msgspec.Struct, frozen=True):
-    """A worker that looked at the queue within the last three leases."""
-
-    name: str
-    level: int
-    """A worker of an older release may have a lower one."""
-    at: int
-
-
-class Question(msgspec.Struct, Generic[T], frozen=True):
-    """A question about a queue, with an answer of type T."""
-
-
-class LookCounts(Question[Counts], frozen=True):
-    """How many jobs are in which state?"""
-
-
-class LookDead(Question[Sequence[DeadRecord]], frozen=True):
-    """Which jobs are dead? The latest come first."""
-
-    offset: int = 0
-    limit: int = 100
-
-
-class LookJob(Question["Envelope | None"], frozen=True):
-    """Which live job has this id? None if there is none, or it cannot be read."""
-
-    job_id: str
-
-
-class LookWorkers(Question[Sequence[WorkerSeen]], frozen=True):
-    """Which workers have looked within three leases?"""
-
-
-class Cancel(msgspec.Struct, frozen=True):
-    """Cancel a job. A running job is marked, and its worker learns of it by the next renewal."""
-
-    job_id: str
-
-
-class Requeue(msgspec.Struct, frozen=True):
-    """Queue a dead job again, as if it had never run."""
-
-    job_id: str
-
-
-class Discard(msgspec.Struct, frozen=True):
-    """Delete a dead job."""
-
-    job_id: str
-
-
-Act = Cancel | Requeue | Discard
-
-
-class SteerResult(msgspec.Struct, frozen=True):
-    """The result of an act."""
-
-    status: JobStatus
-    """The status of the job before the act; NOT_SET if there was no such job, and nothing was done."""
-    job: Envelope | None = None
-    """The cancelled job, if it is known."""
-    is_bare: bool = False
-    """The dead job was kept without its arguments, and cannot be requeued."""

@@ -11,7 +11,6 @@ from weakref import WeakMethod, ref
 
 from ..exceptions import DuplicateTask, InvalidValue, UnknownQueue, UnknownTask
 from ..job import Job
-from ..registry import Tasks
 from ..task import DEFAULT_QUEUE, Scheduler, Task
 from ..validation import check_id, check_identifier, check_scope
 
@@ -37,12 +36,6 @@ class AttachedTasks:
     def queues(self) -> Set[str]:
         """The queues that the tasks use."""
         return self._queues
-
-    def attach(self, tasks: object) -> None:
-        """Add the tasks of a registry, and those that it gets later. Raises DuplicateTask or InvalidValue."""
-        if not isinstance(tasks, Tasks):
-            raise InvalidValue(f"attach_tasks() takes a Tasks registry, not {type(tasks).__name__}")
-        tasks._attach_to(self)
 
     def check(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Raise DuplicateTask if another task has the name of one of these."""
@@ -122,21 +115,6 @@ class AttachedTasks:
             )
         return name
 
-    def find_queues(self, queue: object) -> list[str]:
-        """The queue of this name; for None, all queues. Raises UnknownQueue or InvalidValue."""
-        return sorted(self._queues) if queue is None else [self.check_queue(queue)]
-
-    def find_job(self, job: object, queue: object) -> tuple[list[str], str]:
-        """The queues to search for a job that is given itself or by its id, and the id.
-
-        Raises UnknownQueue or InvalidValue.
-        """
-        if isinstance(job, Job):
-            if job.namespace != self._namespace:
-                raise InvalidValue(f"{job!r} is not of the namespace {self._namespace!r} of this engine")
-            return [job.queue], job.id
-        return self.find_queues(queue), check_id(job, what="job id")
-
     def check_queues(self, queue: object) -> list[str]:
         """The names of the queues in ``queue=``: one name, a list of different names, or None for every
         queue, the default queue first.
@@ -154,3 +132,18 @@ class AttachedTasks:
         if len(set(queues)) < len(queues):
             raise InvalidValue("queue names the same queue twice")
         return queues
+
+    def queues_to_search(self, queue: object) -> list[str]:
+        """The one queue that ``queue=`` names, or every queue if it is None. Raises UnknownQueue."""
+        return sorted(self._queues) if queue is None else [self.check_queue(queue)]
+
+    def whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
+        """The queues to search for a job that is given itself or by its id, and the id.
+
+        Raises InvalidValue or UnknownQueue.
+        """
+        if isinstance(job, Job):
+            if job.namespace != self._namespace:
+                raise InvalidValue(f"{job!r} is not of the namespace {self._namespace!r} of this engine")
+            return [job.queue], job.id
+        return self.queues_to_search(queue), check_id(job, what="job id")

@@ -9,7 +9,8 @@ from datetime import datetime
 import msgspec
 
 from ..brokers.base import Broker
-from ..brokers.records import Act, DeadRecord, Discard, LookDead, Requeue
+from ..brokers.questions import Act, Discard, LookDead, Requeue
+from ..brokers.records import DeadRecord
 from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
 from ..timing import from_milliseconds
@@ -95,7 +96,7 @@ class DeadJobs:
             offset += PAGE - 1
 
     def _read(self, record: DeadRecord, queue: str) -> DeadJob:
-        args, kwargs = self._tasks.read(record.job.task, record.job.body)
+        args, kwargs = self._tasks.read(record.job.task, record.job.arguments)
         detail = _detail_of(record)
         return DeadJob(
             job=record.job.as_job(self._namespace, queue, JobStatus.FAILED, args, kwargs),

@@ -7,7 +7,8 @@ import asyncio
 import msgspec
 
 from ..brokers.base import Broker
-from ..brokers.records import Envelope, LookJob
+from ..brokers.questions import LookJob
+from ..brokers.records import Envelope
 from ..exceptions import BrokerError
 from ..job import Job, running_job
 from ..logs import Log

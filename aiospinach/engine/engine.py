@@ -3,43 +3,42 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, Self
 
 from .. import forks
-from ..batch import Batch
-from ..brokers.base import Broker, check_broker
-from ..dependencies import Overrides, check_lifespan
+from ..brokers.base import Broker
+from ..dependencies import check_lifespan
+from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
 from ..redaction import redaction_of
-from ..registry import TaskDecorator, Tasks
+from ..registry import Tasks
 from ..signals.faults import set_redaction
 from ..signals.sender import Sender
 from ..signals.signal import DEFAULT_TIMEOUT
 from ..task import Task
-from ..timing import to_limit, to_milliseconds, to_seconds
+from ..timing import to_seconds
 from ..validation import check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
+from .blocking import Blocking
 from .dead_jobs import DeadJob, DeadJobs
-from .inline import run_inline
+from .declarations import Declarations
+from .portal import Portal
 from .producer import Producer
+from .scheduling import Scheduling
 from .with_statements import WithStatements
 from .worker_control import WorkerControl
-
-P = ParamSpec("P")
-R = TypeVar("R")
-T = TypeVar("T")
 
 DEFAULT_NAMESPACE = "aiospinach"
 DEFAULT_NUMBER = 5
 DEFAULT_SHUTDOWN_TIMEOUT = 25.0
 
 
-class Engine(TaskDecorator):
+class Engine(Declarations, Scheduling):
     """Schedules jobs, and runs them.
 
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that share a
@@ -63,25 +62,29 @@ class Engine(TaskDecorator):
         leave_out: str | Collection[str] = (),
         lifespan: Callable[[Engine], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
-        check_broker(broker)
+        if not isinstance(broker, Broker):
+            kind = f"{broker.__name__}: call it" if isinstance(broker, type) else type(broker).__name__
+            raise InvalidValue(
+                f"Engine takes a broker such as MemoryBroker() or RedisBroker(url), not {kind}"
+            )
+        super().__init__()
         self.namespace: str = check_scope(namespace, what="namespace")
         timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
-        redaction = redaction_of(leave_out)
-        broker._belong_to(self)
-        set_redaction(self.namespace, redaction)
-        self._broker = broker
+        self._surroundings.redaction = redaction_of(leave_out)
         self._lifespan = check_lifespan(lifespan)
-        self._overrides = Overrides()
+        broker._belong_to(self)
+        set_redaction(self.namespace, self._surroundings.redaction)
+        self._broker = broker
         self._sender = Sender(self.namespace, timeout)
         self._with_statements = WithStatements()
         self._tasks = AttachedTasks(self.namespace, self, self._on_tasks_added)
-        self._producer = Producer(broker, self._sender, self._tasks)
+        self._producer = Producer(broker, self._sender, self._tasks, self._surroundings.carried)
         self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
         self._workers = WorkerControl(
-            broker, self._sender, self._tasks, redaction, self._with_statements, self._overrides
+            broker, self._sender, self._tasks, self._surroundings, self._with_statements
         )
-        self._own_tasks = Tasks()
-        self._tasks.attach(self._own_tasks)
+        self._portal = Portal()
+        self._own_tasks._attach_to(self._tasks)
         forks.forget_in_child(self)
 
     def __repr__(self) -> str:
@@ -131,75 +134,11 @@ class Engine(TaskDecorator):
 
         Attaches no task if it raises DuplicateTask or InvalidValue. Attaching a registry twice does nothing.
         """
-        self._tasks.attach(tasks)
-
-    def override(
-        self, factory: Callable[..., Any], replacement: Callable[..., Any]
-    ) -> AbstractContextManager[None]:
-        """A context in which jobs get a dependency from another factory, for tests.
-
-        Of nested contexts the innermost counts. Raises InvalidValue or UnsupportedType.
-        """
-        return self._overrides.replacing(factory, replacement)
+        if not isinstance(tasks, Tasks):
+            raise InvalidValue(f"attach_tasks() takes a Tasks registry, not {type(tasks).__name__}")
+        tasks._attach_to(self._tasks)
 
     # Jobs.
-
-    @overload
-    async def schedule(self, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Job: ...
-    @overload
-    async def schedule(self, task: str, /, *args: Any, **kwargs: Any) -> Job: ...
-    async def schedule(self, task: Any, /, *args: Any, **kwargs: Any) -> Job:
-        """Schedule a job of the task to run as soon as a worker is free.
-
-        ``task`` is a Task, or the name of one. Returns the job once the broker has stored it; its status
-        is QUEUED, or NOT_SET if ``options(id=)`` named a job that is stored already. If a job schedules its
-        own id, the new job is stored when the first ends, unless that is cancelled or tried again. Raises
-        UnknownTask, InvalidArguments or a BrokerError. If the call is cancelled, the job may be stored.
-        """
-        return await self._producer.schedule(task, None, args, kwargs)
-
-    @overload
-    async def schedule_at(
-        self, task: Task[P, Any], at: datetime, /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job: ...
-    @overload
-    async def schedule_at(self, task: str, at: datetime, /, *args: Any, **kwargs: Any) -> Job: ...
-    async def schedule_at(self, task: Any, at: datetime, /, *args: Any, **kwargs: Any) -> Job:
-        """Schedule a job of the task to run from ``at`` on; a naive datetime means UTC, and a past one now.
-
-        Returns and raises the same as ``schedule``; the status of a job in the future is WAITING. A duplicate
-        has the moment of the stored job; a warning is logged if ``at`` was another.
-        """
-        moment = to_milliseconds(at, what="schedule_at()")
-        return await self._producer.schedule(task, moment, args, kwargs)
-
-    async def schedule_batch(
-        self, batch: Batch, *, enqueue_timeout: float | timedelta | None = None
-    ) -> list[Job]:
-        """Store all jobs of a batch, with one call for each of their queues.
-
-        Returns the jobs in the order of the batch. All jobs of a queue are stored, or none. If an error
-        leaves some queues stored, BatchPartlyStored names their jobs. ``enqueue_timeout``, in seconds or as a
-        timedelta, limits the time of tries to reach the store; the broker has the default. Also raises
-        BatchTooLarge, and the errors of ``schedule``. If the call is cancelled, jobs may be stored.
-        """
-        within = to_limit(enqueue_timeout, what="schedule_batch(enqueue_timeout=)")
-        return await self._producer.schedule_batch(batch, within)
-
-    @overload
-    async def execute(self, task: Task[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
-    @overload
-    async def execute(self, task: Task[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
-    @overload
-    async def execute(self, task: str, /, *args: Any, **kwargs: Any) -> Any: ...
-    async def execute(self, task: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Run the body of a task at once, in this process; sends job_started and job_finished.
-
-        It uses no broker and has no retries. Returns the result of the body, and raises its errors, or
-        JobTimeout after the task's ``timeout``. Cancelling the call cancels an async body; the call waits for
-        a body in a thread, and then raises CancelledError.
-        """
-        return await run_inline(self._tasks.find(task), args, kwargs, self._sender, self._overrides)
 
     async def cancel(self, job: Job | str, *, queue: str | None = None) -> JobStatus:
         """Cancel a job, given itself or by its id.
@@ -209,10 +148,15 @@ class Engine(TaskDecorator):
         ``queue`` is looked for in every queue of the attached tasks. Raises UnknownQueue, InvalidValue or a
         BrokerError.
         """
-        queues, job_id = self._tasks.find_job(job, queue)
+        queues, job_id = self._tasks.whereabouts(job, queue)
         status, found_in = await self._producer.cancel(queues, job_id)
         self._workers.on_cancelled(found_in, job_id, status)
         return status
+
+    @property
+    def blocking(self) -> Blocking:
+        """The same calls for threads without an event loop: ``engine.blocking.schedule(task, ...)``."""
+        return Blocking(self, self._portal)
 
     def dead_jobs(self, *, queue: str | None = None) -> AsyncIterator[DeadJob]:
         """Iterate over the jobs that failed for ever, the latest of each queue first.
@@ -220,7 +164,7 @@ class Engine(TaskDecorator):
         ``async for dead in engine.dead_jobs(): ...``. A queue keeps the last 10,000, for 180 days. Raises
         UnknownQueue or a BrokerError.
         """
-        return self._dead_jobs.jobs(self._tasks.find_queues(queue))
+        return self._dead_jobs.jobs(self._tasks.queues_to_search(queue))
 
     async def requeue(self, job: Job | str, *, queue: str | None = None) -> bool:
         """Queue a dead job again, as if it had never run; it is given itself, or by its id.
@@ -228,12 +172,12 @@ class Engine(TaskDecorator):
         Returns False if no such job is dead, or if its id is in use again. Raises InvalidValue if
         ``Engine(leave_out=)`` left out its arguments, and the errors of ``cancel``.
         """
-        queues, job_id = self._tasks.find_job(job, queue)
+        queues, job_id = self._tasks.whereabouts(job, queue)
         return await self._dead_jobs.requeue(queues, job_id)
 
     async def discard(self, job: Job | str, *, queue: str | None = None) -> bool:
         """Forget a dead job. Returns False if no such job is dead. Raises the errors of ``cancel``."""
-        queues, job_id = self._tasks.find_job(job, queue)
+        queues, job_id = self._tasks.whereabouts(job, queue)
         return await self._dead_jobs.discard(queues, job_id)
 
     # Workers.
@@ -285,9 +229,6 @@ class Engine(TaskDecorator):
     def health(self) -> Health:
         """The health of the workers, for a readiness probe. It calls no broker, and does not wait."""
         return self._workers.health()
-
-    def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
-        return self._own_tasks._declare(options, function)
 
     def _on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Called by ``AttachedTasks`` after tasks were attached."""

@@ -10,12 +10,16 @@ from functools import partial
 from typing import Any
 
 from .. import signals
+from ..arguments.meta import Meta, with_meta
 from ..batch import Batch, check_bytes
 from ..brokers.base import Broker
-from ..brokers.records import Cancel, Envelope
-from ..exceptions import EnqueueUncertain, InvalidValue
+from ..brokers.questions import Cancel
+from ..brokers.records import Envelope
+from ..carried import Carried
+from ..exceptions import EnqueueUncertain
 from ..job import Job, JobStatus
 from ..signals.sender import Sender
+from ..task import Task
 from .attached_tasks import AttachedTasks
 from .batch_order import BatchOrder, with_conclusion
 from .duplicates import set_successor, with_stored_time
@@ -31,10 +35,11 @@ SENT_AT_ONCE = 100
 class Producer:
     """Stores and cancels jobs. Sends job_scheduled and job_cancelled."""
 
-    def __init__(self, broker: Broker, sender: Sender, tasks: AttachedTasks) -> None:
+    def __init__(self, broker: Broker, sender: Sender, tasks: AttachedTasks, carried: Carried) -> None:
         self._broker = broker
         self._namespace = sender.namespace
         self._tasks = tasks
+        self._carried = carried
         self._queue_watch = QueueWatch(broker, sender.namespace)
         self._sender = Sender(sender.namespace, min(sender.timeout, RECEIVERS_WITHIN))
         self._home: asyncio.AbstractEventLoop | None = None
@@ -63,10 +68,16 @@ class Producer:
             self._home = asyncio.get_running_loop()
         found = self._tasks.find(task)
         body = found._arguments.encode(args, kwargs)
+        headers = self._carried.headers() if self._carried.is_used else None
+        has_meta = bool(headers) or found._key is not None
+        if has_meta:
+            body = with_meta(body, Meta(headers or {}, found._key))
         within = self._broker.enqueue_timeout if found.enqueue_timeout is None else found.enqueue_timeout
         until = time.monotonic() + within
         await self._broker.open(self._namespace, until=until)  # now() is the clock of the store
-        request = request_of(new_ids(1)[0], self._broker.now(), found, at, args, kwargs, body)
+        now = self._broker.now()
+        request = request_of(new_ids(1)[0], now, found, at, args, kwargs, body)
+        request.envelope.has_meta = has_meta
         conclude = partial(self._conclude, request)
         try:
             answer = await self._broker.enqueue(request.queue, [request.envelope], until=until)
@@ -76,8 +87,6 @@ class Producer:
 
     async def schedule_batch(self, batch: Batch, within: float | None) -> list[Job]:
         """Store the jobs of a batch, queue by queue. Returns them in the order of the batch."""
-        if not isinstance(batch, Batch):
-            raise InvalidValue(f"schedule_batch() takes a Batch, not {type(batch).__name__}")
         if self._home is None:
             self._home = asyncio.get_running_loop()
         found = [self._tasks.find(entry.task) for entry in batch]
@@ -85,6 +94,12 @@ class Producer:
             task._arguments.encode(entry.args, entry.kwargs) if entry.body is None else entry.body
             for task, entry in zip(found, batch, strict=True)
         ]
+        metas = self._metas_of(found)
+        if metas is not None:
+            bodies = [
+                body if meta is None else with_meta(body, meta)
+                for body, meta in zip(bodies, metas, strict=True)
+            ]
         check_bytes(sum(map(len, bodies)))
         until = time.monotonic() + (self._broker.enqueue_timeout if within is None else within)
         await self._broker.open(self._namespace, until=until)  # now() is the clock of the store
@@ -93,6 +108,9 @@ class Producer:
             request_of(new_id, now, task, entry.at, entry.args, entry.kwargs, body)
             for new_id, task, entry, body in zip(new_ids(len(bodies)), found, batch, bodies, strict=True)
         ]
+        if metas is not None:
+            for request, meta in zip(requests, metas, strict=True):
+                request.envelope.has_meta = meta is not None
         order = BatchOrder(
             self._broker,
             self._namespace,
@@ -117,6 +135,13 @@ class Producer:
                 await self._sender.send(signals.job_cancelled, {"job": self._read(cancelled.job, queue)})
             return cancelled.status, queue
         return JobStatus.NOT_SET, ""
+
+    def _metas_of(self, tasks: Sequence[Task[..., Any]]) -> list[Meta | None] | None:
+        """The meta of each job of a batch; None if no job has any."""
+        headers = self._carried.headers() if self._carried.is_used else {}
+        if not headers and all(task._key is None for task in set(tasks)):
+            return None
+        return [Meta(headers, task._key) if headers or task._key is not None else None for task in tasks]
 
     async def _conclude(self, request: Request, answer: Sequence[bool]) -> Job:
         """Send job_scheduled after the broker's answer to one job, and return the job."""
@@ -156,5 +181,5 @@ class Producer:
 
     def _read(self, envelope: Envelope, queue: str) -> Job:
         """The cancelled job, with its arguments if they can be read here."""
-        args, kwargs = self._tasks.read(envelope.task, envelope.body)
+        args, kwargs = self._tasks.read(envelope.task, envelope.arguments)
         return envelope.as_job(self._namespace, queue, JobStatus.CANCELLED, args, kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..brokers.base import Broker
-from ..brokers.records import LookWorkers
+from ..brokers.questions import LookWorkers
 from ..logs import Log
 
 logger: Log = Log("aiospinach")

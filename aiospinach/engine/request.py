@@ -55,4 +55,6 @@ def request_of(
         at_once=at is None,
         named=own_id is not None,
     )
+    if at is not None:
+        envelope.created = now
     return Request(envelope, task.queue, due <= now, args, kwargs)

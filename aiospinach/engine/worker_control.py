@@ -10,12 +10,12 @@ from datetime import timedelta
 from typing import Any
 
 from ..brokers.base import Broker
-from ..dependencies import Lifespan, Overrides
+from ..dependencies import Lifespan
 from ..exceptions import AlreadyRunning
 from ..job import JobStatus
 from ..logs import Log
-from ..redaction import Redaction
 from ..signals.sender import Sender
+from ..surroundings import Surroundings
 from ..task import Task
 from ..timing import to_seconds
 from ..validation import check_flag, check_number
@@ -36,16 +36,14 @@ class WorkerControl:
         broker: Broker,
         sender: Sender,
         tasks: AttachedTasks,
-        redaction: Redaction,
+        surroundings: Surroundings,
         with_statements: WithStatements,
-        overrides: Overrides,
     ) -> None:
         self._broker = broker
         self._sender = sender
         self._tasks = tasks
-        self._redaction = redaction
+        self._surroundings = surroundings
         self._with_statements = with_statements
-        self._overrides = overrides
         self.pool: Pool | None = None
 
     @property
@@ -84,13 +82,12 @@ class WorkerControl:
             broker=self._broker,
             sender=self._sender,
             tasks=self._tasks.by_name,
+            surroundings=self._surroundings,
+            lifespan=lifespan,
             queues=queues,
             number=check_number(number, what="number", least=1, most=LARGEST_NUMBER),
             stop_when_queue_empty=check_flag(stop_when_queue_empty, what="stop_when_queue_empty"),
             shutdown_timeout=to_seconds(shutdown_timeout, what="shutdown_timeout"),
-            redaction=self._redaction,
-            overrides=self._overrides,
-            lifespan=lifespan,
             context=copy_context(),
         )
         if not self._tasks.by_name:

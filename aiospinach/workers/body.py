@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from ..around import Around, await_within, call_within
 from ..dependencies import Injection
 from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
 from ..failures import safe_exception
@@ -79,8 +80,8 @@ class Body:
         result, error = None, None
         self.is_running = True
         try:
-            if task._injection is not None:
-                result = await self._run_injected(task, task._injection, job)
+            if (arounds := self._state.arounds) or task._arounds or task._injection is not None:
+                result = await self._run_within([*arounds, *task._arounds], task, job)
             elif not task.is_async:
                 result = await self._state.threads.run(self._call, (task, job), {})
             elif self._may_begin():
@@ -129,43 +130,70 @@ class Body:
         """Decide whether the function may be called, right before the call."""
         if time.monotonic() >= self.trusted_until and self.reason is None:  # guard: trust before the body
             self.reason = Interrupted("the lease had ended before the body could begin")
-        self.has_begun = self.has_begun or self.reason is None
+        if self.reason is None:
+            self.has_begun = True
         return self.reason is None
+
+    async def _run_within(self, arounds: Sequence[Around], task: Task[..., Any], job: Job) -> Any:
+        """Run the function within context managers of users. They count as a part of the body."""
+        if not self._may_begin():
+            return None
+        if task._injection is not None:
+            return await self._run_injected(arounds, task, task._injection, job)
+        if task.is_async:
+            return await await_within(arounds, job, lambda: task.function(*job.args, **job.kwargs))
+        self.is_async = True  # it may be cancelled, but not while the function runs in its thread
+        return await call_within(arounds, job, lambda: self._call(task, job), self._run_in_thread)
+
+    async def _run_injected(
+        self, arounds: Sequence[Around], task: Task[..., Any], injection: Injection, job: Job
+    ) -> Any:
+        """Run the function with its dependencies, within context managers of users.
+
+        The event loop opens and closes dependencies, also for a plain function: the job can be cancelled
+        meanwhile.
+        """
+        args, kwargs = job.args, job.kwargs
+
+        def call() -> Any:
+            return task.function(*args, **kwargs)
+
+        async def run(within: Callable[[], Awaitable[Any]]) -> Any:
+            nonlocal args, kwargs
+            async with injection.opened(self._state.scope) as values:
+                args, kwargs = injection.add(values, job.args, job.kwargs)
+                if self.reason is not None:  # guard: ended while it was opened
+                    await asyncio.sleep(0)  # its cancellation arrives here, and not in the function
+                    raise asyncio.CancelledError
+                result = await within()
+                return await self._await_result(result) if is_awaitable(result) else result
+
+        if task.is_async:
+            return await await_within(arounds, job, lambda: run(call))
+        self.is_async = True
+        return await call_within(
+            arounds,
+            job,
+            lambda: self._begin(call),
+            lambda plain: run(lambda: self._run_in_thread(plain)),
+        )
+
+    def _begin(self, call: Callable[[], Any]) -> Any:
+        """Call a plain function in its thread, unless the lease has ended since the job began."""
+        if not self._may_begin():
+            raise asyncio.CancelledError
+        return call()
+
+    async def _run_in_thread(self, call: Callable[[], Any]) -> Any:
+        self.is_async = False
+        try:
+            return await self._state.threads.run(call, (), {})
+        finally:
+            self.is_async = True
 
     def _call(self, task: Task[..., Any], job: Job) -> Any:
         """Call a plain function in its thread, unless the lease has ended while no thread was free."""
         return task.function(*job.args, **job.kwargs) if self._may_begin() else None
-
-    async def _run_injected(self, task: Task[..., Any], injection: Injection, job: Job) -> Any:
-        """Open the dependencies of the job, call the function with them, and close them.
-
-        The event loop opens and closes, also for a plain function: the job can be cancelled meanwhile.
-        """
-        if not self._may_begin():
-            return None
-        self.is_async = True
-        async with injection.opened(self._state.scope) as values:
-            args, kwargs = injection.add(values, job.args, job.kwargs)
-            if self.reason is not None:  # guard: ended while it was opened
-                await asyncio.sleep(0)  # its cancellation arrives here, and not in the function
-                raise asyncio.CancelledError
-            if task.is_async:
-                result = await task.function(*args, **kwargs)
-            else:
-                self.is_async = False
-                try:
-                    result = await self._state.threads.run(self._call_injected, (task, *args), kwargs)
-                finally:
-                    self.is_async = True
-            if result is not None and is_awaitable(result):
-                result = await self._await_result(result)
-            return result
-
-    def _call_injected(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Call a plain function in its thread, unless the lease has ended while no thread was free."""
-        if not self._may_begin():
-            raise asyncio.CancelledError
-        return task.function(*args, **kwargs)
 
     async def _await_result(self, awaitable: Awaitable[Any]) -> Any:
         """Await the result of a function that returned an awaitable. From here on the body may be cancelled.

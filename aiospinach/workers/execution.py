@@ -156,11 +156,14 @@ class Execution:
         else:
             share_context(self.task, self.context)
             try:
-                args, kwargs = task._arguments.decode(self.lease.job.body)
+                stored = self.lease.job
+                args, kwargs = task._arguments.decode(stored.arguments if stored.has_meta else stored.body)
             except InvalidValue as unreadable:
                 self._error = unreadable
         job = self._job = self._snapshot(JobStatus.RUNNING, args, kwargs)
         running_job.set(job)
+        if job.headers and self._state.surroundings.carried.is_used:
+            self._state.surroundings.carried.restore(job, self._state.fields)
         return is_executed
 
     def _on_lease_lost(self) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 
 from .. import signals
-from ..brokers.records import Envelope, Fired, Firing, TickResult
+from ..brokers.records import NO_ARGUMENTS, Envelope, Fired, Firing, TickResult
 from ..cron import is_tick_of
 from ..exceptions import BrokerError
 from ..job import JobStatus
@@ -202,5 +202,5 @@ class Maintenance:
                 fields={**self._state.fields, "task_name": name, "queue": self._queue},
             )
             return Firing(name, due, next_due)
-        job = Envelope(f"{name}@{due}", name, b"[[],{}]", due, task.max_retries)
+        job = Envelope(f"{name}@{due}", name, NO_ARGUMENTS, due, task.max_retries)
         return Firing(name, due, next_due, job, task.overlap)

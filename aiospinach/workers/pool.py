@@ -13,10 +13,10 @@ from typing import Any
 
 from ..brokers.base import Broker
 from ..cancellation import shielded_if
-from ..dependencies import Lifespan, Overrides
+from ..dependencies import Lifespan
 from ..exceptions import JobCancelled
-from ..redaction import Redaction
 from ..signals.sender import Sender
+from ..surroundings import Surroundings
 from ..task import Task
 from .consumer import Consumer
 from .draining import Draining
@@ -59,8 +59,7 @@ class Pool:
         number: int,
         stop_when_queue_empty: bool,
         shutdown_timeout: float,
-        redaction: Redaction,
-        overrides: Overrides,
+        surroundings: Surroundings,
         lifespan: Lifespan | None,
         context: Context,
     ) -> None:
@@ -70,8 +69,7 @@ class Pool:
             broker=broker,
             sender=sender,
             tasks=tasks,
-            redaction=redaction,
-            overrides=overrides,
+            surroundings=surroundings,
             context=context,
             number=number,
         )

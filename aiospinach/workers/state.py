@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from typing import Any
 
+from ..around import Around
 from ..brokers.base import Broker
-from ..dependencies import Overrides, SharedScope
+from ..dependencies import SharedScope
 from ..logs import Log
 from ..redaction import Redaction
 from ..signals import SafeNamedSignal
 from ..signals.receivers import safe_exc_info
 from ..signals.sender import Sender
+from ..surroundings import Surroundings
 from ..task import Task
 from .bell import Bell
 from .known_errors import KnownErrors
@@ -54,8 +56,7 @@ class PoolState:
         broker: Broker,
         sender: Sender,
         tasks: Mapping[str, Task[..., Any]],
-        redaction: Redaction,
-        overrides: Overrides,
+        surroundings: Surroundings,
         context: Context,
         number: int,
     ) -> None:
@@ -64,13 +65,15 @@ class PoolState:
         self.sender: Sender = sender
         self.namespace: str = sender.namespace
         self.tasks: Mapping[str, Task[..., Any]] = tasks
-        self.redaction: Redaction = redaction
+        self.surroundings: Surroundings = surroundings
+        self.arounds: Sequence[Around] = surroundings.arounds
+        self.redaction: Redaction = surroundings.redaction
         self.context: Context = context
         """The context of the supervisor, which jobs get copies of."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.threads: Threads = Threads(number, f"aiospinach {name}")
         self.known_errors: KnownErrors = KnownErrors()
-        self.scope: SharedScope = SharedScope(overrides, self._on_unclosed, context=context)
+        self.scope: SharedScope = SharedScope(surroundings.overrides, self._on_unclosed, context=context)
         """The values that all jobs share, within the lifespan of the workers."""
         self.phase: Phase = Phase.WORKING
         self.error: BaseException | None = None

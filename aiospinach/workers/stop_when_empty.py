@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from ..brokers.records import LookCounts
+from ..brokers.questions import LookCounts
 from ..exceptions import BrokerError
 from .bell import Bell
 from .execution import Execution

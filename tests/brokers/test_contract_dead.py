@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from aiospinach.brokers.base import DEAD_AT_MOST, Broker
-from aiospinach.brokers.records import Counts, LookJob, Requeue, Settlement, SteerResult
+from aiospinach.brokers.questions import Counts, LookJob, Requeue, SteerResult
+from aiospinach.brokers.records import Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 

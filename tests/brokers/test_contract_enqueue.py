@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from aiospinach.brokers.base import Broker
-from aiospinach.brokers.records import Counts
+from aiospinach.brokers.questions import Counts
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from aiospinach.brokers.base import Broker
-from aiospinach.brokers.records import Counts, Envelope, Lease, Settlement
+from aiospinach.brokers.questions import Counts
+from aiospinach.brokers.records import Envelope, Lease, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from aiospinach.brokers.base import Broker
-from aiospinach.brokers.records import Counts, Settlement
+from aiospinach.brokers.questions import Counts
+from aiospinach.brokers.records import Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 

@@ -8,7 +8,8 @@ import random
 import pytest
 
 from aiospinach.brokers.base import Broker
-from aiospinach.brokers.records import Counts, Lease, Settlement
+from aiospinach.brokers.questions import Counts
+from aiospinach.brokers.records import Lease, Settlement
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 

@@ -12,7 +12,8 @@ import pytest
 
 from aiospinach import MemoryBroker
 from aiospinach.brokers.base import Broker
-from aiospinach.brokers.records import Counts, Envelope
+from aiospinach.brokers.questions import Counts
+from aiospinach.brokers.records import Envelope
 from aiospinach.exceptions import InvalidValue
 from aiospinach.outcome import Action
 

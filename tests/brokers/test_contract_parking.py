@@ -8,7 +8,8 @@ import pytest
 
 from aiospinach import JobStatus
 from aiospinach.brokers.base import LEVEL, Broker
-from aiospinach.brokers.records import Counts, ExchangeResult, LookWorkers, Parking, Settlement
+from aiospinach.brokers.questions import Counts, LookWorkers
+from aiospinach.brokers.records import ExchangeResult, Parking, Settlement
 from aiospinach.outcome import Action
 
 from .. import asking

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from aiospinach.brokers.base import Broker
-from aiospinach.brokers.records import Counts, Fired, Firing
+from aiospinach.brokers.questions import Counts
+from aiospinach.brokers.records import Fired, Firing
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 

@@ -30,7 +30,8 @@ from hypothesis.stateful import (
 
 from aiospinach import MemoryBroker, RedisBroker
 from aiospinach.brokers.base import REMEMBERED_FOR, Broker
-from aiospinach.brokers.records import NO_PARKING, Counts, Envelope, Fired, Firing, Lease, Parking, Settlement
+from aiospinach.brokers.questions import Counts
+from aiospinach.brokers.records import NO_PARKING, Envelope, Fired, Firing, Lease, Parking, Settlement
 from aiospinach.brokers.redis import broker as redis_broker
 from aiospinach.brokers.redis import calls, queue_session, scripts
 from aiospinach.brokers.redis.scripts import Script, Send
@@ -544,7 +545,7 @@ class Promises(RuleBasedStateMachine):
             known.allowed += 1
             self.park(known)
         else:
-            known.job = msgspec.structs.replace(known.job, retries=known.job.retries + 1, parked_at=0)
+            known.job = known.job.due_at(known.job.at, retries=known.job.retries + 1, parked_at=0)
             self.put_off(known, self.now() + int(delay * 1000))
 
     def park(self, known: Known) -> None:
@@ -885,7 +886,7 @@ class Promises(RuleBasedStateMachine):
         else:
             assert requeued
             job, _ = self.dead.pop(job_id)
-            fresh = msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0)
+            fresh = job.due_at(0, retries=0, crashes=0, parked_at=0)
             known = self.live[job_id] = Known(fresh, JobStatus.QUEUED, had_queue_entry)
             self.append(known)
             self.take_over(known)

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from aiospinach import RedisBroker
-from aiospinach.brokers.records import Counts, Envelope, Fired, Firing, Lease, Parking, Requeue, Settlement
+from aiospinach.brokers.questions import Counts, Requeue
+from aiospinach.brokers.records import Envelope, Fired, Firing, Lease, Parking, Settlement
 from aiospinach.brokers.redis import scripts
 from aiospinach.brokers.redis.broker import EXPIRED_AT_ONCE
 from aiospinach.brokers.redis.scripts import Script, Send
@@ -40,7 +41,7 @@ CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
 UNGUARDED = {"nudge", "wake_another", "sweep"}
 """Scripts without a guard."""
-UNGUARDED_PARTS = {"prelude", "chunks", "headers", "prune_dead", "parking", "dead_records"}
+UNGUARDED_PARTS = {"prelude", "chunks", "prune_dead", "parking", "dead_records"}
 """Parts that are included in scripts, and have no guard."""
 
 _LUA = files("aiospinach.brokers.redis") / "lua"
@@ -182,6 +183,20 @@ async def a_call_extends_the_life_of_its_session(stage: Stage) -> None:
     stage.client.hset(stage.answers, "0", f"{number} {since - 300_000} ")
     await put(stage.broker, QUEUE, "c")
     assert 1_100_000 < stage.client.pttl(stage.answers) <= 1_200_000
+
+
+@scenario("moment of creation")
+async def a_retry_keeps_the_moment_of_creation(stage: Stage) -> None:
+    created = stage.broker.now()
+    lease = await put_and_take(
+        stage.broker, QUEUE, "a", at=created, at_once=True, max_retries=2, created=created
+    )
+    for _ in range(2):
+        while stage.broker.now() <= lease.job.at:
+            await asyncio.sleep(0.001)
+        assert await settle(stage.broker, QUEUE, lease, Action.RETRY)
+        (lease,) = await take(stage.broker, QUEUE)
+        assert lease.job.created == created
 
 
 @scenario("place of a cancelled job")

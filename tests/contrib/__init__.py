@@ -72,9 +72,11 @@ class Server:
     ) -> None:
         await self._end()
 
-    def request(self, method: str, path: str, json: Any = None) -> httpx.Response:
+    def request(
+        self, method: str, path: str, json: Any = None, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
         assert self._http is not None
-        return self._http.request(method, path, json=json)
+        return self._http.request(method, path, json=json, headers=headers)
 
     def listens(self) -> bool:
         try:

@@ -118,6 +118,28 @@ async def test_an_unanswered_schedule_is_uncertain_and_its_retry_stores_the_job_
         assert [kwargs["job"] for _, kwargs in heard] == [stored]
 
 
+async def test_a_blocking_call_whose_answer_was_lost_is_retried_by_its_twin(
+    namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
+) -> None:
+    engine = Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace)
+    engine.task(name="job")(lambda number: None)
+
+    def call() -> Job:
+        with engine.blocking:
+            engine.blocking.schedule("job", 1)
+            proxy.lose_answers(every(1, "enqueue"))
+            with pytest.raises(EnqueueUncertain) as caught:
+                engine.blocking.schedule("job", 2)
+            proxy.lose_answers(None)
+            job: Job = engine.blocking.retry(caught.value)
+            return job
+
+    stored = await asyncio.to_thread(call)
+    assert (stored.status, stored.args) == (JobStatus.QUEUED, (2,))
+    assert plain.hexists(key(namespace, "jobs"), stored.id)
+    assert live(plain, namespace) == heard.count("job_scheduled") == 2
+
+
 async def test_a_call_that_never_reached_the_server_is_stored_by_its_retry(
     namespace: str, heard: Heard, proxy: Proxy, plain: redis.Redis
 ) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import redis
 
 from aiospinach import RedisBroker
-from aiospinach.brokers.records import Counts, Parking, Settlement
+from aiospinach.brokers.questions import Counts
+from aiospinach.brokers.records import Parking, Settlement
 from aiospinach.outcome import Action
 
 from .. import asking

@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from aiospinach import Engine, RedisBroker
-from aiospinach.brokers.records import Counts, Envelope, Fired, Firing
+from aiospinach.brokers.questions import Counts
+from aiospinach.brokers.records import Envelope, Fired, Firing
 
 from ..asking import counts
 from ..brokers_under_test import shared_server

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from aiospinach import Engine, JobStatus, RedisBroker, current_job
-from aiospinach.brokers.records import NO_PARKING, Envelope, ExchangeResult, LookWorkers, Parking, Settlement
+from aiospinach.brokers.questions import LookWorkers
+from aiospinach.brokers.records import NO_PARKING, Envelope, ExchangeResult, Parking, Settlement
 
 from .. import asking
 from ..brokers_under_test import shared_server

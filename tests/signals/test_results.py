@@ -30,6 +30,7 @@ def job() -> Job:
         queue="default",
         namespace="shop",
         at=datetime.now(UTC),
+        created_at=datetime.now(UTC),
         status=JobStatus.RUNNING,
         args=("secret",),
     )

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aiospinach import BrokerUnavailable, MemoryBroker
+from aiospinach.brokers.questions import Question
 from aiospinach.brokers.records import (
     NO_PARKING,
     ExchangeResult,
     Parking,
-    Question,
     RenewResult,
     Settlement,
     SweepResult,

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from aiospinach import Engine, JobStatus, UnknownTask, outcome, signals
-from aiospinach.brokers.records import Counts, Envelope, LookWorkers
+from aiospinach.brokers.questions import Counts, LookWorkers
+from aiospinach.brokers.records import Envelope
 from aiospinach.workers import unknown_tasks
 
 from ..asking import counts

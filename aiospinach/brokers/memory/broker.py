@@ -13,20 +13,16 @@ from ... import forks
 from ...job import JobStatus
 from ...timing import to_seconds
 from ..base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
+from ..questions import Act, Cancel, Question, Requeue, SteerResult
 from ..records import (
     NO_PARKING,
-    Act,
-    Cancel,
     Envelope,
     ExchangeResult,
     Fired,
     Firing,
     Parking,
-    Question,
     RenewResult,
-    Requeue,
     Settlement,
-    SteerResult,
     SweepResult,
     TickResult,
 )

@@ -11,25 +11,8 @@ import msgspec
 from ...job import JobStatus
 from ...outcome import Action
 from ..base import LEVEL
-from ..records import (
-    Counts,
-    DeadRecord,
-    Envelope,
-    Fired,
-    Firing,
-    Lease,
-    LookCounts,
-    LookDead,
-    LookJob,
-    LookWorkers,
-    ParkedTask,
-    Parking,
-    Question,
-    Settlement,
-    SteerResult,
-    SweepResult,
-    WorkerSeen,
-)
+from ..questions import Counts, LookCounts, LookDead, LookJob, LookWorkers, Question, SteerResult, WorkerSeen
+from ..records import DeadRecord, Envelope, Fired, Firing, Lease, ParkedTask, Parking, Settlement, SweepResult
 from .dead_set import DeadSet
 from .leases import Leases
 from .recent import Recent
@@ -167,7 +150,7 @@ class QueueState:
             self._park(job, now)
         else:
             due = now + int(settlement.delay * 1000)
-            job = msgspec.structs.replace(job, at=due, retries=job.retries + 1, parked_at=0)
+            job = job.due_at(due, retries=job.retries + 1, parked_at=0)
             self.jobs[job.id] = job
             if due <= now:
                 self.ready.append(job.id)
@@ -271,7 +254,7 @@ class QueueState:
             return JobStatus.NOT_SET
         job = self.dead.pop(job_id).job
         if is_to_run:
-            self.add(msgspec.structs.replace(job, retries=0, crashes=0, parked_at=0, at=0, named=False), now)
+            self.add(job.due_at(now, retries=0, crashes=0, parked_at=0, named=False), now)
         return JobStatus.FAILED
 
     def cancel(self, job_id: str) -> SteerResult:

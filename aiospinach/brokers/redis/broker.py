@@ -17,19 +17,17 @@ from ..base import (
     SHORTEST_LEASE,
     Broker,
 )
+from ..questions import Act, Question, SteerResult
 from ..records import (
     NO_PARKING,
-    Act,
     Envelope,
     ExchangeResult,
     Fired,
     Firing,
     Lease,
     Parking,
-    Question,
     RenewResult,
     Settlement,
-    SteerResult,
     SweepResult,
     TickResult,
 )

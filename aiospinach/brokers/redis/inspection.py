@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...job import JobStatus
-from ..records import (
+from ..questions import (
     Act,
     Cancel,
     Counts,
-    DeadRecord,
     LookCounts,
     LookDead,
     LookJob,
@@ -20,6 +19,7 @@ from ..records import (
     SteerResult,
     WorkerSeen,
 )
+from ..records import DeadRecord
 from . import schema, scripts
 from .calls import ScriptCalls
 from .queue_session import QueueSession

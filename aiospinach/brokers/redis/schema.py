@@ -15,6 +15,8 @@ PREFIX = "ais2"
 VERSION = 2
 OWN_PARKED = f"/{VERSION}"
 """The name under which another release parks jobs of this version."""
+HAS_META = "m"
+"""The flag of a job whose body has meta."""
 KNOWN_LINES = 1024
 LAST_MOMENT = 253370764799999
 """The end of the year 9998, in milliseconds since 1970: no stored moment is later."""
@@ -76,7 +78,8 @@ def encode(job: Envelope) -> bytes:
     """Return the envelope of a job: a header of two lines, and the body, which no script reads.
 
     ``2 task max_retries priority flags`` is the same for all jobs of a task. ``at retries crashes parked
-    created expires key unique`` differs, and scripts rewrite it. They keep words that they do not know.
+    created expires key unique`` differs, and scripts rewrite it. They keep words that they do not know. The
+    word ``created`` is a dash while it equals ``at``.
     """
     return _header_of(job) + job.body
 
@@ -114,35 +117,52 @@ def encode_successor(job: Envelope | None) -> tuple[int, bytes]:
 def decode(job_id: bytes, envelope: bytes) -> Envelope:
     """Return the job in an envelope. A script has checked the header."""
     static, variable, body = envelope.split(b"\n", 2)
-    task, max_retries = _static_words(static)
-    at, retries, crashes, parked_at = _variable_words(variable)
-    return Envelope(job_id.decode(), task, body, at, max_retries, retries, crashes, parked_at)
+    task, max_retries, has_meta = _static_words(static)
+    at, retries, crashes, parked_at, created = _variable_words(variable)
+    return Envelope(
+        job_id.decode(),
+        task,
+        body,
+        at,
+        max_retries,
+        retries,
+        crashes,
+        parked_at,
+        created=created,
+        has_meta=has_meta,
+    )
 
 
 _header_fields = attrgetter(
-    "named", "at_once", "at", "task", "max_retries", "retries", "crashes", "parked_at"
+    *("named", "at_once", "at", "task", "max_retries", "retries", "crashes", "parked_at"),
+    *("created", "has_meta"),
 )
 
 
 def _header_of(job: Envelope) -> bytes:
+    flags = HAS_META if job.has_meta else "-"
+    created = job.created if job.created not in (0, job.at) else "-"
     return (
-        f"{VERSION} {job.task} {job.max_retries} 0 -\n"
-        f"{job.at} {job.retries} {job.crashes} {job.parked_at} - - - -\n"
+        f"{VERSION} {job.task} {job.max_retries} 0 {flags}\n"
+        f"{job.at} {job.retries} {job.crashes} {job.parked_at} {created} - - -\n"
     ).encode()
 
 
 @lru_cache(KNOWN_LINES)
-def _static_words(static: bytes) -> tuple[str, int]:
-    """Return task and max_retries."""
-    _, task, max_retries = static.split(b" ", 3)[:3]
-    return task.decode(), int(max_retries)
+def _static_words(static: bytes) -> tuple[str, int, bool]:
+    """Return task, max_retries, and whether the body has meta."""
+    _, task, max_retries, _, flags = static.split(b" ", 5)[:5]
+    return task.decode(), int(max_retries), HAS_META.encode() in flags
 
 
 @lru_cache(KNOWN_LINES)  # jobs that were scheduled together share a line
-def _variable_words(variable: bytes) -> tuple[int, int, int, int]:
-    """Return at, retries, crashes and parked."""
-    at, retries, crashes, parked_at = map(int, variable.split(b" ", 4)[:4])
-    return min(at, LAST_MOMENT), retries, crashes, min(parked_at, LAST_MOMENT)
+def _variable_words(variable: bytes) -> tuple[int, int, int, int, int]:
+    """Return at, retries, crashes, parked and created; 0 for a moment of creation that equals ``at``."""
+    words = variable.split(b" ", 5)
+    at, retries, crashes, parked_at = map(int, words[:4])
+    is_known = len(words) > 4 and words[4].isdigit() and len(words[4]) < 16
+    created = min(int(words[4]), LAST_MOMENT) if is_known else 0
+    return min(at, LAST_MOMENT), retries, crashes, min(parked_at, LAST_MOMENT), created
 
 
 def decode_dead(job_id: bytes, record: bytes, is_readable: int) -> DeadRecord:

@@ -51,13 +51,17 @@ local function header(envelope)
   return task, most, string.match(envelope, '^(%d+) (%d+) (%d+) (%d+)', first)
 end
 
--- Returns the envelope with the new words in its variable line; nil keeps a word.
+-- Returns the envelope with the new words in its variable line; nil keeps a word. The word created is a dash while it
+-- equals at: the first rewriting of at writes it.
 local function rewritten(envelope, new)
   local _, first = task_of(envelope)
   local at, retries, crashes, parked, rest = string.match(envelope, '^(%d+) (%d+) (%d+) (%d+)()', first)
+  local dash = new.at and string.match(envelope, '^ %-()', rest)
+  local created = dash and ' ' .. at or '' -- guard: moment of creation
+  rest = dash or rest
   at = new.at and string.format('%.0f', new.at) or at -- Lua writes 15 digits as a power of ten
   return string.sub(envelope, 1, first - 1) .. table.concat({at, new.retries or retries, new.crashes or crashes,
-    new.parked or parked}, ' ') .. string.sub(envelope, rest)
+    new.parked or parked}, ' ') .. created .. string.sub(envelope, rest)
 end
 
 -- Returns the envelope without its body, marked by the word 'bare': the job cannot run again.

@@ -1,0 +1,92 @@
+"""Questions about a queue, orders to change its jobs, and the answers to both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+from ..job import JobStatus
+from .records import DeadRecord, Envelope
+
+T = TypeVar("T")
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How many jobs of a queue are in which state."""
+
+    ready: int
+    """Jobs that are queued, held back in a lane, or waiting and due."""
+    running: int
+    waiting: int
+    """Jobs that are not due yet."""
+    dead: int
+    parked: int = 0
+    """Jobs that wait for a worker that knows their task, or for the release that wrote them."""
+
+
+class WorkerSeen(msgspec.Struct, frozen=True):
+    """A worker that looked at the queue within the last three leases."""
+
+    name: str
+    level: int
+    """A worker of an older release may have a lower one."""
+    at: int
+
+
+class Question(msgspec.Struct, Generic[T], frozen=True):
+    """A question about a queue, with an answer of type T."""
+
+
+class LookCounts(Question[Counts], frozen=True):
+    """How many jobs are in which state?"""
+
+
+class LookDead(Question[Sequence[DeadRecord]], frozen=True):
+    """Which jobs are dead? The latest come first."""
+
+    offset: int = 0
+    limit: int = 100
+
+
+class LookJob(Question["Envelope | None"], frozen=True):
+    """Which live job has this id? None if there is none, or it cannot be read."""
+
+    job_id: str
+
+
+class LookWorkers(Question[Sequence[WorkerSeen]], frozen=True):
+    """Which workers have looked within three leases?"""
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """Cancel a job. A running job is marked, and its worker learns of it by the next renewal."""
+
+    job_id: str
+
+
+class Requeue(msgspec.Struct, frozen=True):
+    """Queue a dead job again, as if it had never run."""
+
+    job_id: str
+
+
+class Discard(msgspec.Struct, frozen=True):
+    """Delete a dead job."""
+
+    job_id: str
+
+
+Act = Cancel | Requeue | Discard
+
+
+class SteerResult(msgspec.Struct, frozen=True):
+    """The result of an act."""
+
+    status: JobStatus
+    """The status of the job before the act; NOT_SET if there was no such job, and nothing was done."""
+    job: Envelope | None = None
+    """The cancelled job, if it is known."""
+    is_bare: bool = False
+    """The dead job was kept without its arguments, and cannot be requeued."""

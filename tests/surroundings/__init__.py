@@ -1,0 +1,1 @@
+"""Tests of what jobs run in: context that travels, context managers, dependencies."""

@@ -83,7 +83,7 @@ class Body:
             if (arounds := self._state.arounds) or task._arounds or task._injection is not None:
                 result = await self._run_within([*arounds, *task._arounds], task, job)
             elif not task.is_async:
-                result = await self._state.threads.run(self._call, (task, job), {})
+                result = await self._state.threads.run(self._call, (task, job.args, job.kwargs), {})
             elif self._may_begin():
                 result = await task.function(*job.args, **job.kwargs)
             if result is not None and is_awaitable(result):
@@ -143,7 +143,9 @@ class Body:
         if task.is_async:
             return await await_within(arounds, job, lambda: task.function(*job.args, **job.kwargs))
         self.is_async = True  # it may be cancelled, but not while the function runs in its thread
-        return await call_within(arounds, job, lambda: self._call(task, job), self._run_in_thread)
+        return await call_within(
+            arounds, job, lambda: self._call(task, job.args, job.kwargs), self._run_in_thread
+        )
 
     async def _run_injected(
         self, arounds: Sequence[Around], task: Task[..., Any], injection: Injection, job: Job
@@ -154,9 +156,6 @@ class Body:
         meanwhile.
         """
         args, kwargs = job.args, job.kwargs
-
-        def call() -> Any:
-            return task.function(*args, **kwargs)
 
         async def run(within: Callable[[], Awaitable[Any]]) -> Any:
             nonlocal args, kwargs
@@ -169,20 +168,14 @@ class Body:
                 return await self._await_result(result) if is_awaitable(result) else result
 
         if task.is_async:
-            return await await_within(arounds, job, lambda: run(call))
+            return await await_within(arounds, job, lambda: run(lambda: task.function(*args, **kwargs)))
         self.is_async = True
         return await call_within(
             arounds,
             job,
-            lambda: self._begin(call),
+            lambda: self._call(task, args, kwargs),
             lambda plain: run(lambda: self._run_in_thread(plain)),
         )
-
-    def _begin(self, call: Callable[[], Any]) -> Any:
-        """Call a plain function in its thread, unless the lease has ended since the job began."""
-        if not self._may_begin():
-            raise asyncio.CancelledError
-        return call()
 
     async def _run_in_thread(self, call: Callable[[], Any]) -> Any:
         self.is_async = False
@@ -191,9 +184,11 @@ class Body:
         finally:
             self.is_async = True
 
-    def _call(self, task: Task[..., Any], job: Job) -> Any:
+    def _call(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a plain function in its thread, unless the lease has ended while no thread was free."""
-        return task.function(*job.args, **job.kwargs) if self._may_begin() else None
+        if not self._may_begin():
+            raise asyncio.CancelledError
+        return task.function(*args, **kwargs)
 
     async def _await_result(self, awaitable: Awaitable[Any]) -> Any:
         """Await the result of a function that returned an awaitable. From here on the body may be cancelled.

@@ -8,6 +8,7 @@ from . import signals
 from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
+from .dependencies import Depends, Provided, Shared
 from .engine import Blocking, DeadJob, Engine, QueueCounts
 from .exceptions import (
     AbortException,
@@ -54,6 +55,7 @@ __all__ = [
     "BrokerUnavailable",
     "Cron",
     "DeadJob",
+    "Depends",
     "DuplicateTask",
     "Engine",
     "EnqueueUncertain",
@@ -69,9 +71,11 @@ __all__ = [
     "LeaseLost",
     "MemoryBroker",
     "NotAttached",
+    "Provided",
     "QueueCounts",
     "RedisBroker",
     "RetryException",
+    "Shared",
     "Task",
     "Tasks",
     "UnknownQueue",

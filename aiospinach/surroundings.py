@@ -1,9 +1,10 @@
-"""The surroundings of jobs: context that travels, context managers around bodies, and what logs leave out."""
+"""The surroundings of jobs: context that travels, context managers around bodies, overrides, redaction."""
 
 from __future__ import annotations
 
 from .around import Around
 from .carried import Carried
+from .dependencies import Overrides
 from .redaction import REDACT_NOTHING, Redaction
 
 
@@ -15,3 +16,4 @@ class Surroundings:
         self.carried: Carried = Carried()
         self.arounds: list[Around] = []
         """The first is the outermost."""
+        self.overrides: Overrides = Overrides()

@@ -12,6 +12,7 @@ from weakref import WeakSet
 from .arguments.codec import Arguments
 from .around import Around
 from .cron import Cron, Every, calendar_of
+from .dependencies import Injection, injection_of
 from .exceptions import InvalidArguments, InvalidValue, NotAttached
 from .functions import check_function, is_async, mark_as_async, name_of, wraps_async
 from .job import Job
@@ -96,7 +97,9 @@ class Task(Generic[P, R_co]):
                 f"{what} timeout needs an 'async def' function: a thread cannot be stopped"
                 + ("; make the wrapper of its decorator 'async def'" if wraps_async(function) else "")
             )
-        self._arguments: Arguments = Arguments(function, self.name)
+        self._injection: Injection | None = injection_of(function, self.name)
+        injected = frozenset() if self._injection is None else self._injection.names
+        self._arguments: Arguments = Arguments(function, self.name, injected)
         self._calendar: Cron | Every | None = calendar_of(periodicity)
         self.periodicity: timedelta | Cron | None = periodicity
         self.overlap: bool = check_flag(overlap, what=f"{what} overlap")

@@ -30,6 +30,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "validation",
             "functions",
             "arguments",
+            "dependencies",
             "forks",
             "logs",
             "cancellation",
@@ -159,6 +160,8 @@ def test_no_framework_is_imported(path: Path) -> None:
         assert not first_parts & FRAMEWORKS
     if path.relative_to(PACKAGE).parts[:2] != ("brokers", "redis"):
         assert "redis" not in first_parts
+    if shown(path) != "dependencies/declarations.py":
+        assert "uncalled_for" not in first_parts
 
 
 @pytest.mark.parametrize("module", [aiospinach, signals, brokers], ids=lambda module: module.__name__)

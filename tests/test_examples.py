@@ -49,6 +49,7 @@ def test_every_example_is_tested_here_and_documents_its_command() -> None:
     assert names == {
         "batch.py",
         "checksums.py",
+        "dependencies.py",
         "fastapi_app.py",
         "observability.py",
         "periodic.py",
@@ -124,6 +125,17 @@ def test_jobs_are_logged_traced_and_counted() -> None:
         "process mail, from schedule mail",
         "order: 1 succeeded, 1 retries",
         "mail: 1 succeeded, 0 retries",
+    ]
+
+
+def test_dependencies_are_opened_and_closed_around_jobs() -> None:
+    assert printed("dependencies.py") == [
+        "lifespan: enter",
+        "client: connect",
+        "session of order 17: commit ['bill 17 by client']",
+        "session of order 13: roll back, nobody pays this",
+        "client: disconnect",
+        "lifespan: leave",
     ]
 
 

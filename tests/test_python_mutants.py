@@ -74,6 +74,9 @@ TESTS: dict[str, str] = {
         "workers/test_returned_awaitables.py::"
         "test_the_awaitable_does_not_begin_if_the_job_was_cancelled_before"
     ),
+    "ended while it was opened": (
+        "dependencies/test_scopes.py::test_a_job_that_ends_in_the_last_step_of_opening_runs_no_body"
+    ),
     "error kept alive": "workers/test_thread_pool.py::test_an_error_of_a_call_is_freed_when_its_handler_ends",
     "fence in memory": (
         "brokers/test_contract_exchange.py::test_only_the_lost_leases_of_an_exchange_are_fenced"
@@ -85,6 +88,7 @@ TESTS: dict[str, str] = {
     "place of a cancelled job in memory": (
         "brokers/test_contract_enqueue.py::test_the_id_of_a_job_cancelled_in_the_queue_is_free"
     ),
+    "hidden error": ("dependencies/test_scopes.py::test_a_scope_may_replace_the_error_and_cannot_hide_it"),
     "interrupted call": "test_blocking.py::test_an_interrupted_call_ends_and_is_cancelled",
     "late answer": (
         "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_arrived"

@@ -8,20 +8,24 @@ On lines that are wrong on purpose both must report an error: an unneeded ignore
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, ParamSpec, TypeVar, assert_type
+from typing import Annotated, Any, ParamSpec, TypeVar, assert_type
 
 from aiospinach import (
     Batch,
     Cron,
     DeadJob,
+    Depends,
     Engine,
     Job,
     JobStatus,
     MemoryBroker,
+    Provided,
     QueueCounts,
     RetryException,
+    Shared,
     Task,
     Tasks,
     current_job,
@@ -152,3 +156,62 @@ async def wrong_calls_are_errors() -> None:
     Tasks(max_retries=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     RetryException(MOMENT)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     raise RetryException("later", 60)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Database: ...
+
+
+async def get_database() -> AsyncIterator[Database]:
+    yield Database()
+
+
+def get_settings() -> Iterator[int]:
+    yield 3
+
+
+async def get_name() -> str:
+    return ""
+
+
+@asynccontextmanager
+async def get_pool() -> AsyncGenerator[Database, None]:
+    yield Database()
+
+
+@asynccontextmanager
+async def resources(engine: Engine) -> AsyncGenerator[None, None]:
+    yield
+
+
+with_lifespan = Engine(MemoryBroker(), lifespan=resources)
+
+
+@engine.task
+async def bill(
+    order: int,
+    database: Annotated[Database, Depends(get_database)] = Provided,
+    settings: int = Depends(get_settings),
+    name: str = Depends(get_name),
+    *,
+    pool: Database = Shared(get_pool),
+    made: Database = Depends(Database),
+) -> str:
+    return name
+
+
+@engine.task
+async def bill_without_default(order: int, database: Annotated[Database, Depends(get_database)]) -> None: ...
+
+
+async def use_dependencies() -> None:
+    assert_type(Depends(get_database), Database)
+    assert_type(Depends(get_pool), Database)
+    assert_type(Depends(get_settings), int)
+    assert_type(Shared(get_name), str)
+    await bill.schedule(17)
+    await engine.schedule(bill, 17)
+    assert_type(await engine.execute(bill, 17), str)
+    await bill.schedule("17")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await bill_without_default.schedule(17)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    with engine.override(get_database, Database), engine.override(get_name, lambda: "fake"):
+        pass

@@ -6,18 +6,17 @@ The body of a job is ``[[positional...],{keyword...}]``, which msgspec writes an
 from __future__ import annotations
 
 import contextlib
-import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ..exceptions import InvalidArguments, UnsupportedType
-from ..functions import parameters_of
 from .call_shapes import CallShape, Reader, with_zones
 from .differences import find_lost_part
 from .hints import ParameterHint, hints_of, reader_of, reason_of, type_of, write
+from .parameters import Parameters
 
 BODY_LIMIT = 256 * 1024
 DEPTH_LIMIT = 64
@@ -37,18 +36,16 @@ class Arguments:
     """The arguments of one function: which calls fit it, and how they are stored.
 
     Hints are resolved by ``resolve()``, or else at the first use: a hint may name a class that is defined
-    further down the module.
+    further down the module. Parameters that are ``injected`` take no arguments, and may have any hint.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str, injected: Collection[str] = frozenset()
+    ) -> None:
         self._function = function
         self._name = name
-        try:
-            self._signature = inspect.signature(function)
-        except (TypeError, ValueError):
-            raise UnsupportedType(
-                f"{name}(): Python does not know the parameters of this callable; wrap it in a function"
-            ) from None
+        self._injected = injected
+        self._parameters = Parameters(function, name, injected)
         self._shapes: dict[object, CallShape] = {}
         self._hints: dict[str, ParameterHint] | None = None
         self._last_reader: Reader | None = None
@@ -61,7 +58,7 @@ class Arguments:
         whose values cannot be stored and read back.
         """
         try:
-            hints = hints_of(self._function)
+            hints = hints_of(self._function, self._injected)
         except NameError:
             raise
         except Exception as error:
@@ -69,7 +66,7 @@ class Arguments:
         self._shapes, self._last_reader = {}, None
         self._hints = {
             name: ParameterHint(hints.get(name, Any), f"{self._name}(): parameter '{name}'")
-            for name in self._signature.parameters
+            for name in self._parameters
         }
 
     def resolve_if_possible(self) -> None:
@@ -146,12 +143,7 @@ class Arguments:
         key = (len(args), *kwargs) if kwargs else len(args)
         shape = self._shapes.get(key)
         if shape is None:
-            try:
-                self._signature.bind(*range(len(args)), **dict.fromkeys(kwargs))
-            except TypeError as error:
-                raise InvalidArguments(f"{self._name}{parameters_of(self._signature)}: {error}") from None
-            names = (*self._positional(len(args)), *(self._keyword(name) for name in kwargs))
-            shape = CallShape(names, is_plain=not kwargs)
+            shape = CallShape(self._parameters.taking(args, kwargs), is_plain=not kwargs)
             if len(self._shapes) < _KNOWN_SHAPES:
                 self._shapes[key] = shape
         return shape
@@ -166,18 +158,6 @@ class Arguments:
             types = tuple(hint.type for hint in hints)
             shape.read = reader_of(tuple[tuple[types], dict[str, msgspec.Raw]])  # type: ignore[valid-type]
         return shape.comparisons
-
-    def _positional(self, count: int) -> Iterator[str]:
-        parameters = [p for p in self._signature.parameters.values() if p.kind <= p.VAR_POSITIONAL]
-        for index in range(count):
-            yield parameters[min(index, len(parameters) - 1)].name
-
-    def _keyword(self, keyword: str) -> str:
-        parameters = self._signature.parameters
-        found = parameters.get(keyword)
-        if found is not None and found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY):
-            return keyword
-        return next(p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD)
 
     def _resolved(self) -> dict[str, ParameterHint]:
         if self._hints is None:

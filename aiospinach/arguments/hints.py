@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -133,14 +133,17 @@ def reader_of(hint: Any) -> Callable[[msgspec.Raw | bytes], Any]:
     return msgspec.json.Decoder(hint, dec_hook=_read_hook).decode
 
 
-def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The type hints of a callable's parameters. Raises NameError, or any error of a hint in a string."""
+def hints_of(function: Callable[..., Any], left_out: Collection[str] = ()) -> dict[str, Any]:
+    """The type hints of a callable's parameters, but for those that are left out.
+
+    Raises NameError, or any error of a hint in a string.
+    """
     function = inspect.unwrap(underlying_function(function))
     if not inspect.isroutine(function):
         function = type(function).__call__
     # The hint of the result is not read: its names may be defined for type checkers only.
     annotations: dict[str, Any] = getattr(function, "__annotations__", None) or {}
-    parameters = {name: hint for name, hint in annotations.items() if name != "return"}
+    parameters = {n: hint for n, hint in annotations.items() if n != "return" and n not in left_out}
     holder = types.SimpleNamespace(
         __annotations__=parameters, __type_params__=getattr(function, "__type_params__", ())
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -70,6 +71,16 @@ class Declarations(TaskDecorator):
         """
         self._surroundings.arounds.append(check_around(around))
         return around
+
+    def override(
+        self, factory: Callable[..., Any], replacement: Callable[..., Any]
+    ) -> AbstractContextManager[None]:
+        """A context in which jobs get a dependency from another factory, for tests.
+
+        ``with engine.override(get_session, fake_session): ...``. Of nested contexts the innermost counts.
+        Raises InvalidValue or UnsupportedType.
+        """
+        return self._surroundings.overrides.replacing(factory, replacement)
 
     def _declare(self, options: dict[str, Any], function: Callable[P, R]) -> Task[P, R]:
         return self._own_tasks._declare(options, function)

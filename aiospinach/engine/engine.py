@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+import functools
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from .. import forks
 from ..brokers.base import Broker
+from ..dependencies import check_lifespan
 from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
 from ..redaction import redaction_of
@@ -42,7 +45,9 @@ class Engine(Declarations, Scheduling):
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that share a
     store. ``signal_timeout``, in seconds or as a timedelta, is the time that the receivers of one signal have
     together. ``leave_out`` names data that neither the log nor the dead jobs may hold: "arguments" of jobs,
-    "messages" and "tracebacks" of errors. A new engine does not connect. Raises InvalidValue.
+    "messages" and "tracebacks" of errors. ``lifespan`` takes the engine, and returns an async context
+    manager: each start of workers enters it before the first job, and leaves it after the last signal. A new
+    engine does not connect. Raises InvalidValue.
 
     Leaving ``async with engine`` stops the workers that were started within it; other workers go on. An
     engine may be entered many times, in any task, thread and event loop. The last exit in an event loop
@@ -56,6 +61,7 @@ class Engine(Declarations, Scheduling):
         *,
         signal_timeout: float | timedelta = DEFAULT_TIMEOUT,
         leave_out: str | Collection[str] = (),
+        lifespan: Callable[[Engine], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
         if not isinstance(broker, Broker):
             kind = f"{broker.__name__}: call it" if isinstance(broker, type) else type(broker).__name__
@@ -66,6 +72,7 @@ class Engine(Declarations, Scheduling):
         self.namespace: str = check_scope(namespace, what="namespace")
         timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
         self._surroundings.redaction = redaction_of(leave_out)
+        self._lifespan = check_lifespan(lifespan)
         broker._belong_to(self)
         set_redaction(self.namespace, self._surroundings.redaction)
         self._broker = broker
@@ -214,6 +221,7 @@ class Engine(Declarations, Scheduling):
             block=block,
             stop_when_queue_empty=stop_when_queue_empty,
             shutdown_timeout=shutdown_timeout,
+            lifespan=None if self._lifespan is None else functools.partial(self._lifespan, self),
         )
 
     async def stop_workers(self) -> None:

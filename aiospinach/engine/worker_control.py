@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..brokers.base import Broker
+from ..dependencies import Lifespan
 from ..exceptions import AlreadyRunning
 from ..job import JobStatus
 from ..logs import Log
@@ -67,6 +68,7 @@ class WorkerControl:
         block: bool,
         stop_when_queue_empty: bool,
         shutdown_timeout: float | timedelta,
+        lifespan: Lifespan | None,
     ) -> None:
         """Start a pool. Returns when it has stopped; without ``block``, when it fetches jobs."""
         check_flag(block, what="block")
@@ -81,6 +83,7 @@ class WorkerControl:
             sender=self._sender,
             tasks=self._tasks.by_name,
             surroundings=self._surroundings,
+            lifespan=lifespan,
             queues=queues,
             number=check_number(number, what="number", least=1, most=LARGEST_NUMBER),
             stop_when_queue_empty=check_flag(stop_when_queue_empty, what="stop_when_queue_empty"),

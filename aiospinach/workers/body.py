@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..around import Around, await_within, call_within
+from ..dependencies import Injection
 from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
 from ..failures import safe_exception
 from ..functions import is_awaitable
@@ -79,10 +80,10 @@ class Body:
         result, error = None, None
         self.is_running = True
         try:
-            if (arounds := self._state.arounds) or task._arounds:
+            if (arounds := self._state.arounds) or task._arounds or task._injection is not None:
                 result = await self._run_within([*arounds, *task._arounds], task, job)
             elif not task.is_async:
-                result = await self._state.threads.run(self._call, (task, job), {})
+                result = await self._state.threads.run(self._call, (task, job.args, job.kwargs), {})
             elif self._may_begin():
                 result = await task.function(*job.args, **job.kwargs)
             if result is not None and is_awaitable(result):
@@ -137,10 +138,44 @@ class Body:
         """Run the function within context managers of users. They count as a part of the body."""
         if not self._may_begin():
             return None
+        if task._injection is not None:
+            return await self._run_injected(arounds, task, task._injection, job)
         if task.is_async:
             return await await_within(arounds, job, lambda: task.function(*job.args, **job.kwargs))
         self.is_async = True  # it may be cancelled, but not while the function runs in its thread
-        return await call_within(arounds, job, lambda: self._call(task, job), self._run_in_thread)
+        return await call_within(
+            arounds, job, lambda: self._call(task, job.args, job.kwargs), self._run_in_thread
+        )
+
+    async def _run_injected(
+        self, arounds: Sequence[Around], task: Task[..., Any], injection: Injection, job: Job
+    ) -> Any:
+        """Run the function with its dependencies, within context managers of users.
+
+        The event loop opens and closes dependencies, also for a plain function: the job can be cancelled
+        meanwhile.
+        """
+        args, kwargs = job.args, job.kwargs
+
+        async def run(within: Callable[[], Awaitable[Any]]) -> Any:
+            nonlocal args, kwargs
+            async with injection.opened(self._state.scope) as values:
+                args, kwargs = injection.add(values, job.args, job.kwargs)
+                if self.reason is not None:  # guard: ended while it was opened
+                    await asyncio.sleep(0)  # its cancellation arrives here, and not in the function
+                    raise asyncio.CancelledError
+                result = await within()
+                return await self._await_result(result) if is_awaitable(result) else result
+
+        if task.is_async:
+            return await await_within(arounds, job, lambda: run(lambda: task.function(*args, **kwargs)))
+        self.is_async = True
+        return await call_within(
+            arounds,
+            job,
+            lambda: self._call(task, args, kwargs),
+            lambda plain: run(lambda: self._run_in_thread(plain)),
+        )
 
     async def _run_in_thread(self, call: Callable[[], Any]) -> Any:
         self.is_async = False
@@ -149,9 +184,11 @@ class Body:
         finally:
             self.is_async = True
 
-    def _call(self, task: Task[..., Any], job: Job) -> Any:
+    def _call(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a plain function in its thread, unless the lease has ended while no thread was free."""
-        return task.function(*job.args, **job.kwargs) if self._may_begin() else None
+        if not self._may_begin():
+            raise asyncio.CancelledError
+        return task.function(*args, **kwargs)
 
     async def _await_result(self, awaitable: Awaitable[Any]) -> Any:
         """Await the result of a function that returned an awaitable. From here on the body may be cancelled.

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..brokers.base import Broker
 from ..cancellation import shielded_if
+from ..dependencies import Lifespan
 from ..exceptions import JobCancelled
 from ..signals.sender import Sender
 from ..surroundings import Surroundings
@@ -59,6 +60,7 @@ class Pool:
         stop_when_queue_empty: bool,
         shutdown_timeout: float,
         surroundings: Surroundings,
+        lifespan: Lifespan | None,
         context: Context,
     ) -> None:
         context.run(_current_pool.set, self)
@@ -94,18 +96,10 @@ class Pool:
         if stop_when_queue_empty:
             self.stop_when_empty = StopWhenEmpty(self.state, self.runs, self.sweepers, self.stop)
         self._connect()
-        draining = Draining(
-            self.state, self.runs, self.consumers, self.maintenances, self.listeners, shutdown_timeout
-        )
-        self.supervisor: Supervisor = Supervisor(
-            self.state,
-            self.runs,
-            self.consumers,
-            self.maintenances,
-            list(self._services()),
-            draining,
-            number=number,
-        )
+        services = list(self._services())
+        parts = (self.state, self.runs, self.consumers, self.maintenances)
+        draining = Draining(*parts, self.listeners, shutdown_timeout)
+        self.supervisor: Supervisor = Supervisor(*parts, services, draining, lifespan, number=number)
 
     # Putting it together.
 

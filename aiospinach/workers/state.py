@@ -11,9 +11,11 @@ from typing import Any
 
 from ..around import Around
 from ..brokers.base import Broker
+from ..dependencies import SharedScope
 from ..logs import Log
 from ..redaction import Redaction
 from ..signals import SafeNamedSignal
+from ..signals.receivers import safe_exc_info
 from ..signals.sender import Sender
 from ..surroundings import Surroundings
 from ..task import Task
@@ -71,6 +73,8 @@ class PoolState:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.threads: Threads = Threads(number, f"aiospinach {name}")
         self.known_errors: KnownErrors = KnownErrors()
+        self.scope: SharedScope = SharedScope(surroundings.overrides, self._on_unclosed, context=context)
+        """The values that all jobs share, within the lifespan of the workers."""
         self.phase: Phase = Phase.WORKING
         self.error: BaseException | None = None
         """The defect that ended the pool, if one did."""
@@ -172,6 +176,18 @@ class PoolState:
             await self.sender.send(signal, kwargs, context=context)
         except asyncio.CancelledError:
             self.on_cancellation()
+
+    def _on_unclosed(self, name: str, error: BaseException) -> None:
+        """Called when a context manager of the scope has raised an error while it was left."""
+        logger.error(
+            "worker %s: %s raised %s when it was closed%s",
+            self.name,
+            name,
+            type(error).__name__,
+            self.redaction.ending(error),
+            exc_info=safe_exc_info(error, self.redaction),
+            fields=self.fields,
+        )
 
     def _announced(self, task: asyncio.Task[None]) -> None:
         self.announcements.discard(task)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 import anyio
 
 from .. import signals
+from ..dependencies import Lifespan
 from ..exceptions import BrokerUnavailable
 from ..logs import Log
 from .block_watch import BlockWatch
@@ -38,6 +39,7 @@ class Supervisor:
         maintenances: Sequence[Maintenance],
         services: Sequence[Service],
         draining: Draining,
+        lifespan: Lifespan | None,
         *,
         number: int,
     ) -> None:
@@ -46,6 +48,7 @@ class Supervisor:
         self._consumers = consumers
         self._maintenances = maintenances
         self._services = services
+        self._lifespan = lifespan
         self._number = number
         self.draining: Draining = draining
         self.started: asyncio.Future[None] = state.loop.create_future()
@@ -73,11 +76,13 @@ class Supervisor:
         """
         state = self._state
         try:
-            may_work = await self._before_stop(self._prepare()) and await self._send_worker_started()
+            may_work = await self._start()
         except BaseException as error:
+            await self._close_scope()
             self.started.set_exception(error)
             return
         if not may_work:
+            await self._close_scope()
             self.started.set_result(None)
             return
         logger.info(
@@ -113,6 +118,7 @@ class Supervisor:
         except Exception as error:
             state.crash(error)
         await state.send(signals.worker_terminated, {"worker_name": state.name}, state.context)
+        await self._close_scope()
         logger.info(
             "worker %s has stopped; jobs that it has run: %d",
             state.name,
@@ -128,7 +134,21 @@ class Supervisor:
             )
             await state.broker.aclose()
 
+    async def _close_scope(self) -> None:
+        """Close the values that jobs share, and leave the lifespan."""
+        with contextlib.suppress(asyncio.CancelledError):  # of the supervisor, which ends anyway
+            await self._state.scope.close()
+
     # Starting.
+
+    async def _start(self) -> bool:
+        """Open all that jobs need. Returns False if the pool has to stop before that."""
+        if not await self._before_stop(self._prepare()):
+            return False
+        lifespan, scope = self._lifespan, self._state.scope
+        if lifespan is not None and not await self._before_stop(scope.enter(lifespan)):
+            return False
+        return await self._send_worker_started()
 
     async def _before_stop(self, starting: Coroutine[object, object, None]) -> bool:
         """Do a part of the start. Returns False if the pool has to stop before the part has ended.

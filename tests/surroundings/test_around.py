@@ -404,3 +404,23 @@ def test_the_decorator_returns_the_function() -> None:
         yield
 
     assert callable(mine)
+
+
+async def test_a_lease_that_ends_while_arounds_are_entered_fails_the_job(
+    engine: Engine, heard: Heard
+) -> None:
+    @engine.around
+    @asynccontextmanager
+    async def outlasts_the_lease(job: Job) -> AsyncIterator[None]:
+        assert engine._workers.pool is not None
+        [run] = list(engine._workers.pool.runs)
+        run.body.trusted_until = 0.0
+        yield
+
+    @engine.task
+    def work() -> None:
+        raise AssertionError("it has no lease")
+
+    await work.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert type(heard.last("job_finished")["err"]) is Interrupted

@@ -34,6 +34,7 @@ def job(**changes: Any) -> Job:
         "queue": "default",
         "namespace": "shop",
         "at": datetime(2024, 1, 1, tzinfo=UTC),
+        "created_at": datetime(2024, 1, 1, tzinfo=UTC),
         "status": JobStatus.QUEUED,
     }
     return Job(**{**fields, **changes})

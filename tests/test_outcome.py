@@ -40,6 +40,7 @@ def job(**changes: Any) -> Job:
         "queue": "default",
         "namespace": "test",
         "at": from_milliseconds(NOW),
+        "created_at": from_milliseconds(NOW),
         "status": JobStatus.RUNNING,
     }
     return Job(**{**fields, **changes})

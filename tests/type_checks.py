@@ -141,7 +141,7 @@ async def receivers_keep_their_types(job: Job) -> None:
 
 async def wrong_calls_are_errors() -> None:
     await add.schedule("1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    await add.schedule()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await add.schedule()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     await add.schedule_at(1, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await Mailer.send.schedule(1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await engine.schedule(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]

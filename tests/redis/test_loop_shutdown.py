@@ -69,7 +69,7 @@ def test_the_session_of_a_loop_is_freed_with_it(namespace: str) -> None:
     gc.disable()
     try:
         in_loops(*(engine.schedule("job") for _ in range(3)))
-        assert [each for each in gc.get_objects() if isinstance(each, LoopSession)] == []
+        assert [each for each in gc.get_objects() if type(each) is LoopSession] == []
     finally:
         gc.enable()
 

@@ -94,7 +94,7 @@ async def test_the_slowest_receiver_is_named_with_its_time(kind: str) -> None:
     first = signal.stats()
     assert first.slowest is not None
     assert first.slowest.endswith("plain" if kind == "plain" else "asynchronous")
-    assert first.slowest_seconds >= 0.05
+    assert first.slowest_seconds >= 0.04  # timers of some loops have whole milliseconds
     signal.disconnect(plain if kind == "plain" else asynchronous)
     await signal.send_async("shop")
     assert signal.stats().slowest_seconds == first.slowest_seconds  # a faster call changes nothing

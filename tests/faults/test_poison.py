@@ -120,7 +120,9 @@ async def test_good_jobs_run_among_unreadable_ones(
         worker.resume()
     await until(lambda: ledger.counted("end").keys() >= {*good}, "good ones", timeout=20, show=fleet.logs)
     expected = {*poisoner.bad, *(job_id.encode() for job_id in poisoner.dead)}
-    await until(lambda: store("ZCARD", "dead") == len(expected), "the others are dead", show=fleet.logs)
+    await until(
+        lambda: store("ZCARD", "dead") == len(expected), "the others are dead", timeout=30, show=fleet.logs
+    )  # bodies of 10 MB are tried four times
 
     dead = {*store("HKEYS", "deadjobs")}
     starts, ends = ledger.counted("start"), ledger.counted("end")

@@ -21,19 +21,6 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
   local lease_entries, slot_entries = {}, {}
   local expiry = string.format('%.0f', now + length) -- once: Lua would convert a number for each command
 
-  local function lease(id, task, envelope)
-    local name = id .. suffix
-    leased_count = leased_count + 1
-    leased_ids[leased_count] = id
-    leased_jobs[2 * leased_count - 1], leased_jobs[2 * leased_count] = id, envelope
-    lease_entries[2 * leased_count - 1], lease_entries[2 * leased_count] = expiry, name
-    if limits[task] then
-      room[task] = room[task] - 1
-      slot_entries[#slot_entries + 1] = 0
-      slot_entries[#slot_entries + 1] = task .. '\n' .. name
-    end
-  end
-
   -- Leases jobs of a line, until the number of all leased jobs is goal. Returns how many of the ids leave the line.
   local function take_from_line(ids, goal)
     local blocked_by_task, unmarked_ids, cancelled_ids, done = {}, {}, {}, 0
@@ -61,8 +48,17 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
       elseif is_unknown[task] then -- guard: unknown task
         park_job(id, envelope)
       else
-        if room_of(task) > 0 then -- guard: limit
-          lease(id, task, envelope)
+        if (room[task] or room_of(task)) > 0 then -- guard: limit
+          local name = id .. suffix
+          leased_count = leased_count + 1
+          leased_ids[leased_count] = id
+          leased_jobs[2 * leased_count - 1], leased_jobs[2 * leased_count] = id, envelope
+          lease_entries[2 * leased_count - 1], lease_entries[2 * leased_count] = expiry, name
+          if limits[task] then
+            room[task] = room[task] - 1
+            slot_entries[#slot_entries + 1] = 0
+            slot_entries[#slot_entries + 1] = task .. '\n' .. name
+          end
         else
           blocked_by_task[task] = blocked_by_task[task] or {}
           table.insert(blocked_by_task[task], id)

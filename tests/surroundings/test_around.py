@@ -380,12 +380,24 @@ def _plain_not_decorated(job: Job) -> Iterator[None]:
 async def _no_generator(job: Job) -> None: ...
 
 
+@asynccontextmanager
+async def _no_parameter() -> AsyncIterator[None]:
+    yield
+
+
+@contextmanager
+def _two_parameters(job: Job, session: object) -> Iterator[None]:
+    yield
+
+
 @pytest.mark.parametrize(
     ("around", "words"),
     [
         (_not_decorated, "'_not_decorated' is a generator: decorate it with @asynccontextmanager"),
         (_plain_not_decorated, "'_plain_not_decorated' is a generator: decorate it with @contextmanager"),
         (_no_generator, "'_no_generator' has to return a context manager"),
+        (_no_parameter, "'_no_parameter' is called with the job as its only argument"),
+        (_two_parameters, "'_two_parameters' is called with the job as its only argument"),
         ("text", "not a str"),
     ],
 )

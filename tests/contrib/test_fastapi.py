@@ -15,7 +15,16 @@ import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
 
-from aiospinach import AiospinachError, Broker, BrokerUnavailable, Engine, MemoryBroker, RedisBroker, signals
+from aiospinach import (
+    AiospinachError,
+    Broker,
+    BrokerUnavailable,
+    Engine,
+    InvalidValue,
+    MemoryBroker,
+    RedisBroker,
+    signals,
+)
 from aiospinach.brokers.questions import Counts
 from aiospinach.contrib.fastapi import Jobs, jobs
 from aiospinach.logs import FIELDS
@@ -285,6 +294,11 @@ async def test_the_ids_of_a_partly_stored_batch_are_logged(
         **dict.fromkeys(FIELDS),
         "namespace": namespace,
     }
+
+
+def test_an_object_that_is_no_engine_collects_no_jobs() -> None:
+    with pytest.raises(InvalidValue, match=r"takes an Engine, not FastAPI: Depends\(jobs\(engine\)\)"):
+        jobs(FastAPI())  # type: ignore[arg-type]
 
 
 def test_releases_that_end_dependencies_after_the_response_are_refused(

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -407,6 +407,20 @@ def test_a_function_that_makes_no_context_manager_is_refused(around: Any, words:
     for owner in (Engine(MemoryBroker()), Tasks()):
         with pytest.raises(InvalidValue, match=words):
             owner.around(around)
+
+
+async def test_a_callable_with_unknown_parameters_is_called(engine: Engine) -> None:
+    class Wrapped:
+        __signature__ = "unknown to Python"
+
+        def __call__(self, job: Job) -> AbstractContextManager[None]:
+            called.append(job.task_name)
+            return nullcontext()
+
+    called: list[str] = []
+    engine.around(Wrapped())
+    await engine.execute(engine.task(name="body")(lambda: None))
+    assert called == ["body"]
 
 
 def test_the_decorator_returns_the_function() -> None:

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Asyn
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import InvalidValue
-from .functions import label_of, underlying_function
+from .functions import label_of, takes_arguments, underlying_function
 from .job import Job
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ def check_around(around: Around) -> Around:
         raise InvalidValue(
             f"around: {label_of(around)!r} has to return a context manager: let it yield once, and decorate"
             " it with @asynccontextmanager, below @around"
+        )
+    if not takes_arguments(around, 1):
+        raise InvalidValue(
+            f"around: {label_of(around)!r} is called with the job as its only argument: give it one parameter"
         )
     return around
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
-from .arguments.hints import ParameterHint, type_of, write
+from .arguments.hints import ParameterHint, name_of_type, type_of, write
 from .exceptions import InvalidValue
-from .functions import label_of
+from .functions import is_async, label_of, takes_arguments
 from .job import Job
 from .logs import Log, LogThrottle
 from .validation import check_identifier
@@ -41,16 +41,16 @@ class CarriedVariable:
             if isinstance(value, str):
                 return value
             raise InvalidValue(
-                f"what travels as {self.name!r} has to be text, not {type_of(value)}: set text, or declare"
-                f" engine.carry(variable, type={type_of(value)})"
+                f"carry(): the value of {self.name!r} has to be text, not {type_of(value)}: set text, or"
+                f" declare engine.carry(variable, type={type_of(value)})"
             )
         with contextlib.suppress(Exception):  # classes of users may raise anything
             text = write(value)
             if self._hint.is_same(value, self._hint.read(text)):
                 return text.decode()
         raise InvalidValue(
-            f"what travels as {self.name!r} ({type_of(value)}) would not arrive equal: carry(type=) needs its"
-            " type, with values that JSON can hold"
+            f"carry(): the value of {self.name!r} ({type_of(value)}) would not arrive equal as the declared"
+            f" type, {name_of_type(self._hint.type)}: set a value of this type, or change carry(type=)"
         )
 
     def set_from(self, text: str) -> None:
@@ -87,7 +87,8 @@ class Carried:
         return undo
 
     def add_provider(self, provider: Provider) -> Callable[[], None]:
-        """Declare a provider. Returns a function that undoes it."""
+        """Declare a provider. Returns a function that undoes it. Raises InvalidValue if it cannot be one."""
+        _check_provider(provider)
         self._providers.append(provider)
         self._note_use()
 
@@ -148,6 +149,20 @@ class Carried:
             logger.error(message, name, exc_info=error)
 
 
+def _check_provider(provider: Provider) -> None:
+    name = label_of(provider)
+    if is_async(provider):
+        raise InvalidValue(
+            f"carry(): {name!r} is async, and cannot be awaited while a job is scheduled: make it a plain"
+            " function, or let a ContextVar travel that is set before"
+        )
+    if not takes_arguments(provider, 0):
+        raise InvalidValue(
+            f"carry(): {name!r} is called without arguments, and has parameters without a default: use a"
+            " function without parameters"
+        )
+
+
 def _size_of(headers: Mapping[str, str]) -> int:
     return sum(len(name.encode()) + len(text.encode()) for name, text in headers.items())
 
@@ -159,13 +174,13 @@ def _check_size(headers: Mapping[str, str]) -> int:
             text.encode()
         except UnicodeEncodeError:
             raise InvalidValue(
-                f"what travels as {name!r} holds a lone surrogate, which is not text: repair it"
+                f"carry(): the text of {name!r} holds a lone surrogate, which is not text: repair it"
             ) from None
     size = _size_of(headers)
     if size > BYTES_LIMIT:
         largest = max(headers, key=lambda name: len(headers[name].encode()))
         raise InvalidValue(
-            f"what travels with a job takes {size:,} bytes, and {BYTES_LIMIT:,} is the limit; the largest is"
-            f" {largest!r} with {len(headers[largest].encode()):,}: let an id travel, and look the rest up"
+            f"carry(): the texts of a job take {size:,} bytes, and {BYTES_LIMIT:,} is the limit; the largest"
+            f" is {largest!r} with {len(headers[largest].encode()):,}: let an id travel, and look the rest up"
         )
     return size

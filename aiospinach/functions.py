@@ -40,6 +40,22 @@ def is_awaitable(result: object) -> bool:
     return hasattr(type(result), "__await__")
 
 
+def takes_arguments(function: Callable[..., Any], number: int) -> bool:
+    """A call may pass so many positional arguments, and no others.
+
+    It is also true of a callable whose parameters Python does not know.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*range(number))
+    except TypeError:
+        return False
+    return True
+
+
 def check_function(function: object) -> None:
     """Raise InvalidValue if no task can be made of the function."""
     inner = underlying_function(function)

@@ -164,15 +164,15 @@ def reason_of(error: BaseException) -> str:
 
 def type_of(value: Any) -> str:
     """The name of a value's type, for a message."""
-    return _name_of(type(value))
+    return name_of_type(type(value))
 
 
 def _check_kind(kind: Any, what: str) -> None:
     if isinstance(kind, msgspec.inspect.CustomType):
         if not is_model(kind.cls) and not isinstance(kind.cls, StandIn):
             raise UnsupportedType(
-                f"{what} has a type hint whose values JSON cannot hold: {_name_of(kind.cls)}; take plain data"
-                " or an identifier, and build the object in the task"
+                f"{what} has a type hint whose values JSON cannot hold: {name_of_type(kind.cls)}; take plain"
+                " data or an identifier, and build the object in the task"
             )
     elif isinstance(kind, (msgspec.inspect.RawType, msgspec.inspect.ExtType)):
         raise UnsupportedType(
@@ -194,7 +194,8 @@ def _kinds_in(information: Any, seen: set[int]) -> Iterator[Any]:
             yield from _kinds_in(getattr(information, name), seen)
 
 
-def _name_of(kind: Any) -> str:
+def name_of_type(kind: Any) -> str:
+    """The name of a type, for a message."""
     module = getattr(kind, "__module__", "builtins")
     name = getattr(kind, "__qualname__", None) or str(kind)
     return name if module == "builtins" else f"{sys.intern(module)}.{name}"

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any, ParamSpec, overload
 
-from aiospinach import AiospinachError, Batch, BatchPartlyStored, BrokerError, Engine, Task
+from aiospinach import AiospinachError, Batch, BatchPartlyStored, BrokerError, Engine, InvalidValue, Task
 
 P = ParamSpec("P")
 
@@ -73,9 +73,13 @@ def jobs(engine: Engine) -> Callable[..., Awaitable[Jobs]]:
     stored. If the broker cannot store them, the response is 503 with a Retry-After. No call is made if there
     are no jobs.
 
-    Raises ImportError for FastAPI 0.118 to 0.120, which sends a response before it ends dependencies.
+    Raises InvalidValue for an object that is no engine, and ImportError for FastAPI 0.118 to 0.120, which
+    sends a response before it ends dependencies.
     """
     from fastapi import Depends
+
+    if not isinstance(engine, Engine):
+        raise InvalidValue(f"jobs() takes an Engine, not {type(engine).__name__}: Depends(jobs(engine))")
 
     options: dict[str, Any] = {"scope": "function"} if _has_scopes() else {}
 

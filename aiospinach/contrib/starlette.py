@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from aiospinach import Engine
+from aiospinach import Engine, InvalidValue
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
@@ -28,8 +28,13 @@ def lifespan(
     ``FastAPI(lifespan=lifespan(engine, number=10))``. Workers run before the application takes requests,
     and drain after it has stopped taking them. The arguments are those of ``Engine.start_workers``.
     ``inner`` is the application's own lifespan. It is entered first and left last: jobs can use the resources
-    that it opens. The state that it yields is the state of the application.
+    that it opens. The state that it yields is the state of the application. Raises InvalidValue for an
+    application in the place of the engine.
     """
+    if not isinstance(engine, Engine):
+        raise InvalidValue(
+            f"lifespan() takes an Engine, not {type(engine).__name__}: pass lifespan=lifespan(engine)"
+        )
 
     @asynccontextmanager
     async def run(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ..cancellation import shielded_if
 from ..exceptions import InvalidValue
+from ..functions import label_of, takes_arguments
 from .opening import open_value
 from .overrides import Overrides
 from .resource import Resource
@@ -114,10 +115,17 @@ class SharedScope:
 
 def check_lifespan(lifespan: F) -> F:
     """Return ``Engine(lifespan=)``. Raises InvalidValue if it cannot be a lifespan."""
-    if lifespan is not None and (not callable(lifespan) or inspect.isasyncgenfunction(lifespan)):
+    if lifespan is None:
+        return lifespan
+    takes = "Engine(lifespan=) takes a function of the engine that returns an async context manager, and not"
+    if isinstance(lifespan, AbstractAsyncContextManager):
+        raise InvalidValue(f"{takes} the context manager: pass the function, without a call")
+    if not callable(lifespan) or inspect.isasyncgenfunction(lifespan):
         kind = "an async generator function" if callable(lifespan) else type(lifespan).__name__
+        raise InvalidValue(f"{takes} {kind}: decorate it with @asynccontextmanager")
+    if not takes_arguments(lifespan, 1):
         raise InvalidValue(
-            "Engine(lifespan=) takes a function of the engine that returns an async context manager, and not"
-            f" {kind}: decorate it with @asynccontextmanager"
+            f"Engine(lifespan=): {label_of(lifespan)!r} is called with the engine as its only argument: give"
+            " it one parameter"
         )
     return lifespan

@@ -5,17 +5,28 @@
 import inspect
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import fastapi
 import httpx
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 
-from aiospinach import AiospinachError, Broker, BrokerUnavailable, Engine, MemoryBroker, RedisBroker, signals
+from aiospinach import (
+    AiospinachError,
+    Broker,
+    BrokerUnavailable,
+    Engine,
+    InvalidValue,
+    Job,
+    MemoryBroker,
+    RedisBroker,
+    signals,
+)
 from aiospinach.brokers.questions import Counts
 from aiospinach.contrib.fastapi import Jobs, jobs
 from aiospinach.logs import FIELDS
@@ -285,6 +296,53 @@ async def test_the_ids_of_a_partly_stored_batch_are_logged(
         **dict.fromkeys(FIELDS),
         "namespace": namespace,
     }
+
+
+@pytest.mark.parametrize(
+    ("setter", "headers"),
+    [
+        ("middleware", {"request_id": "r-1"}),
+        ("async dependency", {"request_id": "r-1"}),
+        ("plain dependency", {}),
+        ("plain endpoint", {}),
+    ],
+)
+async def test_variables_are_read_in_the_context_of_the_request_when_its_jobs_are_stored(
+    shop: Shop, setter: str, headers: dict[str, str]
+) -> None:
+    request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+    shop.engine.carry(request_id)
+
+    def set_if(name: str) -> None:
+        if name == setter:
+            request_id.set("r-1")
+
+    async def dependency() -> None:
+        set_if("async dependency")
+
+    @shop.app.middleware("http")
+    async def middleware(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        set_if("middleware")
+        return await call_next(request)
+
+    @shop.app.post("/set", dependencies=[Depends(dependency), Depends(lambda: set_if("plain dependency"))])
+    def order(jobs: Annotated[Jobs, Depends(jobs(shop.engine))]) -> None:
+        set_if("plain endpoint")
+        jobs.schedule("charge", 1)
+
+    jobs_seen: list[Job] = []
+
+    def see(namespace: str, job: Job, **kwargs: object) -> None:
+        jobs_seen.append(job)
+
+    with signals.job_scheduled.connected_to(see, shop.engine.namespace):
+        assert (await shop.post("/set")).status_code == 200
+    assert [dict(job.headers) for job in jobs_seen] == [headers]
+
+
+def test_an_object_that_is_no_engine_collects_no_jobs() -> None:
+    with pytest.raises(InvalidValue, match=r"takes an Engine, not FastAPI: Depends\(jobs\(engine\)\)"):
+        jobs(FastAPI())  # type: ignore[arg-type]
 
 
 def test_releases_that_end_dependencies_after_the_response_are_refused(

@@ -26,7 +26,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from aiospinach import Engine, Interrupted, MemoryBroker, UnknownQueue, signals
+from aiospinach import Engine, Interrupted, InvalidValue, MemoryBroker, UnknownQueue, signals
 from aiospinach.contrib.starlette import lifespan
 
 from ..waiting import until
@@ -447,6 +447,13 @@ def test_workers_run_in_a_starlette_application(own: Engine) -> None:
         assert len(answer.json()["id"]) == 32
         wait(client, lambda: ran, "the job ran")
     assert ran == ["anna"]
+
+
+def test_a_lifespan_without_its_engine_is_refused_when_the_application_starts() -> None:
+    app = FastAPI(lifespan=lifespan)  # type: ignore[arg-type]
+    words = r"takes an Engine, not FastAPI: pass lifespan=lifespan\(engine\)"
+    with pytest.raises(InvalidValue, match=words), TestClient(app):
+        pass
 
 
 def test_neither_the_package_nor_the_integration_imports_a_framework() -> None:

@@ -320,6 +320,11 @@ async def undecorated(engine: Engine) -> AsyncIterator[None]:
     yield
 
 
+@asynccontextmanager
+async def without_engine() -> AsyncIterator[None]:
+    yield
+
+
 @contextmanager
 def plain_context(engine: Engine) -> Any:
     yield
@@ -332,6 +337,19 @@ def plain_context(engine: Engine) -> Any:
 )
 def test_a_lifespan_that_cannot_be_one_is_refused_by_the_engine(lifespan: Any, named: str) -> None:
     with pytest.raises(InvalidValue, match=rf"Engine\(lifespan=\).*{named}.*@asynccontextmanager"):
+        Engine(MemoryBroker(), lifespan=lifespan)
+
+
+@pytest.mark.parametrize(
+    ("lifespan", "named"),
+    [
+        (without_engine, "'without_engine' is called with the engine as its only argument"),
+        (without_engine(), "not the context manager: pass the function, without a call"),
+    ],
+    ids=["parameter", "called"],
+)
+def test_a_lifespan_that_cannot_be_called_with_the_engine_is_refused(lifespan: Any, named: str) -> None:
+    with pytest.raises(InvalidValue, match=rf"Engine\(lifespan=\).*{named}"):
         Engine(MemoryBroker(), lifespan=lifespan)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -380,12 +380,24 @@ def _plain_not_decorated(job: Job) -> Iterator[None]:
 async def _no_generator(job: Job) -> None: ...
 
 
+@asynccontextmanager
+async def _no_parameter() -> AsyncIterator[None]:
+    yield
+
+
+@contextmanager
+def _two_parameters(job: Job, session: object) -> Iterator[None]:
+    yield
+
+
 @pytest.mark.parametrize(
     ("around", "words"),
     [
         (_not_decorated, "'_not_decorated' is a generator: decorate it with @asynccontextmanager"),
         (_plain_not_decorated, "'_plain_not_decorated' is a generator: decorate it with @contextmanager"),
         (_no_generator, "'_no_generator' has to return a context manager"),
+        (_no_parameter, "'_no_parameter' is called with the job as its only argument"),
+        (_two_parameters, "'_two_parameters' is called with the job as its only argument"),
         ("text", "not a str"),
     ],
 )
@@ -395,6 +407,20 @@ def test_a_function_that_makes_no_context_manager_is_refused(around: Any, words:
     for owner in (Engine(MemoryBroker()), Tasks()):
         with pytest.raises(InvalidValue, match=words):
             owner.around(around)
+
+
+async def test_a_callable_with_unknown_parameters_is_called(engine: Engine) -> None:
+    class Wrapped:
+        __signature__ = "unknown to Python"
+
+        def __call__(self, job: Job) -> AbstractContextManager[None]:
+            called.append(job.task_name)
+            return nullcontext()
+
+    called: list[str] = []
+    engine.around(Wrapped())
+    await engine.execute(engine.task(name="body")(lambda: None))
+    assert called == ["body"]
 
 
 def test_the_decorator_returns_the_function() -> None:

@@ -248,12 +248,12 @@ async def test_a_value_that_does_not_read_back_is_logged_and_the_job_runs(
     ("declare", "value", "words"),
     [
         (lambda engine: engine.carry(tenant), 17, "'tenant' has to be text, not int"),
-        (lambda engine: engine.carry(tenant), "x" * 4096, "takes 4,102 bytes"),
+        (lambda engine: engine.carry(tenant), "x" * 4096, "take 4,102 bytes"),
         (lambda engine: engine.carry(tenant), "\ud800", "lone surrogate"),
         (
             lambda engine: engine.carry(tenant, type=Tenant),
             "acme",
-            r"'tenant' \(str\) would not arrive equal",
+            r"'tenant' \(str\) would not arrive equal as the declared type, .*Tenant: set a value",
         ),
         (lambda engine: engine.carry(tenant, type=Tenant), object(), "would not arrive equal"),
         (lambda engine: engine.carry(tenant, type=float), float("nan"), "would not arrive equal"),
@@ -372,6 +372,14 @@ async def test_two_variables_of_one_name_need_another(engine: Engine) -> None:
     assert (await scheduling(engine, body, request_id="a")).headers == {"request_id": "a", "other": "b"}
 
 
+async def _async_provider() -> dict[str, str]:
+    return {}
+
+
+def _provider_of_job(job: Job) -> dict[str, str]:
+    return {}
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -381,6 +389,8 @@ async def test_two_variables_of_one_name_need_another(engine: Engine) -> None:
         (lambda engine: engine.carry(request_id, tenant, name="a"), InvalidValue, "for one variable"),
         (lambda engine: engine.carry(dict, name="a"), InvalidValue, "not type"),
         (lambda engine: engine.carry(lambda: {}, name="a"), InvalidValue, "are for a ContextVar"),
+        (lambda engine: engine.carry(_async_provider), InvalidValue, "'_async_provider' is async"),
+        (lambda engine: engine.carry(_provider_of_job), InvalidValue, "'_provider_of_job' is called without"),
         (lambda engine: engine.carry(request_id, name="a b"), InvalidValue, "carry\\(\\): name 'a b'"),
         (lambda engine: engine.carry(tenant, type=Callable[[], int]), UnsupportedType, "type of 'tenant'"),
     ],

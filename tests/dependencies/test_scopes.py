@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from aiospinach import Depends, Engine, Interrupted, JobCancelled, JobTimeout, LeaseLost, Task, current_job
+from aiospinach import (
+    AbortException,
+    Depends,
+    Engine,
+    Interrupted,
+    JobCancelled,
+    JobTimeout,
+    LeaseLost,
+    Task,
+    current_job,
+)
 from aiospinach.workers.body import Body
 
 from ..conftest import Heard
@@ -272,6 +282,34 @@ async def test_a_scope_may_replace_the_error_and_cannot_hide_it(
     assert type(heard.last("job_failed")["err"]) is KeyError
 
 
+@both_bodies
+async def test_a_scope_cannot_hide_the_error_of_a_later_factory(
+    engine: Engine, diary: Diary, heard: Heard, is_async: bool
+) -> None:
+    def hides() -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            diary.append(f"hidden {type(error).__name__}")
+
+    def fails() -> None:
+        raise AbortException("no such tenant")
+
+    async def async_body(a: None = Depends(hides), b: None = Depends(fails)) -> None:
+        diary.append("body")
+
+    def body(a: None = Depends(hides), b: None = Depends(fails)) -> None:
+        diary.append("body")
+
+    task: Task[..., Any] = engine.task(max_retries=3)(async_body if is_async else body)
+    await engine.schedule(task)
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert diary == ["hidden AbortException"]
+    assert type(heard.last("job_failed")["err"]) is AbortException
+    with pytest.raises(AbortException):
+        await engine.execute(task)
+
+
 async def test_a_lost_lease_closes_with_the_cancellation(engine: Engine, diary: Diary, heard: Heard) -> None:
     async def body() -> None:
         assert engine._workers.pool is not None
@@ -318,7 +356,7 @@ async def test_a_body_that_cannot_begin_opens_nothing(
 
     monkeypatch.setattr(Body, "_may_begin", too_late_once)
     await engine.start_workers(stop_when_queue_empty=True)
-    assert calls == [False, True], "it was released, and began at the second lease"
+    assert calls == [False, True, True], "it was released, and began and was called at the second lease"
     assert diary == ["open outer", "open inner", "body", "close inner", "close outer"]
     assert heard.names(job.id).count("job_finished") == 2
 

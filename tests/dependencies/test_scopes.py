@@ -16,12 +16,15 @@ from aiospinach import (
     Engine,
     Interrupted,
     JobCancelled,
+    JobStatus,
     JobTimeout,
     LeaseLost,
     Task,
     current_job,
 )
+from aiospinach.workers import draining
 from aiospinach.workers.body import Body
+from aiospinach.workers.state import Phase
 
 from ..conftest import Heard
 from ..waiting import until
@@ -144,6 +147,43 @@ async def test_a_stop_closes_with_the_cancellation(
     diary.remove("body")
     assert diary == opened_and_closed("CancelledError")
     assert type(heard.last("job_finished")["err"]) is Interrupted
+
+
+async def test_a_stop_leaves_no_scope_behind_that_a_thread_has_held_up(
+    engine: Engine, diary: Diary, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its closing was not cancelled while the thread ran, and has time to end when it is."""
+    monkeypatch.setattr(draining, "INTERRUPT_GRACE", 0.5)
+    may_end = threading.Event()
+
+    async def hangs() -> AsyncIterator[None]:
+        yield
+        diary.append("closing")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            diary.append("closed")
+
+    @engine.task
+    def body(a: None = Depends(hangs)) -> None:
+        diary.append("body")
+        may_end.wait(10)
+
+    await body.schedule()
+    await engine.start_workers(block=False, shutdown_timeout=0)
+    await until(lambda: "body" in diary, "the body runs")
+    pool = engine._workers.pool
+    assert pool is not None
+    stop = asyncio.create_task(engine.stop_workers())
+    await until(lambda: pool.state.phase is Phase.INTERRUPTED, "the pool is interrupted")
+    may_end.set()
+    await stop
+    assert diary == ["body", "closing", "closed"]
+    finished = heard.last("job_finished")
+    assert type(finished["err"]) is Interrupted
+    assert finished["job"].status is JobStatus.FAILED
+    assert [dead.reason async for dead in engine.dead_jobs()] == ["interrupted"]
 
 
 @both_bodies

@@ -45,6 +45,9 @@ TESTS: dict[str, str] = {
     "rescue pause in memory": (
         "brokers/test_contract_leases.py::test_no_lease_is_recovered_at_once_after_a_time_without_ticks"
     ),
+    "cancellation of its own": (
+        "dependencies/test_lifespan.py::test_a_cancellation_that_entering_raises_is_an_error_of_the_start"
+    ),
     "cancelled before it was lost": (
         "brokers/test_contract_leases.py::test_a_cancellation_survives_the_loss_of_the_worker"
     ),

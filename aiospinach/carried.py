@@ -9,9 +9,11 @@ from typing import Any, Final
 
 from .arguments.hints import ParameterHint, name_of_type, type_of, write
 from .exceptions import InvalidValue
+from .failures import safe_exception
 from .functions import is_async, label_of, takes_arguments
 from .job import Job
 from .logs import Log, LogThrottle
+from .redaction import Redaction
 from .validation import check_identifier
 
 logger: Log = Log("aiospinach")
@@ -39,7 +41,7 @@ class CarriedVariable:
             return None
         if self._hint is None:
             if isinstance(value, str):
-                return value
+                return _plain(value)
             raise InvalidValue(
                 f"carry(): the value of {self.name!r} has to be text, not {type_of(value)}: set text, or"
                 f" declare engine.carry(variable, type={type_of(value)})"
@@ -61,41 +63,46 @@ class CarriedVariable:
 class Carried:
     """The variables and providers that an engine has declared."""
 
-    def __init__(self) -> None:
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+        self._declared: list[CarriedVariable] = []
         self._variables: dict[str, CarriedVariable] = {}
+        """The variables by name; of several declarations the latest."""
         self._providers: list[Provider] = []
         self._throttle = LogThrottle()
         self.is_used: bool = False
         """Something is declared."""
 
     def add_variable(self, variable: ContextVar[Any], name: str | None, hint: Any) -> Callable[[], None]:
-        """Declare a variable. Returns a function that undoes it. Raises InvalidValue or UnsupportedType."""
+        """Declare a variable. Returns a function that undoes it, to be called once.
+
+        Raises InvalidValue or UnsupportedType.
+        """
         name = check_identifier(variable.name if name is None else name, what="carry(): name")
         known = self._variables.get(name)
         if known is not None and known.variable is not variable:
             raise InvalidValue(
                 f"carry(): another variable travels as {name!r} already: give this one another name="
             )
-        new = self._variables[name] = CarriedVariable(variable, name, hint)
+        new = CarriedVariable(variable, name, hint)
+        self._declared.append(new)
         self._note_use()
 
         def undo() -> None:
-            if self._variables.get(name) is new:
-                del self._variables[name]
-                self._note_use()
+            self._declared.remove(new)
+            self._note_use()
 
         return undo
 
     def add_provider(self, provider: Provider) -> Callable[[], None]:
-        """Declare a provider. Returns a function that undoes it. Raises InvalidValue if it cannot be one."""
+        """Declare a provider. Returns a function that undoes it, to be called once. Raises InvalidValue."""
         _check_provider(provider)
         self._providers.append(provider)
         self._note_use()
 
         def undo() -> None:
-            if provider in self._providers:
-                self._providers.remove(provider)
-                self._note_use()
+            self._providers.remove(provider)
+            self._note_use()
 
         return undo
 
@@ -106,19 +113,20 @@ class Carried:
         adds is for the eyes of people, and must not stop jobs.
         """
         headers: dict[str, str] = {}
-        for each in list(self._variables.values()):
+        for each in self._variables.values():
             if (text := each.write()) is not None:
                 headers[each.name] = text
         size = _check_size(headers)
         for provider in list(self._providers):
             try:
-                added = {each: text for each, text in provider().items() if each not in headers}
+                found = {_plain(each): _plain(text) for each, text in provider().items()}
+                added = {each: text for each, text in found.items() if each not in headers}
                 added_size = _size_of(added)
             except Exception as error:
-                self._log("provider %s of carry() failed, and its text does not travel", provider, error)
+                self._log("provider %s of carry() failed, and its text does not travel%s", provider, error)
                 continue
             if size + added_size > BYTES_LIMIT:
-                self._log("provider %s of carry() adds too much, and its text does not travel", provider)
+                self._log("provider %s of carry() adds too much, and its text does not travel%s", provider)
                 continue
             headers.update(added)
             size += added_size
@@ -126,7 +134,7 @@ class Carried:
 
     def restore(self, job: Job, fields: Mapping[str, str]) -> None:
         """Set the variables in the current context, which is that of the job."""
-        for each in list(self._variables.values()):
+        for each in self._variables.values():
             if (text := job.headers.get(each.name)) is None:
                 continue
             try:
@@ -141,12 +149,21 @@ class Carried:
                 )
 
     def _note_use(self) -> None:
+        self._variables = {each.name: each for each in self._declared}
         self.is_used = bool(self._variables or self._providers)
 
     def _log(self, message: str, provider: Provider, error: BaseException | None = None) -> None:
         name = label_of(provider)
         if self._throttle.allows(name, LOG_EVERY):
-            logger.error(message, name, exc_info=error)
+            redaction = self._redaction
+            ending = "" if error is None else redaction.ending(error)
+            shown = None if error is None or redaction.tracebacks else redaction.shown(safe_exception(error))
+            logger.error(message, name, ending, exc_info=shown)
+
+
+def _plain(text: str) -> str:
+    """The text without a class of its own, which could not be stored. Raises TypeError if it is no text."""
+    return str.__str__(text)
 
 
 def _check_provider(provider: Provider) -> None:

@@ -38,7 +38,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "failures",
         },
     ),
-    ("nouns", {"cron", "outcome", "around", "carried", "task", "registry", "batch", "surroundings"}),
+    ("nouns", {"cron", "outcome", "around", "call", "carried", "task", "registry", "batch", "surroundings"}),
     ("signals", {"signals"}),
     ("brokers", {"brokers"}),
     ("workers", {"workers"}),

@@ -45,6 +45,9 @@ TESTS: dict[str, str] = {
     "rescue pause in memory": (
         "brokers/test_contract_leases.py::test_no_lease_is_recovered_at_once_after_a_time_without_ticks"
     ),
+    "cancellation of its own": (
+        "dependencies/test_lifespan.py::test_a_cancellation_that_entering_raises_is_an_error_of_the_start"
+    ),
     "cancelled before it was lost": (
         "brokers/test_contract_leases.py::test_a_cancellation_survives_the_loss_of_the_worker"
     ),
@@ -87,6 +90,9 @@ TESTS: dict[str, str] = {
     ),
     "place of a cancelled job in memory": (
         "brokers/test_contract_enqueue.py::test_the_id_of_a_job_cancelled_in_the_queue_is_free"
+    ),
+    "hidden end": (
+        "surroundings/test_around.py::test_one_that_hides_the_end_of_a_job_makes_it_no_success_before_its_body"
     ),
     "hidden error": ("dependencies/test_scopes.py::test_a_scope_may_replace_the_error_and_cannot_hide_it"),
     "interrupted call": "test_blocking.py::test_an_interrupted_call_ends_and_is_cancelled",

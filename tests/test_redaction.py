@@ -141,6 +141,23 @@ async def test_a_dead_job_that_had_none_can_be_requeued(engine: Engine) -> None:
     assert await engine.requeue("plain")
 
 
+@pytest.mark.parametrize("leave_out", ["arguments"])
+@pytest.mark.parametrize("argument", [None, SECRET])
+async def test_headers_and_key_are_left_out_with_the_arguments(engine: Engine, argument: str | None) -> None:
+    engine.carry(lambda: {"user": SECRET})
+
+    @engine.task(name="work")
+    def work(name: str | None = None) -> None:
+        raise ValueError
+
+    arguments = () if argument is None else (argument,)
+    await work.options(key="tenant-1").schedule(*arguments)
+    await engine.start_workers(stop_when_queue_empty=True)
+    [dead] = [each async for each in engine.dead_jobs()]
+    kept = {"user": SECRET}, "tenant-1"  # they travel again if it is requeued
+    assert (dead.job.headers, dead.job.key) == (kept if argument is None else ({}, None))
+
+
 def chained() -> Exception:
     try:
         try:

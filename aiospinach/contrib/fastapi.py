@@ -71,21 +71,33 @@ def jobs(engine: Engine) -> Callable[..., Awaitable[Jobs]]:
     All parts of a request that depend on it share one ``Jobs``. When the endpoint has succeeded, and before
     its response is sent, the jobs are stored with one call for each queue. If the endpoint raises, no job is
     stored. If the broker cannot store them, the response is 503 with a Retry-After. No call is made if there
-    are no jobs.
+    are no jobs. The endpoint of a websocket raises AiospinachError: it has no response that could report a
+    loss.
 
     Raises InvalidValue for an object that is no engine, and ImportError for FastAPI 0.118 to 0.120, which
     sends a response before it ends dependencies.
     """
     from fastapi import Depends
+    from fastapi.requests import HTTPConnection
 
     if not isinstance(engine, Engine):
         raise InvalidValue(f"jobs() takes an Engine, not {type(engine).__name__}: Depends(jobs(engine))")
 
     options: dict[str, Any] = {"scope": "function"} if _has_scopes() else {}
 
-    async def collected(jobs: Jobs = Depends(_Collect(engine), **options)) -> Jobs:  # noqa: B008
+    async def collected(
+        connection: Any,
+        jobs: Jobs = Depends(_Collect(engine), **options),  # noqa: B008
+    ) -> Jobs:
+        if connection.scope["type"] != "http":
+            raise AiospinachError(
+                "jobs() is for endpoints that send a response: in an endpoint of a websocket use"
+                " 'await engine.schedule(...)'"
+            )
         return jobs
 
+    # A local name, which FastAPI would not find in a string.
+    collected.__annotations__["connection"] = HTTPConnection
     return collected
 
 

@@ -75,6 +75,8 @@ class _Run(NamedTuple):
     span: Span
     began: int
     token: Token[Context]
+    outer: _Run | None
+    """The try whose body awaits this one by ``engine.execute``."""
 
 
 class Spans:
@@ -127,7 +129,8 @@ class Spans:
             links=links,
             start_time=began,
         )
-        _running.set(_Run(span, began, context.attach(trace.set_span_in_context(span, came_with))))
+        token = context.attach(trace.set_span_in_context(span, came_with))
+        _running.set(_Run(span, began, token, _running.get()))
 
     def on_finished(
         self, namespace: str, job: Job, err: BaseException | None, duration: float, **kwargs: Any
@@ -136,7 +139,7 @@ class Spans:
         run = _running.get()
         if run is None:
             return
-        _running.set(None)
+        _running.set(run.outer)
         outcome = outcome_of(job)
         run.span.set_attribute(OUTCOME, outcome)
         if err is not None:

@@ -21,8 +21,8 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300,
 """Seconds: from a quick job to one of two hours."""
 
 _metrics_of: WeakKeyDictionary[CollectorRegistry, Metrics] = WeakKeyDictionary()
-_running: ContextVar[Job | None] = ContextVar("aiospinach_prometheus", default=None)
-"""The job whose body was started, and whose job_finished is to come."""
+_running: ContextVar[tuple[Job, ...]] = ContextVar("aiospinach_prometheus", default=())
+"""The jobs whose job_finished is to come: one within the other, if a body awaits ``engine.execute``."""
 
 
 def instrument(engine: Engine, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
@@ -99,7 +99,7 @@ class Metrics:
             registry.unregister(self._registered.pop())
 
     def on_started(self, namespace: str, job: Job, **kwargs: Any) -> None:
-        _running.set(job)
+        _running.set((*_running.get(), job))
         delay = (datetime.now(UTC) - job.at).total_seconds()
         self._delay.labels(*_labels(job)).observe(max(0.0, delay))
 
@@ -108,11 +108,11 @@ class Metrics:
 
     def on_outcome(self, namespace: str, job: Job, **kwargs: Any) -> None:
         """Count a job that ended without a body: job_finished counts all others."""
-        if _running.get() != job:
+        if job not in _running.get():
             self._count(job)
 
     def on_finished(self, namespace: str, job: Job, duration: float, **kwargs: Any) -> None:
-        _running.set(None)
+        _running.set(tuple(each for each in _running.get() if each != job))
         self._duration.labels(*_labels(job)).observe(duration)
         if job.status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
             self._count(job)

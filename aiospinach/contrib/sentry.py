@@ -66,6 +66,8 @@ class _Run(NamedTuple):
     job: Job
     """As it was when the try began: a retry has another moment and number."""
     began: float
+    outer: _Run | None
+    """The try whose body awaits this one by ``engine.execute``."""
 
 
 def _carry() -> Mapping[str, str]:
@@ -108,7 +110,7 @@ def _on_started(namespace: str, job: Job, **kwargs: Any) -> None:
     scope.add_event_processor(lambda event, hint: None if _is_of_log(event, job) else event)
     api = api_of(client)
     span = api.begin_process(headers, job.task_name)
-    _running.set(_Run(isolation, api, span, job, time.time()))
+    _running.set(_Run(isolation, api, span, job, time.time(), _running.get()))
 
 
 def _on_failed(namespace: str, job: Job, err: BaseException, **kwargs: Any) -> None:
@@ -129,7 +131,7 @@ def _on_finished(namespace: str, job: Job, err: BaseException | None, duration: 
     run = _running.get()
     if run is None:
         return
-    _running.set(None)
+    _running.set(run.outer)
     is_error = job.status not in SUCCESSFUL and not isinstance(err, RetryException)
     latency = max(0.0, run.began - run.job.at.timestamp()) * 1000
     data = _message_of(job) | {

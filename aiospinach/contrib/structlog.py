@@ -12,7 +12,8 @@ from aiospinach import Engine, Job, signals
 
 from .connections import Connections
 
-_bound: ContextVar[Mapping[str, Token[Any]] | None] = ContextVar("aiospinach_structlog", default=None)
+_bound: ContextVar[tuple[Mapping[str, Token[Any]], ...]] = ContextVar("aiospinach_structlog", default=())
+"""What is to be unbound: for one job within the other, if a body awaits ``engine.execute``."""
 
 
 def instrument(engine: Engine) -> Callable[[], None]:
@@ -32,13 +33,13 @@ def instrument(engine: Engine) -> Callable[[], None]:
 
 
 def _bind(namespace: str, job: Job, **kwargs: Any) -> None:
-    _bound.set(
-        bind_contextvars(job_id=job.id, task_name=job.task_name, queue=job.queue, job_try=job.retries + 1)
+    tokens = bind_contextvars(
+        job_id=job.id, task_name=job.task_name, queue=job.queue, job_try=job.retries + 1
     )
+    _bound.set((*_bound.get(), tokens))
 
 
 def _unbind(namespace: str, **kwargs: Any) -> None:
-    tokens = _bound.get()
-    if tokens is not None:
-        reset_contextvars(**tokens)
-        _bound.set(None)
+    if bound := _bound.get():
+        reset_contextvars(**bound[-1])
+        _bound.set(bound[:-1])

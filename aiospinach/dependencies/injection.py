@@ -31,9 +31,10 @@ class Injection:
     async def opened(self, scope: SharedScope) -> AsyncIterator[dict[str, Any]]:
         """A context that opens the values of one job, by name, and closes them in the reverse order.
 
-        Values that outlive the job are of the scope. A context manager sees the error of the block, and may
-        raise another one, but cannot suppress it. The first error of a factory is raised, and ends the
-        opening. A cancellation is raised in the factory, or in the context manager that is being left.
+        Values that outlive the job are of the scope. The first error of a factory is raised, and ends the
+        opening. A context manager sees this error, or that of the block, and may raise another one, but
+        cannot suppress it. A cancellation is raised in the factory, or in the context manager that is being
+        left.
         """
         edges = self._edges
         if scope.overrides.active:
@@ -41,9 +42,8 @@ class Injection:
         error = None
         async with AsyncExitStack() as stack:
             known: dict[Node, Any] = {}
-            values = {edge.name: await _value_of(edge, known, stack, scope) for edge in edges}
             try:
-                yield values
+                yield {edge.name: await _value_of(edge, known, stack, scope) for edge in edges}
             except BaseException as raised:
                 error = raised
                 raise

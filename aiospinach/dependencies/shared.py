@@ -58,7 +58,13 @@ class SharedScope:
                 "Engine(lifespan=) takes a function that returns an async context manager, and not"
                 f" {type(manager).__name__}: decorate it with @asynccontextmanager"
             )
-        await self._add(None, "the lifespan", manager, self._context).value()
+        resource = self._add(None, "the lifespan", manager, self._context)
+        try:
+            await resource.value()
+        except asyncio.CancelledError as error:
+            if error is resource.error:  # guard: cancellation of its own
+                raise RuntimeError("the lifespan raised CancelledError when it was entered") from error
+            raise
 
     async def value_of(self, node: Node) -> Any:
         """The value of a node, which is opened if no job has needed it before.

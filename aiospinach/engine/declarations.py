@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast
 
 from ..around import Around, check_around
 from ..carried import Provider
 from ..exceptions import InvalidValue
+from ..redaction import Redaction
 from ..registry import TaskDecorator, Tasks
 from ..surroundings import Surroundings
 from ..task import Task
@@ -22,9 +23,9 @@ A = TypeVar("A", bound=Around)
 class Declarations(TaskDecorator):
     """The tasks of an engine, and what its jobs run in."""
 
-    def __init__(self) -> None:
+    def __init__(self, redaction: Redaction) -> None:
         self._own_tasks = Tasks()
-        self._surroundings = Surroundings()
+        self._surroundings = Surroundings(redaction)
 
     def carry(
         self, *carried: ContextVar[Any] | Provider, name: str | None = None, type: Any = str
@@ -45,20 +46,17 @@ class Declarations(TaskDecorator):
         error is logged, and the job is scheduled without its text.
 
         All names and texts of a job have 4,096 bytes at most; longer ones make ``schedule`` raise
-        InvalidValue, as a value of another type does. Returns a function that undoes the call. Raises
-        InvalidValue and UnsupportedType.
+        InvalidValue, as a value of another type does. Returns a function that undoes the call; a second
+        call of it does nothing. Raises InvalidValue and UnsupportedType, and then declares nothing.
         """
         if not carried:
             raise InvalidValue("carry() takes ContextVars, or functions that return text by name")
         if len(carried) > 1 and (name is not None or type is not str):
             raise InvalidValue("carry(): name and type are for one variable: call it once for each variable")
-        undos = [self._carry(each, name, type) for each in carried]
-
-        def undo() -> None:
-            for each in undos:
-                each()
-
-        return undo
+        with ExitStack() as undos:  # all of them are declared, or none
+            for each in carried:
+                undos.callback(self._carry(each, name, type))
+            return undos.pop_all().close
 
     def around(self, around: A, /) -> A:
         """Run the bodies of all jobs within a context manager: ``@engine.around``.

@@ -68,10 +68,9 @@ class Engine(Declarations, Scheduling):
             raise InvalidValue(
                 f"Engine takes a broker such as MemoryBroker() or RedisBroker(url), not {kind}"
             )
-        super().__init__()
+        super().__init__(redaction_of(leave_out))
         self.namespace: str = check_scope(namespace, what="namespace")
         timeout = to_seconds(signal_timeout, what="Engine(signal_timeout=)", least=0.001)
-        self._surroundings.redaction = redaction_of(leave_out)
         self._lifespan = check_lifespan(lifespan)
         broker._belong_to(self)
         set_redaction(self.namespace, self._surroundings.redaction)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from .. import signals
-from ..around import Around, await_within, call_within
-from ..dependencies import Injection, Overrides, SharedScope
+from ..call import call_surrounded
+from ..dependencies import SharedScope
 from ..exceptions import JobTimeout
 from ..functions import is_awaitable
 from ..job import Job, JobStatus, running_job
@@ -75,67 +75,46 @@ async def _run(task: Task[..., Any], job: Job, sender: Sender, surroundings: Sur
 
 
 async def _call_in_time(task: Task[..., Any], job: Job, surroundings: Surroundings) -> Any:
+    """Call the function within the time limit of the task. Shared values are of this call."""
     arounds = [*surroundings.arounds, *task._arounds]
-
-    def body() -> Any:
-        return task.function(*job.args, **job.kwargs)
-
+    errors: list[BaseException] = []
+    scope = SharedScope(surroundings.overrides, lambda name, error: errors.append(error))
     try:
         async with asyncio.timeout(task.timeout) as limit:
-            if task._injection is not None:
-                result = await _call_injected(arounds, task, task._injection, job, surroundings.overrides)
-            elif task.is_async:
-                result = await await_within(arounds, job, body)
-            else:
-                result = await call_within(arounds, job, body, _in_thread)
-            return await result if is_awaitable(result) else result
+            try:
+                result = await call_surrounded(_Host(), task, job, arounds, scope)
+            finally:
+                await scope.close()
+            for error in errors:
+                raise error
+            return result
     except TimeoutError as error:
         if not limit.expired():
             raise
         raise JobTimeout(f"task {task.name!r} took longer than {task.timeout:g} s") from error
 
 
-async def _call_injected(
-    arounds: Sequence[Around], task: Task[..., Any], injection: Injection, job: Job, overrides: Overrides
-) -> Any:
-    """Call the function with its dependencies. Shared ones are of this call, and no error is logged."""
-    errors: list[BaseException] = []
-    scope = SharedScope(overrides, lambda name, error: errors.append(error))
-    args, kwargs = job.args, job.kwargs
+class _Host:
+    """Calls the function of a task at once, in this process."""
 
-    def call() -> Any:
+    def call(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return task.function(*args, **kwargs)
 
-    async def run(within: Callable[[], Awaitable[Any]]) -> Any:
-        nonlocal args, kwargs
-        async with injection.opened(scope) as values:
-            args, kwargs = injection.add(values, job.args, job.kwargs)
-            result = await within()
-            return await result if is_awaitable(result) else result
+    async def perform(self, body: Callable[[], Awaitable[Any]]) -> Any:
+        result = await body()
+        return await result if is_awaitable(result) else result
 
-    try:
-        if task.is_async:
-            result = await await_within(arounds, job, lambda: run(call))
-        else:
-            result = await call_within(arounds, job, call, lambda plain: run(lambda: _in_thread(plain)))
-    finally:
-        await scope.close()
-    for error in errors:
-        raise error
-    return result
-
-
-async def _in_thread(function: Callable[[], Any]) -> Any:
-    caller = asyncio.current_task()
-    assert caller is not None
-    cancellations = caller.cancelling()
-    threads = Threads(1, "aiospinach execute")
-    try:
-        result = await threads.run(function, (), {})
-    finally:
-        threads.end()
-        threads.join()
-    if caller.cancelling() > cancellations:
-        discard(result)
-        raise asyncio.CancelledError  # it arrived while the thread ran
-    return result
+    async def call_in_thread(self, call: Callable[[], Any]) -> Any:
+        caller = asyncio.current_task()
+        assert caller is not None
+        cancellations = caller.cancelling()
+        threads = Threads(1, "aiospinach execute")
+        try:
+            result = await threads.run(call, (), {})
+        finally:
+            threads.end()
+            threads.join()
+        if caller.cancelling() > cancellations:
+            discard(result)
+            raise asyncio.CancelledError  # it arrived while the thread ran
+        return result

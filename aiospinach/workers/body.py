@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from ..around import Around, await_within, call_within
-from ..dependencies import Injection
+from ..around import Around
+from ..call import call_surrounded
 from ..exceptions import Interrupted, JobCancelled, JobError, JobTimeout, LeaseLost
 from ..failures import safe_exception
 from ..functions import is_awaitable
@@ -30,6 +30,7 @@ class Body:
         "_cancelled_for",
         "_state",
         "_task",
+        "_was_called",
         "_within",
         "began",
         "has_begun",
@@ -46,7 +47,7 @@ class Body:
         """Until when the lease can be relied on, by ``time.monotonic()``; each renewal moves it."""
         self.began: float = 0.0
         self.has_begun: bool = False
-        """The function was called."""
+        """The function was called, or its surroundings were entered."""
         self.is_running: bool = False
         """The function runs, or waits for a thread."""
         self.is_async: bool = task is not None and task.is_async
@@ -54,6 +55,7 @@ class Body:
         """Why the body has to end."""
         self._state = state
         self._task = task
+        self._was_called = False
         self._within = within
         self._cancelled_for: tuple[type[JobError], ...] = ()
 
@@ -81,9 +83,9 @@ class Body:
         self.is_running = True
         try:
             if (arounds := self._state.arounds) or task._arounds or task._injection is not None:
-                result = await self._run_within([*arounds, *task._arounds], task, job)
+                result = await self._run_surrounded([*arounds, *task._arounds], task, job)
             elif not task.is_async:
-                result = await self._state.threads.run(self._call, (task, job.args, job.kwargs), {})
+                result = await self._state.threads.run(self.call, (task, job.args, job.kwargs), {})
             elif self._may_begin():
                 result = await task.function(*job.args, **job.kwargs)
             if result is not None and is_awaitable(result):
@@ -134,60 +136,41 @@ class Body:
             self.has_begun = True
         return self.reason is None
 
-    async def _run_within(self, arounds: Sequence[Around], task: Task[..., Any], job: Job) -> Any:
-        """Run the function within context managers of users. They count as a part of the body."""
+    async def _run_surrounded(self, arounds: Sequence[Around], task: Task[..., Any], job: Job) -> Any:
+        """Run the function within context managers of users, and with its dependencies.
+
+        They count as a part of the body. The job may be cancelled while the event loop enters and leaves
+        them, but not while a plain function runs in its thread.
+        """
         if not self._may_begin():
             return None
-        if task._injection is not None:
-            return await self._run_injected(arounds, task, task._injection, job)
-        if task.is_async:
-            return await await_within(arounds, job, lambda: task.function(*job.args, **job.kwargs))
-        self.is_async = True  # it may be cancelled, but not while the function runs in its thread
-        return await call_within(
-            arounds, job, lambda: self._call(task, job.args, job.kwargs), self._run_in_thread
-        )
-
-    async def _run_injected(
-        self, arounds: Sequence[Around], task: Task[..., Any], injection: Injection, job: Job
-    ) -> Any:
-        """Run the function with its dependencies, within context managers of users.
-
-        The event loop opens and closes dependencies, also for a plain function: the job can be cancelled
-        meanwhile.
-        """
-        args, kwargs = job.args, job.kwargs
-
-        async def run(within: Callable[[], Awaitable[Any]]) -> Any:
-            nonlocal args, kwargs
-            async with injection.opened(self._state.scope) as values:
-                args, kwargs = injection.add(values, job.args, job.kwargs)
-                if self.reason is not None:  # guard: ended while it was opened
-                    await asyncio.sleep(0)  # its cancellation arrives here, and not in the function
-                    raise asyncio.CancelledError
-                result = await within()
-                return await self._await_result(result) if is_awaitable(result) else result
-
-        if task.is_async:
-            return await await_within(arounds, job, lambda: run(lambda: task.function(*args, **kwargs)))
         self.is_async = True
-        return await call_within(
-            arounds,
-            job,
-            lambda: self._call(task, args, kwargs),
-            lambda plain: run(lambda: self._run_in_thread(plain)),
-        )
+        result = await call_surrounded(self, task, job, arounds, self._state.scope)
+        if self.reason is not None and not self._was_called:  # guard: hidden end
+            raise asyncio.CancelledError
+        return result
 
-    async def _run_in_thread(self, call: Callable[[], Any]) -> Any:
+    async def perform(self, body: Callable[[], Awaitable[Any]]) -> Any:
+        """Await the body, unless the job was ended while its surroundings were entered."""
+        if self.reason is not None:  # guard: ended while it was opened
+            await asyncio.sleep(0)  # its cancellation arrives here, and not in the function
+            raise asyncio.CancelledError
+        result = await body()
+        return await self._await_result(result) if is_awaitable(result) else result
+
+    async def call_in_thread(self, call: Callable[[], Any]) -> Any:
+        """Have a thread of the pool call a plain function."""
         self.is_async = False
         try:
             return await self._state.threads.run(call, (), {})
         finally:
             self.is_async = True
 
-    def _call(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a plain function in its thread, unless the lease has ended while no thread was free."""
+    def call(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the function. Raises CancelledError if the job, or its lease, has ended by now."""
         if not self._may_begin():
             raise asyncio.CancelledError
+        self._was_called = True
         return task.function(*args, **kwargs)
 
     async def _await_result(self, awaitable: Awaitable[Any]) -> Any:

@@ -62,8 +62,8 @@ class Draining:
         await state.wait_until(self._makes_no_call, timeout=INTERRUPT_GRACE)
         throttle = LogThrottle()
         while not self._is_drained():
-            state.on_interrupt()
             await self._leave_stubborn_bodies()
+            state.on_interrupt()  # a body whose thread has ended meanwhile has its own grace
             if any(run.holds_slot for run in self._runs) and throttle.allows("threads", LOG_EVERY):
                 logger.warning(
                     "worker %s waits for %s in threads, which cannot be stopped",

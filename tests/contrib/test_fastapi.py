@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import fastapi
 import httpx
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 
 from aiospinach import (
@@ -138,6 +138,10 @@ class Shop:
         @app.post("/background")
         async def background(jobs: JobsOfShop, tasks: BackgroundTasks) -> None:
             tasks.add_task(too_late, jobs)
+
+        @app.websocket("/socket")
+        async def socket(socket: WebSocket, jobs: JobsOfShop) -> None:
+            raise AssertionError("it would lose its jobs in an outage")
 
     async def post(self, path: str) -> httpx.Response:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
@@ -264,6 +268,17 @@ async def test_an_outage_is_a_503_which_names_a_time(away: Shop, path: str) -> N
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert "try again" in answer.json()["detail"]
+
+
+async def test_a_websocket_is_refused(shop: Shop) -> None:
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None: ...
+
+    scope = {"type": "websocket", "path": "/socket", "headers": [], "query_string": b"", "subprotocols": []}
+    with pytest.raises(AiospinachError, match=r"websocket use 'await engine\.schedule"):
+        await shop.app(scope, receive, send)
 
 
 async def test_requests_without_jobs_do_not_notice_an_outage(away: Shop) -> None:

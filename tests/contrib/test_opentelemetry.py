@@ -381,6 +381,21 @@ async def test_a_job_that_runs_inline_is_a_child_of_its_caller(
     assert len(spans.all()) == 2
 
 
+async def test_a_job_that_executes_another_has_a_span(engine: Engine, spans: Spans) -> None:
+    instrument(engine, tracer_provider=spans.provider)
+
+    @engine.task(name="inner")
+    async def inner() -> None: ...
+
+    @engine.task(name="outer")
+    async def outer() -> None:
+        await engine.execute(inner)
+
+    await outer.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert parent_of(spans.one("process inner")) == id_of(spans.one("process outer"))
+
+
 async def test_concurrent_jobs_do_not_mix(engine: Engine, spans: Spans) -> None:
     instrument(engine, tracer_provider=spans.provider)
 

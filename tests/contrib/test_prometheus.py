@@ -128,6 +128,27 @@ async def test_each_job_counts_once_by_its_outcome(any_engine: Engine, registry:
     assert found.value("aiospinach_signal_sent_total", signal="job_finished") >= 8
 
 
+async def test_a_job_that_executes_another_counts_once(
+    any_engine: Engine, registry: CollectorRegistry
+) -> None:
+    engine = any_engine
+    instrument(engine, registry)
+
+    @engine.task(name="inner")
+    async def inner() -> None: ...
+
+    @engine.task(name="outer")
+    async def outer() -> None:
+        await engine.execute(inner)
+        raise ValueError
+
+    await outer.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    found = await scrape(registry)
+    assert found.value("aiospinach_jobs_total", task="outer", outcome="failed") == 1
+    assert found.value("aiospinach_jobs_total", task="inner", outcome="succeeded") == 1
+
+
 async def test_a_job_whose_worker_died_counts_as_failed(
     make_broker: MakeBroker, namespace: str, registry: CollectorRegistry
 ) -> None:

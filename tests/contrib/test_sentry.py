@@ -479,6 +479,28 @@ async def test_a_job_that_runs_inline_leaves_the_scope_of_its_caller(engine: Eng
     assert "inner" not in event.get("tags", {})
 
 
+@pytest.mark.parametrize("lifecycle", LIFECYCLES)
+async def test_a_job_that_executes_another_has_a_span(
+    engine: Engine, start: Start, lifecycle: str | None
+) -> None:
+    sent = start(lifecycle)
+    instrument(engine)
+    scope = sentry_sdk.get_isolation_scope()
+
+    @engine.task(name="inner")
+    async def inner() -> None: ...
+
+    @engine.task(name="outer")
+    async def outer() -> None:
+        await engine.execute(inner)
+
+    await outer.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
+    runs = {run["name"]: run for run in sent.spans_of("queue.process")}
+    assert runs["inner"]["parent"] == runs["outer"]["id"]
+    assert sentry_sdk.get_isolation_scope() is scope
+
+
 class Slow(Transport):
     """A transport that raises."""
 

@@ -102,6 +102,24 @@ async def test_a_job_that_runs_inline_leaves_the_values_of_its_caller(
     assert get_contextvars() == {"queue": "my own", "user": "ann"}
 
 
+async def test_a_job_that_executes_another_leaves_no_value(engine: Engine, events: list[Event]) -> None:
+    instrument(engine)
+    seen: list[object] = []
+
+    @engine.task(name="inner")
+    async def inner() -> None:
+        seen.append(get_contextvars()["task_name"])
+
+    @engine.task(name="outer")
+    async def outer() -> None:
+        await engine.execute(inner)
+        seen.append(get_contextvars()["task_name"])
+
+    await engine.execute(outer)
+    assert seen == ["inner", "outer"]
+    assert get_contextvars() == {}
+
+
 async def test_concurrent_jobs_do_not_mix(engine: Engine, events: list[Event]) -> None:
     instrument(engine)
     log = structlog.get_logger()

@@ -152,6 +152,23 @@ async def test_a_stop_cancels_an_entering_that_does_not_end(
     assert diary == ["enter", "cancelled"]
 
 
+@pytest.mark.parametrize("block", [True, False])
+async def test_a_cancellation_that_entering_raises_is_an_error_of_the_start(
+    broker: Broker, namespace: str, block: bool
+) -> None:
+    @asynccontextmanager
+    async def lifespan(engine: Engine) -> AsyncIterator[None]:
+        helper = asyncio.create_task(asyncio.Event().wait())
+        helper.cancel()
+        await helper
+        yield
+
+    async with Engine(broker, namespace, lifespan=lifespan) as engine:
+        with pytest.raises(RuntimeError, match="the lifespan raised CancelledError"):
+            await engine.start_workers(block=block)
+        assert not engine.health().is_running
+
+
 async def test_it_is_left_if_a_receiver_ends_the_start(engine: Engine, diary: Diary) -> None:
     @signals.worker_started.connect_via(engine.namespace)
     def refuses(namespace: str, **kwargs: Any) -> None:

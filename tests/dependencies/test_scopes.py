@@ -10,8 +10,21 @@ from typing import Any
 
 import pytest
 
-from aiospinach import Depends, Engine, Interrupted, JobCancelled, JobTimeout, LeaseLost, Task, current_job
+from aiospinach import (
+    AbortException,
+    Depends,
+    Engine,
+    Interrupted,
+    JobCancelled,
+    JobStatus,
+    JobTimeout,
+    LeaseLost,
+    Task,
+    current_job,
+)
+from aiospinach.workers import draining
 from aiospinach.workers.body import Body
+from aiospinach.workers.state import Phase
 
 from ..conftest import Heard
 from ..waiting import until
@@ -134,6 +147,43 @@ async def test_a_stop_closes_with_the_cancellation(
     diary.remove("body")
     assert diary == opened_and_closed("CancelledError")
     assert type(heard.last("job_finished")["err"]) is Interrupted
+
+
+async def test_a_stop_leaves_no_scope_behind_that_a_thread_has_held_up(
+    engine: Engine, diary: Diary, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its closing was not cancelled while the thread ran, and has time to end when it is."""
+    monkeypatch.setattr(draining, "INTERRUPT_GRACE", 0.5)
+    may_end = threading.Event()
+
+    async def hangs() -> AsyncIterator[None]:
+        yield
+        diary.append("closing")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            diary.append("closed")
+
+    @engine.task
+    def body(a: None = Depends(hangs)) -> None:
+        diary.append("body")
+        may_end.wait(10)
+
+    await body.schedule()
+    await engine.start_workers(block=False, shutdown_timeout=0)
+    await until(lambda: "body" in diary, "the body runs")
+    pool = engine._workers.pool
+    assert pool is not None
+    stop = asyncio.create_task(engine.stop_workers())
+    await until(lambda: pool.state.phase is Phase.INTERRUPTED, "the pool is interrupted")
+    may_end.set()
+    await stop
+    assert diary == ["body", "closing", "closed"]
+    finished = heard.last("job_finished")
+    assert type(finished["err"]) is Interrupted
+    assert finished["job"].status is JobStatus.FAILED
+    assert [dead.reason async for dead in engine.dead_jobs()] == ["interrupted"]
 
 
 @both_bodies
@@ -272,6 +322,34 @@ async def test_a_scope_may_replace_the_error_and_cannot_hide_it(
     assert type(heard.last("job_failed")["err"]) is KeyError
 
 
+@both_bodies
+async def test_a_scope_cannot_hide_the_error_of_a_later_factory(
+    engine: Engine, diary: Diary, heard: Heard, is_async: bool
+) -> None:
+    def hides() -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            diary.append(f"hidden {type(error).__name__}")
+
+    def fails() -> None:
+        raise AbortException("no such tenant")
+
+    async def async_body(a: None = Depends(hides), b: None = Depends(fails)) -> None:
+        diary.append("body")
+
+    def body(a: None = Depends(hides), b: None = Depends(fails)) -> None:
+        diary.append("body")
+
+    task: Task[..., Any] = engine.task(max_retries=3)(async_body if is_async else body)
+    await engine.schedule(task)
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert diary == ["hidden AbortException"]
+    assert type(heard.last("job_failed")["err"]) is AbortException
+    with pytest.raises(AbortException):
+        await engine.execute(task)
+
+
 async def test_a_lost_lease_closes_with_the_cancellation(engine: Engine, diary: Diary, heard: Heard) -> None:
     async def body() -> None:
         assert engine._workers.pool is not None
@@ -318,7 +396,7 @@ async def test_a_body_that_cannot_begin_opens_nothing(
 
     monkeypatch.setattr(Body, "_may_begin", too_late_once)
     await engine.start_workers(stop_when_queue_empty=True)
-    assert calls == [False, True], "it was released, and began at the second lease"
+    assert calls == [False, True, True], "it was released, and began and was called at the second lease"
     assert diary == ["open outer", "open inner", "body", "close inner", "close outer"]
     assert heard.names(job.id).count("job_finished") == 2
 

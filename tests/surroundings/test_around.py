@@ -330,6 +330,89 @@ async def test_a_job_may_be_ended_within_it_and_has_begun(
     assert isinstance(heard.last("job_finished")["err"], JobCancelled if how == "cancel" else Interrupted)
 
 
+def cancel_here(engine: Engine, job: Job) -> None:
+    """Cancel a job as its worker does, without a wait."""
+    assert engine._workers.pool is not None
+    engine._workers.pool.cancel(job.queue, job.id)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_job_that_ends_in_the_last_step_of_entering_runs_no_body(
+    engine: Engine, heard: Heard, is_async: bool
+) -> None:
+    ran: list[str] = []
+
+    @engine.around
+    @asynccontextmanager
+    async def cancels(job: Job) -> AsyncIterator[None]:
+        cancel_here(engine, job)
+        try:
+            yield
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)  # no second cancellation arrives while it is left
+            ran.append("left")
+            raise
+
+    async def async_body() -> None:
+        ran.append("body")
+
+    await engine.schedule(engine.task(name="body")(async_body if is_async else lambda: ran.append("body")))
+    await run_all(engine)
+    assert ran == ["left"]
+    assert isinstance(heard.last("job_finished")["err"], JobCancelled)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("when", ["while one is entered", "in the last step"])
+async def test_one_that_hides_the_end_of_a_job_makes_it_no_success_before_its_body(
+    engine: Engine, heard: Heard, when: str, is_async: bool
+) -> None:
+    ran: list[str] = []
+
+    @engine.around
+    @asynccontextmanager
+    async def hides(job: Job) -> AsyncIterator[None]:
+        with suppress(asyncio.CancelledError):
+            yield
+
+    @engine.around
+    @asynccontextmanager
+    async def cancels(job: Job) -> AsyncIterator[None]:
+        cancel_here(engine, job)
+        if when == "while one is entered":
+            await asyncio.sleep(60)
+        yield
+
+    async def async_body() -> None:
+        ran.append("body")
+
+    await engine.schedule(engine.task(name="body")(async_body if is_async else lambda: ran.append("body")))
+    await run_all(engine)
+    assert not ran
+    assert isinstance(heard.last("job_finished")["err"], JobCancelled)
+    assert heard.count("job_cancelled") == 1
+
+
+async def test_the_awaitable_of_a_plain_wrapper_is_awaited_within_it(engine: Engine, heard: Heard) -> None:
+    log: Log = []
+    engine.around(around_that_logs(log, is_async=True))
+
+    async def late() -> None:
+        await asyncio.sleep(0)
+        log.append(("body", None))
+        raise KeyError("k")
+
+    task = engine.task(name="body")(lambda: late())
+    expected = [("enter", True), ("body", None), ("leave", "KeyError")]
+    await engine.schedule(task)
+    await run_all(engine)
+    assert log == expected
+    assert isinstance(heard.last("job_failed")["err"], KeyError)
+    with pytest.raises(KeyError):
+        await engine.execute(task)
+    assert log == expected * 2
+
+
 async def test_execute_runs_within_it(engine: Engine) -> None:
     log: Log = []
     engine.around(around_that_logs(log, is_async=True))

@@ -314,7 +314,14 @@ async def test_the_text_of_a_provider_travels(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     "provider",
-    [lambda: 1 / 0, lambda: {"trace": 17}, lambda: None, lambda: {"trace": "x" * 5000}, lambda: {1: "a"}],
+    [
+        lambda: 1 / 0,
+        lambda: {"trace": 17},
+        lambda: None,
+        lambda: {"trace": "x" * 5000},
+        lambda: {1: "a"},
+        lambda: {"trace": "\ud800"},
+    ],
 )
 async def test_a_provider_that_fails_is_logged_and_stops_no_job(
     engine: Engine, caplog: pytest.LogCaptureFixture, provider: Any
@@ -327,6 +334,22 @@ async def test_a_provider_that_fails_is_logged_and_stops_no_job(
         assert job.headers == {"request_id": "r-1"}
     [record] = [each for each in caplog.records if "its text does not travel" in each.getMessage()]
     assert record.levelno == logging.ERROR
+
+
+async def test_an_error_of_a_provider_is_logged_without_what_the_engine_leaves_out(
+    broker: Broker, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(broker, namespace, leave_out=["messages"])
+    body = engine.task(name="body")(lambda: None)
+
+    @engine.carry
+    def provider() -> dict[str, str]:
+        raise LookupError("-".join(["canary", "7"]))
+
+    async with engine:
+        await body.schedule()
+    assert "canary-7" not in caplog.text
+    assert "LookupError" in caplog.text
 
 
 async def test_a_declared_variable_wins_over_the_text_of_a_provider(engine: Engine) -> None:
@@ -360,6 +383,46 @@ async def test_undo_ends_the_journey(engine: Engine) -> None:
     assert (await scheduling(engine, body, request_id="r-1")).headers == {"request_id": "r-1"}
 
 
+async def test_undo_leaves_the_same_declaration_of_other_code(engine: Engine) -> None:
+    def provider() -> dict[str, str]:
+        return {"trace": "t"}
+
+    engine.carry(request_id, provider)
+    undo = engine.carry(request_id, provider)
+    body = engine.task(name="body")(lambda: None)
+    for _ in range(2):
+        undo()
+        job = await scheduling(engine, body, request_id="r-1")
+        assert job.headers == {"request_id": "r-1", "trace": "t"}
+
+
+async def test_a_call_that_is_refused_declares_nothing(engine: Engine) -> None:
+    with pytest.raises(InvalidValue):
+        engine.carry(request_id, "tenant")  # type: ignore[arg-type]
+    body = engine.task(name="body")(lambda: None)
+    assert (await scheduling(engine, body, request_id="r-1")).headers == {}
+
+
+class Markup(str):
+    """Text of a class of its own, as template engines have it."""
+
+
+async def test_text_of_a_class_of_its_own_travels_as_text(engine: Engine) -> None:
+    engine.carry(request_id, lambda: {Markup("trace"): Markup("t")})
+    seen: list[Any] = []
+
+    @engine.task
+    async def body() -> None:
+        job = current_job()
+        assert job is not None
+        seen.append((dict(job.headers), request_id.get()))
+
+    job = await scheduling(engine, body, request_id=Markup("r-1"))
+    assert {type(text) for pair in job.headers.items() for text in pair} == {str}
+    await run_all(engine)
+    assert seen == [({"request_id": "r-1", "trace": "t"}, "r-1")]
+
+
 async def test_two_variables_of_one_name_need_another(engine: Engine) -> None:
     other: ContextVar[str] = ContextVar("request_id")
     engine.carry(request_id)
@@ -391,6 +454,7 @@ def _provider_of_job(job: Job) -> dict[str, str]:
         (lambda engine: engine.carry(lambda: {}, name="a"), InvalidValue, "are for a ContextVar"),
         (lambda engine: engine.carry(_async_provider), InvalidValue, "'_async_provider' is async"),
         (lambda engine: engine.carry(_provider_of_job), InvalidValue, "'_provider_of_job' is called without"),
+        (lambda engine: engine.carry(run_all), InvalidValue, "'run_all' is async"),
         (lambda engine: engine.carry(request_id, name="a b"), InvalidValue, "carry\\(\\): name 'a b'"),
         (lambda engine: engine.carry(tenant, type=Callable[[], int]), UnsupportedType, "type of 'tenant'"),
     ],

@@ -15,7 +15,7 @@ from aiospinach import AiospinachError, Batch, BatchPartlyStored, BrokerError, E
 
 P = ParamSpec("P")
 
-logger = logging.getLogger("aiospinach")
+logger: logging.Logger = logging.getLogger("aiospinach")
 
 RETRY_AFTER = 5
 """Seconds after which a client may repeat a request whose jobs could not be stored."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
@@ -141,7 +142,12 @@ async def test_workers_follow_a_failover_from_a_hanging_master(
             jobs.victim.pause()
             try:
                 since = loop.time()
-                await until(lambda: cluster.is_master(replica), "the replica is the master", timeout=60)
+                # The servers may fail to elect a master on a busy machine. How they elect is not tested here.
+                with contextlib.suppress(AssertionError):
+                    await until(lambda: cluster.is_master(replica), timeout=20)
+                if not cluster.is_master(replica):
+                    cluster.ask(replica, "CLUSTER FAILOVER", "TAKEOVER")
+                await until(lambda: cluster.is_master(replica), "the replica is the master", timeout=30)
                 elected = loop.time() - since
                 for number in range(count):
                     await jobs.schedule(jobs.affected[number % len(jobs.affected)], number)

@@ -13,7 +13,7 @@ from aiospinach import Engine, Job, signals
 from .connections import Connections
 
 _bound: ContextVar[tuple[Mapping[str, Token[Any]], ...]] = ContextVar("aiospinach_structlog", default=())
-"""What is to be unbound: for one job within the other, if a body awaits ``engine.execute``."""
+"""How to unbind the values of each job: one job is within another if a body awaits ``engine.execute``."""
 
 
 def instrument(engine: Engine) -> Callable[[], None]:

@@ -104,4 +104,4 @@ async def test_a_request_its_job_the_retry_elsewhere_and_the_child_tell_one_stor
         for each in seen[process, kind]:  # the arguments of the job are those of its request
             assert (each["request_id"], each["tenant"], each["trace"]) == names_of(each["order"])
     orders = [each["order"] for each in seen["second", "thread"]]
-    assert sorted(orders) == list(range(REQUESTS)), "each order is told of once"
+    assert sorted(orders) == list(range(REQUESTS)), "each order is noted once"

@@ -27,6 +27,7 @@ from .records import (
     SweepResult,
     TickResult,
 )
+from .subscriptions import Subscription
 
 T = TypeVar("T")
 
@@ -179,6 +180,14 @@ class Broker(ABC):
     async def nudge(self, queues: Sequence[str]) -> None:
         """End the wait of this event loop for exactly these queues. If there is none, the next one may end at
         once."""
+
+    @abstractmethod
+    def subscribe(self, queue: str) -> Subscription:
+        """Return a new subscription to messages about a queue, without channels yet."""
+
+    @abstractmethod
+    async def publish(self, queue: str, channel: str, data: bytes) -> None:
+        """Send a message to all subscriptions to a channel of a queue. Sent, it may be lost."""
 
     @abstractmethod
     async def look(self, queue: str, question: Question[T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from types import TracebackType
@@ -13,7 +13,6 @@ from .. import forks
 from ..brokers.base import Broker
 from ..dependencies import check_lifespan
 from ..exceptions import InvalidValue
-from ..job import Job, JobStatus
 from ..redaction import redaction_of
 from ..registry import Tasks
 from ..signals.faults import set_redaction
@@ -25,12 +24,13 @@ from ..validation import check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
 from .blocking import Blocking
-from .counts import QueueCounts, count_jobs
-from .dead_jobs import DeadJob, DeadJobs
+from .dead_jobs import DeadJobs
 from .declarations import Declarations
+from .looking import Looking
 from .portal import Portal
 from .producer import Producer
 from .scheduling import Scheduling
+from .steering import Steering
 from .with_statements import WithStatements
 from .worker_control import WorkerControl
 
@@ -39,7 +39,7 @@ DEFAULT_NUMBER = 5
 DEFAULT_SHUTDOWN_TIMEOUT = 25.0
 
 
-class Engine(Declarations, Scheduling):
+class Engine(Declarations, Scheduling, Looking, Steering):
     """Schedules jobs, and runs them.
 
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that share a
@@ -138,54 +138,10 @@ class Engine(Declarations, Scheduling):
             raise InvalidValue(f"attach_tasks() takes a Tasks registry, not {type(tasks).__name__}")
         tasks._attach_to(self._tasks)
 
-    # Jobs.
-
-    async def cancel(self, job: Job | str, *, queue: str | None = None) -> JobStatus:
-        """Cancel a job, given itself or by its id.
-
-        Returns the status that it had. WAITING or QUEUED: it will never run. RUNNING: its body is being
-        cancelled if it is async, and the job never runs again. NOT_SET: no such job lives. An id without
-        ``queue`` is looked for in every queue of the attached tasks. Raises UnknownQueue, InvalidValue or a
-        BrokerError.
-        """
-        queues, job_id = self._tasks.whereabouts(job, queue)
-        status, found_in = await self._producer.cancel(queues, job_id)
-        self._workers.on_cancelled(found_in, job_id, status)
-        return status
-
     @property
     def blocking(self) -> Blocking:
         """The same calls for threads without an event loop: ``engine.blocking.schedule(task, ...)``."""
         return Blocking(self, self._portal)
-
-    def dead_jobs(self, *, queue: str | None = None) -> AsyncIterator[DeadJob]:
-        """Iterate over the jobs that failed for ever, the latest of each queue first.
-
-        ``async for dead in engine.dead_jobs(): ...``. A queue keeps the last 10,000, for 180 days. Raises
-        UnknownQueue or a BrokerError.
-        """
-        return self._dead_jobs.jobs(self._tasks.queues_to_search(queue))
-
-    async def requeue(self, job: Job | str, *, queue: str | None = None) -> bool:
-        """Queue a dead job again, as if it had never run; it is given itself, or by its id.
-
-        Returns False if no such job is dead, or if its id is in use again. Raises InvalidValue if
-        ``Engine(leave_out=)`` left out its arguments, and the errors of ``cancel``.
-        """
-        queues, job_id = self._tasks.whereabouts(job, queue)
-        return await self._dead_jobs.requeue(queues, job_id)
-
-    async def discard(self, job: Job | str, *, queue: str | None = None) -> bool:
-        """Forget a dead job. Returns False if no such job is dead. Raises the errors of ``cancel``."""
-        queues, job_id = self._tasks.whereabouts(job, queue)
-        return await self._dead_jobs.discard(queues, job_id)
-
-    async def counts(self, *, queue: str | None = None) -> dict[str, QueueCounts]:
-        """Count the jobs of each queue of the attached tasks, or of one ``queue``, by their states.
-
-        Returns the counts by queue. Raises UnknownQueue or a BrokerError. A cancellation changes nothing.
-        """
-        return await count_jobs(self._broker, self.namespace, self._tasks.queues_to_search(queue))
 
     # Workers.
 

@@ -10,10 +10,9 @@ from threading import RLock
 from typing import Protocol, TypeVar
 
 from ... import forks
-from ...job import JobStatus
 from ...timing import to_seconds
 from ..base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
-from ..questions import Act, Cancel, Question, Requeue, SteerResult
+from ..questions import Act, Question, SteerResult
 from ..records import (
     NO_PARKING,
     Envelope,
@@ -26,9 +25,12 @@ from ..records import (
     SweepResult,
     TickResult,
 )
+from ..subscriptions import Subscription
+from .channels import Channels, MemorySubscription
 from .inspection import answer
 from .lost_jobs import warn_at_exit
 from .queue import QueueState
+from .steering import steer
 from .waiter import Waiter, set_of
 
 T = TypeVar("T")
@@ -58,6 +60,7 @@ class MemoryBroker(Broker):
         self._clock = clock
         self._queues: defaultdict[str, QueueState] = defaultdict(QueueState)
         self._waiters: list[Waiter] = []
+        self._channels = Channels()
         self._wake_ups: dict[str, None] = {}
         """Queues whose wake-up no wait has taken yet, in their order."""
         # For threads: coroutines of one loop never meet within a method, which awaits nothing. Reentrant: the
@@ -208,6 +211,13 @@ class MemoryBroker(Broker):
                     self._waiters.remove(waiter)
                     waiter.nudge()
 
+    def subscribe(self, queue: str) -> Subscription:
+        return MemorySubscription(self._channels, queue)
+
+    async def publish(self, queue: str, channel: str, data: bytes) -> None:
+        with self._lock:
+            self._channels.publish(queue, channel, data)
+
     async def look(self, queue: str, question: Question[T]) -> T:
         with self._lock:
             found: T = answer(self._queues[queue], question, self.now(), self.lease)
@@ -216,14 +226,9 @@ class MemoryBroker(Broker):
     async def steer(self, queue: str, act: Act) -> SteerResult:
         with self._lock:
             state = self._queues[queue]
-            if isinstance(act, Cancel):
-                return state.cancel(act.job_id)
-            dead = state.dead.get(act.job_id)
-            if isinstance(act, Requeue) and dead is not None and dead.is_bare:
-                return SteerResult(JobStatus.NOT_SET, is_bare=True)
-            status = state.take_dead(act.job_id, self.now(), is_to_run=isinstance(act, Requeue))
+            steered = steer(state, act, self.now())
             self._notify(queue, state)
-            return SteerResult(status)
+            return steered
 
     async def flush(self, queue: str) -> None:
         with self._lock:

@@ -7,10 +7,9 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from ...job import JobStatus
 from ...outcome import Action
 from ..base import LEVEL
-from ..questions import SteerResult, WorkerSeen
+from ..questions import WorkerSeen
 from ..records import DeadRecord, Envelope, Fired, Firing, Lease, ParkedTask, Parking, Settlement, SweepResult
 from .dead_set import DeadSet
 from .leases import Leases
@@ -234,32 +233,6 @@ class QueueState:
     def live_workers(self, now: int, lease: float) -> list[WorkerSeen]:
         """Return the workers that have looked at the queue within three leases."""
         return [seen for seen in self.workers.values() if now - seen.at <= 3000 * lease]
-
-    def take_dead(self, job_id: str, now: int, *, is_to_run: bool) -> JobStatus:
-        """Requeue or discard a dead job. Returns FAILED, or NOT_SET if nothing was done."""
-        if job_id not in self.dead or (is_to_run and job_id in self.jobs):
-            return JobStatus.NOT_SET
-        job = self.dead.pop(job_id).job
-        if is_to_run:
-            self.add(job.due_at(now, retries=0, crashes=0, parked_at=0, named=False), now)
-        return JobStatus.FAILED
-
-    def cancel(self, job_id: str) -> SteerResult:
-        job = self.jobs.get(job_id)
-        if job is None:
-            return SteerResult(JobStatus.NOT_SET)
-        lease = self.leases.of_job.get(job_id)
-        if lease is not None:
-            self.leases.cancels.add(lease)
-            return SteerResult(JobStatus.RUNNING, job)
-        del self.jobs[job_id]
-        self.named.forget(job_id)
-        parked = self.parked.get(job.task)
-        if self.waiting.remove(job_id) or (parked is not None and parked.remove(job_id)):
-            return SteerResult(JobStatus.WAITING, job)
-        self.moved.discard(job_id)
-        self.gone.add(job_id)
-        return SteerResult(JobStatus.QUEUED, job)
 
     def something_to_run(self) -> bool:
         return bool(self.ready) or any(self.leases.may_run(task) for task in self.lanes)

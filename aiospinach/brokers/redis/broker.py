@@ -31,6 +31,7 @@ from ..records import (
     SweepResult,
     TickResult,
 )
+from ..subscriptions import Subscription
 from . import schema, scripts
 from .batching import EnqueueBatcher, RoundTrip
 from .calls import ScriptCalls
@@ -38,7 +39,9 @@ from .endpoints import endpoint_of
 from .errors import StoreFull
 from .inspection import Inspection
 from .queue_session import QueueSession
+from .registration import Registration
 from .schema import milliseconds
+from .steering import Steering
 from .transports import first_try_until
 from .wake_ups import WakeUps
 
@@ -74,7 +77,9 @@ class RedisBroker(Broker):
         )
         self._calls = ScriptCalls(endpoint_of(url_or_client), self.lease, self.enqueue_timeout)
         self._waits = WakeUps(self._calls)
+        self._registration = Registration(self._calls)
         self._inspection = Inspection(self._calls)
+        self._steering = Steering(self._calls)
         self._queue = self._calls.queue
         self._work = self._calls.work
 
@@ -93,39 +98,7 @@ class RedisBroker(Broker):
     async def register(
         self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
     ) -> Mapping[str, int]:
-        state = self._queue(queue)
-        state.worker = worker
-        state.periodic.update(periodic)
-        if state.has_lost_dues or state.is_uncertain:
-            limits = {**state.registered, **limits}
-        state.has_lost_dues, replaced = await self._register(state, limits, periodic)
-        return replaced
-
-    async def _register(
-        self, state: QueueSession, limits: Mapping[str, int], periodic: Mapping[str, int]
-    ) -> tuple[bool, Mapping[str, int]]:
-        """Register tasks. Returns whether the server had lost earlier registrations, and the replaced
-        limits."""
-        arguments = state.register_arguments(limits, periodic)
-        was_uncertain, state.is_uncertain = state.is_uncertain, True
-        now, epoch, was_lost, adopted, replaced = await self._work(scripts.REGISTER, state, arguments)
-        state.note_registered(limits, now, epoch)
-        state.is_uncertain = False
-        if adopted:
-            await self._adopt(state, adopted)
-        if was_lost and len(state.limits) > len(limits):  # guard: limits registered before
-            await self._register(state, state.registered, {})
-        return bool(was_lost or was_uncertain), {
-            task.decode(): int(limit) for task, limit in schema.pairs(replaced)
-        }
-
-    async def _adopt(self, state: QueueSession, tasks: Sequence[bytes]) -> None:
-        """Count the running jobs of tasks that had no limit when these jobs were leased."""
-        cursor = b"0"
-        while True:
-            _, cursor = await self._work(scripts.ADOPT, state, [cursor, *tasks])
-            if cursor == b"0":
-                return
+        return await self._registration.register(self._queue(queue), limits, periodic, worker)
 
     async def enqueue(
         self,
@@ -166,7 +139,7 @@ class RedisBroker(Broker):
             _, fenced, cancelled, leased, epoch, is_something_left = answer
             is_last = pending.note_answer(call, fenced, cancelled)
             if state.is_lost(epoch) and not leased:
-                await self._register(state, state.registered, {})
+                await self._registration.renew(state, state.registered, {})
                 is_last = False  # nothing was leased: the next call asks again
         state.pending_exchange(())
         trusted_until = call.sent_at + self.lease - self.margin
@@ -274,12 +247,18 @@ class RedisBroker(Broker):
     async def nudge(self, queues: Sequence[str]) -> None:
         await self._waits.nudge(queues)
 
+    def subscribe(self, queue: str) -> Subscription:
+        raise NotImplementedError
+
+    async def publish(self, queue: str, channel: str, data: bytes) -> None:
+        raise NotImplementedError
+
     async def look(self, queue: str, question: Question[T]) -> T:
         answer: T = await self._inspection.look(queue, question)
         return answer
 
     async def steer(self, queue: str, act: Act) -> SteerResult:
-        return await self._inspection.steer(queue, act)
+        return await self._steering.steer(queue, act)
 
     async def flush(self, queue: str) -> None:
         state = self._queue(queue)

@@ -1,23 +1,17 @@
-"""Answers questions about queues in Redis, and cancels, requeues and discards jobs."""
+"""Answers questions about queues in Redis."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from ...job import JobStatus
 from ..questions import (
-    Act,
-    Cancel,
     Counts,
     LookCounts,
     LookDead,
     LookJob,
     LookOldest,
     Question,
-    Requeue,
-    SteerResult,
     WorkerSeen,
 )
 from ..records import DeadRecord
@@ -26,11 +20,10 @@ from .calls import ScriptCalls
 from .queue_session import QueueSession
 
 LISTED_AT_ONCE = 100
-LEASES_AT_ONCE = 1000
 
 
 class Inspection:
-    """``look`` and ``steer`` of one broker."""
+    """``look`` of one broker."""
 
     def __init__(self, calls: ScriptCalls) -> None:
         self._calls = calls
@@ -50,40 +43,6 @@ class Inspection:
             return schema.decode(question.job_id.encode(), envelope) if envelope else None
         _, workers = await self._look(state, "workers", schema.milliseconds(self._calls.lease))
         return [WorkerSeen(*schema.decode_worker(worker), int(at)) for worker, at in schema.pairs(workers)]
-
-    async def steer(self, queue: str, act: Act) -> SteerResult:
-        state = self._calls.queue(queue)
-        if isinstance(act, Cancel):
-            return await self._cancel(state, act.job_id)
-        action = "requeue" if isinstance(act, Requeue) else "discard"
-        _, where, why = await self._steer(state, action, act.job_id)
-        return SteerResult(JobStatus(where.decode()), is_bare=why == b"bare")
-
-    async def _cancel(self, state: QueueSession, job_id: str) -> SteerResult:
-        _, where, envelope = await self._steer(state, "cancel", job_id)
-        if where == b"marked":
-            if await self._is_leased(state, job_id):
-                where = b"running"
-            else:  # it is in a line, where the mark stops it, or it has ended
-                _, where, _ = await self._steer(state, "cancel again", job_id)
-        job = schema.decode(job_id.encode(), envelope) if envelope and where != b"not_set" else None
-        return SteerResult(JobStatus(where.decode()), job)
-
-    async def _steer(self, state: QueueSession, action: str, job_id: str) -> Any:
-        return await self._calls.produce(scripts.STEER, state, [action, job_id])
-
-    async def _is_leased(self, state: QueueSession, job_id: str) -> bool:
-        """Return whether a job has a lease; reads all leases, a thousand a call."""
-        cursor, pattern = b"0", re.sub(r"[\[\]*?\\]", r"\\\g<0>", job_id) + ":*"
-        while True:
-            found: list[bytes]
-            cursor, found = await self._calls.ask(
-                "ZSCAN", state.keys.leases, cursor, "MATCH", pattern, "COUNT", LEASES_AT_ONCE
-            )
-            if any(lease.rpartition(b":")[0] == job_id.encode() for lease in found[::2]):
-                return True
-            if cursor == b"0":
-                return False
 
     async def _dead(self, state: QueueSession, offset: int, limit: int) -> Sequence[DeadRecord]:
         records: list[DeadRecord] = []

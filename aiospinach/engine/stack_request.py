@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-import time
 
 import msgspec
 
@@ -23,16 +23,14 @@ async def stack_of(
     answer within ``timeout`` seconds: no worker runs the job, its event loop is blocked, or messages do not
     arrive.
     """
-    until = time.monotonic() + timeout
     token = secrets.token_hex(8)
     try:
-        async with broker.subscribe(queue) as subscription:
+        async with asyncio.timeout(timeout), broker.subscribe(queue) as subscription:
             await subscription.add([reply_channel(token)])
-            while (left := until - time.monotonic()) > 0:  # again after a loss
+            answer = None
+            while answer is None:  # again after a loss
                 await broker.publish(queue, ORDERS, stack_order(job_id, token))
-                answer = await subscription.next(left)
-                if answer is not None:
-                    return [msgspec.json.decode(line, type=str) for line in answer.data.splitlines()]
-    except BrokerError:
-        pass
-    return None
+                answer = await subscription.next(timeout)
+            return [msgspec.json.decode(line, type=str) for line in answer.data.splitlines()]
+    except (BrokerError, TimeoutError):
+        return None

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ...job import JobStatus
+from ..orders import ORDERS
 from ..questions import Act, Cancel, Requeue, SteerResult
 from . import schema, scripts
 from .calls import ScriptCalls
@@ -39,7 +40,8 @@ class Steering:
         return SteerResult(JobStatus(where.decode()), job)
 
     async def _steer(self, state: QueueSession, action: str, job_id: str) -> Any:
-        return await self._calls.produce(scripts.STEER, state, [action, job_id])
+        arguments = [action, job_id, state.keys.prefix + ORDERS]
+        return await self._calls.produce(scripts.STEER, state, arguments)
 
     async def _is_leased(self, state: QueueSession, job_id: str) -> bool:
         """Return whether a job has a lease; reads all leases, a thousand a call."""

@@ -42,6 +42,7 @@ from .queue_session import QueueSession
 from .registration import Registration
 from .schema import milliseconds
 from .steering import Steering
+from .subscriptions import RedisSubscription
 from .transports import first_try_until
 from .wake_ups import WakeUps
 
@@ -248,10 +249,10 @@ class RedisBroker(Broker):
         await self._waits.nudge(queues)
 
     def subscribe(self, queue: str) -> Subscription:
-        raise NotImplementedError
+        return RedisSubscription(self._calls.subscriptions(), self._queue(queue).keys.prefix)
 
     async def publish(self, queue: str, channel: str, data: bytes) -> None:
-        raise NotImplementedError
+        await self._calls.ask("SPUBLISH", self._queue(queue).keys.prefix + channel, data)
 
     async def look(self, queue: str, question: Question[T]) -> T:
         answer: T = await self._inspection.look(queue, question)

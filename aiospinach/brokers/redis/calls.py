@@ -14,6 +14,7 @@ from .loop_session import LoopSession
 from .per_loop import PerLoop
 from .queue_session import QueueSession
 from .scripts import Script
+from .subscriptions import Subscriptions
 from .transports import Transport
 
 SHORTEST_PATIENCE = 2.0
@@ -49,11 +50,19 @@ class ScriptCalls:
             for batcher in list(here.batchers.values()):
                 await batcher.aclose()
             # The session stays: workers that still drain use it, to repeat calls without an answer.
+            await here.end_subscriptions()
             transport, here.transport, here.is_checked = here.transport, self._transport(), False
             await transport.aclose()
 
     def now(self) -> int:
         return int((time.time() if self._clock is None else time.monotonic() + self._clock) * 1000)
+
+    def subscriptions(self) -> Subscriptions:
+        """Return the subscriptions of this event loop."""
+        here = self.here()
+        if here.subscriptions is None:
+            here.subscriptions = Subscriptions(str(self.endpoint), here.transport)
+        return here.subscriptions
 
     def queue(self, queue: str) -> QueueSession:
         here = self.here()

@@ -52,15 +52,15 @@ _SWEPT = (
 
 
 class Keys:
-    """The keys of one queue. They share a hash tag, and so a slot of a Cluster. ``session`` leases jobs,
-    ``producer_session`` schedules them."""
+    """The keys and channels of one queue, which begin with ``prefix``. They share a hash tag, and so a slot
+    of a Cluster. ``session`` leases jobs, ``producer_session`` schedules them."""
 
     def __init__(self, namespace: str, queue: str, session: str, producer_session: str) -> None:
-        self._prefix = f"{PREFIX}:{{{namespace}:{queue}}}:"
-        self._by_name = {name: self._prefix + name for name in _NAMES}
-        self._by_name["sess"] = f"{self._prefix}sess:{session}"
-        self._by_name["answers"] = f"{self._prefix}answers:{producer_session}"
-        self._by_name["nudge"] = f"{self._prefix}nudge:{session}"
+        self.prefix: str = f"{PREFIX}:{{{namespace}:{queue}}}:"
+        self._by_name = {name: self.prefix + name for name in _NAMES}
+        self._by_name["sess"] = f"{self.prefix}sess:{session}"
+        self._by_name["answers"] = f"{self.prefix}answers:{producer_session}"
+        self._by_name["nudge"] = f"{self.prefix}nudge:{session}"
         self.wake: str = self._by_name["wake"]
         self.nudge: str = self._by_name["nudge"]
         self.leases: str = self._by_name["leases"]

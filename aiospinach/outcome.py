@@ -12,6 +12,7 @@ from .backoff import exponential_backoff, jitter
 from .exceptions import (
     AbortException,
     Interrupted,
+    InvalidResult,
     InvalidValue,
     JobCancelled,
     RetryException,
@@ -54,7 +55,7 @@ class Outcome(msgspec.Struct, frozen=True):
     status: JobStatus
     """Where the job is once the broker has stored the verdict."""
     reason: str
-    """One word: done, cancelled, lost, poison, exhausted, aborted, interrupted, unknown, error."""
+    """One word: done, cancelled, lost, poison, exhausted, aborted, interrupted, unknown, result, error."""
     delay: float = 0.0
     """Seconds from now until the job may start again, for RETRY."""
 
@@ -85,6 +86,8 @@ def judge(
         return SUCCESS
     if isinstance(error, JobCancelled):
         return CANCELLED
+    if isinstance(error, InvalidResult):  # the body has run: another run would repeat its effects
+        return _failed("result")
     if isinstance(error, UnknownTask):
         return _judge_unknown(job, now)
     if isinstance(error, Interrupted):

@@ -31,6 +31,7 @@ from .records import (
     TickResult,
 )
 from .redis import RedisBroker
+from .results import EndRecord, EndState, FoundJob, LookResults
 
 __all__ = [
     "Broker",
@@ -38,15 +39,19 @@ __all__ = [
     "Counts",
     "DeadRecord",
     "Discard",
+    "EndRecord",
+    "EndState",
     "Envelope",
     "ExchangeResult",
     "Fired",
     "Firing",
+    "FoundJob",
     "Lease",
     "LookCounts",
     "LookDead",
     "LookJob",
     "LookOldest",
+    "LookResults",
     "LookWorkers",
     "MemoryBroker",
     "ParkedTask",

@@ -39,6 +39,8 @@ class Envelope(msgspec.Struct, gc=False):
     """When the job was scheduled, in milliseconds since 1970; 0: at the moment ``at``."""
     has_meta: bool = False
     """The body has meta beside the arguments."""
+    result_ttl: int = 0
+    """For how many milliseconds the result of the job is kept; 0: not at all."""
 
     @property
     def arguments(self) -> bytes:
@@ -106,6 +108,8 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """The dead job is kept without its arguments, for FAIL."""
     successor: Envelope | None = None
     """A job of the same id, stored in its place if the action ends the job and nobody cancelled it."""
+    result: bytes = b""
+    """The result as JSON, for DONE, if the job keeps it."""
 
     @property
     def drops_arguments(self) -> bool:

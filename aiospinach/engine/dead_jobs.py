@@ -26,7 +26,8 @@ class DeadJob(msgspec.Struct, frozen=True, kw_only=True):
     died_at: datetime
     """In UTC."""
     reason: str
-    """lost, poison, exhausted, aborted, interrupted, unknown or unreadable; the design page explains them."""
+    """lost, poison, exhausted, aborted, interrupted, result, unknown or unreadable; the design page explains
+    them."""
     error: str
     """The class of the last error, with its module."""
     message: str

@@ -68,6 +68,8 @@ class Producer:
             self._home = asyncio.get_running_loop()
         found = self._tasks.find(task)
         body = found._arguments.encode(args, kwargs)
+        if found._result_ms:
+            found._result.check()
         headers = self._carried.headers() if self._carried.is_used else None
         has_meta = bool(headers) or found._key is not None
         if has_meta:
@@ -94,6 +96,9 @@ class Producer:
             task._arguments.encode(entry.args, entry.kwargs) if entry.body is None else entry.body
             for task, entry in zip(found, batch, strict=True)
         ]
+        for task in set(found):
+            if task._result_ms:
+                task._result.check()
         metas = self._metas_of(found)
         if metas is not None:
             bodies = [

@@ -203,4 +203,5 @@ class Maintenance:
             )
             return Firing(name, due, next_due)
         job = Envelope(f"{name}@{due}", name, NO_ARGUMENTS, due, task.max_retries)
+        job.result_ttl = task._result_ms
         return Firing(name, due, next_due, job, task.overlap)

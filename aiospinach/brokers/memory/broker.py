@@ -27,6 +27,7 @@ from ..records import (
     SweepResult,
     TickResult,
 )
+from ..results import channel_of
 from ..subscriptions import Subscription
 from .channels import Channels, MemorySubscription
 from .inspection import answer
@@ -247,11 +248,20 @@ class MemoryBroker(Broker):
             return sum(len(state.jobs) for state in self._queues.values())
 
     def _notify(self, queue: str, state: QueueState) -> None:
-        """Wake one waiter if there is a job to run, or something is due earlier than was known."""
+        """Report ends of jobs, and wake one waiter if there is a job to run, or something is due earlier than
+        was known."""
+        if state.ends.reports:
+            self._report(queue, state)
         if state.something_to_run() or state.has_earlier_due:
             state.earlier_due_pending = state.earlier_due_pending or state.has_earlier_due
             state.has_earlier_due = False
             self._wake_one(queue)
+
+    def _report(self, queue: str, state: QueueState) -> None:
+        """Send the ends of jobs to the subscriptions that wait for them."""
+        reports, state.ends.reports = state.ends.reports, []
+        for job_id, message in reports:
+            self._channels.publish(queue, channel_of(job_id), message)
 
     def _wake_one(self, queue: str) -> None:
         """Give the wake-up of the queue to one waiter, or keep one for the next wait."""

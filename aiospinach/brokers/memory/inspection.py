@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
+from ..results import LookResults
 from .queue import QueueState
 
 HEADS_AT_MOST = 100
@@ -21,6 +22,8 @@ def answer(state: QueueState, question: Question[Any], now: int, lease: float) -
         return state.dead.page(now, question.offset, question.limit)
     if isinstance(question, LookJob):
         return state.jobs.get(question.job_id)
+    if isinstance(question, LookResults):
+        return [state.ends.find(job_id, state.jobs, state.dead, now) for job_id in question.job_ids]
     return state.live_workers(now, lease)
 
 

@@ -15,6 +15,7 @@ from .dead_set import DeadSet
 from .leases import Leases
 from .recent import Recent
 from .rescue_pause import RescuePause
+from .results import Ends
 from .timetable import Timetable
 
 EXPIRED_AT_ONCE = 100
@@ -53,6 +54,7 @@ class QueueState:
         self.owners: dict[str, str] = {}
         """The name of the worker that registered a task last."""
         self.rescue_pause: RescuePause = RescuePause()
+        self.ends: Ends = Ends()
 
     def add(self, job: Envelope, now: int) -> bool:
         """Store a job. Returns False if it is a duplicate."""
@@ -126,10 +128,12 @@ class QueueState:
             elif is_unwanted and settlement.action.puts_back:  # guard: cancelled while it ran
                 del self.jobs[job.id]
                 cancelled.append(settlement.lease.id)
+                self.ends.note(job, Action.CANCELLED, b"", now)
             elif settlement.action is Action.RELEASE:
                 released.append(job)
             else:
                 self._settle(job, settlement, now)
+                self.ends.note(job, settlement.action, settlement.result, now)
                 if settlement.successor is not None and not is_unwanted:  # guard: successor in memory
                     self.add(settlement.successor, now)
         for job in reversed(released):  # so that the first is at the front again
@@ -170,6 +174,7 @@ class QueueState:
 
     def promote(self, now: int) -> None:
         self.ready.extend(self.waiting.take(now))
+        self.ends.forget_old(now)
 
     def take_expired(
         self, now: float, grace: float, length: float, margin: float

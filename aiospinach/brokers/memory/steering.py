@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...job import JobStatus
+from ...outcome import Action
 from ..questions import Act, Cancel, Requeue, SteerResult
 from .queue import QueueState
 
@@ -10,7 +11,7 @@ from .queue import QueueState
 def steer(state: QueueState, act: Act, now: int) -> SteerResult:
     """Carry out an act."""
     if isinstance(act, Cancel):
-        return _cancel(state, act.job_id)
+        return _cancel(state, act.job_id, now)
     dead = state.dead.get(act.job_id)
     if isinstance(act, Requeue) and dead is not None and dead.is_bare:
         return SteerResult(JobStatus.NOT_SET, is_bare=True)
@@ -27,7 +28,7 @@ def _take_dead(state: QueueState, job_id: str, now: int, *, is_to_run: bool) -> 
     return JobStatus.FAILED
 
 
-def _cancel(state: QueueState, job_id: str) -> SteerResult:
+def _cancel(state: QueueState, job_id: str, now: int) -> SteerResult:
     job = state.jobs.get(job_id)
     if job is None:
         return SteerResult(JobStatus.NOT_SET)
@@ -37,6 +38,7 @@ def _cancel(state: QueueState, job_id: str) -> SteerResult:
         return SteerResult(JobStatus.RUNNING, job)
     del state.jobs[job_id]
     state.named.forget(job_id)
+    state.ends.note(job, Action.CANCELLED, b"", now)
     parked = state.parked.get(job.task)
     if state.waiting.remove(job_id) or (parked is not None and parked.remove(job_id)):
         return SteerResult(JobStatus.WAITING, job)

@@ -136,7 +136,7 @@ class RedisBroker(Broker):
         is_last = False
         while not is_last:
             call = state.next_call(want, self.lease, parking)
-            answer = await self._work(scripts.EXCHANGE, state, call.arguments)
+            answer = await self._work(scripts.EXCHANGE, state, call.arguments, call.job_keys)
             _, fenced, cancelled, leased, epoch, is_something_left = answer
             is_last = pending.note_answer(call, fenced, cancelled)
             if state.is_lost(epoch) and not leased:

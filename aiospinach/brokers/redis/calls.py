@@ -72,13 +72,18 @@ class ScriptCalls:
             state = here.queues[queue] = QueueSession(keys, here.session)
         return state
 
-    async def work(self, script: Script, state: QueueSession, arguments: Sequence[Any]) -> Any:
-        """Run a script for a worker. Returns its answer."""
-        return await self.run(script, self.here().transport.worker_call, state.keys.of(script), arguments)
+    async def work(
+        self, script: Script, state: QueueSession, arguments: Sequence[Any], job_keys: Sequence[str] = ()
+    ) -> Any:
+        """Run a script for a worker, with keys of single jobs. Returns its answer."""
+        keys = state.keys.of(script, job_keys)
+        return await self.run(script, self.here().transport.worker_call, keys, arguments)
 
-    async def produce(self, script: Script, state: QueueSession, arguments: Sequence[Any]) -> Any:
+    async def produce(
+        self, script: Script, state: QueueSession, arguments: Sequence[Any], job_keys: Sequence[str] = ()
+    ) -> Any:
         """Run a script for a question or an act, on the connection of producers. Returns its answer."""
-        return await self.run(script, self.ask, state.keys.of(script), arguments)
+        return await self.run(script, self.ask, state.keys.of(script, job_keys), arguments)
 
     async def ask(self, *command: Any) -> Any:
         """Send a command on the connection of producers. Returns its answer."""

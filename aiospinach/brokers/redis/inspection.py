@@ -15,9 +15,11 @@ from ..questions import (
     WorkerSeen,
 )
 from ..records import DeadRecord
+from ..results import LookResults
 from . import schema, scripts
 from .calls import ScriptCalls
 from .queue_session import QueueSession
+from .results import read_results
 
 LISTED_AT_ONCE = 100
 
@@ -41,6 +43,8 @@ class Inspection:
         if isinstance(question, LookJob):
             _, envelope = await self._look(state, "job", question.job_id)
             return schema.decode(question.job_id.encode(), envelope) if envelope else None
+        if isinstance(question, LookResults):
+            return await read_results(self._calls, state, question.job_ids)
         _, workers = await self._look(state, "workers", schema.milliseconds(self._calls.lease))
         return [WorkerSeen(*schema.decode_worker(worker), int(at)) for worker, at in schema.pairs(workers)]
 

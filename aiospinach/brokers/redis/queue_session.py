@@ -98,7 +98,8 @@ class QueueSession:
         if call is None or call.want != want:
             self.seq += 1
             arguments = self.exchange_arguments(some, want, lease, parking)
-            call = self.pending.unanswered = ExchangeCall(arguments, len(some), want, time.monotonic())
+            keys = [self.keys.result(job.id) for job in (each.lease.job for each in some) if job.result_ttl]
+            call = self.pending.unanswered = ExchangeCall(arguments, keys, len(some), want, time.monotonic())
         return call
 
     def exchange_arguments(
@@ -125,6 +126,7 @@ class QueueSession:
                 arguments += (task, 0, settlement.lease.id, word)
                 arguments += (schema.milliseconds(settlement.delay), settlement.detail)
                 arguments += schema.encode_successor(settlement.successor)
+                arguments += schema.encode_end_of(settlement)
         return arguments
 
     def sweep_result(
@@ -145,8 +147,10 @@ class QueueSession:
 
 
 def _row_of(settlement: Settlement) -> tuple[str, bool]:
-    """Return the task of a settled job, and whether it is simply done, without a successor."""
-    return settlement.lease.job.task, settlement.action is Action.DONE and settlement.successor is None
+    """Return the task of a settled job, and whether it is simply done, without a result and a successor."""
+    job = settlement.lease.job
+    is_done = settlement.action is Action.DONE and settlement.successor is None
+    return job.task, is_done and not job.result_ttl
 
 
 def _moment_of(epoch: bytes) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from ..records import DeadRecord, Envelope, Firing, ParkedTask
+from ..records import DeadRecord, Envelope, Firing, ParkedTask, Settlement
+from ..results import created_of, encode_end
 from .scripts import Script
 
 PREFIX = "ais2"
@@ -17,6 +19,8 @@ OWN_PARKED = f"/{VERSION}"
 """The name under which another release parks jobs of this version."""
 HAS_META = "m"
 """The flag of a job whose body has meta."""
+KEEPS_RESULT = "r"
+"""The flag of a job that keeps its result; the milliseconds follow."""
 KNOWN_LINES = 1024
 LAST_MOMENT = 253370764799999
 """The end of the year 9998, in milliseconds since 1970: no stored moment is later."""
@@ -61,9 +65,13 @@ class Keys:
         self.nudge: str = self._by_name["nudge"]
         self.leases: str = self._by_name["leases"]
 
-    def of(self, script: Script) -> list[str]:
-        """Return the keys of a script, in its order."""
-        return [self._by_name[name] for name in script.keys]
+    def of(self, script: Script, job_keys: Sequence[str] = ()) -> list[str]:
+        """Return the keys of a script, in its order, and after them keys of single jobs."""
+        return [*(self._by_name[name] for name in script.keys), *job_keys]
+
+    def result(self, job_id: str) -> str:
+        """Return the key that keeps the end of a job."""
+        return f"{self.prefix}result:{job_id}"
 
     def of_sweep(self) -> list[str]:
         """Return the keys that a sweep reads, in its order."""
@@ -77,9 +85,10 @@ class Keys:
 def encode(job: Envelope) -> bytes:
     """Return the envelope of a job: a header of two lines, and the body, which no script reads.
 
-    ``2 task max_retries priority flags`` is the same for all jobs of a task. ``at retries crashes parked
-    created expires key unique`` differs, and scripts rewrite it. They keep words that they do not know. The
-    word ``created`` is a dash while it equals ``at``.
+    ``2 task max_retries priority flags`` is the same for all jobs of a task. The flags are ``m``, and ``r``
+    with the milliseconds for which the result is kept. ``at retries crashes parked created expires key
+    unique`` differs, and scripts rewrite it. They keep words that they do not know. The word ``created`` is a
+    dash while it equals ``at``.
     """
     return _header_of(job) + job.body
 
@@ -114,10 +123,18 @@ def encode_successor(job: Envelope | None) -> tuple[int, bytes]:
     return 0 if job.at_once else job.at, encode(job)
 
 
+def encode_end_of(settlement: Settlement) -> tuple[int, bytes]:
+    """Return for how many ms the end of a settled job is kept, and what is kept; 0 and b"" if it is not."""
+    job = settlement.lease.job
+    if not job.result_ttl:
+        return 0, b""
+    return job.result_ttl, encode_end(created_of(job), job.task, settlement.result)
+
+
 def decode(job_id: bytes, envelope: bytes) -> Envelope:
     """Return the job in an envelope. A script has checked the header."""
     static, variable, body = envelope.split(b"\n", 2)
-    task, max_retries, has_meta = _static_words(static)
+    task, max_retries, has_meta, result_ttl = _static_words(static)
     at, retries, crashes, parked_at, created = _variable_words(variable)
     return Envelope(
         job_id.decode(),
@@ -130,17 +147,20 @@ def decode(job_id: bytes, envelope: bytes) -> Envelope:
         parked_at,
         created=created,
         has_meta=has_meta,
+        result_ttl=result_ttl,
     )
 
 
 _header_fields = attrgetter(
     *("named", "at_once", "at", "task", "max_retries", "retries", "crashes", "parked_at"),
-    *("created", "has_meta"),
+    *("created", "has_meta", "result_ttl"),
 )
 
 
 def _header_of(job: Envelope) -> bytes:
-    flags = HAS_META if job.has_meta else "-"
+    flags = HAS_META if job.has_meta else "" if job.result_ttl else "-"
+    if job.result_ttl:
+        flags += f"{KEEPS_RESULT}{job.result_ttl}"
     created = job.created if job.created not in (0, job.at) else "-"
     return (
         f"{VERSION} {job.task} {job.max_retries} 0 {flags}\n"
@@ -148,11 +168,15 @@ def _header_of(job: Envelope) -> bytes:
     ).encode()
 
 
+_KEPT = re.compile(rb"[a-zA-Z]*r(\d{1,10})(?!\d)")
+
+
 @lru_cache(KNOWN_LINES)
-def _static_words(static: bytes) -> tuple[str, int, bool]:
-    """Return task, max_retries, and whether the body has meta."""
+def _static_words(static: bytes) -> tuple[str, int, bool, int]:
+    """Return task, max_retries, whether the body has meta, and for how many ms the result is kept."""
     _, task, max_retries, _, flags = static.split(b" ", 5)[:5]
-    return task.decode(), int(max_retries), HAS_META.encode() in flags
+    kept = _KEPT.match(flags)
+    return task.decode(), int(max_retries), HAS_META.encode() in flags, int(kept[1]) if kept else 0
 
 
 @lru_cache(KNOWN_LINES)  # jobs that were scheduled together share a line

@@ -35,13 +35,13 @@ class Steering:
             if await self._is_leased(state, job_id):
                 where = b"running"
             else:  # it is in a line, where the mark stops it, or it has ended
-                _, where, _ = await self._steer(state, "cancel again", job_id)
+                _, where, _ = await self._steer(state, "cancel again", job_id, envelope)
         job = schema.decode(job_id.encode(), envelope) if envelope and where != b"not_set" else None
         return SteerResult(JobStatus(where.decode()), job)
 
-    async def _steer(self, state: QueueSession, action: str, job_id: str) -> Any:
-        arguments = [action, job_id, state.keys.prefix + ORDERS]
-        return await self._calls.produce(scripts.STEER, state, arguments)
+    async def _steer(self, state: QueueSession, action: str, job_id: str, envelope: bytes = b"") -> Any:
+        arguments = [action, job_id, state.keys.prefix + ORDERS, envelope]
+        return await self._calls.produce(scripts.STEER, state, arguments, [state.keys.result(job_id)])
 
     async def _is_leased(self, state: QueueSession, job_id: str) -> bool:
         """Return whether a job has a lease; reads all leases, a thousand a call."""

@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
 -- Settles leased jobs, and leases other jobs.
 -- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake sess
--- needs  chunks headers gates parking prune_dead quarantine notify settling leasing
+--        and result:<id> of each settled job that keeps its result
+-- needs  chunks headers gates parking prune_dead quarantine notify ends settling leasing
 -- ARGV   session, seq, want, lease (ms), epoch that the caller knows, tasks that the caller does not know (their jobs are
 --        parked), tasks whose parked jobs the caller wants; then the settlements in their order, in one of two forms:
 --        task, count, that many leases that are done;
 --        task, 0, lease, action, delay (ms), detail, due (ms) and envelope of the successor (a job of the same id, which
---        takes the place of a job that ends; empty: none)
+--        takes the place of a job that ends; empty: none), ms for which the end of the job is kept (0: not at all), rest
+--        of the stored end
 -- answer {now; the fenced leases; the leases whose job was cancelled instead of put back; the leased jobs, id and
 --        envelope in turn; epoch; 1 if something is left to run}
 --        If epoch is earlier than the caller's, nothing was leased. The lease of a job is <id>:<session>.<seq>
@@ -84,7 +86,7 @@ if has_limits then
   call('ZCARD', lanes)
   call('SCARD', open)
 end
-local sent, tasks, settled, count = {}, {}, {}, 0
+local sent, tasks, settled, count, result_keys = {}, {}, {}, 0, FIXED_KEYS
 while position < #ARGV do
   local task, done = arg(), tonumber(arg())
   for _ = 1, math.max(done, 1) do
@@ -93,7 +95,11 @@ while position < #ARGV do
   end
   if done == 0 then
     settled[count] = {task = task, action = arg(), delay = tonumber(arg()), detail = arg(), due = tonumber(arg()),
-      successor = arg()}
+      successor = arg(), ttl = tonumber(arg()), rest = arg()}
+    if settled[count].ttl > 0 then
+      result_keys = result_keys + 1
+      settled[count].result_key = KEYS[result_keys]
+    end
   end
 end
 local head = call('LRANGE', ready, 0, math.min(want, CHUNK - 1)) -- one more than is leased shows whether more are left

@@ -7,6 +7,7 @@ local LAST_MOMENT = 253370764800000 -- the year 9999
 
 local LONGEST_HEADER = 500 -- of both lines, as we write them
 local MOST_DIGITS = 15 -- Lua writes a longer number as a power of ten
+local LONGEST_TTL = 10 -- digits of the time for which a result is kept, in ms
 local ID = '^[!-~]+$' -- we write no other ids
 
 local statics = {} -- static line -> its task, or false if it is malformed: each line is parsed once a call
@@ -80,6 +81,18 @@ local function rewritten(envelope, new)
   at = new.at and string.format('%.0f', new.at) or at -- Lua writes 15 digits as a power of ten
   return string.sub(envelope, 1, first - 1) .. table.concat({at, new.retries or retries, new.crashes or crashes,
     new.parked or parked}, ' ') .. created .. string.sub(envelope, rest)
+end
+
+-- Returns for how many ms the end of a job is kept, or 0, and the part of its stored end after the moment of the end.
+local function kept_end(envelope)
+  local task, first = task_of(envelope)
+  local digits = string.match(envelope, '^2 %S+ %d+ %S+ %a*r(%d+)')
+  local ttl = task and digits and #digits <= LONGEST_TTL and tonumber(digits) or 0 -- guard: malformed time of a result
+  if ttl == 0 then
+    return 0, ''
+  end
+  local at, created = string.match(envelope, '^(%d+) %d+ %d+ %d+ (%d*)', first)
+  return ttl, (created ~= '' and created or at) .. ' ' .. task .. '\n'
 end
 
 -- Returns the envelope without its body, marked by the word 'bare': the job cannot run again.

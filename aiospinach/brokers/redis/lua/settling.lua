@@ -127,11 +127,15 @@ local function settle(sent, tasks, settled, mark)
         freed_slots[#freed_slots + 1] = task .. '\n' .. lease
         is_freed[task] = true
       end
-      local has_ended = true
+      local has_ended, state = true, settlement and settlement.action
       if settlement and marks[lease] and not ENDS[settlement.action] then -- guard: unwanted
         cancelled[#cancelled + 1] = lease
+        state = 'cancelled'
       elseif settlement then
         has_ended = actions[settlement.action](id, settlement, pending)
+      end
+      if has_ended and settlement and settlement.result_key then
+        note_end(settlement.result_key, id, state, settlement.ttl, settlement.rest)
       end
       if has_ended and settlement and settlement.successor ~= '' and not marks[lease] then -- guard: successor
         local is_earliest = store_again(id, settlement.successor, settlement.due, pending.again)

@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
 -- Cancels a job, or requeues or discards a dead one.
 -- KEYS   ready jobs leases future cancels dead deadjobs control lanes dedup:0 dedup:1 wake
--- needs  headers parking dead_records notify
--- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id; the channel of orders to workers
+--        and result:<id> of the job
+-- needs  headers parking dead_records notify ends
+-- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id; the channel of orders to workers; for 'cancel again' the
+--        envelope that came with 'marked'
 -- answer {now, status, detail}. The status is where the job was: 'waiting', 'queued', 'running' or 'failed'; or 'not_set'
 --        if there was no such job, and nothing was done; or 'marked' if too many jobs run for this script to search them.
 --        A caller that gets 'marked' searches the leases, and sends 'cancel again' if none is of the job. The detail is
@@ -11,7 +13,15 @@
 local action, id, orders = arg(), arg(), arg()
 local FEW = 1000
 
-local function forget() -- so that the id is free
+local function note_cancelled(envelope)
+  local ttl, rest = kept_end(envelope)
+  if ttl > 0 then
+    note_end(KEYS[FIXED_KEYS + 1], id, 'cancelled', ttl, rest)
+  end
+end
+
+local function forget(envelope) -- so that the id is free
+  note_cancelled(envelope)
   call('HDEL', jobs, id)
   call('SREM', dedup0, id)
   call('SREM', dedup1, id)
@@ -41,6 +51,7 @@ local function cancel(is_after_search)
   local envelope = call('HGET', jobs, id)
   if is_after_search and call('HGET', cancels, id) == 'ended' then -- guard: met in line
     call('HDEL', cancels, id)
+    note_cancelled(arg())
     return {now, 'queued', ''}
   end
   local task, _, _, _, _, parked = header(envelope or '')
@@ -49,7 +60,7 @@ local function cancel(is_after_search)
   end
   local is_parked = call('ZREM', lanes, parked_entry('?' .. task, parked, id)) == 1 -- guard: parked job
   if is_parked or call('ZREM', future, id) == 1 then
-    forget()
+    forget(envelope)
     return {now, 'waiting', envelope}
   end
   if is_after_search and not call('HGET', cancels, id) then -- guard: ended meanwhile
@@ -66,7 +77,7 @@ local function cancel(is_after_search)
     notify_worker()
     return {now, 'running', envelope}
   end
-  forget()
+  forget(envelope)
   return {now, 'queued', envelope}
 end
 

@@ -9,7 +9,7 @@ from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
 from .dependencies import Depends, Provided, Shared
-from .engine import Blocking, DeadJob, Engine, QueueCounts
+from .engine import Blocking, DeadJob, Engine, Pause, QueueCounts
 from .exceptions import (
     AbortException,
     AiospinachError,
@@ -71,6 +71,7 @@ __all__ = [
     "LeaseLost",
     "MemoryBroker",
     "NotAttached",
+    "Pause",
     "Provided",
     "QueueCounts",
     "RedisBroker",

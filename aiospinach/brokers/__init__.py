@@ -1,8 +1,11 @@
 """Brokers store jobs: the contract, its arguments and results, and the two brokers."""
 
 from .base import Broker
+from .bulk import BulkResult, CancelSome, SteerDead
 from .memory import MemoryBroker
+from .pauses import LookPauses, Pause, Resume, StoredPause
 from .questions import (
+    Act,
     Cancel,
     Counts,
     Discard,
@@ -13,6 +16,7 @@ from .questions import (
     LookWorkers,
     Question,
     Requeue,
+    Reschedule,
     SteerResult,
     WorkerSeen,
 )
@@ -33,8 +37,11 @@ from .records import (
 from .redis import RedisBroker
 
 __all__ = [
+    "Act",
     "Broker",
+    "BulkResult",
     "Cancel",
+    "CancelSome",
     "Counts",
     "DeadRecord",
     "Discard",
@@ -47,16 +54,22 @@ __all__ = [
     "LookDead",
     "LookJob",
     "LookOldest",
+    "LookPauses",
     "LookWorkers",
     "MemoryBroker",
     "ParkedTask",
     "Parking",
+    "Pause",
     "Question",
     "RedisBroker",
     "RenewResult",
     "Requeue",
+    "Reschedule",
+    "Resume",
     "Settlement",
+    "SteerDead",
     "SteerResult",
+    "StoredPause",
     "SweepResult",
     "TickResult",
     "WorkerSeen",

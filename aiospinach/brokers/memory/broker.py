@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from ... import forks
 from ...timing import to_seconds
 from ..base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
-from ..questions import Act, Question, SteerResult
+from ..questions import Act, Question
 from ..records import (
     NO_PARKING,
     Envelope,
@@ -29,8 +29,8 @@ from ..subscriptions import Subscription
 from .channels import Channels, MemorySubscription
 from .inspection import answer
 from .lost_jobs import warn_at_exit
+from .orders import carry_out
 from .queue import QueueState
-from .steering import steer
 from .waiter import Waiter, set_of
 
 T = TypeVar("T")
@@ -223,12 +223,12 @@ class MemoryBroker(Broker):
             found: T = answer(self._queues[queue], question, self.now(), self.lease)
             return found
 
-    async def steer(self, queue: str, act: Act) -> SteerResult:
+    async def steer(self, queue: str, act: Act[T]) -> T:
         with self._lock:
             state = self._queues[queue]
-            steered = steer(state, act, self.now())
+            result: T = carry_out(state, act, self.now())
             self._notify(queue, state)
-            return steered
+            return result
 
     async def flush(self, queue: str) -> None:
         with self._lock:

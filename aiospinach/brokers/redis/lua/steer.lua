@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Cancels a job, or requeues or discards a dead one.
 -- KEYS   ready jobs leases future cancels dead deadjobs control lanes dedup:0 dedup:1 wake
--- needs  headers parking dead_records notify
+-- needs  chunks headers parking dead_records requeue running forgetting notify
 -- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id
 -- answer {now, status, detail}. The status is where the job was: 'waiting', 'queued', 'running' or 'failed'; or 'not_set'
 --        if there was no such job, and nothing was done; or 'marked' if too many jobs run for this script to search them.
@@ -9,28 +9,6 @@
 --        the envelope of a cancelled job, or 'bare' if a dead job was kept without its arguments and cannot be requeued
 -- repeat returns 'not_set' and changes nothing, but marks a running job again
 local action, id = arg(), arg()
-local FEW = 1000
-
-local function forget() -- so that the id is free
-  call('HDEL', jobs, id)
-  call('SREM', dedup0, id)
-  call('SREM', dedup1, id)
-end
-
-local function is_running()
-  local cursor, pattern = '0', string.gsub(id, '[%[%]%*%?\\]', '\\%0') .. ':*'
-  repeat
-    local page = call('ZSCAN', leases, cursor, 'MATCH', pattern, 'COUNT', FEW)
-    cursor = page[1]
-    for number = 1, #page[2], 2 do
-      if id_of(page[2][number]) == id then -- guard: whole id
-        return true
-      end
-    end
-  until cursor == '0'
-  return false
-end
-
 -- Ends a waiting job. A running job is marked by its id, for its worker. A job in a line is deleted, and its id stays in
 -- the line, marked as gone.
 local function cancel(is_after_search)
@@ -45,7 +23,7 @@ local function cancel(is_after_search)
   end
   local is_parked = call('ZREM', lanes, parked_entry('?' .. task, parked, id)) == 1 -- guard: parked job
   if is_parked or call('ZREM', future, id) == 1 then
-    forget()
+    forget({id})
     return {now, 'waiting', envelope}
   end
   if is_after_search and not call('HGET', cancels, id) then -- guard: ended meanwhile
@@ -57,30 +35,11 @@ local function cancel(is_after_search)
     return {now, 'marked', envelope}
   end
   call('HSET', cancels, id, 'gone')
-  if not is_after_search and is_running() then
+  if not is_after_search and is_running(id) then
     return {now, 'running', envelope}
   end
-  forget()
+  forget({id})
   return {now, 'queued', envelope}
-end
-
-local function requeue()
-  if call('HEXISTS', jobs, id) == 1 then -- guard: live again
-    return false
-  end
-  local envelope, is_readable = envelope_of_dead(id, call('HGET', deadjobs, id))
-  if not is_readable then -- guard: unreadable dead job
-    return false
-  end
-  if is_bare(envelope) then -- guard: bare dead job
-    return false, 'bare'
-  end
-  if call('HDEL', cancels, id) == 0 then -- guard: place in line
-    call('RPUSH', ready, id)
-  end
-  call('HSET', jobs, id, rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}))
-  notify()
-  return true
 end
 
 if action == 'cancel' or action == 'cancel again' then
@@ -90,10 +49,11 @@ if call('HEXISTS', deadjobs, id) == 0 then
   return {now, 'not_set', ''}
 end
 if action == 'requeue' then
-  local is_queued, why = requeue()
+  local is_queued, why = requeue(id, call('HGET', deadjobs, id))
   if not is_queued then
     return {now, 'not_set', why or ''}
   end
+  notify()
 end
 call('HDEL', deadjobs, id)
 call('ZREM', dead, id)

@@ -10,7 +10,7 @@ from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
 from .dependencies import Depends, Provided, Shared
 from .done import Done
-from .engine import Blocking, DeadJob, Engine, QueueCounts
+from .engine import Blocking, DeadJob, Engine, Pause, QueueCounts
 from .exceptions import (
     AbortException,
     AiospinachError,
@@ -84,6 +84,7 @@ __all__ = [
     "MemoryBroker",
     "NoResult",
     "NotAttached",
+    "Pause",
     "Provided",
     "QueueCounts",
     "RedisBroker",

@@ -50,6 +50,16 @@ def describe(error: BaseException, reason: str, redaction: Redaction = REDACT_NO
     )
 
 
+def summary(error: BaseException, redaction: Redaction = REDACT_NOTHING) -> str:
+    """The name of the class of the error, and its message unless it is left out or cannot be printed."""
+    name = _printable(type(error).__qualname__)
+    try:
+        message = "" if redaction.messages else _printable(str(error))
+    except BaseException:
+        message = ""
+    return f"{name}: {message}" if message else name
+
+
 def _printable(text: str) -> str:
     # The method of str itself: an exception's __str__ may return a subclass with one of its own.
     return str.encode(text, "utf-8", "backslashreplace").decode()

@@ -1,8 +1,11 @@
 """Brokers store jobs: the contract, its arguments and results, and the two brokers."""
 
 from .base import Broker
+from .bulk import BulkResult, CancelSome, SteerDead
 from .memory import MemoryBroker
+from .pauses import LookPauses, Pause, Resume, StoredPause
 from .questions import (
+    Act,
     Cancel,
     Counts,
     Discard,
@@ -13,6 +16,7 @@ from .questions import (
     LookWorkers,
     Question,
     Requeue,
+    Reschedule,
     SteerResult,
     WorkerSeen,
 )
@@ -34,8 +38,11 @@ from .redis import RedisBroker
 from .results import EndRecord, EndState, FoundJob, LookResults
 
 __all__ = [
+    "Act",
     "Broker",
+    "BulkResult",
     "Cancel",
+    "CancelSome",
     "Counts",
     "DeadRecord",
     "Discard",
@@ -51,17 +58,23 @@ __all__ = [
     "LookDead",
     "LookJob",
     "LookOldest",
+    "LookPauses",
     "LookResults",
     "LookWorkers",
     "MemoryBroker",
     "ParkedTask",
     "Parking",
+    "Pause",
     "Question",
     "RedisBroker",
     "RenewResult",
     "Requeue",
+    "Reschedule",
+    "Resume",
     "Settlement",
+    "SteerDead",
     "SteerResult",
+    "StoredPause",
     "SweepResult",
     "TickResult",
     "WorkerSeen",

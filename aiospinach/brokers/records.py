@@ -110,6 +110,9 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """A job of the same id, stored in its place if the action ends the job and nobody cancelled it."""
     result: bytes = b""
     """The result as JSON, for DONE, if the job keeps it."""
+    pause: str | None = None
+    """By whom and why the task is paused for ``delay`` seconds, in two words or more. A retry is then the
+    first job of the task when the pause ends. A pause that ends later, or has no end, stays."""
 
     @property
     def drops_arguments(self) -> bool:
@@ -215,6 +218,8 @@ class Fired(enum.Enum):
     """The due was moved, and no job was stored: the job of the tick before lives."""
     TAKEN = enum.auto()
     """Another caller had moved the due: nothing was done."""
+    PAUSED = enum.auto()
+    """The due was moved, and no job was stored: the task or its queue is paused."""
 
 
 class DeadRecord(msgspec.Struct, frozen=True, gc=False):

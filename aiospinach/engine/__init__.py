@@ -4,5 +4,6 @@ from .blocking import Blocking
 from .counts import QueueCounts
 from .dead_jobs import DeadJob
 from .engine import Engine
+from .pauses import Pause
 
-__all__ = ["Blocking", "DeadJob", "Engine", "QueueCounts"]
+__all__ = ["Blocking", "DeadJob", "Engine", "Pause", "QueueCounts"]

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from ..brokers.base import Broker
-from ..brokers.questions import Act, Discard, LookDead, Requeue
+from ..brokers.questions import Discard, LookDead, Requeue
 from ..brokers.records import DeadRecord
 from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
@@ -71,7 +71,7 @@ class DeadJobs:
                 return True
         return False
 
-    async def _is_done(self, queue: str, act: Act) -> bool:
+    async def _is_done(self, queue: str, act: Requeue | Discard) -> bool:
         steered = await self._broker.steer(queue, act)
         if steered.is_bare:
             raise InvalidValue(

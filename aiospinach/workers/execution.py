@@ -30,7 +30,7 @@ from .body import Body, drop_pending_cancellations
 from .outbox import Outbox, SettleResult
 from .results import stored_result
 from .state import PoolState
-from .verdict import log_outcome, verdict
+from .verdict import log_outcome, reason_of_pause, verdict
 
 logger: Log = Log("aiospinach")
 
@@ -200,7 +200,10 @@ class Execution:
         elif outcome.action is Action.FAIL:
             detail = describe(error, outcome.reason, state.redaction)
         is_bare = state.redaction.arguments
-        return Settlement(self.lease, outcome.action, outcome.delay, detail, is_bare, self.successor)
+        pause = reason_of_pause(state, error) if outcome.pauses_task else None
+        return Settlement(
+            self.lease, outcome.action, outcome.delay, detail, is_bare, self.successor, pause=pause
+        )
 
     async def _conclude(self) -> None:
         """Wait for the broker's answer, and update the job and its error."""

@@ -32,8 +32,8 @@ from ..subscriptions import Subscription
 from .channels import Channels, MemorySubscription
 from .inspection import answer
 from .lost_jobs import warn_at_exit
+from .orders import carry_out
 from .queue import QueueState
-from .steering import steer
 from .waiter import Waiter, set_of
 
 T = TypeVar("T")
@@ -225,14 +225,14 @@ class MemoryBroker(Broker):
             found: T = answer(self._queues[queue], question, self.now(), self.lease)
             return found
 
-    async def steer(self, queue: str, act: Act) -> SteerResult:
+    async def steer(self, queue: str, act: Act[T]) -> T:
         with self._lock:
             state = self._queues[queue]
-            steered = steer(state, act, self.now())
+            result: T = carry_out(state, act, self.now())
             self._notify(queue, state)
-        if isinstance(act, Cancel) and steered.status is JobStatus.RUNNING:
+        if isinstance(act, Cancel) and isinstance(result, SteerResult) and result.status is JobStatus.RUNNING:
             self._channels.publish(queue, ORDERS, cancel_order(act.job_id))
-        return steered
+        return result
 
     async def flush(self, queue: str) -> None:
         with self._lock:

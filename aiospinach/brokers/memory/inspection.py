@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from ..pauses import WHOLE_QUEUE, LookPauses
 from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
 from ..results import LookResults
 from .queue import QueueState
@@ -20,6 +21,8 @@ def answer(state: QueueState, question: Question[Any], now: int, lease: float) -
         return _oldest(state, now)
     if isinstance(question, LookDead):
         return state.dead.page(now, question.offset, question.limit)
+    if isinstance(question, LookPauses):
+        return sorted(state.pauses.values(), key=lambda pause: pause.task)
     if isinstance(question, LookJob):
         return state.jobs.get(question.job_id)
     if isinstance(question, LookResults):
@@ -32,7 +35,9 @@ def _counts(state: QueueState, now: int) -> Counts:
     due = sum(1 for at in dues.values() if at <= now)
     running, parked = len(state.leases.jobs), sum(len(parked.dues) for parked in state.parked.values())
     ready = len(state.jobs) - running - len(dues) - parked + due
-    return Counts(ready, running, len(dues) - due, len(state.dead), parked)
+    tasks = tuple(sorted(state.pauses.keys() - {WHOLE_QUEUE}))
+    paused = state.pauses.has_queue
+    return Counts(ready, running, len(dues) - due, len(state.dead), parked, paused, tasks)
 
 
 def _oldest(state: QueueState, now: int) -> int | None:

@@ -17,7 +17,7 @@ from ..base import (
     SHORTEST_LEASE,
     Broker,
 )
-from ..questions import Act, Question, SteerResult
+from ..questions import Act, Question
 from ..records import (
     NO_PARKING,
     Envelope,
@@ -211,7 +211,7 @@ class RedisBroker(Broker):
     async def _fire(self, state: QueueSession, firings: Sequence[Firing]) -> list[Fired]:
         try:
             _, moved = await self._work(scripts.FIRE, state, schema.encode_firings(firings))
-            return [(Fired.TAKEN, Fired.MOVED, Fired.OVERLAPPING)[how] for how in moved]
+            return [(Fired.TAKEN, Fired.MOVED, Fired.OVERLAPPING, Fired.PAUSED)[how] for how in moved]
         except StoreFull:
             dues = [field for each in firings for field in (each.task, each.due, each.next_due)]
             _, moved = await self._work(scripts.SKIP, state, dues)
@@ -258,8 +258,9 @@ class RedisBroker(Broker):
         answer: T = await self._inspection.look(queue, question)
         return answer
 
-    async def steer(self, queue: str, act: Act) -> SteerResult:
-        return await self._steering.steer(queue, act)
+    async def steer(self, queue: str, act: Act[T]) -> T:
+        result: T = await self._steering.steer(queue, act)
+        return result
 
     async def flush(self, queue: str) -> None:
         state = self._queue(queue)

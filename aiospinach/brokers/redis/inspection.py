@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..pauses import WHOLE_QUEUE, LookPauses
 from ..questions import (
     Counts,
     LookCounts,
@@ -33,8 +34,11 @@ class Inspection:
     async def look(self, queue: str, question: Question[Any]) -> Any:
         state = self._calls.queue(queue)
         if isinstance(question, LookCounts):
-            _, ready, running, waiting, parked, dead = await self._look(state, "counts")
-            return Counts(ready, running, waiting, dead, parked)
+            _, *numbers, pauses = await self._look(state, "counts")
+            ready, running, waiting, parked, dead = numbers
+            names = sorted(name.decode(errors="replace") for name in pauses)
+            tasks = tuple(name for name in names if name != WHOLE_QUEUE)
+            return Counts(ready, running, waiting, dead, parked, len(tasks) < len(names), tasks)
         if isinstance(question, LookOldest):
             _, at = await self._look(state, "oldest")
             return None if at is None else int(at)
@@ -45,6 +49,9 @@ class Inspection:
             return schema.decode(question.job_id.encode(), envelope) if envelope else None
         if isinstance(question, LookResults):
             return await read_results(self._calls, state, question.job_ids)
+        if isinstance(question, LookPauses):
+            found = await self._calls.ask("HGETALL", state.keys.pauses)
+            return [schema.decode_pause(*pair) for pair in sorted(schema.pairs(found))]
         _, workers = await self._look(state, "workers", schema.milliseconds(self._calls.lease))
         return [WorkerSeen(*schema.decode_worker(worker), int(at)) for worker, at in schema.pairs(workers)]
 

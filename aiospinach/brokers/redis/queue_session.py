@@ -123,7 +123,8 @@ class QueueSession:
                 continue
             for settlement in alike:
                 word = "fail bare" if settlement.drops_arguments else settlement.action.value
-                arguments += (task, 0, settlement.lease.id, word)
+                arguments += (task, 0) if settlement.pause is None else (task, -1, settlement.pause)
+                arguments += (settlement.lease.id, word)
                 arguments += (schema.milliseconds(settlement.delay), settlement.detail)
                 arguments += schema.encode_successor(settlement.successor)
                 arguments += schema.encode_end_of(settlement)

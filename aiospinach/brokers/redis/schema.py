@@ -9,6 +9,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+from ..pauses import StoredPause
 from ..records import DeadRecord, Envelope, Firing, ParkedTask, Settlement
 from ..results import created_of, encode_end
 from .scripts import Script
@@ -43,11 +44,12 @@ _NAMES = (
     "wake",
     "looked",
     "workers",
+    "pauses",
 )
 
 _SWEPT = (
     *("ready", "leases", "future", "periodic", "control", "looked", "open", "lanes", "workers"),
-    *("jobs", "cancels", "slots"),
+    *("jobs", "cancels", "slots", "pauses"),
 )
 
 
@@ -64,6 +66,7 @@ class Keys:
         self.wake: str = self._by_name["wake"]
         self.nudge: str = self._by_name["nudge"]
         self.leases: str = self._by_name["leases"]
+        self.pauses: str = self._by_name["pauses"]
 
     def of(self, script: Script, job_keys: Sequence[str] = ()) -> list[str]:
         """Return the keys of a script, in its order, and after them keys of single jobs."""
@@ -219,6 +222,20 @@ def decode_parked(flat: Sequence[Any]) -> dict[str, ParkedTask]:
         owner = words[3] if len(words) > 3 else ""
         parked[task.decode()] = ParkedTask(int(since), count, "" if owner == "-" else owner)
     return parked
+
+
+def encode_why(by: str, reason: str) -> str:
+    """Return by whom and why something is paused, as scripts store it."""
+    return f"{by} {reason}"
+
+
+def decode_pause(task: bytes, pause: bytes) -> StoredPause:
+    """Return a pause: end, since when, by whom, and the reason. Malformed words are 0 or empty."""
+    words = [*pause.decode(errors="replace").split(" ", 3), "", "", "", ""]
+    until, since = (int(word) if word.isdecimal() and len(word) < 16 else 0 for word in words[:2])
+    return StoredPause(
+        task.decode(errors="replace"), min(since, LAST_MOMENT), min(until, LAST_MOMENT), *words[2:4]
+    )
 
 
 def milliseconds(seconds: float) -> int:

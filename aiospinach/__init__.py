@@ -37,10 +37,9 @@ from .exceptions import (
 )
 from .job import Job, JobStatus, current_job
 from .registry import Tasks
+from .release import __version__
 from .task import Task
 from .workers import Health
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AbortException",

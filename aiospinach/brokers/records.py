@@ -39,6 +39,9 @@ class Envelope(msgspec.Struct, gc=False):
     """When the job was scheduled, in milliseconds since 1970; 0: at the moment ``at``."""
     has_meta: bool = False
     """The body has meta beside the arguments."""
+    error: str = ""
+    """The class of the last error, with its module, if the job was tried again. No caller of ``enqueue`` sets
+    it."""
 
     @property
     def arguments(self) -> bytes:
@@ -73,6 +76,7 @@ class Envelope(msgspec.Struct, gc=False):
             kwargs=kwargs or {},
             crashes=self.crashes,
             parked_at=from_milliseconds(self.parked_at) if self.parked_at else None,
+            error=self.error or None,
         )
         if not self.has_meta:
             return job
@@ -101,7 +105,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     delay: float = 0.0
     """Seconds until the job is due again, for RETRY."""
     detail: bytes = b""
-    """The ``detail`` of the DeadRecord, for FAIL."""
+    """The ``detail`` of the DeadRecord, for FAIL; the class of the error, for RETRY."""
     is_bare: bool = False
     """The dead job is kept without its arguments, for FAIL."""
     successor: Envelope | None = None

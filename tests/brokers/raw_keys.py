@@ -10,9 +10,22 @@ from typing import Any
 
 import redis
 
-REMAINING = {"control", "looked", "workers", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
+REMAINING = {
+    *(
+        "control",
+        "looked",
+        "workers",
+        "reports",
+        "periodic",
+        "dedup:0",
+        "dedup:1",
+        "wake",
+        "dead",
+        "deadjobs",
+    ),
+}
 """Keys that may remain of a drained queue, besides those of sessions, which expire."""
-OF_SESSIONS = ("sess:", "nudge:", "answers:")
+OF_SESSIONS = ("sess:", "nudge:", "answers:", "minutes:")
 
 _TYPES = {
     "ready": "list",
@@ -34,6 +47,8 @@ _TYPES = {
     "nudge": "list",
     "looked": "string",
     "workers": "zset",
+    "reports": "hash",
+    "minutes": "hash",
 }
 
 

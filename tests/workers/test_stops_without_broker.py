@@ -57,9 +57,9 @@ class PartlyAway(MemoryBroker):
         await self._reach(queue)
         return await super().tick(queue)
 
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
+    async def sweep(self, queues: Sequence[str], *report: Any, **last: Any) -> list[SweepResult]:
         await self._reach(*queues)
-        return await super().sweep(queues, worker)
+        return await super().sweep(queues, *report, **last)
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         await self._reach(*queues)

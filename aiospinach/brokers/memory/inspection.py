@@ -5,14 +5,19 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
+from .facts import facts_of
+from .listing import list_place
 from .queue import QueueState
 
 HEADS_AT_MOST = 100
 """The first job in line is searched among so many."""
 
 
-def answer(state: QueueState, question: Question[Any], now: int, lease: float) -> Any:
+def answer(state: QueueState, question: Question[Any], now: int, clocks: float, lease: float) -> Any:
+    """Return the answer to a question. ``clocks``: by how many seconds the clock of jobs is ahead of that of
+    leases."""
     if isinstance(question, LookCounts):
         return _counts(state, now)
     if isinstance(question, LookOldest):
@@ -21,7 +26,13 @@ def answer(state: QueueState, question: Question[Any], now: int, lease: float) -
         return state.dead.page(now, question.offset, question.limit)
     if isinstance(question, LookJob):
         return state.jobs.get(question.job_id)
-    return state.live_workers(now, lease)
+    if isinstance(question, LookPlace):
+        return list_place(state, question, now, clocks)
+    if isinstance(question, LookJobFacts):
+        return facts_of(state, question, now, clocks, lease)
+    if isinstance(question, LookRows):
+        return state.workers.rows(question.since)
+    return state.workers.live(now, lease)
 
 
 def _counts(state: QueueState, now: int) -> Counts:

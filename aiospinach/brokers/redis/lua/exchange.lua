@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Settles leased jobs, and leases other jobs.
 -- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake sess
--- needs  chunks headers gates parking prune_dead quarantine notify settling leasing
+-- needs  chunks headers last_error gates parking prune_dead quarantine notify settling leasing
 -- ARGV   session, seq, want, lease (ms), epoch that the caller knows, tasks that the caller does not know (their jobs are
 --        parked), tasks whose parked jobs the caller wants; then the settlements in their order, in one of two forms:
 --        task, count, that many leases that are done;
---        task, 0, lease, action, delay (ms), detail, due (ms) and envelope of the successor (a job of the same id, which
---        takes the place of a job that ends; empty: none)
+--        task, 0, lease, action, delay (ms), detail (of a retry: the class of its error), due (ms) and envelope of the
+--        successor (a job of the same id, which takes the place of a job that ends; empty: none)
 -- answer {now; the fenced leases; the leases whose job was cancelled instead of put back; the leased jobs, id and
 --        envelope in turn; epoch; 1 if something is left to run}
 --        If epoch is earlier than the caller's, nothing was leased. The lease of a job is <id>:<session>.<seq>

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Cancels a job, or requeues or discards a dead one.
 -- KEYS   ready jobs leases future cancels dead deadjobs control lanes dedup:0 dedup:1 wake
--- needs  headers parking dead_records notify
+-- needs  headers last_error parking dead_records notify
 -- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id
 -- answer {now, status, detail}. The status is where the job was: 'waiting', 'queued', 'running' or 'failed'; or 'not_set'
 --        if there was no such job, and nothing was done; or 'marked' if too many jobs run for this script to search them.
@@ -78,7 +78,7 @@ local function requeue()
   if call('HDEL', cancels, id) == 0 then -- guard: place in line
     call('RPUSH', ready, id)
   end
-  call('HSET', jobs, id, rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}))
+  call('HSET', jobs, id, with_error(rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}), '-'))
   notify()
   return true
 end

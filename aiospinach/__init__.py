@@ -9,7 +9,18 @@ from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
 from .dependencies import Depends, Provided, Shared
-from .engine import Blocking, DeadJob, Engine, QueueCounts
+from .engine import (
+    Blocking,
+    DeadJob,
+    Engine,
+    Explanation,
+    MinuteRow,
+    Page,
+    QueueCounts,
+    TaskNumbers,
+    Verdict,
+    WorkerInfo,
+)
 from .exceptions import (
     AbortException,
     AiospinachError,
@@ -58,6 +69,7 @@ __all__ = [
     "DuplicateTask",
     "Engine",
     "EnqueueUncertain",
+    "Explanation",
     "Health",
     "Interrupted",
     "InvalidArguments",
@@ -69,17 +81,22 @@ __all__ = [
     "JobTimeout",
     "LeaseLost",
     "MemoryBroker",
+    "MinuteRow",
     "NotAttached",
+    "Page",
     "Provided",
     "QueueCounts",
     "RedisBroker",
     "RetryException",
     "Shared",
     "Task",
+    "TaskNumbers",
     "Tasks",
     "UnknownQueue",
     "UnknownTask",
     "UnsupportedType",
+    "Verdict",
+    "WorkerInfo",
     "WorkerLost",
     "WouldBlock",
     "__version__",

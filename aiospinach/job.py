@@ -86,7 +86,7 @@ class Job(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True, eq=False, re
     worker: str | None = None
     """The name of the worker that runs the job."""
     error: str | None = None
-    """The class of the last error, with its module, if the job was tried again; None if it was not."""
+    """The class of the last error, with its module, of a job that was tried again or is dead; else None."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Job):

@@ -2,6 +2,16 @@
 
 from .base import Broker
 from .memory import MemoryBroker
+from .places import (
+    JobFacts,
+    JobSeen,
+    LeaseSeen,
+    LookJobFacts,
+    LookPlace,
+    LookRows,
+    Place,
+    PlacePage,
+)
 from .questions import (
     Cancel,
     Counts,
@@ -31,6 +41,7 @@ from .records import (
     TickResult,
 )
 from .redis import RedisBroker
+from .reports import QueueReport, TaskRow, WorkerReport, WorkerRow
 
 __all__ = [
     "Broker",
@@ -42,22 +53,34 @@ __all__ = [
     "ExchangeResult",
     "Fired",
     "Firing",
+    "JobFacts",
+    "JobSeen",
     "Lease",
+    "LeaseSeen",
     "LookCounts",
     "LookDead",
     "LookJob",
+    "LookJobFacts",
     "LookOldest",
+    "LookPlace",
+    "LookRows",
     "LookWorkers",
     "MemoryBroker",
     "ParkedTask",
     "Parking",
+    "Place",
+    "PlacePage",
     "Question",
+    "QueueReport",
     "RedisBroker",
     "RenewResult",
     "Requeue",
     "Settlement",
     "SteerResult",
     "SweepResult",
+    "TaskRow",
     "TickResult",
+    "WorkerReport",
+    "WorkerRow",
     "WorkerSeen",
 ]

@@ -62,6 +62,8 @@ class JobSeen(msgspec.Struct, frozen=True):
     job: Envelope
     """Its task is empty if it cannot be read."""
     place: Place
+    after: str = ""
+    """The position behind the job; empty if it is not of a page."""
     lease: LeaseSeen | None = None
     """Of a job in LEASES."""
     dead: DeadRecord | None = None

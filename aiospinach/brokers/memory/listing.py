@@ -10,22 +10,23 @@ from ..places import JobSeen, LeaseSeen, LookPlace, Place, PlacePage
 from .leases import read_origin
 from .queue import QueueState
 
-Listed = Iterator[tuple[str, JobSeen | None]]
-"""The jobs after a position, and the position after each of them. None stands for a cancelled job, whose id
-lies in the line still."""
+Listed = Iterator[JobSeen | None]
+"""The jobs after a position. None stands for a cancelled job, whose id lies in the line still."""
 
 
 def list_place(state: QueueState, question: LookPlace, now: int, clocks: float) -> PlacePage:
     """Return a page of the jobs in a place. ``clocks`` is the number of seconds by which the clock of jobs is
     ahead of the clock of leases."""
     found: list[JobSeen] = []
-    looks, position = 0, ""
-    for after, seen in _jobs_after(state, question, now, clocks):
+    looks, position = 0, question.position
+    for seen in _jobs_after(state, question, now, clocks):
         if looks >= question.looks or len(found) >= question.limit:
             return PlacePage(found, looks, position)
-        looks, position = looks + 1, after
-        if seen is not None and (not question.task or seen.job.task == question.task):
-            found.append(seen)
+        looks += 1
+        if seen is not None:
+            position = seen.after
+            if not question.task or seen.job.task == question.task:
+                found.append(seen)
     return PlacePage(found, looks, None)
 
 
@@ -34,13 +35,13 @@ def seen_in_lease(state: QueueState, name: str, clocks: float) -> JobSeen:
     session, started = read_origin(name)
     ends = round((state.leases.expiry[name] + clocks) * 1000)
     lease = LeaseSeen(ends, started, state.workers.name_of(session))
-    return JobSeen(state.leases.jobs[name], Place.LEASES, lease)
+    return JobSeen(state.leases.jobs[name], Place.LEASES, name, lease)
 
 
 def _jobs_after(state: QueueState, question: LookPlace, now: int, clocks: float) -> Listed:
     position, count = question.position, question.looks + 1
     if question.place is Place.READY:
-        return ((job_id, _in_line(state, job_id, Place.READY)) for job_id in _after(state.ready, position))
+        return (_in_line(state, job_id, Place.READY, job_id) for job_id in _after(state.ready, position))
     if question.place is Place.LANES:
         return _lanes(state, position)
     if question.place is Place.FUTURE:
@@ -58,7 +59,7 @@ def _lanes(state: QueueState, position: str) -> Listed:
     for task in sorted(state.lanes):
         if task >= last_task:
             for job_id in _after(state.lanes[task], last if task == last_task else ""):
-                yield f"{task} {job_id}", _in_line(state, job_id, Place.LANES)
+                yield _in_line(state, job_id, Place.LANES, f"{task} {job_id}")
 
 
 def _after(line: Iterable[str], last: str) -> Iterator[str]:
@@ -75,14 +76,14 @@ def _by_moment(
     after = (int(moment), last) if position else (-1, "")
     pairs = ((due, job_id) for some in dues for job_id, due in some.items())
     for due, job_id in heapq.nsmallest(count, (pair for pair in pairs if pair > after)):
-        yield f"{due} {job_id}", JobSeen(state.jobs[job_id], place)
+        yield JobSeen(state.jobs[job_id], place, f"{due} {job_id}")
 
 
 def _leases(state: QueueState, position: str, count: int, clocks: float) -> Listed:
     after = (read_origin(position)[1], position) if position else (-1, "")
     pairs = ((read_origin(name)[1], name) for name in state.leases.jobs)
     for _, name in heapq.nsmallest(count, (pair for pair in pairs if pair > after)):
-        yield name, seen_in_lease(state, name, clocks)
+        yield seen_in_lease(state, name, clocks)
 
 
 def _dead(state: QueueState, position: str, now: int) -> Listed:
@@ -93,11 +94,11 @@ def _dead(state: QueueState, position: str, now: int) -> Listed:
         if is_listed and record.died_at < int(moment):
             is_listed = False
         if not is_listed:
-            yield f"{record.died_at} {record.job.id}", JobSeen(record.job, Place.DEAD, dead=record)
+            yield JobSeen(record.job, Place.DEAD, f"{record.died_at} {record.job.id}", dead=record)
         elif record.job.id == last:
             is_listed = False
 
 
-def _in_line(state: QueueState, job_id: str, place: Place) -> JobSeen | None:
+def _in_line(state: QueueState, job_id: str, place: Place, after: str) -> JobSeen | None:
     job = state.jobs.get(job_id)
-    return None if job is None else JobSeen(job, place)
+    return None if job is None else JobSeen(job, place, after)

@@ -7,10 +7,9 @@ from collections import Counter
 from typing import Any
 
 from ..places import JobFacts, JobSeen, LookJobFacts, Place
-from ..records import Envelope
 from . import schema, scripts
 from .calls import ScriptCalls
-from .listing import lease_seen, scan_leases
+from .listing import lease_seen, read_job, scan_leases
 from .queue_session import QueueSession
 from .reports import decode_worker
 
@@ -37,8 +36,8 @@ def _seen(job_id: bytes, place: Place, answer: list[Any]) -> JobSeen:
         dead = schema.decode_dead(job_id, answer[0], int(answer[1]))
         return JobSeen(dead.job, place, dead=dead)
     envelope, lease, ends, report = answer[:4]
-    job = schema.decode(job_id, envelope) if envelope else Envelope(job_id.decode(), "", b"")
-    return JobSeen(job, place, lease_seen(lease, ends, report) if lease else None)
+    seen = lease_seen(lease, ends, report) if lease else None
+    return JobSeen(read_job(job_id, envelope), place, lease=seen)
 
 
 def _with_reasons(now: int, seen: JobSeen, answer: list[Any]) -> JobFacts:

@@ -30,15 +30,11 @@ async def list_place(calls: ScriptCalls, state: QueueSession, question: LookPlac
         raise ValueError(f"no position of {place.value}")
     if place is Place.LEASES:
         return await _list_leases(calls, state, question)
-    arguments = [place.value, position, question.limit, question.looks, question.task]
+    arguments = [place.value, _bytes(position), question.limit, question.looks, question.task]
     _, after, looks, *flat = await calls.produce(scripts.LISTING, state, arguments)
-    found = [
-        _decode_dead(job_id, stored, detail)
-        if place is Place.DEAD
-        else JobSeen(_decode(job_id, stored), place)
-        for job_id, stored, detail in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-    ]
-    return PlacePage(found, looks, None if after is None else after.decode(errors="surrogateescape"))
+    listed = zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
+    found = [_decode(place, *each) for each in listed]
+    return PlacePage(found, looks, None if after is None else _text(after))
 
 
 async def scan_leases(calls: ScriptCalls, state: QueueSession, pattern: str = "*") -> list[bytes]:
@@ -65,7 +61,7 @@ def lease_seen(lease: bytes, ends: Any, report: bytes) -> LeaseSeen:
 
 async def _list_leases(calls: ScriptCalls, state: QueueSession, question: LookPlace) -> PlacePage:
     """List running jobs, those that run longest first. Renewals do not change this order."""
-    position = question.position.encode(errors="surrogateescape")
+    position = _bytes(question.position)
     after = _order(position) if position else (-1, b"")
     leases = await scan_leases(calls, state)
     later = heapq.nsmallest(question.looks + 1, (pair for pair in map(_order, leases) if pair > after))
@@ -78,12 +74,12 @@ async def _list_leases(calls: ScriptCalls, state: QueueSession, question: LookPl
     for looks, name in enumerate(names, 1):
         if name in seen:
             envelope, ends, report = seen[name]
-            job = _decode(name.rpartition(b":")[0], envelope)
+            job = read_job(name.rpartition(b":")[0], envelope)
             if not question.task or job.task == question.task:
-                found.append(JobSeen(job, Place.LEASES, lease_seen(name, ends, report)))
+                found.append(JobSeen(job, Place.LEASES, _text(name), lease_seen(name, ends, report)))
         is_last = looks == len(later)
         if len(found) == question.limit or looks == len(names):
-            return PlacePage(found, looks, None if is_last else name.decode(errors="surrogateescape"))
+            return PlacePage(found, looks, None if is_last else _text(name))
     raise AssertionError("unreachable")
 
 
@@ -91,13 +87,23 @@ def _order(lease: bytes) -> tuple[int, bytes]:
     return lease_seen(lease, 0, b"").started, lease
 
 
-def _decode(job_id: bytes, envelope: bytes) -> Envelope:
-    """Return the job; its task is empty if it cannot be read."""
+def read_job(job_id: bytes, envelope: bytes) -> Envelope:
+    """Return the job in an envelope; with an empty task if the envelope is empty: it cannot be read."""
     if envelope:
         return schema.decode(job_id, envelope)
     return Envelope(job_id.decode(errors="backslashreplace"), "", b"")
 
 
-def _decode_dead(job_id: bytes, record: bytes, is_readable: int) -> JobSeen:
-    dead = schema.decode_dead(job_id, record, is_readable)
-    return JobSeen(dead.job, Place.DEAD, dead=dead)
+def _decode(place: Place, job_id: bytes, stored: bytes, is_readable: Any, after: bytes) -> JobSeen:
+    if place is not Place.DEAD:
+        return JobSeen(read_job(job_id, stored), place, _text(after))
+    dead = schema.decode_dead(job_id, stored, is_readable)
+    return JobSeen(dead.job, place, _text(after), dead=dead)
+
+
+def _text(position: bytes) -> str:
+    return position.decode(errors="surrogateescape")  # foreign ids may be any bytes
+
+
+def _bytes(position: str) -> bytes:
+    return position.encode(errors="surrogateescape")

@@ -5,8 +5,8 @@
 -- ARGV   'ready', 'lanes', 'future', 'parked' or 'dead'; position ('': the beginning); how many jobs to return and to look
 --        at, at most; task of the jobs ('': any).
 --        Or 'leases', then leases
--- answer {now, position of the next page or nothing, how many jobs were looked at, for each job: id, envelope, '';
---        for a dead job: id, record, 1 if it can be read, else 0. An envelope that cannot be read is ''}.
+-- answer {now, position of the next page or nothing, how many jobs were looked at, for each job: id, envelope ('' if it
+--        cannot be read), '', the position behind it; for a dead job: id, record, 1 if it can be read, else 0, position}.
 --        to 'leases': {now, nothing, how many leases there are, lease, envelope, end of the lease and first line of the
 --        report of its worker, for each lease that lives}
 -- repeat reads again
@@ -138,7 +138,7 @@ local function page()
   local answer, bytes, looks, after = {}, 0, 0, false
   local ids, behind = lists[place](looks_at_most + 1) -- one more shows whether there is another page
   for number, id in ipairs(ids) do
-    if looks >= looks_at_most or #answer >= 3 * limit or bytes > BYTES_AT_MOST then
+    if looks >= looks_at_most or #answer >= 4 * limit or bytes > BYTES_AT_MOST then
       return {now, after, looks, unpack(answer)}
     end
     looks, after = number, behind[number]
@@ -148,6 +148,7 @@ local function page()
       answer[#answer + 1] = id
       answer[#answer + 1] = found
       answer[#answer + 1] = detail
+      answer[#answer + 1] = after
     end
   end
   return {now, false, looks, unpack(answer)}

@@ -140,11 +140,20 @@ class Supervisor:
             await state.broker.aclose()
 
     async def _say_goodbye(self) -> None:
-        """Report that the worker ends, unless the broker does not answer in time."""
-        leaving = asyncio.gather(*(leave() for leave in self._parting))
+        """Report that the worker ends, unless the broker does not answer."""
+        if not self.draining.makes_no_call():
+            return
+
+        async def leave() -> None:
+            await asyncio.gather(*(parting() for parting in self._parting))
+
+        leaving = self._state.loop.create_task(leave())
         leaving.add_done_callback(lambda _: self._state.changed.ring())
         await self._state.wait_until(leaving.done, timeout=GOODBYE_WITHIN)
         leaving.cancel()
+        await self._state.wait_until(leaving.done)
+        if not leaving.cancelled():
+            leaving.result()
 
     async def _close_scope(self) -> None:
         """Close the values that jobs share, and leave the lifespan."""

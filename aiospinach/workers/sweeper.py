@@ -42,6 +42,7 @@ class Sweeper:
         self._bell = Bell()
         self.on_swept: Callable[[], None]
         """Called after each look that the broker has answered."""
+        self._is_calling = False
         self.answered_at: float | None = None
         """When the broker answered last, by ``time.monotonic()``."""
         self.loop_lag: float = 0.0
@@ -83,7 +84,7 @@ class Sweeper:
 
     async def leave(self) -> None:
         """Report for the last time, as the pool ends. Its queues list the worker no longer."""
-        if self.answered_at is None or self.is_failing:
+        if self.answered_at is None or self.is_failing or self._is_calling:
             return
         with contextlib.suppress(BrokerError):
             await self._report(is_last=True)
@@ -91,7 +92,11 @@ class Sweeper:
     async def _report(self, *, is_last: bool = False) -> Sequence[SweepResult]:
         reports = self._reporter.of_queues(self._span.queues)
         worker = self._reporter.report(self.loop_lag)
-        swept = await self._state.broker.sweep(self._span.queues, worker, reports, is_last=is_last)
+        self._is_calling = True
+        try:
+            swept = await self._state.broker.sweep(self._span.queues, worker, reports, is_last=is_last)
+        finally:
+            self._is_calling = False
         self._reporter.on_sent(reports)
         return swept
 

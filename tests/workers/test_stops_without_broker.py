@@ -229,7 +229,7 @@ async def test_running_jobs_are_settled_after_a_defect(
     async def job() -> None:
         await asyncio.Event().wait()
 
-    async def defect(*args: Any) -> Any:
+    async def defect(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("a defect")
 
     scheduled = await job.schedule()

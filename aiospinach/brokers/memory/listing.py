@@ -10,8 +10,9 @@ from ..places import JobSeen, LeaseSeen, LookPlace, Place, PlacePage
 from .leases import read_origin
 from .queue import QueueState
 
-Listed = Iterator[JobSeen | None]
-"""The jobs after a position. None stands for a cancelled job, whose id lies in the line still."""
+Listed = Iterator[tuple[str, JobSeen | None]]
+"""The jobs after a position, and the position behind each. None stands for a cancelled job, whose id lies in
+the line still."""
 
 
 def list_place(state: QueueState, question: LookPlace, now: int, clocks: float) -> PlacePage:
@@ -19,14 +20,12 @@ def list_place(state: QueueState, question: LookPlace, now: int, clocks: float) 
     ahead of the clock of leases."""
     found: list[JobSeen] = []
     looks, position = 0, question.position
-    for seen in _jobs_after(state, question, now, clocks):
+    for after, seen in _jobs_after(state, question, now, clocks):
         if looks >= question.looks or len(found) >= question.limit:
             return PlacePage(found, looks, position)
-        looks += 1
-        if seen is not None:
-            position = seen.after
-            if not question.task or seen.job.task == question.task:
-                found.append(seen)
+        looks, position = looks + 1, after
+        if seen is not None and (not question.task or seen.job.task == question.task):
+            found.append(seen)
     return PlacePage(found, looks, None)
 
 
@@ -41,7 +40,8 @@ def seen_in_lease(state: QueueState, name: str, clocks: float) -> JobSeen:
 def _jobs_after(state: QueueState, question: LookPlace, now: int, clocks: float) -> Listed:
     position, count = question.position, question.looks + 1
     if question.place is Place.READY:
-        return (_in_line(state, job_id, Place.READY, job_id) for job_id in _after(state.ready, position))
+        line = _after(state.ready, position)
+        return ((job_id, _in_line(state, job_id, Place.READY, job_id)) for job_id in line)
     if question.place is Place.LANES:
         return _lanes(state, position)
     if question.place is Place.FUTURE:
@@ -59,7 +59,8 @@ def _lanes(state: QueueState, position: str) -> Listed:
     for task in sorted(state.lanes):
         if task >= last_task:
             for job_id in _after(state.lanes[task], last if task == last_task else ""):
-                yield _in_line(state, job_id, Place.LANES, f"{task} {job_id}")
+                after = f"{task} {job_id}"
+                yield after, _in_line(state, job_id, Place.LANES, after)
 
 
 def _after(line: Iterable[str], last: str) -> Iterator[str]:
@@ -76,14 +77,15 @@ def _by_moment(
     after = (int(moment), last) if position else (-1, "")
     pairs = ((due, job_id) for some in dues for job_id, due in some.items())
     for due, job_id in heapq.nsmallest(count, (pair for pair in pairs if pair > after)):
-        yield JobSeen(state.jobs[job_id], place, f"{due} {job_id}")
+        behind = f"{due} {job_id}"
+        yield behind, JobSeen(state.jobs[job_id], place, behind)
 
 
 def _leases(state: QueueState, position: str, count: int, clocks: float) -> Listed:
     after = (read_origin(position)[1], position) if position else (-1, "")
     pairs = ((read_origin(name)[1], name) for name in state.leases.jobs)
     for _, name in heapq.nsmallest(count, (pair for pair in pairs if pair > after)):
-        yield seen_in_lease(state, name, clocks)
+        yield name, seen_in_lease(state, name, clocks)
 
 
 def _dead(state: QueueState, position: str, now: int) -> Listed:
@@ -94,7 +96,8 @@ def _dead(state: QueueState, position: str, now: int) -> Listed:
         if is_listed and record.died_at < int(moment):
             is_listed = False
         if not is_listed:
-            yield JobSeen(record.job, Place.DEAD, f"{record.died_at} {record.job.id}", dead=record)
+            after = f"{record.died_at} {record.job.id}"
+            yield after, JobSeen(record.job, Place.DEAD, after, dead=record)
         elif record.job.id == last:
             is_listed = False
 

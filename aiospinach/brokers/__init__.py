@@ -4,6 +4,16 @@ from .base import Broker
 from .bulk import BulkResult, CancelSome, SteerDead
 from .memory import MemoryBroker
 from .pauses import LookPauses, Pause, Resume, StoredPause
+from .places import (
+    JobFacts,
+    JobSeen,
+    LeaseSeen,
+    LookJobFacts,
+    LookPlace,
+    LookRows,
+    Place,
+    PlacePage,
+)
 from .questions import (
     Act,
     Cancel,
@@ -35,6 +45,7 @@ from .records import (
     TickResult,
 )
 from .redis import RedisBroker
+from .reports import QueueReport, TaskRow, WorkerReport, WorkerRow
 from .results import EndRecord, EndState, FoundJob, LookResults
 
 __all__ = [
@@ -53,19 +64,28 @@ __all__ = [
     "Fired",
     "Firing",
     "FoundJob",
+    "JobFacts",
+    "JobSeen",
     "Lease",
+    "LeaseSeen",
     "LookCounts",
     "LookDead",
     "LookJob",
+    "LookJobFacts",
     "LookOldest",
     "LookPauses",
     "LookResults",
+    "LookPlace",
+    "LookRows",
     "LookWorkers",
     "MemoryBroker",
     "ParkedTask",
     "Parking",
     "Pause",
+    "Place",
+    "PlacePage",
     "Question",
+    "QueueReport",
     "RedisBroker",
     "RenewResult",
     "Requeue",
@@ -76,6 +96,9 @@ __all__ = [
     "SteerResult",
     "StoredPause",
     "SweepResult",
+    "TaskRow",
     "TickResult",
+    "WorkerReport",
+    "WorkerRow",
     "WorkerSeen",
 ]

@@ -9,6 +9,7 @@ import msgspec
 
 from ..job import JobStatus
 from .records import DeadRecord, Envelope
+from .reports import WorkerReport
 
 T = TypeVar("T")
 
@@ -33,10 +34,19 @@ class Counts(msgspec.Struct, frozen=True):
 class WorkerSeen(msgspec.Struct, frozen=True):
     """A worker that looked at the queue within the last three leases."""
 
-    name: str
-    level: int
-    """A worker of an older release may have a lower one."""
+    report: WorkerReport
     at: int
+    """When it looked last, in milliseconds since 1970."""
+
+    @property
+    def name(self) -> str:
+        """The name of the worker."""
+        return self.report.name
+
+    @property
+    def level(self) -> int:
+        """A worker of an older release may have a lower one."""
+        return self.report.level
 
 
 class Question(msgspec.Struct, Generic[T], frozen=True):
@@ -69,7 +79,7 @@ class LookJob(Question["Envelope | None"], frozen=True):
 
 
 class LookWorkers(Question[Sequence[WorkerSeen]], frozen=True):
-    """Which workers have looked within three leases?"""
+    """Which workers have looked within three leases, and have not left? A thousand at most."""
 
 
 class Act(msgspec.Struct, Generic[T], frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
@@ -15,6 +14,7 @@ from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
 from ..timing import from_milliseconds
 from .attached_tasks import AttachedTasks
+from .snapshots import detail_of
 
 PAGE = 100
 
@@ -98,7 +98,7 @@ class DeadJobs:
 
     def _read(self, record: DeadRecord, queue: str) -> DeadJob:
         args, kwargs = self._tasks.read(record.job.task, record.job.arguments)
-        detail = _detail_of(record)
+        detail = detail_of(record)
         return DeadJob(
             job=record.job.as_job(self._namespace, queue, JobStatus.FAILED, args, kwargs),
             died_at=from_milliseconds(record.died_at),
@@ -107,10 +107,3 @@ class DeadJobs:
             message=detail.get("message", ""),
             traceback=detail.get("traceback", ""),
         )
-
-
-def _detail_of(record: DeadRecord) -> dict[str, str]:
-    """Why the job died; empty if the record is not readable."""
-    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-        return msgspec.json.decode(record.detail, type=dict[str, str])
-    return {}

@@ -27,7 +27,9 @@ from .blocking import Blocking
 from .bulk import Bulk
 from .dead_jobs import DeadJobs
 from .declarations import Declarations
+from .listing import Listing
 from .looking import Looking
+from .lookup import Lookup
 from .pauses import Pauses
 from .portal import Portal
 from .producer import Producer
@@ -82,6 +84,8 @@ class Engine(Declarations, Scheduling, Looking, Steering):
         self._tasks = AttachedTasks(self.namespace, self, self._on_tasks_added)
         self._producer = Producer(broker, self._sender, self._tasks, self._surroundings.carried)
         self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
+        self._listing = Listing(broker, self.namespace, self._tasks)
+        self._lookup = Lookup(broker, self.namespace, self._tasks)
         self._workers = WorkerControl(
             broker, self._sender, self._tasks, self._surroundings, self._with_statements
         )

@@ -18,7 +18,7 @@ from ..exceptions import (
     UnknownTask,
     WorkerLost,
 )
-from ..failures import describe
+from ..failures import class_name, describe
 from ..job import Job, JobStatus, running_job
 from ..logs import Log
 from ..outcome import CANCELLED, SUCCESS, Action, Outcome
@@ -199,6 +199,8 @@ class Execution:
             self.outbox.add_unknown(self._job.task_name)
         elif outcome.action is Action.FAIL:
             detail = describe(error, outcome.reason, state.redaction)
+        elif outcome.action is Action.RETRY:
+            detail = class_name(error).encode()
         is_bare = state.redaction.arguments
         pause = reason_of_pause(state, error) if outcome.pauses_task else None
         return Settlement(
@@ -232,6 +234,7 @@ class Execution:
                 status=outcome.status,
                 at=from_milliseconds(self._now + outcome.delay * 1000),
                 retries=self._job.retries + 1,
+                error=class_name(error) if error is not None else None,
             )
             self._host.put_off(self, outcome.delay)
         else:

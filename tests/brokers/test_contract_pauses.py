@@ -84,7 +84,7 @@ async def test_paused_jobs_wake_no_worker(broker: Broker, queue: str, name: str)
     await broker.exchange(queue, [], 0)
     await broker.tick(queue)
     assert await broker.wait([queue], 0.02) is None
-    [swept] = await broker.sweep([queue], "worker")
+    [swept] = await broker.sweep([queue], WorkerReport("worker"))
     assert not swept.is_something_to_run
 
 
@@ -110,7 +110,7 @@ async def test_a_pause_ends_by_a_tick(broker: Broker, queue: str) -> None:
     assert await take(broker, queue) == []
     next_due = (await broker.tick(queue)).next_due
     assert next_due is None or next_due <= 0.05
-    [swept] = await broker.sweep([queue], "worker")
+    [swept] = await broker.sweep([queue], WorkerReport("worker"))
     assert swept.next_due is not None
     assert swept.next_due <= 0.05
     await drain_wake_ups(broker, queue)

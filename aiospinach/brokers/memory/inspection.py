@@ -6,15 +6,20 @@ import itertools
 from typing import Any
 
 from ..pauses import WHOLE_QUEUE, LookPauses
+from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
 from ..results import LookResults
+from .facts import facts_of
+from .listing import list_place
 from .queue import QueueState
 
 HEADS_AT_MOST = 100
 """The first job in line is searched among so many."""
 
 
-def answer(state: QueueState, question: Question[Any], now: int, lease: float) -> Any:
+def answer(state: QueueState, question: Question[Any], now: int, clocks: float, lease: float) -> Any:
+    """Return the answer to a question. ``clocks``: by how many seconds the clock of jobs is ahead of that of
+    leases."""
     if isinstance(question, LookCounts):
         return _counts(state, now)
     if isinstance(question, LookOldest):
@@ -27,7 +32,13 @@ def answer(state: QueueState, question: Question[Any], now: int, lease: float) -
         return state.jobs.get(question.job_id)
     if isinstance(question, LookResults):
         return [state.ends.find(job_id, state.jobs, state.dead, now) for job_id in question.job_ids]
-    return state.live_workers(now, lease)
+    if isinstance(question, LookPlace):
+        return list_place(state, question, now, clocks)
+    if isinstance(question, LookJobFacts):
+        return facts_of(state, question, now, clocks, lease)
+    if isinstance(question, LookRows):
+        return state.workers.rows(question.since)
+    return state.workers.live(now, lease)
 
 
 def _counts(state: QueueState, now: int) -> Counts:

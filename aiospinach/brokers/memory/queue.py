@@ -8,12 +8,11 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from ...outcome import Action
-from ..base import LEVEL
 from ..pauses import StoredPause
-from ..questions import WorkerSeen
 from ..records import DeadRecord, Envelope, Fired, Firing, Lease, ParkedTask, Parking, Settlement, SweepResult
 from .dead_set import DeadSet
-from .leases import Leases
+from .leases import Leases, origin_of
+from .live_workers import LiveWorkers
 from .pauses import Pauses
 from .recent import Recent
 from .rescue_pause import RescuePause
@@ -53,7 +52,7 @@ class QueueState:
         """Something is due earlier than workers know: one worker is to be woken."""
         self.earlier_due_pending: bool = False
         """A wake-up was sent for that. The next exchange reports it."""
-        self.workers: dict[str, WorkerSeen] = {}
+        self.workers: LiveWorkers = LiveWorkers()
         self.owners: dict[str, str] = {}
         """The name of the worker that registered a task last."""
         self.rescue_pause: RescuePause = RescuePause()
@@ -79,8 +78,11 @@ class QueueState:
             self.has_earlier_due = True
         return True
 
-    def take(self, want: int, now: int, expiry: float, margin: float, parking: Parking) -> list[Lease]:
+    def take(
+        self, want: int, now: int, expiry: float, margin: float, parking: Parking, session: str
+    ) -> list[Lease]:
         leases: list[Lease] = []
+        origin = origin_of(session, now)
         may_run = self.may_run
         if self.pauses.has_queue:  # guard: paused queue in memory
             return leases
@@ -92,11 +94,12 @@ class QueueState:
                 elif not may_run(job.task):  # guard: task limit
                     self.lanes.setdefault(job.task, deque()).append(job.id)
                 else:
-                    leases.append(self.leases.add(job, expiry, margin))
+                    leases.append(self.leases.add(job, expiry, margin, origin))
 
         for task in parking.wanted:
             while len(leases) < want and may_run(task) and self._parked_since(task) is not None:
-                leases.append(self.leases.add(self.jobs[self.parked[task].pop()], expiry, margin))
+                job = self.jobs[self.parked[task].pop()]
+                leases.append(self.leases.add(job, expiry, margin, origin))
         for task in list(self.lanes):
             take_from(self.lanes[task], task)
             if not self.lanes[task]:
@@ -164,7 +167,8 @@ class QueueState:
             self._park(job, now)
         else:
             due = now + int(settlement.delay * 1000)
-            job = job.due_at(due, retries=job.retries + 1, parked_at=0)
+            error = settlement.detail.decode() or job.error
+            job = job.due_at(due, retries=job.retries + 1, parked_at=0, error=error)
             self.jobs[job.id] = job
             if due <= now:
                 self.ready.append(job.id)
@@ -252,15 +256,6 @@ class QueueState:
             if (since := self._parked_since(task)) is not None
         }
         return SweepResult(self.something_to_run(), min(dues, default=None), parked)
-
-    def note_worker(self, name: str, now: int, lease: float) -> None:
-        """Note that a worker has looked at the queue. A worker that has not for three leases is forgotten."""
-        self.workers[name] = WorkerSeen(name, LEVEL, now)
-        self.workers = {seen.name: seen for seen in self.live_workers(now, lease)}
-
-    def live_workers(self, now: int, lease: float) -> list[WorkerSeen]:
-        """Return the workers that have looked at the queue within three leases."""
-        return [seen for seen in self.workers.values() if now - seen.at <= 3000 * lease]
 
     def may_run(self, task: str) -> bool:
         """Return whether one more job of the task may run."""

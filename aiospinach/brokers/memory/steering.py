@@ -39,7 +39,7 @@ def _take_dead(state: QueueState, job_id: str, now: int, *, is_to_run: bool) -> 
         return JobStatus.NOT_SET
     job = state.dead.pop(job_id).job
     if is_to_run:
-        state.add(job.due_at(now, retries=0, crashes=0, parked_at=0, named=False), now)
+        state.add(job.due_at(now, retries=0, crashes=0, parked_at=0, named=False, error=""), now)
     return JobStatus.FAILED
 
 

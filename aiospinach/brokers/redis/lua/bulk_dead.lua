@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Requeues or discards dead jobs, the oldest first, some a call.
 -- KEYS   ready jobs cancels dead deadjobs wake
--- needs  chunks headers dead_records requeue notify
+-- needs  chunks headers last_error dead_records requeue notify
 -- ARGV   'requeue' or 'discard'; task and reason of the jobs (empty: any); the score after which this call goes on, and
 --        the score of the last job (empty: the first call)
 -- answer {now, score after which the next call goes on ('': this was the last call), score of the last job, how many jobs

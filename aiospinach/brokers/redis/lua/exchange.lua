@@ -2,13 +2,13 @@
 -- Settles leased jobs, and leases other jobs.
 -- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake pauses sess
 --        and result:<id> of each settled job that keeps its result
--- needs  chunks headers gates marks pausing parking prune_dead quarantine notify ends settling leasing
+-- needs  chunks headers last_error gates marks pausing parking prune_dead quarantine notify ends settling leasing
 -- ARGV   session, seq, want, lease (ms), epoch that the caller knows, tasks that the caller does not know (their jobs are
 --        parked), tasks whose parked jobs the caller wants; then the settlements in their order, in one of three forms:
 --        task, count, that many leases that are done;
---        task, 0, lease, action, delay (ms), detail, due (ms) and envelope of the successor (a job of the same id, which
---        takes the place of a job that ends; empty: none), ms for which the end of the job is kept (0: not at all), rest
---        of the stored end;
+--        task, 0, lease, action, delay (ms), detail (of a retry: the class of its error), due (ms) and envelope of the
+--        successor (a job of the same id, which takes the place of a job that ends; empty: none), ms for which the end of
+--        the job is kept (0: not at all), rest of the stored end;
 --        task, -1, by whom and why, then the same: the task is paused for the delay, and a retry keeps its turn
 -- answer {now; the fenced leases; the leases whose job was cancelled instead of put back; the leased jobs, id and
 --        envelope in turn; epoch; 1 if something is left to run}

@@ -1,8 +1,8 @@
 -- Reads and rewrites envelopes. An envelope has a static line, which is the same for all jobs of a task, a variable line,
 -- which scripts rewrite, and a body, which no script reads.
 --   2 task max_retries priority flags
---   at retries crashes parked created expires key unique
--- Words after these are kept. A dash is an empty word.
+--   at retries crashes parked created expires key unique error
+-- The word error is missing until the job is tried again. Words after it are kept. A dash is an empty word.
 local LAST_MOMENT = 253370764800000 -- the year 9999
 
 local LONGEST_HEADER = 500 -- of both lines, as we write them

@@ -14,6 +14,6 @@ local function requeue(id, record)
   if call('HDEL', cancels, id) == 0 then -- guard: place in line
     call('RPUSH', ready, id)
   end
-  call('HSET', jobs, id, rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}))
+  call('HSET', jobs, id, with_error(rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}), '-'))
   return true
 end

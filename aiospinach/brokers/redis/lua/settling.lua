@@ -68,14 +68,20 @@ actions.retry = on_envelope(function(id, envelope, settlement, pending)
   local _, _, _, retries = header(envelope)
   -- A worker that asks for a retry knows the task.
   local new = {at = math.min(now + settlement.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
-  if settlement.why then -- guard: turn of a pausing job
+  if settlement.why then
     new.at = now
-    call('HSET', jobs, id, rewritten(envelope, new))
+  end
+  local later = rewritten(envelope, new)
+  if string.find(settlement.detail, '^[%w_.<>]+$') then -- guard: class of an error
+    later = with_error(later, settlement.detail)
+  end
+  if settlement.why then -- guard: turn of a pausing job
+    call('HSET', jobs, id, later)
     pending.released[settlement.task] = pending.released[settlement.task] or {}
     table.insert(pending.released[settlement.task], id)
     return false
   end
-  local is_earliest = store_again(id, rewritten(envelope, new), new.at, pending.again)
+  local is_earliest = store_again(id, later, new.at, pending.again)
   pending.has_earlier_due = is_earliest or pending.has_earlier_due
 end)
 

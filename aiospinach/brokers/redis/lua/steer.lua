@@ -2,7 +2,7 @@
 -- Cancels a job, or requeues or discards a dead one.
 -- KEYS   ready jobs leases future cancels dead deadjobs control lanes dedup:0 dedup:1 wake
 --        and result:<id> of the job
--- needs  chunks headers parking dead_records requeue running ends forgetting notify
+-- needs  chunks headers last_error parking dead_records requeue running ends forgetting notify
 -- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id; the channel of orders to workers; for 'cancel again' the
 --        envelope that came with 'marked'
 -- answer {now, status, detail}. The status is where the job was: 'waiting', 'queued', 'running' or 'failed'; or 'not_set'

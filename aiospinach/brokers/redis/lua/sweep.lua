@@ -2,16 +2,20 @@
 -- Looks at queues: whether there is something to run, and when the next tick has something to do.
 -- needs  rescue_pause
 --        KEYS are for each queue: ready leases future periodic control looked open lanes workers jobs cancels slots pauses
--- ARGV   lease (ms), grace (ms), level and name of the worker, then for each queue: the task after which the list of tasks
---        with parked jobs goes on, 1 if the script looks for signs of orphans, count of periodic tasks, these tasks
+--        reports, and minutes of two hours
+-- ARGV   lease (ms), grace (ms), session, 1 if the worker ends, then for each queue: the task after which the list of
+--        tasks with parked jobs goes on, 1 if the script looks for signs of orphans, the report of the worker, count of
+--        rows, for each row the place of its hour among the two, its field and its contents; count of periodic tasks,
+--        these tasks
 -- answer {now, for each queue: 1 if there may be something to run, else 0; ms until something is due or lost, or -1;
 --        its epoch, or ''; some tasks with parked jobs, and for each since when the first job is parked, how many are
 --        parked, and the entry of the task in control, or ''; 1 if there may be orphans, or jobs behind closed gates}
 -- repeat reads again
-local length, grace, worker = tonumber(arg()), tonumber(arg()), arg()
-local TASKS_AT_ONCE = 100
+local length, grace, session, is_last = tonumber(arg()), tonumber(arg()), arg(), arg() == '1'
+local TASKS_AT_ONCE, FORGOTTEN_AT_ONCE = 100, 1000
+local ROWS_FOR = 262800000 -- 73 hours
 local NAMES = {'ready', 'leases', 'future', 'periodic', 'control', 'looked', 'open', 'lanes', 'workers', 'jobs',
-  'cancels', 'slots', 'pauses'}
+  'cancels', 'slots', 'pauses', 'reports', 'first hour', 'second hour'}
 local answer, place = {now}, 0
 
 -- Returns the keys of the next queue, by their names.
@@ -28,11 +32,30 @@ local function first_score(zset)
   return tonumber(call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2] or 'inf')
 end
 
--- Notes that the worker has looked. A worker that does not look for three leases is forgotten.
-local function note_worker(keys)
-  call('ZADD', keys.workers, now, worker)
-  call('ZREMRANGEBYSCORE', keys.workers, '-inf', now - 3 * length)
+-- Stores the report of the worker. A worker that does not look for three leases is forgotten.
+local function note_worker(keys, report)
+  local forgotten = call('ZRANGEBYSCORE', keys.workers, '-inf', now - 3 * length, 'LIMIT', 0, FORGOTTEN_AT_ONCE)
+  if is_last then
+    forgotten[#forgotten + 1] = session
+  else
+    call('ZADD', keys.workers, now, session)
+    call('HSET', keys.reports, session, report)
+  end
+  if #forgotten > 0 then
+    call('ZREM', keys.workers, unpack(forgotten))
+    call('HDEL', keys.reports, unpack(forgotten))
+  end
   call('PEXPIRE', keys.workers, 3 * length)
+  call('PEXPIRE', keys.reports, 3 * length)
+end
+
+-- A row has the numbers of the worker and the whole minute: it replaces an earlier one.
+local function store_rows(keys, rows)
+  for _, row in ipairs(rows) do
+    local hour = row.place == '1' and keys['first hour'] or keys['second hour']
+    call('HSET', hour, row.field, row.contents)
+    call('PEXPIRE', hour, ROWS_FOR)
+  end
 end
 
 -- Returns whether the queue is paused, and when the next pause ends.
@@ -81,8 +104,9 @@ local function may_have_orphans(keys)
 end
 
 -- Returns the answer for one queue; raises if one of its keys has a wrong type.
-local function look(keys, after, tasks)
-  note_worker(keys)
+local function look(keys, after, report, rows, tasks)
+  note_worker(keys, report)
+  store_rows(keys, rows)
   local has_lanes, has_pauses = unpack(call('HMGET', keys.control, ' lanes', ' pauses'))
   local is_something = call('LLEN', keys.ready) > 0 or call('SCARD', keys.open) > 0
   local due, next_end = first_score(keys.future), first_score(keys.leases) + grace
@@ -99,12 +123,15 @@ local function look(keys, after, tasks)
 end
 
 while place < #KEYS do
-  local keys, after, is_thorough, tasks = next_keys(), arg(), arg() == '1', {}
+  local keys, after, is_thorough, report, rows, tasks = next_keys(), arg(), arg() == '1', arg(), {}, {}
+  for number = 1, tonumber(arg()) do
+    rows[number] = {place = arg(), field = arg(), contents = arg()}
+  end
   for number = 1, tonumber(arg()) do
     tasks[number] = arg()
   end
   -- A malformed queue must not hide the others. The other calls of that queue raise an error that names the fault.
-  local could_look, is_something, due, parked = pcall(look, keys, after, tasks)
+  local could_look, is_something, due, parked = pcall(look, keys, after, report, rows, tasks)
   answer[#answer + 1] = could_look and is_something or 1
   answer[#answer + 1] = could_look and due or 0
   local moment = redis.pcall('HGET', keys.control, ' epoch')

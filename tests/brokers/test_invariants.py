@@ -817,7 +817,7 @@ class Promises(RuleBasedStateMachine):
         """A waiter is woken at once if a job is runnable."""
         worker = self.worker(number)
         woken = self.under_test.run(worker.broker.wait([QUEUE], 0.001))
-        # Nobody is woken when the moment of a moved job comes while it is still in line: the next sweep sees it.
+        # No worker is woken when the moment of a moved job comes in line: the next sweep sees it.
         others = [known for known in self.queued() if not known.is_moved]
         assert woken == QUEUE or (woken is None and not self.runnable(others))
         if woken is not None:

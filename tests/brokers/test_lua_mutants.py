@@ -608,6 +608,23 @@ async def the_jobs_of_one_task_are_cancelled(stage: Stage) -> None:
     assert (await asking.counts(stage.broker, QUEUE)).parked == 1
 
 
+@scenario("last job that stayed")
+async def a_walk_over_waiting_jobs_goes_on_after_those_that_stay(stage: Stage) -> None:
+    due = stage.broker.now() + 60_000
+    for number in range(600):
+        stage.client.zadd(stage.raw.prefix + "future", {f"other-{number:03}": due})
+        envelope = f"2 other 0 0 -\n{due} 0 0 0 - - - -\n"
+        stage.client.hset(stage.raw.prefix + "jobs", f"other-{number:03}", envelope)
+    await put(stage.broker, QUEUE, "z", at=due)
+    first = await stage.broker.steer(QUEUE, CancelSome("send"))
+    assert first.cursor is not None
+    assert await asking.reschedule(stage.broker, QUEUE, "other-499", due + 1) is JobStatus.WAITING
+    again = await stage.broker.steer(QUEUE, CancelSome("send", cursor=first.cursor))
+    assert again.cursor is not None
+    assert again.count == 0, "the last job that stayed has moved, and the walk begins again"
+    assert (await stage.broker.steer(QUEUE, CancelSome("send", cursor=again.cursor))).count == 1
+
+
 @scenario("end of a place")
 async def a_walk_ends_after_the_jobs_that_there_were(stage: Stage) -> None:
     await put(stage.broker, QUEUE, *(f"first-{number}" for number in range(600)))

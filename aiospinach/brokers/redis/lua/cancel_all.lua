@@ -49,14 +49,19 @@ end
 -- nil at the end of the place.
 local places = {}
 
+-- The position is the last job that stayed, with its due. If it has left meanwhile, the walk begins again.
 function places.future()
-  local page = call('ZSCAN', future, cursor == '' and '0' or cursor, 'COUNT', AT_ONCE)
-  local ids = {}
-  for number = 1, #page[2], 2 do
-    ids[#ids + 1] = page[2][number]
+  local due, last = string.match(cursor, '^(%S+) (.*)$')
+  local first = 0
+  if last and call('ZSCORE', future, last) == due then -- guard: last job that stayed
+    first = call('ZRANK', future, last) + 1
   end
-  call_in_chunks('ZREM', future, (leaving(ids, ids)))
-  return page[1] ~= '0' and page[1] or nil, 0
+  local ids = call('ZRANGE', future, first, first + AT_ONCE - 1)
+  local gone, others = leaving(ids, ids)
+  last = others[#others]
+  local position = last and call('ZSCORE', future, last) .. ' ' .. last or cursor
+  call_in_chunks('ZREM', future, gone)
+  return #ids == AT_ONCE and position or nil, 0
 end
 
 -- Without a task, ids leave the head of the line. Else the ids stay in line with a mark, as that of one cancelled job

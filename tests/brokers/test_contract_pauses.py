@@ -62,6 +62,15 @@ async def test_all_jobs_keep_their_order(broker: Broker, queue: str, name: str) 
     assert leased == [["a", "b"], ["c", "d"], ["e", "f"], ["g", "h"]]
 
 
+async def test_a_paused_queue_keeps_the_order_of_all_its_tasks(broker: Broker, queue: str) -> None:
+    for name, task in (("a", "send"), ("b", "other"), ("c", "send"), ("d", "other")):
+        await put(broker, queue, name, task=task)
+    await asking.pause(broker, queue)
+    assert await take(broker, queue) == []
+    await asking.resume(broker, queue)
+    assert ids(await take(broker, queue)) == ["a", "b", "c", "d"]
+
+
 @pytest.mark.parametrize("name", ["send", WHOLE_QUEUE])
 async def test_a_resume_wakes_a_worker(broker: Broker, queue: str, name: str) -> None:
     await put(broker, queue, "a")

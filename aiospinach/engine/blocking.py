@@ -27,6 +27,10 @@ class Twins(Scheduler, Protocol):
 
     async def cancel(self, job: Job | str, *, queue: str | None = None) -> JobStatus: ...
 
+    async def result(
+        self, job: Any, *, timeout: float | timedelta | None = None, queue: str | None = None
+    ) -> Any: ...
+
 
 class Blocking:
     """The blocking twins of the calls of an engine: ``engine.blocking.schedule(send, "ann")``.
@@ -92,6 +96,21 @@ class Blocking:
         """Cancel a job as ``Engine.cancel`` does, and return the status that it had."""
         _refuse_in_loop("cancel(job)")
         return self._portal.call(self._engine.cancel, job, queue=queue)
+
+    @overload
+    def result(
+        self, job: Job[T], *, timeout: float | timedelta | None = None, queue: str | None = None
+    ) -> T: ...
+    @overload
+    def result(
+        self, job: str, *, timeout: float | timedelta | None = None, queue: str | None = None
+    ) -> Any: ...
+    def result(
+        self, job: Job[Any] | str, *, timeout: float | timedelta | None = None, queue: str | None = None
+    ) -> Any:
+        """Wait for the result of a job as ``Engine.result`` does, and return it."""
+        _refuse_in_loop("result(job)")
+        return self._portal.call(self._engine.result, job, timeout=timeout, queue=queue)
 
     def retry(self, error: EnqueueUncertain) -> Any:
         """Repeat a call of ``engine.blocking`` that was not answered, as ``await error.retry()`` does.

@@ -98,7 +98,7 @@ class DeadJobs:
 
     def _read(self, record: DeadRecord, queue: str) -> DeadJob:
         args, kwargs = self._tasks.read(record.job.task, record.job.arguments)
-        detail = _detail_of(record)
+        detail = detail_of(record)
         return DeadJob(
             job=record.job.as_job(self._namespace, queue, JobStatus.FAILED, args, kwargs),
             died_at=from_milliseconds(record.died_at),
@@ -109,7 +109,7 @@ class DeadJobs:
         )
 
 
-def _detail_of(record: DeadRecord) -> dict[str, str]:
+def detail_of(record: DeadRecord) -> dict[str, str]:
     """Why the job died; empty if the record is not readable."""
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
         return msgspec.json.decode(record.detail, type=dict[str, str])

@@ -71,7 +71,7 @@ class Keys:
 
     def result(self, job_id: str) -> str:
         """Return the key that keeps the end of a job."""
-        return f"{self._prefix}result:{job_id}"
+        return f"{self.prefix}result:{job_id}"
 
     def of_sweep(self) -> list[str]:
         """Return the keys that a sweep reads, in its order."""

@@ -117,14 +117,14 @@ class ResultHub:
             self._task = None
             self._subscribed.clear()
             self._left.clear()
-            if self._waits and not self._loop.is_closed():  # they came while it ended
+            if self._waits and not self._loop.is_closed():  # guard: waits that came as it ended
                 self._task = self._loop.create_task(self._main())
 
     async def _listen(self, subscription: Subscription) -> None:
         while True:
             message = await subscription.next(LISTEN_FOR)
             if message is None:
-                self._read_soon(self._waits)
+                self._read_soon(self._waits)  # guard: loss of the message of an end
             else:
                 self._on_message(message)
 
@@ -134,8 +134,8 @@ class ResultHub:
         for wait in self._waits_for([job_id]):
             if record is not None and wait.is_read and record.created == wait.created:
                 self._end(wait, record)
-            else:  # it carries no end, or perhaps that of another job of this id
-                self._read_soon((job_id,))
+            else:  # it carries no end, or that of another job of this id, or comes before the first read
+                self._read_soon((job_id,))  # guard: message before its read
 
     async def _read_while_waited(self, subscription: Subscription, group: asyncio.TaskGroup) -> None:
         """Read jobs when there is news, and all of them from time to time."""
@@ -147,7 +147,7 @@ class ResultHub:
             self._news.clear()
             if self._loop.time() >= read_all_at:
                 read_all_at = self._loop.time() + READ_EVERY
-                self._read_soon(self._waits)
+                self._read_soon(self._waits)  # guard: silent loss of a message
             await asyncio.sleep(0)  # so that waits that begin together are read together
             await self._subscribe(subscription, group)
             await self._read()
@@ -177,7 +177,7 @@ class ResultHub:
             adding.add_done_callback(self._adding.discard)
             await asyncio.wait([adding], timeout=SUBSCRIBE_WITHIN)
             if not adding.done():
-                adding.add_done_callback(lambda _: self._read_soon(new))
+                adding.add_done_callback(lambda _: self._read_soon(new))  # guard: late subscription
 
     async def _add(self, subscription: Subscription, job_ids: Collection[str]) -> None:
         try:

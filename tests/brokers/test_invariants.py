@@ -35,6 +35,7 @@ from aiospinach.brokers.records import NO_PARKING, Envelope, Fired, Firing, Leas
 from aiospinach.brokers.redis import broker as redis_broker
 from aiospinach.brokers.redis import calls, queue_session, scripts
 from aiospinach.brokers.redis.scripts import Script, Send
+from aiospinach.brokers.results import EndRecord, EndState, LookResults, created_of
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -59,8 +60,12 @@ IDS = st.one_of(st.just(""), st.just(""), st.sampled_from(USER_IDS + OWN_IDS))
 BODIES = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"\n", b"[]", bytes(range(256))]))
 DELAYS = st.sampled_from([0.0, 0.0, 0.0, 0.125, 1.0, 30.0])
 WANT = st.sampled_from([10, 3, 2, 1, 0])
+RESULT_TTL = 600_000
+RESULT_TTLS = st.sampled_from([0, RESULT_TTL])
+UNSURE = 60_000
+"""Milliseconds before the end of a stored result in which it may be gone: Redis counts real time as well."""
 CRASHES_AT_MOST = 3
-SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "wake_another"}
+SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "wake_another", "results"}
 """Scripts that return the same for a repeated call. The other scripts return the work that is due now."""
 
 
@@ -97,6 +102,10 @@ class BrokerUnderTest(ABC):
     @abstractmethod
     def look_for_orphans(self, number: int) -> None:
         """Have a worker look for orphans, of which there are none."""
+
+    @abstractmethod
+    def forget_results(self) -> None:
+        """Remove stored results, which may outlive a flush."""
 
     @abstractmethod
     def check_drained(self) -> None:
@@ -149,6 +158,9 @@ class MemoryUnderTest(BrokerUnderTest):
         return any(job_id in parked.dues for parked in self.broker._queues[QUEUE].parked.values())
 
     def look_for_orphans(self, number: int) -> None:
+        pass
+
+    def forget_results(self) -> None:
         pass
 
     def check_drained(self) -> None:
@@ -227,7 +239,7 @@ class RedisUnderTest(BrokerUnderTest):
             name = f"{self._keys.prefix}dedup:{number}"
             if 0 < self._client.pexpiretime(name) <= now * 1000:
                 self._client.delete(name)
-        for kind in ("sess", "answers"):
+        for kind in ("sess", "answers", "result"):
             for own in self._client.keys(f"{self._keys.prefix}{kind}:*"):
                 self._client.pexpire(own, self._client.pttl(own) - int(seconds * 1000))
 
@@ -264,6 +276,10 @@ class RedisUnderTest(BrokerUnderTest):
 
     def is_parked(self, job_id: str) -> bool:
         return job_id in self._keys.ids_by_state()["parked"]
+
+    def forget_results(self) -> None:
+        for name in self._client.keys(f"{self._keys.prefix}result:*"):
+            self._client.delete(name)
 
     def look_for_orphans(self, number: int) -> None:
         async def look() -> None:
@@ -352,6 +368,7 @@ class Promises(RuleBasedStateMachine):
         self.limits: dict[str, int] = {}
         self.most: dict[str, int] = {}
         self.periodic: dict[str, int] = {}
+        self.ends: dict[str, EndRecord] = {}
         self.fired: set[str] = set()
         self.ticks: dict[str, str] = {}
         self.first = self.last = 0
@@ -453,13 +470,25 @@ class Promises(RuleBasedStateMachine):
     ) -> None:
         successors = {
             held.lease.job.id: Envelope(
-                held.lease.job.id, held.job.task, b"[[2],{}]", self.now() + int(delay * 1000), 1
+                held.lease.job.id,
+                held.job.task,
+                b"[[2],{}]",
+                self.now() + int(delay * 1000),
+                1,
+                result_ttl=held.job.result_ttl,
             )
             for held, _, delay in back
             if has_successors
         }
         settled = [
-            Settlement(held.lease, action, delay, b"why", successor=successors.get(held.lease.job.id))
+            Settlement(
+                held.lease,
+                action,
+                delay,
+                b"why",
+                successor=successors.get(held.lease.job.id),
+                result=held.lease.id.encode() if action is Action.DONE else b"",
+            )
             for held, action, delay in back
         ]
         exchanged = self.under_test.run(worker.broker.exchange(QUEUE, settled, want, parking))
@@ -525,8 +554,19 @@ class Promises(RuleBasedStateMachine):
             came = [known.rank for known in taken if known.job.task in tasks]
             assert came == ranks[: len(came)], "I10: first in, first out"
 
+    def note_end(self, job: Envelope, state: EndState | None, result: bytes = b"") -> None:
+        """Note the stored end of a job that keeps its result; ``state`` is None if it failed."""
+        if job.result_ttl and state is None:
+            self.ends.pop(job.id, None)
+        elif job.result_ttl and state is not None:
+            self.ends[job.id] = EndRecord(state, self.now(), created_of(job), job.task, result)
+
     def settle(self, known: Known, action: Action, delay: float) -> None:
-        known.lease = None
+        lease, known.lease = known.lease or "", None
+        if action is Action.DONE:
+            self.note_end(known.job, EndState.DONE, lease.encode())
+        elif not action.puts_back:
+            self.note_end(known.job, EndState.CANCELLED if action is Action.CANCELLED else None)
         if action is Action.DONE:
             self.forget_live(known)
             self.succeeded += 1
@@ -670,13 +710,14 @@ class Promises(RuleBasedStateMachine):
                 BODIES,
                 st.integers(0, 3),
                 DELAYS,
+                RESULT_TTLS,
             ),
             min_size=2,
             max_size=8,
         ),
         with_token=st.booleans(),
     )
-    def enqueue(self, wanted: list[tuple[str, str, bytes, int, float]], with_token: bool) -> None:
+    def enqueue(self, wanted: list[tuple[str, str, bytes, int, float, int]], with_token: bool) -> None:
         now = self.now()
         cancelled = self.cancelled_in_queue
         # The new job has the task of the cancelled one: one of another task would wait in its position.
@@ -688,8 +729,9 @@ class Promises(RuleBasedStateMachine):
                 now + (0 if job_id in cancelled else int(delay * 1000)),
                 max_retries,
                 named=job_id in USER_IDS,
+                result_ttl=result_ttl,
             )
-            for index, (job_id, task, body, max_retries, delay) in enumerate(wanted)
+            for index, (job_id, task, body, max_retries, delay, result_ttl) in enumerate(wanted)
         ]
         token = f"call-{self.flushes}-{len(self.calls)}" if with_token else None
         with_entry = {job.id for job in jobs if self.under_test.has_queue_entry(job.id)}
@@ -862,6 +904,7 @@ class Promises(RuleBasedStateMachine):
             self.cancelled_in_queue[job_id] = known
         self.named.pop(job_id, None)
         self.forget_live(known)
+        self.note_end(known.job, EndState.CANCELLED)
         self.cancelled += 1
         assert self.under_test.run(asking.cancel(self.broker, QUEUE, job_id)).status is JobStatus.NOT_SET
 
@@ -870,7 +913,7 @@ class Promises(RuleBasedStateMachine):
     def enqueue_what_is_dead(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.dead)))
         if job_id not in USER_IDS:
-            self.enqueue([(job_id, "plain", b"another", 1, 0.0)], with_token=False)
+            self.enqueue([(job_id, "plain", b"another", 1, 0.0, RESULT_TTL)], with_token=False)
             assert not self.under_test.run(asking.requeue(self.broker, QUEUE, job_id)), "its id is in use"
 
     @rule(data=st.data())
@@ -909,6 +952,7 @@ class Promises(RuleBasedStateMachine):
             self.under_test.run(worker.broker.flush(QUEUE))
         self.flushes += 1
         self.forget()
+        self.under_test.forget_results()
 
     # Invariants.
 
@@ -939,6 +983,25 @@ class Promises(RuleBasedStateMachine):
             assert Known(job, JobStatus.FAILED).matches(one.job)
             assert one.detail == detail
         assert [one.died_at for one in dead] == sorted((one.died_at for one in dead), reverse=True)
+
+    @invariant()
+    def a_job_has_its_own_result(self) -> None:
+        job_ids = sorted({*USER_IDS, *self.ends, *self.live, *self.dead})
+        found = self.under_test.run(self.broker.look(QUEUE, LookResults(job_ids)))
+        for job_id, each in zip(job_ids, found, strict=True):
+            known, end = self.live.get(job_id), self.ends.get(job_id)
+            assert (each.live is not None) == (known is not None)
+            if known is not None:
+                assert each.live is not None
+                assert created_of(each.live) == created_of(known.job)
+            assert (each.dead is not None) == (job_id in self.dead)
+            if each.dead is not None:
+                assert each.dead.detail == b"why"
+            left = 0 if end is None else end.ended_at + RESULT_TTL - self.now()
+            if left > UNSURE:
+                assert each.record == end
+            else:
+                assert each.record is None or (left > 0 and each.record == end)
 
     def teardown(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from aiospinach import (
     MemoryBroker,
     ResultCancelled,
 )
+from aiospinach.brokers.memory.channels import MemorySubscription
 from aiospinach.brokers.questions import Question
 from aiospinach.brokers.results import LookResults
 from aiospinach.brokers.subscriptions import Subscription
@@ -234,8 +236,10 @@ async def test_jobs_are_read_again_after_messages_may_have_been_lost(
     monkeypatch.setattr(broker._channels, "publish", lambda *_: None)
     async with Engine(broker, namespace) as engine:
         job = await echo_task(engine).schedule(1)
+        wait = asyncio.create_task(engine.result(job, timeout=10))
+        await until(lambda: broker.reads)
         await engine.start_workers(1, block=False)
-        assert await engine.result(job, timeout=10) == 1
+        assert await wait == 1
 
 
 async def test_a_store_that_does_not_answer_at_first_is_an_error(namespace: str) -> None:
@@ -295,6 +299,7 @@ async def test_a_message_that_comes_before_the_answer_of_the_read_is_not_lost(
 ) -> None:
     """The job ends after the store has answered the read, and the message is faster than the answer."""
     monkeypatch.setattr(result_hub, "READ_EVERY", 1000.0)
+    monkeypatch.setattr(result_hub, "READ_WITHIN", 1000.0)
     is_read, may_answer = asyncio.Event(), asyncio.Event()
 
     class Slow(Watched):
@@ -315,6 +320,77 @@ async def test_a_message_that_comes_before_the_answer_of_the_read_is_not_lost(
         await until(lambda: job.id in hub._unread)
         may_answer.set()
         assert await wait == 1
+
+
+class Late(MemorySubscription):
+    """Subscribes, and ends, when its events allow it."""
+
+    may_add = asyncio.Event()
+    may_end = asyncio.Event()
+
+    async def add(self, channels: Collection[str]) -> None:
+        await self.may_add.wait()
+        await super().add(channels)
+
+    async def aclose(self) -> None:
+        await self.may_end.wait()
+        await super().aclose()
+
+
+class LateBroker(Watched):
+    def subscribe(self, queue: str) -> Subscription:
+        self.subscriptions += 1
+        return Late(self._channels, queue)
+
+
+async def test_a_job_is_read_again_once_it_is_subscribed_to(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job ends between the first read and the confirmation of the subscription."""
+    monkeypatch.setattr(result_hub, "READ_EVERY", 1000.0)
+    monkeypatch.setattr(result_hub, "SUBSCRIBE_WITHIN", 0.01)
+    monkeypatch.setattr(Late, "may_add", may_add := asyncio.Event())
+    Late.may_end.set()
+    broker = LateBroker()
+    async with Engine(broker, namespace) as engine:
+        job = await echo_task(engine).schedule(1)
+        wait = asyncio.create_task(engine.result(job, timeout=10))
+        await until(lambda: broker.reads)
+        await engine.start_workers(1, stop_when_queue_empty=True)
+        assert not wait.done()
+        may_add.set()
+        assert await wait == 1
+
+
+async def test_a_result_that_is_there_does_not_wait_for_the_subscription(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_hub, "SUBSCRIBE_WITHIN", 0.01)
+    monkeypatch.setattr(Late, "may_add", asyncio.Event())
+    Late.may_end.set()
+    async with Engine(LateBroker(), namespace) as engine:
+        job = await echo_task(engine).schedule(1)
+        await engine.start_workers(1, stop_when_queue_empty=True)
+        assert await engine.result(job, timeout=10) == 1
+        await nothing_waits(engine)
+
+
+async def test_a_wait_that_begins_while_the_subscription_ends_is_served(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Late, "may_end", may_end := asyncio.Event())
+    monkeypatch.setattr(Late, "may_add", may_add := asyncio.Event())
+    may_add.set()
+    broker = LateBroker()
+    async with Engine(broker, namespace) as engine:
+        echo = echo_task(engine)
+        await engine.start_workers(1, block=False)
+        assert await engine.result(await echo.schedule(1), timeout=10) == 1
+        wait = asyncio.create_task(engine.result(await echo.schedule(2), timeout=10))
+        await until(lambda: hubs(engine)[0]._waits)
+        may_end.set()
+        assert await wait == 2
+        assert broker.subscriptions == 2
 
 
 async def test_many_waits_for_a_cancelled_job_all_learn_it(engine: Engine) -> None:

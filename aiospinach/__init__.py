@@ -46,7 +46,7 @@ from .exceptions import (
 from .job import Job, JobStatus, current_job
 from .registry import Tasks
 from .task import Task
-from .workers import Health
+from .workers import Health, should_stop
 
 __version__ = "0.1.0"
 
@@ -101,6 +101,7 @@ __all__ = [
     "WouldBlock",
     "__version__",
     "current_job",
+    "should_stop",
     "signals",
 ]
 

@@ -10,9 +10,11 @@ from threading import RLock
 from typing import Protocol, TypeVar
 
 from ... import forks
+from ...job import JobStatus
 from ...timing import to_seconds
 from ..base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
-from ..questions import Act, Question, SteerResult
+from ..orders import ORDERS, cancel_order
+from ..questions import Act, Cancel, Question, SteerResult
 from ..records import (
     NO_PARKING,
     Envelope,
@@ -216,8 +218,7 @@ class MemoryBroker(Broker):
         return MemorySubscription(self._channels, queue)
 
     async def publish(self, queue: str, channel: str, data: bytes) -> None:
-        with self._lock:
-            self._channels.publish(queue, channel, data)
+        self._channels.publish(queue, channel, data)
 
     async def look(self, queue: str, question: Question[T]) -> T:
         with self._lock:
@@ -229,7 +230,9 @@ class MemoryBroker(Broker):
             state = self._queues[queue]
             steered = steer(state, act, self.now())
             self._notify(queue, state)
-            return steered
+        if isinstance(act, Cancel) and steered.status is JobStatus.RUNNING:
+            self._channels.publish(queue, ORDERS, cancel_order(act.job_id))
+        return steered
 
     async def flush(self, queue: str) -> None:
         with self._lock:

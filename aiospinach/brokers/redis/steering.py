@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ...job import JobStatus
+from ..orders import ORDERS
 from ..questions import Act, Cancel, Requeue, SteerResult
 from . import schema, scripts
 from .calls import ScriptCalls
@@ -39,7 +40,7 @@ class Steering:
         return SteerResult(JobStatus(where.decode()), job)
 
     async def _steer(self, state: QueueSession, action: str, job_id: str, envelope: bytes = b"") -> Any:
-        arguments = [action, job_id, envelope]
+        arguments = [action, job_id, state.keys.prefix + ORDERS, envelope]
         return await self._calls.produce(scripts.STEER, state, arguments, [state.keys.result(job_id)])
 
     async def _is_leased(self, state: QueueSession, job_id: str) -> bool:

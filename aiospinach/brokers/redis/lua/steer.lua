@@ -3,13 +3,14 @@
 -- KEYS   ready jobs leases future cancels dead deadjobs control lanes dedup:0 dedup:1 wake
 --        and result:<id> of the job
 -- needs  headers parking dead_records notify ends
--- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id; for 'cancel again' the envelope that came with 'marked'
+-- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id; the channel of orders to workers; for 'cancel again' the
+--        envelope that came with 'marked'
 -- answer {now, status, detail}. The status is where the job was: 'waiting', 'queued', 'running' or 'failed'; or 'not_set'
 --        if there was no such job, and nothing was done; or 'marked' if too many jobs run for this script to search them.
 --        A caller that gets 'marked' searches the leases, and sends 'cancel again' if none is of the job. The detail is
 --        the envelope of a cancelled job, or 'bare' if a dead job was kept without its arguments and cannot be requeued
 -- repeat returns 'not_set' and changes nothing, but marks a running job again
-local action, id = arg(), arg()
+local action, id, orders = arg(), arg(), arg()
 local FEW = 1000
 
 local function note_cancelled(envelope)
@@ -24,6 +25,10 @@ local function forget(envelope) -- so that the id is free
   call('HDEL', jobs, id)
   call('SREM', dedup0, id)
   call('SREM', dedup1, id)
+end
+
+local function notify_worker() -- a user without this right cancels all the same
+  redis.pcall('SPUBLISH', orders, 'cancel ' .. id)
 end
 
 local function is_running()
@@ -64,10 +69,12 @@ local function cancel(is_after_search)
   call('HSET', control, ' cancels', 1)
   if not is_after_search and call('ZCARD', leases) > FEW then -- guard: many leases
     call('HSET', cancels, id, 'asked')
+    notify_worker()
     return {now, 'marked', envelope}
   end
   call('HSET', cancels, id, 'gone')
   if not is_after_search and is_running() then
+    notify_worker()
     return {now, 'running', envelope}
   end
   forget(envelope)

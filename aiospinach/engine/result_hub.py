@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import Collection, Sequence
 
 from ..brokers.base import Broker
@@ -153,12 +152,14 @@ class ResultHub:
             await self._read()
 
     async def _read(self) -> None:
-        while self._unread:
-            some = list(itertools.islice(self._unread, READ_AT_ONCE))
-            for job_id in some:
-                del self._unread[job_id]
-            if not await self._look([job_id for job_id in some if job_id in self._waits]):
-                self._read_soon(some)
+        """Read all jobs that are subscribed to. Others came meanwhile, and are read when they are."""
+        waited = [job_id for job_id in self._unread if job_id in self._waits]
+        ready = [job_id for job_id in waited if job_id in self._subscribed]
+        self._unread = dict.fromkeys(job_id for job_id in waited if job_id not in self._subscribed)
+        for first in range(0, len(ready), READ_AT_ONCE):
+            some = [job_id for job_id in ready[first : first + READ_AT_ONCE] if job_id in self._waits]
+            if some and not await self._look(some):
+                self._read_soon(ready[first:])
                 await asyncio.sleep(PAUSE)
                 return
 

@@ -362,6 +362,28 @@ async def test_a_job_is_read_again_once_it_is_subscribed_to(
         assert await wait == 1
 
 
+async def test_a_wait_that_begins_while_others_are_subscribed_is_subscribed_too(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_hub, "READ_EVERY", 1000.0)
+    monkeypatch.setattr(result_hub, "SUBSCRIBE_WITHIN", 1000.0)
+    monkeypatch.setattr(Late, "may_add", may_add := asyncio.Event())
+    Late.may_end.set()
+    broker = LateBroker()
+    async with Engine(broker, namespace) as engine:
+        echo = echo_task(engine)
+        jobs = [await echo.schedule(number) for number in range(2)]
+        waits = [asyncio.create_task(engine.result(jobs[0], timeout=10))]
+        await until(lambda: any(hub._adding for hub in hubs(engine)))
+        waits.append(asyncio.create_task(engine.result(jobs[1], timeout=10)))
+        await until(lambda: len(hubs(engine)[0]._waits) == 2)
+        may_add.set()
+        await until(lambda: sum(broker.reads) == 2)
+        await engine.start_workers(1, block=False)
+        assert await asyncio.gather(*waits) == [0, 1]
+        assert broker.reads == [1, 1]
+
+
 async def test_a_result_that_is_there_does_not_wait_for_the_subscription(
     namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

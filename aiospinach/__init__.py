@@ -10,7 +10,19 @@ from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
 from .dependencies import Depends, Provided, Shared
 from .done import Done
-from .engine import Blocking, DeadJob, Engine, QueueCounts
+from .engine import (
+    Blocking,
+    DeadJob,
+    Engine,
+    Explanation,
+    MinuteRow,
+    Page,
+    Pause,
+    QueueCounts,
+    TaskNumbers,
+    Verdict,
+    WorkerInfo,
+)
 from .exceptions import (
     AbortException,
     AiospinachError,
@@ -45,10 +57,9 @@ from .exceptions import (
 )
 from .job import Job, JobStatus, current_job
 from .registry import Tasks
+from .release import __version__
 from .task import Task
 from .workers import Health, should_stop
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AbortException",
@@ -68,6 +79,7 @@ __all__ = [
     "DuplicateTask",
     "Engine",
     "EnqueueUncertain",
+    "Explanation",
     "Health",
     "Interrupted",
     "InvalidArguments",
@@ -82,8 +94,11 @@ __all__ = [
     "JobTimeout",
     "LeaseLost",
     "MemoryBroker",
+    "MinuteRow",
     "NoResult",
     "NotAttached",
+    "Page",
+    "Pause",
     "Provided",
     "QueueCounts",
     "RedisBroker",
@@ -92,11 +107,14 @@ __all__ = [
     "RetryException",
     "Shared",
     "Task",
+    "TaskNumbers",
     "Tasks",
     "UnknownJob",
     "UnknownQueue",
     "UnknownTask",
     "UnsupportedType",
+    "Verdict",
+    "WorkerInfo",
     "WorkerLost",
     "WouldBlock",
     "__version__",

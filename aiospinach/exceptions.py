@@ -180,17 +180,24 @@ class RetryException(AiospinachError):
 
     ``at`` is the moment: a datetime (naive means UTC), or a timedelta from now. By default the backoff of
     the task decides. It means the same within an ExceptionGroup; of several moments the latest counts.
+    ``pause=True`` pauses the whole task until that moment, also if the job has no tries left. The job then
+    keeps its turn: it is the first of its task to run again.
     """
 
-    def __init__(self, message: str = "", at: datetime | timedelta | None = None) -> None:
+    def __init__(
+        self, message: str = "", at: datetime | timedelta | None = None, *, pause: bool = False
+    ) -> None:
         if isinstance(message, (datetime, timedelta)):
             raise InvalidValue("RetryException takes a message first: RetryException('why', at=...)")
         if at is not None and not isinstance(at, (datetime, timedelta)):
             raise InvalidValue(
                 f"RetryException: at= takes a datetime or a timedelta, not {type(at).__name__}"
             )
+        if not isinstance(pause, bool):
+            raise InvalidValue(f"RetryException: pause= takes True or False, not {type(pause).__name__}")
         super().__init__(message)
         self.at: datetime | timedelta | None = at
+        self.pause: bool = pause
 
 
 class AbortException(AiospinachError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 
 import msgspec
@@ -10,6 +11,8 @@ from .redaction import REDACT_NOTHING, Redaction
 
 MESSAGE_LIMIT = 1024
 TRACEBACK_LIMIT = 8 * 1024
+CLASS_LIMIT = 100
+_NOT_IN_HEADERS = re.compile(r"[^A-Za-z0-9_.<>]")
 
 
 def safe_exception(error: BaseException) -> BaseException:
@@ -43,11 +46,31 @@ def describe(error: BaseException, reason: str, redaction: Redaction = REDACT_NO
     return msgspec.json.encode(
         {
             "reason": reason,
-            "error": _printable(f"{type(error).__module__}.{type(error).__qualname__}"),
+            "error": _printable(_class_of(error)),
             "message": message[:MESSAGE_LIMIT],
             "traceback": _printable(text[-TRACEBACK_LIMIT:]),
         }
     )
+
+
+def summary(error: BaseException, redaction: Redaction = REDACT_NOTHING) -> str:
+    """The name of the class of the error, and its message unless it is left out or cannot be printed."""
+    name = _printable(type(error).__qualname__)
+    try:
+        message = "" if redaction.messages else _printable(str(error))
+    except BaseException:
+        message = ""
+    return f"{name}: {message}" if message else name
+
+
+def class_name(error: BaseException) -> str:
+    """The class of the error with its module, for the header of a job: at most 100 characters. A character
+    that a header may not have becomes ``_``."""
+    return _NOT_IN_HEADERS.sub("_", _class_of(error))[:CLASS_LIMIT]
+
+
+def _class_of(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
 
 
 def _printable(text: str) -> str:

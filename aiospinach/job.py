@@ -80,6 +80,13 @@ class Job(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True, eq=False, re
     """How many workers disappeared while the job ran on them."""
     parked_at: datetime | None = None
     """Since when it has waited for a worker that knows its task, in UTC; None if it does not."""
+    started_at: datetime | None = None
+    """When a worker took the job, in UTC. ``Engine.job`` and other listings fill it and ``worker`` in, for
+    running jobs."""
+    worker: str | None = None
+    """The name of the worker that runs the job."""
+    error: str | None = None
+    """The class of the last error, with its module, of a job that was tried again or is dead; else None."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Job):

@@ -36,6 +36,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "cancellation",
             "redaction",
             "failures",
+            "release",
         },
     ),
     (

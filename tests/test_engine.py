@@ -740,7 +740,7 @@ async def test_the_broker_is_opened_by_entering_an_engine_not_by_creating_it(nam
 
 async def test_leaving_an_engine_closes_its_broker_even_if_its_workers_crashed(namespace: str) -> None:
     class Broken(Opened):
-        async def sweep(self, queues: Any, worker: str) -> Any:
+        async def sweep(self, *arguments: Any, **last: Any) -> Any:
             raise RuntimeError("defect")
 
     broker = Broken()

@@ -1,8 +1,21 @@
 """Brokers store jobs: the contract, its arguments and results, and the two brokers."""
 
 from .base import Broker
+from .bulk import BulkResult, CancelSome, SteerDead
 from .memory import MemoryBroker
+from .pauses import LookPauses, Pause, Resume, StoredPause
+from .places import (
+    JobFacts,
+    JobSeen,
+    LeaseSeen,
+    LookJobFacts,
+    LookPlace,
+    LookRows,
+    Place,
+    PlacePage,
+)
 from .questions import (
+    Act,
     Cancel,
     Counts,
     Discard,
@@ -13,6 +26,7 @@ from .questions import (
     LookWorkers,
     Question,
     Requeue,
+    Reschedule,
     SteerResult,
     WorkerSeen,
 )
@@ -31,11 +45,15 @@ from .records import (
     TickResult,
 )
 from .redis import RedisBroker
+from .reports import QueueReport, TaskRow, WorkerReport, WorkerRow
 from .results import EndRecord, EndState, FoundJob, LookResults
 
 __all__ = [
+    "Act",
     "Broker",
+    "BulkResult",
     "Cancel",
+    "CancelSome",
     "Counts",
     "DeadRecord",
     "Discard",
@@ -46,23 +64,41 @@ __all__ = [
     "Fired",
     "Firing",
     "FoundJob",
+    "JobFacts",
+    "JobSeen",
     "Lease",
+    "LeaseSeen",
     "LookCounts",
     "LookDead",
     "LookJob",
+    "LookJobFacts",
     "LookOldest",
+    "LookPauses",
     "LookResults",
+    "LookPlace",
+    "LookRows",
     "LookWorkers",
     "MemoryBroker",
     "ParkedTask",
     "Parking",
+    "Pause",
+    "Place",
+    "PlacePage",
     "Question",
+    "QueueReport",
     "RedisBroker",
     "RenewResult",
     "Requeue",
+    "Reschedule",
+    "Resume",
     "Settlement",
+    "SteerDead",
     "SteerResult",
+    "StoredPause",
     "SweepResult",
+    "TaskRow",
     "TickResult",
+    "WorkerReport",
+    "WorkerRow",
     "WorkerSeen",
 ]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from ..exceptions import InvalidValue
-from .questions import Act, Question, SteerResult
+from .questions import Act, Question
 from .records import (
     NO_PARKING,
     Envelope,
@@ -27,12 +27,10 @@ from .records import (
     SweepResult,
     TickResult,
 )
+from .reports import NO_REPORTS, QueueReport, WorkerReport
 from .subscriptions import Subscription
 
 T = TypeVar("T")
-
-LEVEL = 1
-"""Grows with each release whose workers can do more."""
 
 DEFAULT_LEASE = 60.0
 SHORTEST_LEASE = 0.1
@@ -162,10 +160,18 @@ class Broker(ABC):
         return [tuple(queues)]
 
     @abstractmethod
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
+    async def sweep(
+        self,
+        queues: Sequence[str],
+        worker: WorkerReport,
+        reports: Mapping[str, QueueReport] = NO_REPORTS,
+        *,
+        is_last: bool = False,
+    ) -> list[SweepResult]:
         """Return for each queue of a span whether there is something to run, and when the next tick is due.
 
-        ``worker`` is the name of the caller. ``look(LookWorkers())`` returns it for three leases.
+        The call stores what ``worker`` says about itself, and to each queue. ``look(LookWorkers())`` returns
+        it for three leases, or until a call that ``is_last``. An event loop has one worker in a queue.
         """
 
     @abstractmethod
@@ -194,8 +200,8 @@ class Broker(ABC):
         """Return the answer to a question about a queue."""
 
     @abstractmethod
-    async def steer(self, queue: str, act: Act) -> SteerResult:
-        """Cancel a job, or requeue or discard a dead one. Returns where the job was."""
+    async def steer(self, queue: str, act: Act[T]) -> T:
+        """Carry out an order about a queue or its jobs. Returns its result."""
 
     @abstractmethod
     async def flush(self, queue: str) -> None:

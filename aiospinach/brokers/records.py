@@ -41,6 +41,9 @@ class Envelope(msgspec.Struct, gc=False):
     """The body has meta beside the arguments."""
     result_ttl: int = 0
     """For how many milliseconds the result of the job is kept; 0: not at all."""
+    error: str = ""
+    """The class of the last error, with its module, if the job was tried again. No caller of ``enqueue`` sets
+    it."""
 
     @property
     def arguments(self) -> bytes:
@@ -75,6 +78,7 @@ class Envelope(msgspec.Struct, gc=False):
             kwargs=kwargs or {},
             crashes=self.crashes,
             parked_at=from_milliseconds(self.parked_at) if self.parked_at else None,
+            error=self.error or None,
         )
         if not self.has_meta:
             return job
@@ -103,13 +107,16 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     delay: float = 0.0
     """Seconds until the job is due again, for RETRY."""
     detail: bytes = b""
-    """The ``detail`` of the DeadRecord, for FAIL."""
+    """The ``detail`` of the DeadRecord, for FAIL; the class of the error, for RETRY."""
     is_bare: bool = False
     """The dead job is kept without its arguments, for FAIL."""
     successor: Envelope | None = None
     """A job of the same id, stored in its place if the action ends the job and nobody cancelled it."""
     result: bytes = b""
     """The result as JSON, for DONE, if the job keeps it."""
+    pause: str | None = None
+    """By whom and why the task is paused for ``delay`` seconds, in two words or more. A retry is then the
+    first job of the task when the pause ends. A pause that ends later, or has no end, stays."""
 
     @property
     def drops_arguments(self) -> bool:
@@ -215,6 +222,8 @@ class Fired(enum.Enum):
     """The due was moved, and no job was stored: the job of the tick before lives."""
     TAKEN = enum.auto()
     """Another caller had moved the due: nothing was done."""
+    PAUSED = enum.auto()
+    """The due was moved, and no job was stored: the task or its queue is paused."""
 
 
 class DeadRecord(msgspec.Struct, frozen=True, gc=False):

@@ -4,5 +4,22 @@ from .blocking import Blocking
 from .counts import QueueCounts
 from .dead_jobs import DeadJob
 from .engine import Engine
+from .explanation import Explanation, Verdict
+from .listing import Page
+from .live_workers import WorkerInfo
+from .pauses import Pause
+from .throughput import MinuteRow, TaskNumbers
 
-__all__ = ["Blocking", "DeadJob", "Engine", "QueueCounts"]
+__all__ = [
+    "Blocking",
+    "DeadJob",
+    "Engine",
+    "Explanation",
+    "MinuteRow",
+    "Page",
+    "Pause",
+    "QueueCounts",
+    "TaskNumbers",
+    "Verdict",
+    "WorkerInfo",
+]

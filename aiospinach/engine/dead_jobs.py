@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
 import msgspec
 
 from ..brokers.base import Broker
-from ..brokers.questions import Act, Discard, LookDead, Requeue
+from ..brokers.questions import Discard, LookDead, Requeue
 from ..brokers.records import DeadRecord
 from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
 from ..timing import from_milliseconds
 from .attached_tasks import AttachedTasks
+from .snapshots import detail_of
 
 PAGE = 100
 
@@ -71,7 +71,7 @@ class DeadJobs:
                 return True
         return False
 
-    async def _is_done(self, queue: str, act: Act) -> bool:
+    async def _is_done(self, queue: str, act: Requeue | Discard) -> bool:
         steered = await self._broker.steer(queue, act)
         if steered.is_bare:
             raise InvalidValue(
@@ -107,10 +107,3 @@ class DeadJobs:
             message=detail.get("message", ""),
             traceback=detail.get("traceback", ""),
         )
-
-
-def detail_of(record: DeadRecord) -> dict[str, str]:
-    """Why the job died; empty if the record is not readable."""
-    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-        return msgspec.json.decode(record.detail, type=dict[str, str])
-    return {}

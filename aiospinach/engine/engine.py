@@ -25,9 +25,13 @@ from ..workers import Health
 from .attached_tasks import AttachedTasks
 from .awaiting import Awaiting
 from .blocking import Blocking
+from .bulk import Bulk
 from .dead_jobs import DeadJobs
 from .declarations import Declarations
+from .listing import Listing
 from .looking import Looking
+from .lookup import Lookup
+from .pauses import Pauses
 from .portal import Portal
 from .producer import Producer
 from .result_hubs import ResultHubs
@@ -83,9 +87,13 @@ class Engine(Declarations, Scheduling, Awaiting, Looking, Steering):
         self._producer = Producer(broker, self._sender, self._tasks, self._surroundings.carried)
         self._hubs = ResultHubs(broker, self.namespace)
         self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
+        self._listing = Listing(broker, self.namespace, self._tasks)
+        self._lookup = Lookup(broker, self.namespace, self._tasks)
         self._workers = WorkerControl(
             broker, self._sender, self._tasks, self._surroundings, self._with_statements
         )
+        self._pauses = Pauses(broker, self.namespace, self._tasks)
+        self._bulk = Bulk(broker, self.namespace, self._tasks, self._producer, self._workers)
         self._portal = Portal()
         self._own_tasks._attach_to(self._tasks)
         forks.forget_in_child(self)

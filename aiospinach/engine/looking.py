@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
 
 from ..brokers.base import Broker
+from ..job import Job, JobStatus
+from ..task import Task
+from ..timing import to_seconds
 from .attached_tasks import AttachedTasks
 from .counts import QueueCounts, count_jobs
 from .dead_jobs import DeadJob, DeadJobs
+from .explanation import Explanation
+from .listing import PAGE, Listing, Page, filters_of
+from .live_workers import WorkerInfo, read_workers
+from .lookup import Lookup
+from .throughput import MinuteRow, read_throughput
 
 
 class Looking:
@@ -16,6 +26,8 @@ class Looking:
     namespace: str
     _broker: Broker
     _dead_jobs: DeadJobs
+    _listing: Listing
+    _lookup: Lookup
     _tasks: AttachedTasks
 
     def dead_jobs(self, *, queue: str | None = None) -> AsyncIterator[DeadJob]:
@@ -32,3 +44,81 @@ class Looking:
         Returns the counts by queue. Raises UnknownQueue or a BrokerError. A cancellation changes nothing.
         """
         return await count_jobs(self._broker, self.namespace, self._tasks.queues_to_search(queue))
+
+    async def job(self, job: Job | str, *, queue: str | None = None) -> Job | None:
+        """Look up a job that lives or is dead, given itself or by its id.
+
+        Returns it as it is now, with ``started_at`` and ``worker`` if it runs; None if no such job is stored.
+        An id without ``queue`` is looked for in every queue of the attached tasks. Raises UnknownQueue,
+        InvalidValue or a BrokerError. A cancellation changes nothing.
+        """
+        return await self._lookup.find(*self._tasks.whereabouts(job, queue))
+
+    async def explain(self, job: Job | str, *, queue: str | None = None) -> Explanation:
+        """Explain why a job does not run, or what has become of it.
+
+        ``print(await engine.explain("order-17"))`` prints one sentence. The job is found as ``job`` finds it.
+        Raises UnknownQueue, InvalidValue or a BrokerError. A cancellation changes nothing.
+        """
+        return await self._lookup.explain(*self._tasks.whereabouts(job, queue))
+
+    def jobs(
+        self,
+        *,
+        queue: str | None = None,
+        status: JobStatus | None = None,
+        task: Task[..., Any] | str | None = None,
+    ) -> AsyncIterator[Job]:
+        """Iterate over the jobs of every queue of the attached tasks, or of one, that have a status, or of
+        one task.
+
+        ``async for job in engine.jobs(status=JobStatus.QUEUED): ...``. It reads a hundred jobs a call. No job
+        comes twice. A job that moves meanwhile comes once or not at all. Queued jobs come in their order,
+        waiting ones by their moments, running ones by their starts, and dead ones with the latest first. A
+        job that cannot be read has an empty ``task_name``. Raises UnknownQueue, InvalidValue or a
+        BrokerError.
+        """
+        return self._listing.jobs(self._tasks.queues_to_search(queue), filters_of(status, task, None, None))
+
+    async def page(
+        self,
+        *,
+        queue: str | None = None,
+        status: JobStatus | None = None,
+        task: Task[..., Any] | str | None = None,
+        key: str | None = None,
+        error: str | type[BaseException] | None = None,
+        after: str | None = None,
+        limit: int = PAGE,
+    ) -> Page:
+        """Read up to ``limit`` jobs (1,000 at most) in the order of ``jobs``, and a cursor for the next page.
+
+        ``key`` is that of ``options(key=)``. ``error`` is a class of errors, or its name with or without the
+        module: the last error of a job. ``after`` takes the cursor of the page before, with the same other
+        arguments. A page with ``task``, ``key`` or ``error`` looks at 10,000 jobs at most. Raises
+        UnknownQueue, InvalidValue or a BrokerError. A cancellation changes nothing.
+        """
+        filters = filters_of(status, task, key, error)
+        return await self._listing.page(self._tasks.queues_to_search(queue), filters, after, limit)
+
+    async def workers(self, *, queue: str | None = None) -> list[WorkerInfo]:
+        """List the live workers of every queue of the attached tasks, or of one, by their names.
+
+        A worker that was killed is listed for three more leases; one that was stopped is not. Raises
+        UnknownQueue or a BrokerError. A cancellation changes nothing.
+        """
+        return await read_workers(self._broker, self.namespace, self._tasks.queues_to_search(queue))
+
+    async def throughput(
+        self, *, queue: str | None = None, since: float | timedelta = timedelta(hours=1)
+    ) -> list[MinuteRow]:
+        """Count the jobs that ended in each minute, for every queue of the attached tasks or for one.
+
+        ``since`` is how far to look back, in seconds or as a timedelta. Queues keep 72 hours. Returns the
+        rows by minute; a minute in which no job ended has none. Workers report every few seconds, and when
+        they stop; what a killed worker has not reported is lost. Raises UnknownQueue, InvalidValue or a
+        BrokerError. A cancellation changes nothing.
+        """
+        seconds = to_seconds(since, what="since=")
+        queues = self._tasks.queues_to_search(queue)
+        return await read_throughput(self._broker, self.namespace, queues, seconds)

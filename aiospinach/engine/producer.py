@@ -18,6 +18,7 @@ from ..brokers.records import Envelope
 from ..carried import Carried
 from ..exceptions import EnqueueUncertain
 from ..job import Job, JobStatus
+from ..signals import SafeNamedSignal
 from ..signals.sender import Sender
 from ..task import Task
 from .attached_tasks import AttachedTasks
@@ -171,10 +172,17 @@ class Producer:
         After a sending that took the whole time limit, ten times as many go together. So a receiver that
         hangs for every job holds up the sender for a few time limits, and not for one time limit a job.
         """
-        signal = signals.job_scheduled
-        if not signal.receivers:
-            return
-        sendings = [{"job": job} for job in jobs if job.status is not JobStatus.NOT_SET]
+        await self._send_each(
+            signals.job_scheduled, [job for job in jobs if job.status is not JobStatus.NOT_SET]
+        )
+
+    async def send_cancelled(self, envelopes: Sequence[Envelope], queue: str) -> None:
+        """Send job_cancelled for each of these jobs, as ``job_scheduled`` is sent for those of a batch."""
+        if envelopes and signals.job_cancelled.receivers:
+            await self._send_each(signals.job_cancelled, [self._read(each, queue) for each in envelopes])
+
+    async def _send_each(self, signal: SafeNamedSignal, jobs: Sequence[Job]) -> None:
+        sendings = [{"job": job} for job in jobs]
         first, at_once = 0, SENT_AT_ONCE
         while first < len(sendings) and signal.receivers and not signal.is_muted:
             some = sendings[first : first + at_once]

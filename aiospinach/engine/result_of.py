@@ -18,8 +18,8 @@ from ..exceptions import (
 from ..job import Job, JobStatus
 from ..task import Task
 from .attached_tasks import AttachedTasks
-from .dead_jobs import detail_of
 from .result_hub import End
+from .snapshots import detail_of
 
 
 def check_keeps_results(task: Task[..., Any]) -> None:

@@ -59,7 +59,7 @@ class Draining:
         if not self._is_idle():
             state.on_interrupt()
         since = time.monotonic()
-        await state.wait_until(self._makes_no_call, timeout=INTERRUPT_GRACE)
+        await state.wait_until(self.makes_no_call, timeout=INTERRUPT_GRACE)
         throttle = LogThrottle()
         while not self._is_drained():
             await self._leave_stubborn_bodies()
@@ -74,6 +74,14 @@ class Draining:
             self._give_up_what_is_away(since)
             since = time.monotonic()
             await state.wait_until(self._is_drained, timeout=INTERRUPT_GRACE)
+
+    def makes_no_call(self) -> bool:
+        """The pool is drained, and no service has a call to the broker under way."""
+        return (
+            self._is_drained()
+            and all(listener.has_ended for listener in self._listeners)
+            and not any(maintenance.is_busy for maintenance in self._maintenances)
+        )
 
     async def _log_what_runs(self) -> None:
         """Log every few seconds which jobs the stop waits for."""
@@ -126,11 +134,3 @@ class Draining:
     def _is_drained(self) -> bool:
         """The pool is idle, and no call that may bring jobs is under way or has to be made."""
         return self._is_idle() and not any(consumer.is_busy for consumer in self._consumers)
-
-    def _makes_no_call(self) -> bool:
-        """The pool is drained, and no service has a call to the broker under way."""
-        return (
-            self._is_drained()
-            and all(listener.has_ended for listener in self._listeners)
-            and not any(maintenance.is_busy for maintenance in self._maintenances)
-        )

@@ -18,7 +18,7 @@ from ..exceptions import (
     UnknownTask,
     WorkerLost,
 )
-from ..failures import describe
+from ..failures import class_name, describe
 from ..job import Job, JobStatus, running_job
 from ..logs import Log
 from ..outcome import CANCELLED, SUCCESS, Action, Outcome
@@ -30,7 +30,7 @@ from .body import Body, drop_pending_cancellations
 from .outbox import Outbox, SettleResult
 from .results import stored_result
 from .state import PoolState
-from .verdict import log_outcome, verdict
+from .verdict import log_outcome, reason_of_pause, verdict
 
 logger: Log = Log("aiospinach")
 
@@ -199,8 +199,13 @@ class Execution:
             self.outbox.add_unknown(self._job.task_name)
         elif outcome.action is Action.FAIL:
             detail = describe(error, outcome.reason, state.redaction)
+        elif outcome.action is Action.RETRY:
+            detail = class_name(error).encode()
         is_bare = state.redaction.arguments
-        return Settlement(self.lease, outcome.action, outcome.delay, detail, is_bare, self.successor)
+        pause = reason_of_pause(state, error) if outcome.pauses_task else None
+        return Settlement(
+            self.lease, outcome.action, outcome.delay, detail, is_bare, self.successor, pause=pause
+        )
 
     async def _conclude(self) -> None:
         """Wait for the broker's answer, and update the job and its error."""
@@ -229,6 +234,7 @@ class Execution:
                 status=outcome.status,
                 at=from_milliseconds(self._now + outcome.delay * 1000),
                 retries=self._job.retries + 1,
+                error=class_name(error) if error is not None else None,
             )
             self._host.put_off(self, outcome.delay)
         else:

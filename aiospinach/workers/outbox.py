@@ -11,6 +11,7 @@ from ..brokers.records import ExchangeResult, Lease, Settlement
 from ..outcome import RELEASED
 from .bell import Bell
 from .outage import Outage
+from .tally import Tally
 
 UNKNOWN_AT_MOST = 50
 """The number of unknown tasks that a worker names to the broker, at most."""
@@ -30,6 +31,8 @@ class Settler(Protocol):
     """The run whose job is settled."""
 
     settle_result: SettleResult | None
+    duration: float
+    """Seconds that the body took."""
 
     def on_settled(self, result: SettleResult) -> None:
         """Take the broker's answer."""
@@ -38,8 +41,9 @@ class Settler(Protocol):
 class Outbox:
     """Collects the settlements of one queue for the next exchange."""
 
-    def __init__(self, queue: str, fields: Mapping[str, str]) -> None:
+    def __init__(self, queue: str, fields: Mapping[str, str], tally: Tally) -> None:
         self.queue: str = queue
+        self.tally: Tally = tally
         self.outage: Outage = Outage(f"queue {queue}", {**fields, "queue": queue})
         self.bell: Bell = Bell()
         """Rung when there is something to send."""
@@ -90,11 +94,15 @@ class Outbox:
         results = dict.fromkeys(result.cancelled, SettleResult.CANCELLED)
         results |= dict.fromkeys(result.fenced, SettleResult.FENCED)
         cancelled = []
+        tally = self.tally
+        tally.turn()
         for settlement, settler in self._sent:
             settle_result = SettleResult.APPLIED
             if results:
                 settle_result = results.get(settlement.lease.id, settle_result)
             if settler is not None:
+                if settle_result is SettleResult.APPLIED:
+                    tally.add(settlement, settler.duration)
                 settler.on_settled(settle_result)
             elif settle_result is SettleResult.CANCELLED:
                 cancelled.append(settlement.lease)

@@ -28,6 +28,7 @@ from .listener import Listener
 from .maintenance import Maintenance
 from .orders import Orders
 from .outbox import Outbox
+from .reporter import Reporter
 from .runs import Runs
 from .skipped_ticks import SkippedTicks
 from .slots import Slots
@@ -36,6 +37,7 @@ from .state import Phase, PoolState
 from .stop_when_empty import StopWhenEmpty
 from .supervisor import Service, Supervisor
 from .sweeper import Sweeper
+from .tally import Tally
 from .unknown_tasks import UnknownTasks
 
 _current_pool: ContextVar[Pool | None] = ContextVar("aiospinach_pool", default=None)
@@ -77,7 +79,8 @@ class Pool:
         self.runs: Runs = Runs(self.state, self.slots)
         self.skipped_ticks: SkippedTicks = SkippedTicks()
         self.unknown_tasks: UnknownTasks = UnknownTasks(self.state)
-        outboxes = [Outbox(queue, self.state.fields) for queue in queues]
+        outboxes = [Outbox(queue, self.state.fields, Tally(broker.now)) for queue in queues]
+        self.reporter: Reporter = Reporter(self.state, self.slots, outboxes)
         self.heartbeat: Heartbeat = Heartbeat(self.state, self.runs, outboxes)
         self.watchdog: LeaseWatchdog = LeaseWatchdog(self.state, self.runs, self.heartbeat)
         self.orders: Orders = Orders(self.state, self.runs, self.heartbeat, outboxes)
@@ -100,7 +103,8 @@ class Pool:
         services = list(self._services())
         parts = (self.state, self.runs, self.consumers, self.maintenances)
         draining = Draining(*parts, self.listeners, shutdown_timeout)
-        self.supervisor: Supervisor = Supervisor(*parts, services, draining, lifespan, number=number)
+        parting = [sweeper.leave for sweeper in self.sweepers]
+        self.supervisor: Supervisor = Supervisor(*parts, services, draining, parting, lifespan, number=number)
 
     # Putting it together.
 
@@ -115,7 +119,7 @@ class Pool:
     def _add_span(self, span: Span) -> None:
         consumers = [self.consumers[self._place_of[queue]] for queue in span.queues]
         maintenances = [self.maintenances[self._place_of[queue]] for queue in span.queues]
-        sweeper = Sweeper(self.state, span, consumers, maintenances)
+        sweeper = Sweeper(self.state, span, consumers, maintenances, self.reporter)
         listener = Listener(self.state, self.slots, span, consumers, self._partial_listeners)
         sweeper.on_swept = self._on_swept
         listener.on_return = sweeper.ring

@@ -19,6 +19,8 @@ from .maintenance import Maintenance
 from .runs import Runs
 from .state import Phase, PoolState
 
+GOODBYE_WITHIN = 1.0
+"""Seconds that the last report of a worker may take."""
 SLOW_START = 2.0
 """Seconds after which a start logs that it still waits for the broker."""
 
@@ -39,6 +41,7 @@ class Supervisor:
         maintenances: Sequence[Maintenance],
         services: Sequence[Service],
         draining: Draining,
+        parting: Sequence[Service],
         lifespan: Lifespan | None,
         *,
         number: int,
@@ -50,6 +53,7 @@ class Supervisor:
         self._services = services
         self._lifespan = lifespan
         self._number = number
+        self._parting = parting
         self.draining: Draining = draining
         self.started: asyncio.Future[None] = state.loop.create_future()
         """Done when the pool has begun to fetch, or failed to."""
@@ -106,6 +110,7 @@ class Supervisor:
                         "worker %s stops; jobs that run: %d", state.name, len(self._runs), fields=state.fields
                     )
                     await self.draining.drain()
+                    await self._say_goodbye()
                 except Exception as error:
                     state.crash(error)
                     for consumer in self._consumers:
@@ -133,6 +138,22 @@ class Supervisor:
                 fields=state.fields,
             )
             await state.broker.aclose()
+
+    async def _say_goodbye(self) -> None:
+        """Report that the worker ends, unless the broker does not answer."""
+        if not self.draining.makes_no_call():
+            return
+
+        async def leave() -> None:
+            await asyncio.gather(*(parting() for parting in self._parting))
+
+        leaving = self._state.loop.create_task(leave())
+        leaving.add_done_callback(lambda _: self._state.changed.ring())
+        await self._state.wait_until(leaving.done, timeout=GOODBYE_WITHIN)
+        leaving.cancel()
+        await self._state.wait_until(leaving.done)
+        if not leaving.cancelled():
+            leaving.result()
 
     async def _close_scope(self) -> None:
         """Close the values that jobs share, and leave the lifespan."""

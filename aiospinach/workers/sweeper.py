@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
+from ..brokers.records import SweepResult
 from ..exceptions import BrokerError
 from .bell import Bell
 from .consumer import Consumer
 from .maintenance import Maintenance
+from .reporter import Reporter
 from .span import Span
 from .state import PoolState
 
@@ -29,14 +32,17 @@ class Sweeper:
         span: Span,
         consumers: Sequence[Consumer],
         maintenances: Sequence[Maintenance],
+        reporter: Reporter,
     ) -> None:
         self._state = state
         self._span = span
         self.consumers: Sequence[Consumer] = consumers
         self._maintenances = maintenances
+        self._reporter = reporter
         self._bell = Bell()
         self.on_swept: Callable[[], None]
         """Called after each look that the broker has answered."""
+        self._is_calling = False
         self.answered_at: float | None = None
         """When the broker answered last, by ``time.monotonic()``."""
         self.loop_lag: float = 0.0
@@ -61,7 +67,7 @@ class Sweeper:
         """Sweep once. Returns the seconds to the next sweep."""
         period = self._state.broker.tick_period
         try:
-            swept = await self._state.broker.sweep(self._span.queues, self._state.name)
+            swept = await self._report()
         except BrokerError as error:
             self._span.outage.begin(SWEEPING, error)
             return min(LONGEST_PAUSE, period)
@@ -75,6 +81,24 @@ class Sweeper:
                 maintenance.tick_within(seen.next_due)
         self.on_swept()
         return period
+
+    async def leave(self) -> None:
+        """Report for the last time, as the pool ends. Its queues list the worker no longer."""
+        if self.answered_at is None or self.is_failing or self._is_calling:
+            return
+        with contextlib.suppress(BrokerError):
+            await self._report(is_last=True)
+
+    async def _report(self, *, is_last: bool = False) -> Sequence[SweepResult]:
+        reports = self._reporter.of_queues(self._span.queues)
+        worker = self._reporter.report(self.loop_lag)
+        self._is_calling = True
+        try:
+            swept = await self._state.broker.sweep(self._span.queues, worker, reports, is_last=is_last)
+        finally:
+            self._is_calling = False
+        self._reporter.on_sent(reports)
+        return swept
 
     async def _rest(self, seconds: float) -> None:
         alarm = time.monotonic() + seconds

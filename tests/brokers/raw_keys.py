@@ -10,9 +10,22 @@ from typing import Any
 
 import redis
 
-REMAINING = {"control", "looked", "workers", "periodic", "dedup:0", "dedup:1", "wake", "dead", "deadjobs"}
+REMAINING = {
+    *(
+        "control",
+        "looked",
+        "workers",
+        "reports",
+        "periodic",
+        "dedup:0",
+        "dedup:1",
+        "wake",
+        "dead",
+        "deadjobs",
+    ),
+}
 """Keys that may remain of a drained queue, besides those of sessions, which expire."""
-OF_SESSIONS = ("sess:", "nudge:", "answers:")
+OF_SESSIONS = ("sess:", "nudge:", "answers:", "minutes:")
 OF_JOBS = ("result:",)
 """Keys of single jobs, which expire as well."""
 
@@ -37,6 +50,8 @@ _TYPES = {
     "looked": "string",
     "workers": "zset",
     "result": "string",
+    "reports": "hash",
+    "minutes": "hash",
 }
 
 

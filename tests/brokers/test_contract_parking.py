@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from aiospinach import JobStatus
-from aiospinach.brokers.base import LEVEL, Broker
+from aiospinach.brokers.base import Broker
 from aiospinach.brokers.questions import Counts, LookWorkers
 from aiospinach.brokers.records import ExchangeResult, Parking, Settlement
+from aiospinach.brokers.reports import LEVEL, WorkerReport
 from aiospinach.outcome import Action
 
 from .. import asking
@@ -22,7 +23,7 @@ async def take_without(broker: Broker, queue: str, *unknown: str, want: int = 10
 
 
 async def parked(broker: Broker, queue: str) -> dict[str, int]:
-    [swept] = await broker.sweep([queue], "worker")
+    [swept] = await broker.sweep([queue], WorkerReport("worker"))
     return {task: jobs.since for task, jobs in swept.parked.items()}
 
 
@@ -44,7 +45,7 @@ async def test_parked_jobs_are_leased_only_to_workers_that_want_them(broker: Bro
     assert (list(exchanged.leases), exchanged.is_something_left) == ([], False)
     assert await broker.wait([queue], 0.01) is None
     assert await take(broker, queue) == []
-    [swept] = await broker.sweep([queue], "worker")
+    [swept] = await broker.sweep([queue], WorkerReport("worker"))
     assert (swept.is_something_to_run, swept.next_due) == (False, None)
     exchanged = await broker.exchange(queue, [], 2, Parking(wanted=["other", "unknown"]))
     assert ids(exchanged.leases) == ["a", "b"]
@@ -148,7 +149,7 @@ async def test_a_sweep_returns_counts_and_owners_of_parked_tasks(broker: Broker,
         await put(broker, queue, f"{task}-1", f"{task}-2", task=task)
     await put(broker, queue, "mine-3", task="mine")
     await take_without(broker, queue, "mine", "limited", "nobodys")
-    [swept] = await broker.sweep([queue], "worker")
+    [swept] = await broker.sweep([queue], WorkerReport("worker"))
     parked_jobs = {task: (jobs.count, jobs.owner) for task, jobs in swept.parked.items()}
     assert parked_jobs == {"mine": (3, "web-1"), "limited": (2, "web-2"), "nobodys": (2, "")}
 
@@ -156,9 +157,9 @@ async def test_a_sweep_returns_counts_and_owners_of_parked_tasks(broker: Broker,
 async def test_sweeping_workers_are_listed_in_the_queue(broker: Broker, queue: str, other_queue: str) -> None:
     assert await broker.look(queue, LookWorkers()) == []
     before = broker.now()
-    await broker.sweep([queue, other_queue], "one")
-    await broker.sweep([queue], "two")
-    await broker.sweep([queue], "one")
+    await broker.sweep([queue, other_queue], WorkerReport("one"))
+    await asyncio.to_thread(asyncio.run, broker.sweep([queue], WorkerReport("two")))
+    await broker.sweep([queue], WorkerReport("one"))
     seen = {worker.name: worker for worker in await broker.look(queue, LookWorkers())}
     assert seen.keys() == {"one", "two"}
     assert {worker.level for worker in seen.values()} == {LEVEL}

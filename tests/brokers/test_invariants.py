@@ -35,6 +35,7 @@ from aiospinach.brokers.records import NO_PARKING, Envelope, Fired, Firing, Leas
 from aiospinach.brokers.redis import broker as redis_broker
 from aiospinach.brokers.redis import calls, queue_session, scripts
 from aiospinach.brokers.redis.scripts import Script, Send
+from aiospinach.brokers.reports import WorkerReport
 from aiospinach.brokers.results import EndRecord, EndState, LookResults, created_of
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
@@ -585,7 +586,9 @@ class Promises(RuleBasedStateMachine):
             known.allowed += 1
             self.park(known)
         else:
-            known.job = known.job.due_at(known.job.at, retries=known.job.retries + 1, parked_at=0)
+            known.job = known.job.due_at(
+                known.job.at, retries=known.job.retries + 1, parked_at=0, error="why"
+            )
             self.put_off(known, self.now() + int(delay * 1000))
 
     def park(self, known: Known) -> None:
@@ -784,7 +787,9 @@ class Promises(RuleBasedStateMachine):
     @rule(number=WORKERS)
     def sweep(self, number: int) -> None:
         self.look()
-        [swept] = self.under_test.run(self.worker(number).broker.sweep([QUEUE], f"worker-{number}"))
+        [swept] = self.under_test.run(
+            self.worker(number).broker.sweep([QUEUE], WorkerReport(f"worker-{number}"))
+        )
         parked: dict[str, int] = {}
         for known in self.live.values():
             if known.is_parked:

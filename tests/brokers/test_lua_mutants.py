@@ -25,6 +25,7 @@ from aiospinach.brokers.records import Envelope, Fired, Firing, Lease, Parking, 
 from aiospinach.brokers.redis import scripts
 from aiospinach.brokers.redis.broker import EXPIRED_AT_ONCE
 from aiospinach.brokers.redis.scripts import Script, Send
+from aiospinach.brokers.reports import WorkerReport
 from aiospinach.exceptions import BrokerError, BrokerUnavailable
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
@@ -400,7 +401,8 @@ async def an_abandoned_count_blocks_jobs_only_for_a_time(stage: Stage) -> None:
     count_since(stage, stage.broker.now())
     await put(stage.broker, QUEUE, "a", "b")
     assert await take(stage.broker, QUEUE) == []
-    assert [swept.is_something_to_run for swept in await stage.broker.sweep([QUEUE], "worker")] == [True]
+    [swept] = await stage.broker.sweep([QUEUE], WorkerReport("worker"))
+    assert swept.is_something_to_run
     count_since(stage, stage.broker.now() - 61_000)
     assert ids(await take(stage.broker, QUEUE, 1)) == ["a"]
     count_since(stage, stage.broker.now())
@@ -814,7 +816,7 @@ async def a_job_keeps_the_moment_of_its_first_parking(stage: Stage) -> None:
     since = None
     for _ in range(3):
         await stage.broker.exchange(QUEUE, [], 1, Parking(unknown=["send"]))
-        [swept] = await stage.broker.sweep([QUEUE], "worker")
+        [swept] = await stage.broker.sweep([QUEUE], WorkerReport("worker"))
         assert since is None or swept.parked == since
         since = swept.parked
         await asyncio.sleep(0.002)

@@ -13,6 +13,7 @@ import redis
 from aiospinach import RedisBroker
 from aiospinach.brokers.records import Envelope, Parking, Settlement
 from aiospinach.brokers.redis import scripts
+from aiospinach.brokers.reports import WorkerReport
 from aiospinach.outcome import Action
 
 from .. import asking
@@ -154,7 +155,7 @@ async def many_unknown_tasks(queue: Queue) -> Callable[[], Awaitable[bool]]:
     queue.fill("HSET", "control", [(" lanes", 1)])
 
     async def sweep(number: int) -> None:
-        [swept] = await queue.broker.sweep(["default"], "worker")
+        [swept] = await queue.broker.sweep(["default"], WorkerReport("worker"))
         assert len(swept.parked) == 100
 
     return three_times(sweep)
@@ -320,7 +321,7 @@ def find_orphans(queue: Queue, *, times: int = 3) -> Callable[[], Awaitable[bool
     async def find() -> bool:
         state = queue.broker._queue("default")
         state.next_orphan_check = 0.0
-        await queue.broker.sweep(["default"], "worker")
+        await queue.broker.sweep(["default"], WorkerReport("worker"))
         state.ticks += 1
         arguments = [state.session, state.ticks, HOUR, cursors.pop()]
         _, cursor = await queue.broker._work(scripts.ORPHANS, state, arguments)

@@ -12,6 +12,7 @@ import redis
 from aiospinach import BrokerUnavailable, Engine, RedisBroker
 from aiospinach.brokers.records import Envelope, Settlement, SweepResult
 from aiospinach.brokers.redis import scripts
+from aiospinach.brokers.reports import WorkerReport
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import shared_server
@@ -218,12 +219,12 @@ async def test_a_periodic_task_missing_on_a_new_master_is_noticed(namespace: str
     await broker.register("default", {"beat": 0}, {"beat": broker.now() + 60_000})
     plain.delete(control, key(namespace, "periodic"))
     plain.hset(control, mapping=before)
-    assert (await broker.sweep(["default"], "worker")) == [SweepResult(True, 0.0)]
+    assert (await broker.sweep(["default"], WorkerReport("worker"))) == [SweepResult(True, 0.0)]
     await broker.exchange("default", [], 0)
     assert (await broker.tick("default")).is_forgetful
     await broker.register("default", {"beat": 0}, {"beat": broker.now() + 60_000})
     assert not (await broker.tick("default")).is_forgetful
-    [swept] = await broker.sweep(["default"], "worker")
+    [swept] = await broker.sweep(["default"], WorkerReport("worker"))
     assert not swept.is_something_to_run
     await broker.aclose()
 
@@ -278,9 +279,9 @@ async def test_a_queue_without_tasks_has_nothing_to_run_after_its_data_was_lost(
     await broker.open(namespace)
     await broker.register("default", {}, {})
     plain.delete(key(namespace, "control"))
-    assert await broker.sweep(["default"], "worker") == [SweepResult(True, 0.0)]
+    assert await broker.sweep(["default"], WorkerReport("worker")) == [SweepResult(True, 0.0)]
     await broker.exchange("default", [], 1)
-    assert await broker.sweep(["default"], "worker") == [SweepResult(False, None)]
+    assert await broker.sweep(["default"], WorkerReport("worker")) == [SweepResult(False, None)]
     await broker.aclose()
 
 

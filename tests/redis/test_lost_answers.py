@@ -32,7 +32,7 @@ from .conftest import every, key, keys_of, live, names_in
 from .proxy import Proxy
 
 KINDS = ["enqueue", "exchange", "tick", "sweep", "renew", "fire", "register"]
-SETTLED = {"control", "looked", "workers", "periodic", "wake"}
+SETTLED = {"control", "looked", "workers", "reports", "periodic", "wake"}
 """Keys that remain of a drained queue without ids of users, besides those of sessions."""
 
 

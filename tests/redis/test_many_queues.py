@@ -12,6 +12,7 @@ import pytest
 
 from aiospinach import Batch, Broker, Engine, RedisBroker
 from aiospinach.brokers.records import Envelope, SweepResult
+from aiospinach.brokers.reports import WorkerReport
 from aiospinach.workers import listener
 
 from ..brokers_under_test import BROKERS, MakeBroker
@@ -145,9 +146,9 @@ class SweepingBroker(RedisBroker):
         super().__init__(url, lease=lease)
         self.calls: Counter[str] = Counter()
 
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
+    async def sweep(self, queues: Sequence[str], *report: Any, **last: Any) -> list[SweepResult]:
         self.calls["sweep"] += 1
-        return await super().sweep(queues, worker)
+        return await super().sweep(queues, *report, **last)
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         self.calls["wait"] += 1
@@ -260,7 +261,7 @@ async def test_a_damaged_queue_hides_no_other_from_a_sweep(namespace: str, own_s
             spoilt = key(namespace, name, "spoilt")
             client.delete(spoilt)
             client.hset(spoilt, "of", "another type") if name != "control" else client.set(spoilt, "text")
-            damaged, well = await broker.sweep(["spoilt", "well"], "worker")
+            damaged, well = await broker.sweep(["spoilt", "well"], WorkerReport("worker"))
             assert damaged == SweepResult(True, 0.0), "its own calls report the damage"
             assert well == SweepResult(True, None)
             client.delete(spoilt)

@@ -25,7 +25,7 @@ from ..waiting import until
 from .conftest import key, keys_of
 
 GOOD = 100
-KEPT = {"control", "looked", "workers", "periodic", "wake", "dead", "deadjobs"}
+KEPT = {"control", "looked", "workers", "reports", "periodic", "wake", "dead", "deadjobs"}
 """What remains of a queue that is drained and had no ids of users, but for its sessions."""
 
 

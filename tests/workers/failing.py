@@ -72,9 +72,9 @@ class FailingBroker(MemoryBroker):
         self._check("tick")
         return await super().tick(queue)
 
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
+    async def sweep(self, queues: Sequence[str], *report: Any, **last: Any) -> list[SweepResult]:
         self._check("sweep")
-        return await super().sweep(queues, worker)
+        return await super().sweep(queues, *report, **last)
 
     async def look(self, queue: str, question: Question[T]) -> T:
         self._check("look")

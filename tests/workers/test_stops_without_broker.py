@@ -57,9 +57,9 @@ class PartlyAway(MemoryBroker):
         await self._reach(queue)
         return await super().tick(queue)
 
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
+    async def sweep(self, queues: Sequence[str], *report: Any, **last: Any) -> list[SweepResult]:
         await self._reach(*queues)
-        return await super().sweep(queues, worker)
+        return await super().sweep(queues, *report, **last)
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         await self._reach(*queues)
@@ -229,7 +229,7 @@ async def test_running_jobs_are_settled_after_a_defect(
     async def job() -> None:
         await asyncio.Event().wait()
 
-    async def defect(*args: Any) -> Any:
+    async def defect(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("a defect")
 
     scheduled = await job.schedule()

@@ -27,13 +27,15 @@ from ..records import (
     SweepResult,
     TickResult,
 )
+from ..reports import NO_QUEUE_REPORT, NO_REPORTS, QueueReport, WorkerReport
 from ..results import channel_of
 from ..subscriptions import Subscription
 from .channels import Channels, MemorySubscription
 from .inspection import answer
 from .lost_jobs import warn_at_exit
+from .orders import carry_out
 from .queue import QueueState
-from .steering import steer
+from .sessions import Sessions
 from .waiter import Waiter, set_of
 
 T = TypeVar("T")
@@ -64,6 +66,7 @@ class MemoryBroker(Broker):
         self._queues: defaultdict[str, QueueState] = defaultdict(QueueState)
         self._waiters: list[Waiter] = []
         self._channels = Channels()
+        self._sessions = Sessions()
         self._wake_ups: dict[str, None] = {}
         """Queues whose wake-up no wait has taken yet, in their order."""
         # For threads: coroutines of one loop never meet within a method, which awaits nothing. Reentrant: the
@@ -137,7 +140,8 @@ class MemoryBroker(Broker):
             state = self._queues[queue]
             now = self.now()
             fenced, cancelled = state.settle(settled, now)
-            leases = state.take(want, now, self._clock.monotonic() + self.lease, self.margin, parking)
+            expiry, session = self._clock.monotonic() + self.lease, self._sessions.here()
+            leases = state.take(want, now, expiry, self.margin, parking, session)
             has_earlier_due, state.earlier_due_pending = state.earlier_due_pending, False
             self._notify(queue, state)
             is_something_left = state.something_to_run() or state.wanted_to_run(parking.wanted)
@@ -180,11 +184,19 @@ class MemoryBroker(Broker):
             self._notify(queue, state)
             return fired
 
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
+    async def sweep(
+        self,
+        queues: Sequence[str],
+        worker: WorkerReport,
+        reports: Mapping[str, QueueReport] = NO_REPORTS,
+        *,
+        is_last: bool = False,
+    ) -> list[SweepResult]:
         with self._lock:
-            now, moment = self.now(), self._clock.monotonic()
+            now, moment, session = self.now(), self._clock.monotonic(), self._sessions.here()
             for queue in queues:
-                self._queues[queue].note_worker(worker, now, self.lease)
+                report = reports.get(queue, NO_QUEUE_REPORT)
+                self._queues[queue].workers.note(session, worker, report, now, self.lease, is_last=is_last)
             return [self._queues[queue].look(now, moment, self.grace, self.lease) for queue in queues]
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
@@ -222,17 +234,18 @@ class MemoryBroker(Broker):
 
     async def look(self, queue: str, question: Question[T]) -> T:
         with self._lock:
-            found: T = answer(self._queues[queue], question, self.now(), self.lease)
+            clocks = self._clock.time() - self._clock.monotonic()
+            found: T = answer(self._queues[queue], question, self.now(), clocks, self.lease)
             return found
 
-    async def steer(self, queue: str, act: Act) -> SteerResult:
+    async def steer(self, queue: str, act: Act[T]) -> T:
         with self._lock:
             state = self._queues[queue]
-            steered = steer(state, act, self.now())
+            result: T = carry_out(state, act, self.now())
             self._notify(queue, state)
-        if isinstance(act, Cancel) and steered.status is JobStatus.RUNNING:
+        if isinstance(act, Cancel) and isinstance(result, SteerResult) and result.status is JobStatus.RUNNING:
             self._channels.publish(queue, ORDERS, cancel_order(act.job_id))
-        return steered
+        return result
 
     async def flush(self, queue: str) -> None:
         with self._lock:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ..records import Envelope, Lease
 
 _numbers = itertools.count()  # for all queues: a lease from before a flush must not be live after it
+
+
+def origin_of(session: str, now: int) -> str:
+    """Return the part of a lease's name that tells which event loop has made it, and when."""
+    return f"{session}.{now}."
+
+
+def read_origin(lease: str) -> tuple[str, int]:
+    """Return the session that made a lease, and when; "" and 0 if its job is only judged."""
+    session, _, rest = lease.rpartition(":")[2].partition(".")
+    return (session, int(rest.partition(".")[0])) if rest else ("", 0)
 
 
 class Leases:
@@ -42,8 +53,15 @@ class Leases:
         limit = self._limits.get(task)
         return not limit or len(self._slots.get(task, ())) < limit
 
-    def add(self, job: Envelope, expiry: float, margin: float) -> Lease:
-        lease = f"{job.id}:{next(_numbers)}"
+    def slots_of(self, task: str) -> tuple[int, Collection[str]]:
+        """Return how many jobs of a task may run, and the leases of those that run; 0 and none without a
+        limit."""
+        limit = self._limits.get(task, 0)
+        return limit, self._slots.get(task, ()) if limit else ()
+
+    def add(self, job: Envelope, expiry: float, margin: float, origin: str = "") -> Lease:
+        """Lease a job. ``origin`` is the result of ``origin_of``; empty for a job that is only judged."""
+        lease = f"{job.id}:{origin}{next(_numbers)}"
         self.jobs[lease] = job
         self.expiry[lease] = expiry
         self.of_job[job.id] = lease

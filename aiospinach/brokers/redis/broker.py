@@ -12,12 +12,11 @@ from ...timing import to_seconds
 from ..base import (
     DEFAULT_ENQUEUE_TIMEOUT,
     DEFAULT_LEASE,
-    LEVEL,
     SHORTEST_ENQUEUE_TIMEOUT,
     SHORTEST_LEASE,
     Broker,
 )
-from ..questions import Act, Question, SteerResult
+from ..questions import Act, Question
 from ..records import (
     NO_PARKING,
     Envelope,
@@ -31,6 +30,7 @@ from ..records import (
     SweepResult,
     TickResult,
 )
+from ..reports import NO_REPORTS, QueueReport, WorkerReport
 from ..subscriptions import Subscription
 from . import schema, scripts
 from .batching import EnqueueBatcher, RoundTrip
@@ -43,6 +43,7 @@ from .registration import Registration
 from .schema import milliseconds
 from .steering import Steering
 from .subscriptions import RedisSubscription
+from .sweeps import Sweeps
 from .transports import first_try_until
 from .wake_ups import WakeUps
 
@@ -81,6 +82,7 @@ class RedisBroker(Broker):
         self._registration = Registration(self._calls)
         self._inspection = Inspection(self._calls)
         self._steering = Steering(self._calls)
+        self._sweeps = Sweeps(self._calls, self.grace)
         self._queue = self._calls.queue
         self._work = self._calls.work
 
@@ -135,7 +137,7 @@ class RedisBroker(Broker):
         pending = state.pending_exchange(settled)
         is_last = False
         while not is_last:
-            call = state.next_call(want, self.lease, parking)
+            call = state.next_call(want, self.lease, parking, self.now())
             answer = await self._work(scripts.EXCHANGE, state, call.arguments, call.job_keys)
             _, fenced, cancelled, leased, epoch, is_something_left = answer
             is_last = pending.note_answer(call, fenced, cancelled)
@@ -211,7 +213,7 @@ class RedisBroker(Broker):
     async def _fire(self, state: QueueSession, firings: Sequence[Firing]) -> list[Fired]:
         try:
             _, moved = await self._work(scripts.FIRE, state, schema.encode_firings(firings))
-            return [(Fired.TAKEN, Fired.MOVED, Fired.OVERLAPPING)[how] for how in moved]
+            return [(Fired.TAKEN, Fired.MOVED, Fired.OVERLAPPING, Fired.PAUSED)[how] for how in moved]
         except StoreFull:
             dues = [field for each in firings for field in (each.task, each.due, each.next_due)]
             _, moved = await self._work(scripts.SKIP, state, dues)
@@ -221,26 +223,19 @@ class RedisBroker(Broker):
     def spans(self, queues: Sequence[str]) -> list[tuple[str, ...]]:
         return [tuple(queues)] if self._calls.endpoint.spans_queues else [(queue,) for queue in queues]
 
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
+    async def sweep(
+        self,
+        queues: Sequence[str],
+        worker: WorkerReport,
+        reports: Mapping[str, QueueReport] = NO_REPORTS,
+        *,
+        is_last: bool = False,
+    ) -> list[SweepResult]:
         swept: list[SweepResult] = []
         for first in range(0, len(queues), SWEPT_AT_ONCE):
-            some = [self._queue(queue) for queue in queues[first : first + SWEPT_AT_ONCE]]
-            swept += await self._sweep(some, schema.encode_worker(worker, LEVEL))
+            some = queues[first : first + SWEPT_AT_ONCE]
+            swept += await self._sweeps.sweep(some, worker, reports, is_last=is_last)
         return swept
-
-    async def _sweep(self, states: Sequence[QueueSession], worker: str) -> list[SweepResult]:
-        keys: list[str] = []
-        arguments: list[Any] = [milliseconds(self.lease), milliseconds(self.grace), worker]
-        for state in states:
-            keys += state.keys.of_sweep()
-            is_thorough = time.monotonic() >= state.next_orphan_check
-            if is_thorough:
-                state.next_orphan_check = time.monotonic() + self.lease / 2
-            arguments += (state.last_parked_task, int(is_thorough), len(state.periodic), *state.periodic)
-        transport = self._calls.here().transport
-        _, *answer = await self._calls.run(scripts.SWEEP, transport.worker_call, keys, arguments)
-        looks = zip(states, *(answer[part::5] for part in range(5)), strict=True)
-        return [state.sweep_result(bool(ready), *others) for state, ready, *others in looks]
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         return await self._waits.wait(queues, timeout)
@@ -258,12 +253,13 @@ class RedisBroker(Broker):
         answer: T = await self._inspection.look(queue, question)
         return answer
 
-    async def steer(self, queue: str, act: Act) -> SteerResult:
-        return await self._steering.steer(queue, act)
+    async def steer(self, queue: str, act: Act[T]) -> T:
+        result: T = await self._steering.steer(queue, act)
+        return result
 
     async def flush(self, queue: str) -> None:
         state = self._queue(queue)
         state.limits.clear()
         if (batcher := self._calls.here().batchers.get(queue)) is not None:
             batcher.forget_tokens()
-        await self._calls.here().transport.producer_call("UNLINK", *state.keys.all())
+        await self._calls.here().transport.producer_call("UNLINK", *state.keys.all(self.now()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..pauses import WHOLE_QUEUE, LookPauses
+from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import (
     Counts,
     LookCounts,
@@ -15,13 +17,18 @@ from ..questions import (
     WorkerSeen,
 )
 from ..records import DeadRecord
+from ..reports import HOUR, MINUTE, ROWS_FOR, WorkerRow
 from ..results import LookResults
 from . import schema, scripts
 from .calls import ScriptCalls
+from .facts import facts_of
+from .listing import list_place
 from .queue_session import QueueSession
+from .reports import decode_rows, decode_worker
 from .results import read_results
 
 LISTED_AT_ONCE = 100
+ROWS_AT_ONCE = 1000
 
 
 class Inspection:
@@ -33,8 +40,11 @@ class Inspection:
     async def look(self, queue: str, question: Question[Any]) -> Any:
         state = self._calls.queue(queue)
         if isinstance(question, LookCounts):
-            _, ready, running, waiting, parked, dead = await self._look(state, "counts")
-            return Counts(ready, running, waiting, dead, parked)
+            _, *numbers, pauses = await self._look(state, "counts")
+            ready, running, waiting, parked, dead = numbers
+            names = sorted(name.decode(errors="replace") for name in pauses)
+            tasks = tuple(name for name in names if name != WHOLE_QUEUE)
+            return Counts(ready, running, waiting, dead, parked, len(tasks) < len(names), tasks)
         if isinstance(question, LookOldest):
             _, at = await self._look(state, "oldest")
             return None if at is None else int(at)
@@ -45,8 +55,37 @@ class Inspection:
             return schema.decode(question.job_id.encode(), envelope) if envelope else None
         if isinstance(question, LookResults):
             return await read_results(self._calls, state, question.job_ids)
-        _, workers = await self._look(state, "workers", schema.milliseconds(self._calls.lease))
-        return [WorkerSeen(*schema.decode_worker(worker), int(at)) for worker, at in schema.pairs(workers)]
+        if isinstance(question, LookPauses):
+            found = await self._calls.ask("HGETALL", state.keys.pauses)
+            return [schema.decode_pause(*pair) for pair in sorted(schema.pairs(found))]
+        if isinstance(question, LookPlace):
+            return await list_place(self._calls, state, question)
+        if isinstance(question, LookJobFacts):
+            return await facts_of(self._calls, state, question)
+        if isinstance(question, LookRows):
+            return await self._rows(state, question.since)
+        return await self._workers(state)
+
+    async def _rows(self, state: QueueSession, since: int) -> Sequence[WorkerRow]:
+        """Read the rows of minutes, hour by hour, a thousand a call."""
+        rows: list[WorkerRow] = []
+        first = max(since * MINUTE, self._calls.now() - ROWS_FOR) // HOUR
+        for hour in range(first, self._calls.now() // HOUR + 1):
+            cursor, of_hour = b"0", dict[str, WorkerRow]()
+            while True:  # a scan may return a row twice
+                key = state.keys.minutes(hour)
+                cursor, flat = await self._calls.ask("HSCAN", key, cursor, "COUNT", ROWS_AT_ONCE)
+                of_hour |= decode_rows(flat)
+                if cursor == b"0":
+                    break
+            rows += (row for row in of_hour.values() if row.minute >= since)
+        return rows
+
+    async def _workers(self, state: QueueSession) -> Sequence[WorkerSeen]:
+        lease = schema.milliseconds(self._calls.lease)
+        _, *flat = await self._calls.produce(scripts.WORKERS, state, [lease])
+        workers = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        return [WorkerSeen(decode_worker(session, report), int(at)) for session, at, report in workers]
 
     async def _dead(self, state: QueueSession, offset: int, limit: int) -> Sequence[DeadRecord]:
         records: list[DeadRecord] = []

@@ -94,6 +94,11 @@ class PushProtocol(RespProtocol):
         self._unanswered.popleft()
         super()._deliver(answer)
 
+    def _end_late_calls(self) -> None:
+        super()._end_late_calls()
+        if self.is_lost:  # guard: late answer to a subscriber
+            self.drop()
+
     def _fail(self, error: Exception) -> None:
         super()._fail(error)
         self._unanswered.clear()

@@ -23,6 +23,7 @@ class QueueSession:
         self.keys: schema.Keys = keys
         self.session: str = session
         self.seq: int = 0
+        """The number of the last exchange: when it was first sent, or one more than the number before."""
         self.ticks: int = 0
         self.epoch: int = 0
         """The server's epoch, as last seen. If the server has an earlier one, it has lost registrations."""
@@ -91,12 +92,12 @@ class QueueSession:
             self.pending = PendingExchange(settled)
         return self.pending
 
-    def next_call(self, want: int, lease: float, parking: Parking) -> ExchangeCall:
+    def next_call(self, want: int, lease: float, parking: Parking, now: int) -> ExchangeCall:
         """Return the next call of the pending exchange, or the last one again if it has no answer."""
         some, want = self.pending.next_part(want)
         call = self.pending.unanswered
         if call is None or call.want != want:
-            self.seq += 1
+            self.seq = max(self.seq + 1, now)  # so that a lease tells when it was made
             arguments = self.exchange_arguments(some, want, lease, parking)
             keys = [self.keys.result(job.id) for job in (each.lease.job for each in some) if job.result_ttl]
             call = self.pending.unanswered = ExchangeCall(arguments, keys, len(some), want, time.monotonic())
@@ -123,7 +124,8 @@ class QueueSession:
                 continue
             for settlement in alike:
                 word = "fail bare" if settlement.drops_arguments else settlement.action.value
-                arguments += (task, 0, settlement.lease.id, word)
+                arguments += (task, 0) if settlement.pause is None else (task, -1, settlement.pause)
+                arguments += (settlement.lease.id, word)
                 arguments += (schema.milliseconds(settlement.delay), settlement.detail)
                 arguments += schema.encode_successor(settlement.successor)
                 arguments += schema.encode_end_of(settlement)

@@ -9,7 +9,9 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+from ..pauses import StoredPause
 from ..records import DeadRecord, Envelope, Firing, ParkedTask, Settlement
+from ..reports import HOUR, ROWS_FOR
 from ..results import created_of, encode_end
 from .scripts import Script
 
@@ -21,6 +23,8 @@ HAS_META = "m"
 """The flag of a job whose body has meta."""
 KEEPS_RESULT = "r"
 """The flag of a job that keeps its result; the milliseconds follow."""
+NO_ERROR = (b"-", b"bare")
+"""Ninth words of the variable line that are no class of an error. Such a class has a dot."""
 KNOWN_LINES = 1024
 LAST_MOMENT = 253370764799999
 """The end of the year 9998, in milliseconds since 1970: no stored moment is later."""
@@ -43,11 +47,13 @@ _NAMES = (
     "wake",
     "looked",
     "workers",
+    "pauses",
+    "reports",
 )
 
 _SWEPT = (
     *("ready", "leases", "future", "periodic", "control", "looked", "open", "lanes", "workers"),
-    *("jobs", "cancels", "slots"),
+    *("jobs", "cancels", "slots", "pauses", "reports"),
 )
 
 
@@ -64,6 +70,7 @@ class Keys:
         self.wake: str = self._by_name["wake"]
         self.nudge: str = self._by_name["nudge"]
         self.leases: str = self._by_name["leases"]
+        self.pauses: str = self._by_name["pauses"]
 
     def of(self, script: Script, job_keys: Sequence[str] = ()) -> list[str]:
         """Return the keys of a script, in its order, and after them keys of single jobs."""
@@ -73,13 +80,18 @@ class Keys:
         """Return the key that keeps the end of a job."""
         return f"{self.prefix}result:{job_id}"
 
-    def of_sweep(self) -> list[str]:
-        """Return the keys that a sweep reads, in its order."""
-        return [self._by_name[name] for name in _SWEPT]
+    def of_sweep(self, hours: tuple[int, int]) -> list[str]:
+        """Return the keys that a sweep reads, in its order. It writes rows of minutes of these two hours."""
+        return [*(self._by_name[name] for name in _SWEPT), *map(self.minutes, hours)]
 
-    def all(self) -> list[str]:
+    def minutes(self, hour: int) -> str:
+        """Return the key that has the rows of the minutes of an hour, in hours since 1970."""
+        return f"{self.prefix}minutes:{hour}"
+
+    def all(self, now: int) -> list[str]:
         """Return all keys of the queue that this event loop knows."""
-        return list(self._by_name.values())
+        hours = range(now // HOUR - ROWS_FOR // HOUR - 1, now // HOUR + 1)
+        return [*self._by_name.values(), *map(self.minutes, hours)]
 
 
 def encode(job: Envelope) -> bytes:
@@ -87,8 +99,8 @@ def encode(job: Envelope) -> bytes:
 
     ``2 task max_retries priority flags`` is the same for all jobs of a task. The flags are ``m``, and ``r``
     with the milliseconds for which the result is kept. ``at retries crashes parked created expires key
-    unique`` differs, and scripts rewrite it. They keep words that they do not know. The word ``created`` is a
-    dash while it equals ``at``.
+    unique`` differs, and scripts rewrite it. A retry appends the class of its error. Scripts keep words that
+    they do not know. The word ``created`` is a dash while it equals ``at``.
     """
     return _header_of(job) + job.body
 
@@ -135,7 +147,7 @@ def decode(job_id: bytes, envelope: bytes) -> Envelope:
     """Return the job in an envelope. A script has checked the header."""
     static, variable, body = envelope.split(b"\n", 2)
     task, max_retries, has_meta, result_ttl = _static_words(static)
-    at, retries, crashes, parked_at, created = _variable_words(variable)
+    at, retries, crashes, parked_at, created, error = _variable_words(variable)
     return Envelope(
         job_id.decode(),
         task,
@@ -148,6 +160,7 @@ def decode(job_id: bytes, envelope: bytes) -> Envelope:
         created=created,
         has_meta=has_meta,
         result_ttl=result_ttl,
+        error=error,
     )
 
 
@@ -180,13 +193,15 @@ def _static_words(static: bytes) -> tuple[str, int, bool, int]:
 
 
 @lru_cache(KNOWN_LINES)  # jobs that were scheduled together share a line
-def _variable_words(variable: bytes) -> tuple[int, int, int, int, int]:
-    """Return at, retries, crashes, parked and created; 0 for a moment of creation that equals ``at``."""
-    words = variable.split(b" ", 5)
+def _variable_words(variable: bytes) -> tuple[int, int, int, int, int, str]:
+    """Return at, retries, crashes, parked, created and error; 0 for a moment of creation that equals ``at``,
+    and an empty error for a job that was not tried again."""
+    words = variable.split(b" ", 9)
     at, retries, crashes, parked_at = map(int, words[:4])
     is_known = len(words) > 4 and words[4].isdigit() and len(words[4]) < 16
     created = min(int(words[4]), LAST_MOMENT) if is_known else 0
-    return min(at, LAST_MOMENT), retries, crashes, min(parked_at, LAST_MOMENT), created
+    error = words[8].decode("ascii", "replace") if len(words) > 8 and words[8] not in NO_ERROR else ""
+    return min(at, LAST_MOMENT), retries, crashes, min(parked_at, LAST_MOMENT), created, error
 
 
 def decode_dead(job_id: bytes, record: bytes, is_readable: int) -> DeadRecord:
@@ -200,17 +215,6 @@ def decode_dead(job_id: bytes, record: bytes, is_readable: int) -> DeadRecord:
     return DeadRecord(job, died_at, rest[length:])
 
 
-def encode_worker(name: str, level: int) -> str:
-    """Return the member of ``workers`` for a worker."""
-    return f"{level} {name}"
-
-
-def decode_worker(worker: bytes) -> tuple[str, int]:
-    """Return the name and the level of a worker; level 0 if it is malformed."""
-    level, _, name = worker.decode(errors="replace").partition(" ")
-    return name, int(level) if level.isdecimal() else 0
-
-
 def decode_parked(flat: Sequence[Any]) -> dict[str, ParkedTask]:
     """Return the parked jobs by task, from four values for each task."""
     parked = {}
@@ -219,6 +223,20 @@ def decode_parked(flat: Sequence[Any]) -> dict[str, ParkedTask]:
         owner = words[3] if len(words) > 3 else ""
         parked[task.decode()] = ParkedTask(int(since), count, "" if owner == "-" else owner)
     return parked
+
+
+def encode_why(by: str, reason: str) -> str:
+    """Return by whom and why something is paused, as scripts store it."""
+    return f"{by} {reason}"
+
+
+def decode_pause(task: bytes, pause: bytes) -> StoredPause:
+    """Return a pause: end, since when, by whom, and the reason. Malformed words are 0 or empty."""
+    words = [*pause.decode(errors="replace").split(" ", 3), "", "", "", ""]
+    until, since = (int(word) if word.isdecimal() and len(word) < 16 else 0 for word in words[:2])
+    return StoredPause(
+        task.decode(errors="replace"), min(since, LAST_MOMENT), min(until, LAST_MOMENT), *words[2:4]
+    )
 
 
 def milliseconds(seconds: float) -> int:

@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError
 
 from ...exceptions import BrokerError, BrokerUnavailable
 from ..mailbox import Mailbox
-from .errors import CLIENT_ERRORS, to_broker_error
+from .errors import CLIENT_ERRORS, to_channel_error
 from .protocol import close, greet, let_go_of
 from .push_protocol import PushProtocol
 from .transports import CONNECT_WITHIN, Transport, sleep_before_retry
@@ -23,7 +23,9 @@ SILENT_FOR = 4.0
 LINGERS_FOR = 2.0
 """Seconds for which a connection without channels stays open: often new ones follow."""
 SHORTEST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 2.0
+GOOD_AFTER = 1.0
+"""Seconds after which a connection counts as good. If it is lost earlier, the pauses grow further."""
 
 
 class QueueChannels:
@@ -224,7 +226,7 @@ class Subscriber:
         return self._loop.time() + ANSWER_WITHIN
 
     def _note_failure(self, error: BaseException) -> None:
-        fault = to_broker_error(error, self._endpoint)
+        fault = to_channel_error(error, self._endpoint)
         if not isinstance(fault, BrokerError):
             raise fault  # a defect
         self.error = fault
@@ -259,7 +261,7 @@ class Subscriber:
             self._cancel_timer()
             for queue in self.queues:
                 queue.may_lack = True
-            if self._loop.time() - self._connected_at > LONGEST_PAUSE:  # else it is lost again and again
+            if self._loop.time() - self._connected_at > GOOD_AFTER:
                 self._pause = SHORTEST_PAUSE
             self._protocol = None
             self._start(self._replace(protocol))

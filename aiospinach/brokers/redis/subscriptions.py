@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from ...exceptions import BrokerError, BrokerUnavailable
 from ..mailbox import Mailbox
 from ..subscriptions import Message, Subscription
-from .errors import CLIENT_ERRORS, to_broker_error
+from .errors import CLIENT_ERRORS, to_broker_error, to_channel_error
 from .subscriber import QueueChannels, Subscriber
 from .transports import Transport
 
@@ -139,7 +139,7 @@ class Subscriptions:
                 if await queue.subscriber.confirm(new):
                     return
             except CLIENT_ERRORS as error:
-                fault = to_broker_error(error, self._endpoint)
+                fault = to_channel_error(error, self._endpoint)
                 if not isinstance(fault, BrokerUnavailable):
                     raise fault from error
             new = ()  # the next connection subscribes to them

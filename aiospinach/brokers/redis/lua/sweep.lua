@@ -1,17 +1,21 @@
 #!lua flags=allow-oom
 -- Looks at queues: whether there is something to run, and when the next tick has something to do.
 -- needs  rescue_pause
---        KEYS are for each queue: ready leases future periodic control looked open lanes workers jobs cancels slots
--- ARGV   lease (ms), grace (ms), level and name of the worker, then for each queue: the task after which the list of tasks
---        with parked jobs goes on, 1 if the script looks for signs of orphans, count of periodic tasks, these tasks
+--        KEYS are for each queue: ready leases future periodic control looked open lanes workers jobs cancels slots pauses
+--        reports, and minutes of two hours
+-- ARGV   lease (ms), grace (ms), session, 1 if the worker ends, then for each queue: the task after which the list of
+--        tasks with parked jobs goes on, 1 if the script looks for signs of orphans, the report of the worker, count of
+--        rows, for each row the place of its hour among the two, its field and its contents; count of periodic tasks,
+--        these tasks
 -- answer {now, for each queue: 1 if there may be something to run, else 0; ms until something is due or lost, or -1;
 --        its epoch, or ''; some tasks with parked jobs, and for each since when the first job is parked, how many are
 --        parked, and the entry of the task in control, or ''; 1 if there may be orphans, or jobs behind closed gates}
 -- repeat reads again
-local length, grace, worker = tonumber(arg()), tonumber(arg()), arg()
-local TASKS_AT_ONCE = 100
+local length, grace, session, is_last = tonumber(arg()), tonumber(arg()), arg(), arg() == '1'
+local TASKS_AT_ONCE, FORGOTTEN_AT_ONCE = 100, 1000
+local ROWS_FOR = 262800000 -- 73 hours
 local NAMES = {'ready', 'leases', 'future', 'periodic', 'control', 'looked', 'open', 'lanes', 'workers', 'jobs',
-  'cancels', 'slots'}
+  'cancels', 'slots', 'pauses', 'reports', 'first hour', 'second hour'}
 local answer, place = {now}, 0
 
 -- Returns the keys of the next queue, by their names.
@@ -28,18 +32,47 @@ local function first_score(zset)
   return tonumber(call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2] or 'inf')
 end
 
--- Notes that the worker has looked. A worker that does not look for three leases is forgotten.
-local function note_worker(keys)
-  call('ZADD', keys.workers, now, worker)
-  call('ZREMRANGEBYSCORE', keys.workers, '-inf', now - 3 * length)
+-- Stores the report of the worker. A worker that does not look for three leases is forgotten.
+local function note_worker(keys, report)
+  local forgotten = call('ZRANGEBYSCORE', keys.workers, '-inf', now - 3 * length, 'LIMIT', 0, FORGOTTEN_AT_ONCE)
+  if is_last then
+    forgotten[#forgotten + 1] = session
+  else
+    call('ZADD', keys.workers, now, session)
+    call('HSET', keys.reports, session, report)
+  end
+  if #forgotten > 0 then
+    call('ZREM', keys.workers, unpack(forgotten))
+    call('HDEL', keys.reports, unpack(forgotten))
+  end
   call('PEXPIRE', keys.workers, 3 * length)
+  call('PEXPIRE', keys.reports, 3 * length)
+end
+
+-- A row has the numbers of the worker and the whole minute: it replaces an earlier one.
+local function store_rows(keys, rows)
+  for _, row in ipairs(rows) do
+    local hour = row.place == '1' and keys['first hour'] or keys['second hour']
+    call('HSET', hour, row.field, row.contents)
+    call('PEXPIRE', hour, ROWS_FOR)
+  end
+end
+
+-- Returns whether the queue is paused, and when the next pause ends.
+local function pauses_of(keys)
+  local next_end, entries = math.huge, call('HVALS', keys.pauses)
+  for _, pause in ipairs(entries) do
+    local ends = tonumber(string.match(pause, '^(%d+) ') or 0)
+    next_end = ends > 0 and math.min(next_end, ends) or next_end
+  end
+  if #entries == 0 then -- somebody deleted them, and a tick notes that
+    next_end = now
+  end
+  return call('HEXISTS', keys.pauses, '*') == 1, next_end
 end
 
 local function parked_tasks(keys, after)
   local found, from = {}, '(?' .. after .. '\n\255'
-  if call('HEXISTS', keys.control, ' lanes') == 0 then
-    return found
-  end
   for _ = 1, TASKS_AT_ONCE do
     local entry = call('ZRANGEBYLEX', keys.lanes, from, '(@', 'LIMIT', 0, 1)[1]
     if not entry then
@@ -66,28 +99,39 @@ local function may_have_orphans(keys)
   -- Jobs that are not parked are held back, and no running job opens their gate when it ends.
   local are_stuck = running == 0 and call('SCARD', keys.open) == 0
     and in_lanes > call('ZLEXCOUNT', keys.lanes, '[?', '(@')
+    and call('EXISTS', keys.pauses) == 0 -- the gate of a paused task opens when the pause ends
   return are_missing or are_slots_left or are_stuck
 end
 
 -- Returns the answer for one queue; raises if one of its keys has a wrong type.
-local function look(keys, after, tasks)
-  note_worker(keys)
+local function look(keys, after, report, rows, tasks)
+  note_worker(keys, report)
+  store_rows(keys, rows)
+  local has_lanes, has_pauses = unpack(call('HMGET', keys.control, ' lanes', ' pauses'))
   local is_something = call('LLEN', keys.ready) > 0 or call('SCARD', keys.open) > 0
   local due, next_end = first_score(keys.future), first_score(keys.leases) + grace
   due = math.min(due, math.max(next_end, pause_until(keys.looked, length)))
   for _, task in ipairs(tasks) do
     due = math.min(due, tonumber(call('ZSCORE', keys.periodic, task) or 'inf'))
   end
-  return is_something and 1 or 0, due < math.huge and math.max(0, due - now) or -1, parked_tasks(keys, after)
+  if has_pauses then
+    local is_paused, next_end = pauses_of(keys)
+    is_something, due = is_something and not is_paused, math.min(due, next_end)
+  end
+  local parked = has_lanes and parked_tasks(keys, after) or {}
+  return is_something and 1 or 0, due < math.huge and math.max(0, due - now) or -1, parked
 end
 
 while place < #KEYS do
-  local keys, after, is_thorough, tasks = next_keys(), arg(), arg() == '1', {}
+  local keys, after, is_thorough, report, rows, tasks = next_keys(), arg(), arg() == '1', arg(), {}, {}
+  for number = 1, tonumber(arg()) do
+    rows[number] = {place = arg(), field = arg(), contents = arg()}
+  end
   for number = 1, tonumber(arg()) do
     tasks[number] = arg()
   end
   -- A malformed queue must not hide the others. The other calls of that queue raise an error that names the fault.
-  local could_look, is_something, due, parked = pcall(look, keys, after, tasks)
+  local could_look, is_something, due, parked = pcall(look, keys, after, report, rows, tasks)
   answer[#answer + 1] = could_look and is_something or 1
   answer[#answer + 1] = could_look and due or 0
   local moment = redis.pcall('HGET', keys.control, ' epoch')

@@ -1,0 +1,169 @@
+#!lua flags=no-writes
+-- Gathers what the queue knows of one job, and of what the job waits for.
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open workers reports
+-- needs  chunks headers gates parking prune_dead dead_records
+-- ARGV   id, lease (ms), 1 if only the place is wanted, and the lease of the job, if the caller has searched the leases;
+--        '-' if it has found none; '' if it has not searched
+-- answer {now, place, envelope or record, lease, end of the lease, first line of the report of its worker, 1 if the job
+--        was cancelled while it ran, how many jobs are ahead in its line or lane (-1: more than 10,000), limit of the
+--        task, how many of its jobs run, how many workers there are, 1 if one of them knows the task, entry of the task in
+--        control, then for each session that runs jobs of the task: how many, and the first line of its report}
+--        The place is 'ready', 'lanes', 'future', 'parked', 'leases' or 'dead'; or 'none' if there is no such job; or
+--        'asked' if too many jobs run for this script to search them: then the caller searches the leases, and asks again.
+--        The envelope is '' if it cannot be read
+-- repeat reads again
+local FEW, PAGE, LOOKED_AT_MOST, SLOTS_AT_MOST, REPORTS_AT_MOST = 1000, 1000, 10000, 1000, 200
+local id, length, is_brief, known_lease = arg(), tonumber(arg()), arg() == '1', arg()
+local envelope = call('HGET', jobs, id)
+
+-- A record of a dead job is time of death, length of the envelope, newline, envelope, detail.
+local function dead_job()
+  local died_at, record = call('ZSCORE', dead, id), call('HGET', deadjobs, id)
+  local found, is_readable = envelope_of_dead(id, record or '')
+  if not found or not died_at or tonumber(died_at) < now - DEAD_FOR then
+    return {now, 'none', ''}
+  end
+  return {now, 'dead', record, is_readable and '1' or '0'}
+end
+if not envelope then
+  return dead_job()
+end
+
+local task, _, _, _, _, parked = header(envelope)
+
+local function find_lease()
+  if known_lease ~= '' then
+    return known_lease ~= '-' and call('ZSCORE', leases, known_lease) and known_lease
+  end
+  local cursor, pattern = '0', string.gsub(id, '[%[%]%*%?\\]', '\\%0') .. ':*'
+  repeat
+    local page = call('ZSCAN', leases, cursor, 'MATCH', pattern, 'COUNT', FEW)
+    cursor = page[1]
+    for number = 1, #page[2], 2 do
+      if id_of(page[2][number]) == id then -- guard: whole id of a lease
+        return page[2][number]
+      end
+    end
+  until cursor == '0'
+end
+
+local function first_line_of(session)
+  return string.match(call('HGET', reports, session) or '', '^[^\n]*')
+end
+
+local function session_of(lease)
+  return string.match(lease, ':([^:.]*)%.[^:]*$') or ''
+end
+
+-- Returns how many of the first ids are of live jobs: cancelled jobs leave their ids in line.
+local function count_live(ids, most)
+  local first, live = {unpack(ids, 1, most)}, most
+  for place, mark in ipairs(has_cancels and read_in_chunks('HMGET', cancels, first) or {}) do
+    if mark and call('HEXISTS', jobs, first[place]) == 0 then -- guard: cancelled ahead
+      live = live - 1
+    end
+  end
+  return live
+end
+
+-- Returns how many jobs are before this one in the lane of its task; nil if it is not there, -1 if there are too many.
+local function ahead_in_lane()
+  local from, ahead = '[' .. task .. '\n', 0
+  for _ = 1, LOOKED_AT_MOST / PAGE do
+    local entries, ids, own = call('ZRANGEBYLEX', lanes, from, '(' .. task .. '\n\255', 'LIMIT', 0, PAGE), {}, nil
+    for number, entry in ipairs(entries) do
+      ids[number] = string.match(entry, '\n%d+\n(.*)$') or ''
+      own = ids[number] == id and number or own
+    end
+    ahead = ahead + count_live(ids, own and own - 1 or #ids)
+    if own then
+      return ahead
+    elseif #entries < PAGE then
+      return nil
+    end
+    from = '(' .. entries[PAGE]
+  end
+  return -1
+end
+
+local function ahead_in_line()
+  local index = call('LPOS', ready, id, 'MAXLEN', LOOKED_AT_MOST)
+  if not index then
+    return -1
+  end
+  local ahead = 0
+  for first = 0, index - 1, PAGE do
+    local ids = call('LRANGE', ready, first, math.min(index, first + PAGE) - 1)
+    ahead = ahead + count_live(ids, #ids)
+  end
+  return ahead
+end
+
+-- Returns the place of a job that is in no lease, and how many jobs are ahead of it.
+local function place_in_line()
+  if call('ZSCORE', future, id) then
+    return 'future', -1
+  end
+  local version = foreign_version(envelope)
+  if version or (task and call('ZSCORE', lanes, parked_entry('?' .. task, parked, id))) then
+    return 'parked', -1
+  end
+  local ahead = not is_brief and task and has_lanes and ahead_in_lane()
+  if ahead and (ahead >= 0 or not call('LPOS', ready, id, 'MAXLEN', LOOKED_AT_MOST)) then
+    return 'lanes', ahead
+  end
+  return 'ready', is_brief and -1 or ahead_in_line()
+end
+
+local place, ahead, lease, expiry, report = nil, -1, '', '', ''
+if known_lease == '' and call('ZCARD', leases) > FEW and not call('ZSCORE', future, id) then
+  return {now, 'asked', ''}
+end
+local found = find_lease()
+if found then
+  place, lease, expiry, report = 'leases', found, call('ZSCORE', leases, found), first_line_of(session_of(found))
+else
+  place, ahead = place_in_line()
+end
+local answer = {now, place, task and envelope or '', lease, expiry, report}
+if is_brief or not task then
+  return answer
+end
+
+local entry = call('HGET', control, task) or ''
+local limit = has_limits and limit_in(entry) or 0
+local first_slot, last_slot = '[' .. task .. '\n', '(' .. task .. '\n\255'
+local used = limit > 0 and call('ZLEXCOUNT', slots, first_slot, last_slot) or 0
+local holders, sessions = {}, {}
+if limit > 0 then
+  for _, slot in ipairs(call('ZRANGEBYLEX', slots, first_slot, last_slot, 'LIMIT', 0, SLOTS_AT_MOST)) do
+    local session = session_of(slot)
+    if not holders[session] then
+      sessions[#sessions + 1] = session
+    end
+    holders[session] = (holders[session] or 0) + 1
+  end
+end
+
+-- Returns whether a worker knows the task. A report has a second line with the names of tasks, in spaces.
+local function is_known()
+  local live = call('ZREVRANGEBYSCORE', workers, '+inf', now - 3 * length, 'LIMIT', 0, REPORTS_AT_MOST)
+  for _, session in ipairs(live) do
+    local tasks = string.match(call('HGET', reports, session) or '', '\n(.*)$') or ' * '
+    if string.find(tasks, ' ' .. task .. ' ', 1, true) or string.find(tasks, ' * ', 1, true) then
+      return true
+    end
+  end
+  return #live == REPORTS_AT_MOST
+end
+
+local is_marked = place == 'leases' and call('HEXISTS', cancels, id) or 0
+for _, value in ipairs({is_marked, ahead, limit, used, call('ZCOUNT', workers, now - 3 * length, '+inf'),
+  is_known() and 1 or 0, entry}) do
+  answer[#answer + 1] = value
+end
+for _, session in ipairs(sessions) do
+  answer[#answer + 1] = holders[session]
+  answer[#answer + 1] = first_line_of(session)
+end
+return answer

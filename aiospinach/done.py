@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class Done(msgspec.Struct, Generic[R], frozen=True, kw_only=True, eq=False):
-    """A job that has ended, from ``Engine.as_completed``. The repr does not show the result."""
+    """A job that has ended: ``Engine.as_completed`` yields one for each job. The repr shows no result."""
 
     job: Job[R]
     """The snapshot that the caller passed."""

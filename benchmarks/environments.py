@@ -21,6 +21,8 @@ class Library:
     """Empty: it runs in this environment."""
     has_batch: bool = True
     """It can store many jobs in one call."""
+    has_results: bool = False
+    """Its program awaits the results of jobs."""
     polls: bool = False
     """With one job at a time it polls slowly, so few jobs are measured."""
     note: str = ""
@@ -31,40 +33,45 @@ LIBRARIES = {
     library.name: library
     for library in (
         Library("floor", "benchmarks.floor", note="two scripts, one asyncio task a job, no engine"),
-        Library("aiospinach", "benchmarks.libraries.aiospinach"),
+        Library("aiospinach", "benchmarks.libraries.aiospinach", has_results=True),
         Library(
             "arq",
             "benchmarks.libraries.arq",
             ("arq==0.28.0", "redis==5.3.1", *UVLOOP),
             has_batch=False,
+            has_results=True,
             polls=True,
-            note="polls, every 0.1 s here (0.5 s by default); keep_result=0",
+            note="polls, every 0.1 s here (0.5 s by default); keep_result=0, but where results are awaited",
         ),
         Library(
             "saq",
             "benchmarks.libraries.saq",
             ("saq[redis]==0.26.4", "redis==7.4.1", "orjson==3.13.0", "typing-extensions==4.16.0", *UVLOOP),
             has_batch=False,
-            note="ttl=-1, so no results are kept",
+            has_results=True,
+            note="ttl=-1, so no results are kept, but where they are awaited",
         ),
         Library(
             "taskiq",
             "benchmarks.libraries.taskiq",
             ("taskiq==0.13.0", "taskiq-redis==1.2.4", "redis==8.1.0", "orjson==3.13.0", *UVLOOP),
             has_batch=False,
-            note="RedisStreamBroker, orjson, prefetches",
+            has_results=True,
+            note="RedisStreamBroker, orjson, prefetches; polls for results, every 10 ms here",
         ),
         Library(
             "streaq",
             "benchmarks.libraries.streaq",
             ("streaq==7.2.0", "coredis==6.9.0", *UVLOOP),
-            note="ttl=0, prefetch=32",
+            has_results=True,
+            note="ttl=0, but where results are awaited; prefetch=32",
         ),
         Library(
             "docket",
             "benchmarks.libraries.docket",
             ("pydocket==0.27.0", "redis==8.1.0", *UVLOOP),
-            note="minimum_check_interval=2 ms, execution_ttl=0",
+            has_results=True,
+            note="minimum_check_interval=2 ms; execution_ttl=0, but where results are awaited",
         ),
         Library(
             "spinach",

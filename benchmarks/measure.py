@@ -118,6 +118,26 @@ def pick_up(subject: Subject, *, jobs: int) -> Values:
     return {"p50 ms": late[len(late) // 2], "p99 ms": late[int(len(late) * 0.99)], "latencies": late}
 
 
+def results(subject: Subject, *, jobs: int) -> Values:
+    """How many jobs a second one process schedules and awaits the results of, all at once."""
+    with Server(subject.binary) as server:
+        subject.fill(server, 1, "--results")
+        with subject.program(server, "work", jobs + 1, "--results", "--until", str(jobs + 1)) as worker:
+            worker.receive()
+            time.sleep(0.5)
+            before = server.reading()
+            report = subject.schedule(server, jobs, "results", "--results", first=1)
+            done = server.reading().since(before)
+            ran = worker.receive()
+    check(runs_in(ran))
+    return {
+        "results/s": jobs / report["seconds"],
+        "client us/job": report["cpu"] / jobs * 1e6,
+        "redis us/job": done.cpu / jobs * 1e6,
+        "commands/job": done.count / jobs,
+    }
+
+
 def idle(subject: Subject, *, seconds: float) -> Values:
     """What a worker without jobs costs, per second."""
     with Server(subject.binary) as server:

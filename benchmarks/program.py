@@ -53,6 +53,10 @@ class Program(ABC):
         """Schedule up to 1,000 jobs at once."""
         raise NotImplementedError
 
+    async def result(self, n: int) -> int:
+        """Schedule job ``n``, and return its result, which is ``n``."""
+        raise NotImplementedError
+
     @abstractmethod
     async def work(self, concurrency: int) -> None:
         """Work until the process ends."""
@@ -83,6 +87,9 @@ async def schedule(program: Program, arguments: argparse.Namespace) -> None:
     elif arguments.how == "batch":
         for first in range(numbers.start, numbers.stop, BATCH):
             await program.schedule_batch(range(first, min(first + BATCH, numbers.stop)))
+    elif arguments.how == "results":
+        if await asyncio.gather(*map(program.result, numbers)) != list(numbers):
+            raise AssertionError("a result is wrong")
     elif arguments.how == "paced":
         for n in numbers:
             await asyncio.sleep(random.uniform(0.005, 0.02))
@@ -140,7 +147,10 @@ def main(kind: type[Program], parser: argparse.ArgumentParser | None = None) -> 
     parser.add_argument("jobs", type=int, help="how many jobs, or numbers that they may have")
     parser.add_argument("--url", required=True, help="the Redis to use")
     parser.add_argument("--first", type=int, default=0, help="number of the first job")
-    parser.add_argument("--how", default="callers", choices=["sequential", "callers", "batch", "paced"])
+    parser.add_argument(
+        "--how", default="callers", choices=["sequential", "callers", "batch", "paced", "results"]
+    )
+    parser.add_argument("--results", action="store_true", help="keep the results of jobs")
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--until", type=int, help="how many runs to wait for (default: as many as jobs)")
     parser.add_argument("--times", action="store_true", help="report when each job began")

@@ -33,6 +33,7 @@ CONCURRENCY: list[Column] = [
 OWN = {
     "signals": ("drain/s", "worker us/job", "redis us/job", "commands/job", "scripts/job"),
     "plain": ("drain/s", "worker us/job", "redis us/job", "commands/job"),
+    "results": ("results/s", "client us/job", "redis us/job", "commands/job"),
     "length": ("drain/s", "worker us/job", "stored bytes/job", "memory MB"),
     "million": ("drain/s", "worker us/job", "redis us/job", "commands/job", "memory MB"),
     "future": ("drain/s", "commands/job", "redis us/job", "first ms late", "calls over 10 ms"),

@@ -114,6 +114,14 @@ class Suite:
             for name, subject in self._subjects.items()
         ]
 
+    def results(self) -> list[Case]:
+        """Scheduling 1,000 jobs from one process, and awaiting their results."""
+        return [
+            Case("results", "", name, partial(measure.results, subject, jobs=self._size(1_000)))
+            for name, subject in self._subjects.items()
+            if subject.library.has_results
+        ]
+
     def length(self) -> list[Case]:
         """Doing the first 20,000 jobs of a queue that is longer and longer."""
         return [
@@ -260,6 +268,7 @@ BENCHMARKS = {
         "drain",
         "schedule",
         "pick-up",
+        "results",
         "signals",
         "plain",
         "length",

@@ -215,6 +215,9 @@ class Targets:
             floors = ratio(self._of("pick-up", "", part, "floor"), theirs)
             beside = f"the floor: {number(floors.median)}" if floors else ""
             yield Target(title, 1, late, at_least=False, beside=beside, why=TWO_TRIPS)
+        name, theirs = self.best(ASYNCIO, "results", "", "results/s")
+        awaited = ratio(self._of("results", "", "results/s"), theirs)
+        yield Target(f"1,000 results awaited by one process, over the best peer ({name})", 5, awaited)
         woken = self._of("wakeups", "", "woken")
         yield Target("of 100 idle workers, woken by one job", 1, woken, at_least=False)
 

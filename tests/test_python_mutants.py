@@ -42,6 +42,20 @@ TESTS: dict[str, str] = {
     "call that has not begun": (
         "workers/test_thread_pool.py::test_a_call_cancelled_before_it_begins_is_not_run"
     ),
+    "result of an earlier job in memory": (
+        "brokers/test_contract_results.py::test_the_result_of_an_earlier_job_is_not_that_of_a_later_one"
+    ),
+    "loss of the message of an end": (
+        "results/test_waits.py::test_jobs_are_read_again_after_messages_may_have_been_lost"
+    ),
+    "message before its read": (
+        "results/test_waits.py::test_a_message_that_comes_before_the_answer_of_the_read_is_not_lost"
+    ),
+    "silent loss of a message": "results/test_waits.py::test_a_lost_message_delays_a_result_a_little",
+    "late subscription": "results/test_waits.py::test_a_job_is_read_again_once_it_is_subscribed_to",
+    "waits that came as it ended": (
+        "results/test_waits.py::test_a_wait_that_begins_while_the_subscription_ends_is_served"
+    ),
     "rescue pause in memory": (
         "brokers/test_contract_leases.py::test_no_lease_is_recovered_at_once_after_a_time_without_ticks"
     ),

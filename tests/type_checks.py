@@ -18,8 +18,10 @@ from aiospinach import (
     Cron,
     DeadJob,
     Depends,
+    Done,
     Engine,
     Job,
+    JobFailed,
     JobStatus,
     MemoryBroker,
     Provided,
@@ -215,3 +217,39 @@ async def use_dependencies() -> None:
     await bill_without_default.schedule(17)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     with engine.override(get_database, Database), engine.override(get_name, lambda: "fake"):
         pass
+
+
+class Thumbnail:
+    path: str
+
+
+@engine.task(result_ttl=timedelta(hours=1))
+async def thumbnail(image: str, size: int) -> Thumbnail:
+    return Thumbnail()
+
+
+@tasks.task(result_ttl=60)
+def count_words(text: str) -> int:
+    return len(text)
+
+
+async def results_are_typed_from_annotation_to_caller() -> None:
+    job = await thumbnail.schedule("cat.png", 200)
+    assert_type(await engine.result(job), Thumbnail)
+    assert_type(await engine.result(job, timeout=timedelta(seconds=10)), Thumbnail)
+    assert_type(await engine.result(await engine.schedule(count_words, "a b"), timeout=10), int)
+    assert_type(await engine.result("id", queue="default"), Any)
+    assert_type(await engine.results([job, job], timeout=10), list[Thumbnail])
+    async for done in engine.as_completed([job]):
+        assert_type(done, Done[Thumbnail])
+        assert_type(done.job, Job[Thumbnail])
+        assert_type(done.result, Thumbnail)
+    assert_type(engine.blocking.result(job, timeout=1), Thumbnail)
+    assert_type(engine.blocking.result("id"), Any)
+    assert_type(thumbnail.result_ttl, float | None)
+    await engine.result(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await engine.results(["id"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    try:
+        await engine.result(job)
+    except JobFailed as failed:
+        assert_type((failed.reason, failed.error, failed.message), tuple[str, str, str])

@@ -205,4 +205,4 @@ class Broker(ABC):
 
     @abstractmethod
     async def flush(self, queue: str) -> None:
-        """Delete everything that is stored of a queue."""
+        """Delete everything that is stored of a queue. Results may stay until their time is over."""

@@ -50,6 +50,10 @@ class Twins(Scheduler, Protocol):
         reason: str | None = None,
     ) -> int: ...
 
+    async def result(
+        self, job: Any, *, timeout: float | timedelta | None = None, queue: str | None = None
+    ) -> Any: ...
+
 
 class Blocking:
     """The blocking twins of the calls of an engine: ``engine.blocking.schedule(send, "ann")``.
@@ -148,6 +152,21 @@ class Blocking:
         """Queue dead jobs again as ``Engine.requeue_dead`` does, and return how many."""
         _refuse_in_loop("requeue_dead()")
         return self._portal.call(self._engine.requeue_dead, queue=queue, task=task, reason=reason)
+
+    @overload
+    def result(
+        self, job: Job[T], *, timeout: float | timedelta | None = None, queue: str | None = None
+    ) -> T: ...
+    @overload
+    def result(
+        self, job: str, *, timeout: float | timedelta | None = None, queue: str | None = None
+    ) -> Any: ...
+    def result(
+        self, job: Job[Any] | str, *, timeout: float | timedelta | None = None, queue: str | None = None
+    ) -> Any:
+        """Wait for the result of a job as ``Engine.result`` does, and return it."""
+        _refuse_in_loop("result(job)")
+        return self._portal.call(self._engine.result, job, timeout=timeout, queue=queue)
 
     def retry(self, error: EnqueueUncertain) -> Any:
         """Repeat a call of ``engine.blocking`` that was not answered, as ``await error.retry()`` does.

@@ -23,6 +23,7 @@ from ..timing import to_seconds
 from ..validation import check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
+from .awaiting import Awaiting
 from .blocking import Blocking
 from .bulk import Bulk
 from .dead_jobs import DeadJobs
@@ -33,6 +34,7 @@ from .lookup import Lookup
 from .pauses import Pauses
 from .portal import Portal
 from .producer import Producer
+from .result_hubs import ResultHubs
 from .scheduling import Scheduling
 from .steering import Steering
 from .with_statements import WithStatements
@@ -43,7 +45,7 @@ DEFAULT_NUMBER = 5
 DEFAULT_SHUTDOWN_TIMEOUT = 25.0
 
 
-class Engine(Declarations, Scheduling, Looking, Steering):
+class Engine(Declarations, Scheduling, Awaiting, Looking, Steering):
     """Schedules jobs, and runs them.
 
     ``broker`` stores the jobs, and belongs to this engine alone. ``namespace`` separates engines that share a
@@ -83,6 +85,7 @@ class Engine(Declarations, Scheduling, Looking, Steering):
         self._with_statements = WithStatements()
         self._tasks = AttachedTasks(self.namespace, self, self._on_tasks_added)
         self._producer = Producer(broker, self._sender, self._tasks, self._surroundings.carried)
+        self._hubs = ResultHubs(broker, self.namespace)
         self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
         self._listing = Listing(broker, self.namespace, self._tasks)
         self._lookup = Lookup(broker, self.namespace, self._tasks)
@@ -133,6 +136,7 @@ class Engine(Declarations, Scheduling, Looking, Steering):
         finally:
             self._producer.close()
             if is_last:
+                await self._hubs.aclose()
                 await self._broker.aclose()
 
     # Tasks.

@@ -43,15 +43,19 @@ class Aiospinach(Program):
         super().__init__(arguments, ledger)
         self.engine = Engine(RedisBroker(self.url), "bench")
 
-        async def job(n: int) -> None:
+        async def job(n: int) -> int | None:
             self.ledger.note(n)
+            return n if arguments.results else None
 
         def plain(n: int) -> None:
             self.ledger.note(n)
 
+        result_ttl = 300 if arguments.results else None
         self.queues = [f"queue-{number}" for number in range(arguments.queues)]
         self.jobs: list[Task[[int], Any]] = [
-            self.engine.task(name=f"job-{queue}", queue=queue)(plain if arguments.plain else job)
+            self.engine.task(name=f"job-{queue}", queue=queue, result_ttl=result_ttl)(
+                plain if arguments.plain else job
+            )
             for queue in self.queues
         ]
         if arguments.blocked:
@@ -75,6 +79,11 @@ class Aiospinach(Program):
             else:
                 batch.schedule_at(self._job(n), self.at, n)
         await self.engine.schedule_batch(batch)
+
+    async def result(self, n: int) -> int:
+        job = await self.engine.schedule(self._job(n), n)
+        result: int = await self.engine.result(job)
+        return result
 
     async def work(self, concurrency: int) -> None:
         await self.engine.start_workers(concurrency, queue=self.queues)

@@ -18,15 +18,22 @@ class Arq(Program):
     async def schedule(self, n: int) -> None:
         await self.pool.enqueue_job("job", n)
 
+    async def result(self, n: int) -> int:
+        job = await self.pool.enqueue_job("job", n)
+        assert job is not None
+        result: int = await job.result(poll_delay=0.1)
+        return result
+
     async def work(self, concurrency: int) -> None:
-        async def job(context: dict[Any, Any], n: int) -> None:
+        async def job(context: dict[Any, Any], n: int) -> int:
             self.ledger.note(n)
+            return n
 
         worker = Worker(
             [func(job, name="job")],
             redis_settings=RedisSettings.from_dsn(self.url),
             max_jobs=concurrency,
-            keep_result=0,
+            keep_result=300 if self.arguments.results else 0,
             poll_delay=0.1,
             log_results=False,
         )

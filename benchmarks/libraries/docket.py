@@ -16,10 +16,13 @@ class DocketProgram(Program):
         super().__init__(arguments, ledger)
         # redis-py allows 100 connections by default, and each running job may need one.
         url = f"{self.url}?max_connections=1000"
-        self.docket = Docket("bench", url=url, execution_ttl=timedelta(0))
+        self.docket = Docket(
+            "bench", url=url, execution_ttl=timedelta(seconds=300 if arguments.results else 0)
+        )
 
-        async def job(n: int) -> None:
+        async def job(n: int) -> int:
             self.ledger.note(n)
+            return n
 
         self.job = job
 
@@ -32,6 +35,11 @@ class DocketProgram(Program):
 
     async def schedule_batch(self, numbers: range) -> None:
         await self.docket.add_many([self.docket.call(self.job)(n) for n in numbers])
+
+    async def result(self, n: int) -> int:
+        execution = await self.docket.add(self.job)(n)
+        result: int = await execution.get_result()
+        return result
 
     async def work(self, concurrency: int) -> None:
         await self.open()

@@ -23,9 +23,14 @@ class Saq(Program):
     async def schedule(self, n: int) -> None:
         await self.queue.enqueue(Job("job", kwargs={"n": n}, ttl=-1))
 
+    async def result(self, n: int) -> int:
+        result: int = await self.queue.apply("job", n=n, timeout=60)
+        return result
+
     async def work(self, concurrency: int) -> None:
-        async def job(context: dict[str, Any], *, n: int) -> None:
+        async def job(context: dict[str, Any], *, n: int) -> int:
             self.ledger.note(n)
+            return n
 
         await self.open()
         await Worker(self.queue, functions=[("job", job)], concurrency=concurrency).start()

@@ -18,9 +18,10 @@ class Streaq(Program):
             redis_url=self.url, concurrency=concurrency, prefetch=concurrency, handle_signals=False
         )
 
-        @self.worker.task(name="job", ttl=0, silent=True)
-        async def job(n: int) -> None:
+        @self.worker.task(name="job", ttl=300 if arguments.results else 0, silent=True)
+        async def job(n: int) -> int:
             self.ledger.note(n)
+            return n
 
         self.job = job
 
@@ -32,6 +33,11 @@ class Streaq(Program):
 
     async def schedule_batch(self, numbers: range) -> None:
         await self.worker.enqueue_many([self.job.enqueue(n) for n in numbers])
+
+    async def result(self, n: int) -> int:
+        task = await self.job.enqueue(n)
+        result: int = (await task.result(60)).result
+        return result
 
     async def work(self, concurrency: int) -> None:
         await self.worker.run_async()

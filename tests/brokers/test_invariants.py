@@ -37,6 +37,7 @@ from aiospinach.brokers.redis import broker as redis_broker
 from aiospinach.brokers.redis import calls, queue_session, scripts
 from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.brokers.reports import WorkerReport
+from aiospinach.brokers.results import EndRecord, EndState, LookResults, created_of
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -62,8 +63,12 @@ BODIES = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"\n", b"[]", b
 DELAYS = st.sampled_from([0.0, 0.0, 0.0, 0.125, 1.0, 30.0])
 WANT = st.sampled_from([10, 3, 2, 1, 0])
 PAUSABLE = st.sampled_from((WHOLE_QUEUE, *PLAIN, *LIMITED))
+RESULT_TTL = 600_000
+RESULT_TTLS = st.sampled_from([0, RESULT_TTL])
+UNSURE = 60_000
+"""Milliseconds before the end of a stored result in which it may be gone: Redis counts real time as well."""
 CRASHES_AT_MOST = 3
-SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "wake_another"}
+SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "wake_another", "results"}
 """Scripts that return the same for a repeated call. The other scripts return the work that is due now."""
 
 
@@ -104,6 +109,10 @@ class BrokerUnderTest(ABC):
     @abstractmethod
     def look_for_orphans(self, number: int) -> None:
         """Have a worker look for orphans, of which there are none."""
+
+    @abstractmethod
+    def forget_results(self) -> None:
+        """Remove stored results, which may outlive a flush."""
 
     @abstractmethod
     def check_drained(self) -> None:
@@ -159,6 +168,9 @@ class MemoryUnderTest(BrokerUnderTest):
         return job_id in self.broker._queues[QUEUE].waiting.dues
 
     def look_for_orphans(self, number: int) -> None:
+        pass
+
+    def forget_results(self) -> None:
         pass
 
     def check_drained(self) -> None:
@@ -237,7 +249,7 @@ class RedisUnderTest(BrokerUnderTest):
             name = f"{self._keys.prefix}dedup:{number}"
             if 0 < self._client.pexpiretime(name) <= now * 1000:
                 self._client.delete(name)
-        for kind in ("sess", "answers"):
+        for kind in ("sess", "answers", "result"):
             for own in self._client.keys(f"{self._keys.prefix}{kind}:*"):
                 self._client.pexpire(own, self._client.pttl(own) - int(seconds * 1000))
 
@@ -277,6 +289,10 @@ class RedisUnderTest(BrokerUnderTest):
 
     def is_waiting(self, job_id: str) -> bool:
         return job_id in self._keys.ids_by_state()["waiting"]
+
+    def forget_results(self) -> None:
+        for name in self._client.keys(f"{self._keys.prefix}result:*"):
+            self._client.delete(name)
 
     def look_for_orphans(self, number: int) -> None:
         async def look() -> None:
@@ -367,6 +383,7 @@ class Promises(RuleBasedStateMachine):
         self.limits: dict[str, int] = {}
         self.most: dict[str, int] = {}
         self.periodic: dict[str, int] = {}
+        self.ends: dict[str, EndRecord] = {}
         self.fired: set[str] = set()
         self.ticks: dict[str, str] = {}
         self.paused: dict[str, int] = {}
@@ -481,7 +498,12 @@ class Promises(RuleBasedStateMachine):
     ) -> None:
         successors = {
             held.lease.job.id: Envelope(
-                held.lease.job.id, held.job.task, b"[[2],{}]", self.now() + int(delay * 1000), 1
+                held.lease.job.id,
+                held.job.task,
+                b"[[2],{}]",
+                self.now() + int(delay * 1000),
+                1,
+                result_ttl=held.job.result_ttl,
             )
             for held, _, delay in back
             if has_successors
@@ -494,6 +516,7 @@ class Promises(RuleBasedStateMachine):
                 b"why",
                 successor=successors.get(held.lease.job.id),
                 pause="web-1 429" if is_pausing else None,
+                result=held.lease.id.encode() if action is Action.DONE else b"",
             )
             for held, action, delay in back
         ]
@@ -579,8 +602,19 @@ class Promises(RuleBasedStateMachine):
             came = [known.rank for known in taken if known.job.task in tasks]
             assert came == ranks[: len(came)], "I10: first in, first out"
 
+    def note_end(self, job: Envelope, state: EndState | None, result: bytes = b"") -> None:
+        """Note the stored end of a job that keeps its result; ``state`` is None if it failed."""
+        if job.result_ttl and state is None:
+            self.ends.pop(job.id, None)
+        elif job.result_ttl and state is not None:
+            self.ends[job.id] = EndRecord(state, self.now(), created_of(job), job.task, result)
+
     def settle(self, known: Known, action: Action, delay: float, *, is_pausing: bool = False) -> None:
-        known.lease = None
+        lease, known.lease = known.lease or "", None
+        if action is Action.DONE:
+            self.note_end(known.job, EndState.DONE, lease.encode())
+        elif not action.puts_back:
+            self.note_end(known.job, EndState.CANCELLED if action is Action.CANCELLED else None)
         if action is Action.DONE:
             self.forget_live(known)
             self.succeeded += 1
@@ -600,10 +634,12 @@ class Promises(RuleBasedStateMachine):
             self.park(known)
         elif is_pausing:
             self.released += 1
-            known.job = known.job.due_at(self.now(), retries=known.job.retries + 1, parked_at=0)
+            known.job = known.job.due_at(self.now(), retries=known.job.retries + 1, parked_at=0, error="why")
             known.status, known.rank = JobStatus.QUEUED, self.released
         else:
-            known.job = known.job.due_at(known.job.at, retries=known.job.retries + 1, parked_at=0)
+            known.job = known.job.due_at(
+                known.job.at, retries=known.job.retries + 1, parked_at=0, error="why"
+            )
             self.put_off(known, self.now() + int(delay * 1000))
 
     def park(self, known: Known) -> None:
@@ -729,13 +765,14 @@ class Promises(RuleBasedStateMachine):
                 BODIES,
                 st.integers(0, 3),
                 DELAYS,
+                RESULT_TTLS,
             ),
             min_size=2,
             max_size=8,
         ),
         with_token=st.booleans(),
     )
-    def enqueue(self, wanted: list[tuple[str, str, bytes, int, float]], with_token: bool) -> None:
+    def enqueue(self, wanted: list[tuple[str, str, bytes, int, float, int]], with_token: bool) -> None:
         now = self.now()
         cancelled = self.cancelled_in_queue
         # The new job has the task of the cancelled one: one of another task would wait in its position.
@@ -747,8 +784,9 @@ class Promises(RuleBasedStateMachine):
                 now + (0 if job_id in cancelled else int(delay * 1000)),
                 max_retries,
                 named=job_id in USER_IDS,
+                result_ttl=result_ttl,
             )
-            for index, (job_id, task, body, max_retries, delay) in enumerate(wanted)
+            for index, (job_id, task, body, max_retries, delay, result_ttl) in enumerate(wanted)
         ]
         token = f"call-{self.flushes}-{len(self.calls)}" if with_token else None
         with_entry = {job.id for job in jobs if self.under_test.has_queue_entry(job.id)}
@@ -928,6 +966,7 @@ class Promises(RuleBasedStateMachine):
             self.cancelled_in_queue[job_id] = known
         self.named.pop(job_id, None)
         self.forget_live(known)
+        self.note_end(known.job, EndState.CANCELLED)
         self.cancelled += 1
         assert self.under_test.run(asking.cancel(self.broker, QUEUE, job_id)).status is JobStatus.NOT_SET
 
@@ -1021,7 +1060,7 @@ class Promises(RuleBasedStateMachine):
     def enqueue_what_is_dead(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.dead)))
         if job_id not in USER_IDS:
-            self.enqueue([(job_id, "plain", b"another", 1, 0.0)], with_token=False)
+            self.enqueue([(job_id, "plain", b"another", 1, 0.0, RESULT_TTL)], with_token=False)
             assert not self.under_test.run(asking.requeue(self.broker, QUEUE, job_id)), "its id is in use"
 
     @rule(data=st.data())
@@ -1060,6 +1099,7 @@ class Promises(RuleBasedStateMachine):
             self.under_test.run(worker.broker.flush(QUEUE))
         self.flushes += 1
         self.forget()
+        self.under_test.forget_results()
 
     # Invariants.
 
@@ -1092,6 +1132,25 @@ class Promises(RuleBasedStateMachine):
             assert Known(job, JobStatus.FAILED).matches(one.job)
             assert one.detail == detail
         assert [one.died_at for one in dead] == sorted((one.died_at for one in dead), reverse=True)
+
+    @invariant()
+    def a_job_has_its_own_result(self) -> None:
+        job_ids = sorted({*USER_IDS, *self.ends, *self.live, *self.dead})
+        found = self.under_test.run(self.broker.look(QUEUE, LookResults(job_ids)))
+        for job_id, each in zip(job_ids, found, strict=True):
+            known, end = self.live.get(job_id), self.ends.get(job_id)
+            assert (each.live is not None) == (known is not None)
+            if known is not None:
+                assert each.live is not None
+                assert created_of(each.live) == created_of(known.job)
+            assert (each.dead is not None) == (job_id in self.dead)
+            if each.dead is not None:
+                assert each.dead.detail == b"why"
+            left = 0 if end is None else end.ended_at + RESULT_TTL - self.now()
+            if left > UNSURE:
+                assert each.record == end
+            else:
+                assert each.record is None or (left > 0 and each.record == end)
 
     def teardown(self) -> None:
         try:

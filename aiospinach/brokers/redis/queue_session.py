@@ -98,16 +98,18 @@ class QueueSession:
         call = self.pending.unanswered
         if call is None or call.want != want:
             self.seq = max(self.seq + 1, now)  # so that a lease tells when it was made
-            arguments = self.exchange_arguments(some, want, lease, parking)
-            keys = [self.keys.result(job.id) for job in (each.lease.job for each in some) if job.result_ttl]
+            arguments, keys = self.exchange_arguments(some, want, lease, parking)
             call = self.pending.unanswered = ExchangeCall(arguments, keys, len(some), want, time.monotonic())
         return call
 
     def exchange_arguments(
         self, settled: Sequence[Settlement], want: int, lease: float, parking: Parking
-    ) -> list[Any]:
-        """Return the arguments of the script ``exchange``: settlements that are simply done stand in rows of
-        one task, others one by one."""
+    ) -> tuple[list[Any], list[str]]:
+        """Return the arguments of the script ``exchange``, and its keys of single jobs.
+
+        Settlements that are simply done stand in rows of one task, others one by one.
+        """
+        job_keys: list[str] = []
         arguments = [
             self.session,
             self.seq,
@@ -129,7 +131,9 @@ class QueueSession:
                 arguments += (schema.milliseconds(settlement.delay), settlement.detail)
                 arguments += schema.encode_successor(settlement.successor)
                 arguments += schema.encode_end_of(settlement)
-        return arguments
+                if settlement.lease.job.result_ttl:
+                    job_keys.append(self.keys.result(settlement.lease.job.id))
+        return arguments, job_keys
 
     def sweep_result(
         self, is_something_to_run: bool, due: int, epoch: bytes, flat: Sequence[bytes], has_orphans: int

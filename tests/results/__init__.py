@@ -1,0 +1,1 @@
+"""Tests of the results of jobs, and of the calls that wait for them."""

@@ -10,6 +10,7 @@ import pytest
 from aiospinach.brokers.base import Broker
 from aiospinach.brokers.pauses import WHOLE_QUEUE, LookPauses, StoredPause
 from aiospinach.brokers.records import Envelope, Fired, Firing, Parking, Settlement
+from aiospinach.brokers.reports import WorkerReport
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 

@@ -10,6 +10,7 @@ import redis
 from aiospinach import RedisBroker
 from aiospinach.brokers.pauses import LookPauses, StoredPause
 from aiospinach.brokers.records import Settlement
+from aiospinach.brokers.reports import WorkerReport
 from aiospinach.outcome import Action
 
 from .. import asking
@@ -62,12 +63,12 @@ async def test_a_mark_without_pauses_is_removed(
     await asking.pause(broker, QUEUE, "send")
     assert await take(broker, QUEUE) == []
     plain.delete(key(namespace, "pauses"))
-    [swept] = await broker.sweep([QUEUE], "worker")
+    [swept] = await broker.sweep([QUEUE], WorkerReport("worker"))
     assert swept.next_due == 0
     await broker.tick(QUEUE)
     assert not plain.hexists(key(namespace, "control"), " pauses")
     broker._queue(QUEUE).next_orphan_check = 0
-    await broker.sweep([QUEUE], "worker")
+    await broker.sweep([QUEUE], WorkerReport("worker"))
     await broker.tick(QUEUE)
     assert ids(await take(broker, QUEUE)) == ["a"], "the gate is found closed, and opened"
 
@@ -76,7 +77,7 @@ async def test_a_paused_lane_is_no_sign_of_orphans(broker: RedisBroker) -> None:
     await put(broker, QUEUE, "a")
     await asking.pause(broker, QUEUE, "send")
     assert await take(broker, QUEUE) == []
-    await broker.sweep([QUEUE], "worker")
+    await broker.sweep([QUEUE], WorkerReport("worker"))
     assert not broker._queue(QUEUE).has_orphans
 
 
@@ -98,7 +99,7 @@ async def test_damaged_pauses_are_listed_and_ended(
     pauses: Sequence[StoredPause] = await broker.look(QUEUE, LookPauses())
     assert [(pause.task, pause.until, pause.since) for pause in pauses] == [("send", 0, 0)]
     await broker.tick(QUEUE)
-    await broker.sweep([QUEUE], "worker")
+    await broker.sweep([QUEUE], WorkerReport("worker"))
     await put(broker, QUEUE, "a")
     assert await take(broker, QUEUE) == []
     assert await asking.resume(broker, QUEUE, "send")

@@ -19,7 +19,7 @@ from .broker import KeepingBroker
 from .faults import Faults
 from .inline import InlineProducer
 from .matching import Expected, listed
-from .record import Record
+from .record import Record, connected
 from .running import Running
 
 
@@ -83,11 +83,9 @@ class Jobs(Running, Faults):
             return found
         if count is not None and len(found) == count:
             return found
-        number = "no job" if not found else f"{len(found)} {'job' if len(found) == 1 else 'jobs'}"
-        wanted = "" if count is None else f", instead of {count},"
-        raise AssertionError(
-            f"{number} {expected}{wanted} was scheduled; scheduled: {listed(self._record.scheduled)}"
-        )
+        times = f"scheduled {len(found)} times, and not {count}" if count is not None else "not scheduled"
+        scheduled = expected.nearest_first(self._record.scheduled)
+        raise AssertionError(f"{expected} was {times}; these jobs were scheduled:{listed(scheduled)}")
 
     def refute_scheduled(
         self,
@@ -101,7 +99,7 @@ class Jobs(Running, Faults):
         """Raise AssertionError, which lists the jobs, if ``assert_scheduled`` would find some."""
         found, expected = self._find(task, args, kwargs, after, at)
         if found:
-            raise AssertionError(f"{expected} was scheduled: {listed(found)}")
+            raise AssertionError(f"{expected} was scheduled:{listed(found)}")
 
     @contextmanager
     def capture(self, signal: SafeNamedSignal) -> Iterator[list[dict[str, Any]]]:
@@ -118,7 +116,7 @@ class Jobs(Running, Faults):
         def receiver(namespace: str, **kwargs: Any) -> None:
             sendings.append(kwargs)
 
-        with signal.connected_to(receiver, self._engine.namespace):
+        with connected(signal, receiver, self._engine.namespace):
             yield sendings
 
     @contextmanager

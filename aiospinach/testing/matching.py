@@ -49,6 +49,10 @@ class Expected:
         moment += "" if self._at is None else f" at {self._at}"
         return f"{_call(self._task.name, self._args, self._kwargs)}{moment}"
 
+    def nearest_first(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs of the task, and then all others."""
+        return sorted(jobs, key=lambda job: job.task_name != self._task.name)
+
     def find(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs that match, in their order."""
         return [job for job in jobs if self._matches(job)]
@@ -72,9 +76,9 @@ class Expected:
 
 
 def listed(jobs: Sequence[Job]) -> str:
-    """One line for each job, with its arguments and its moment."""
+    """One line for each of the first jobs, with its arguments and its moment."""
     if not jobs:
-        return "no job"
+        return " none"
     lines = [f"  {_shown(job)}" for job in jobs[:LISTED_AT_MOST]]
     if (others := len(jobs) - LISTED_AT_MOST) > 0:
         lines.append(f"  and {others} more")

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from .. import signals
 from ..job import Job, JobStatus
 from ..outcome import is_planned
 from ..signals import SafeNamedSignal
+
+
+@contextmanager
+def connected(signal: SafeNamedSignal, receiver: Callable[..., None], namespace: str) -> Iterator[None]:
+    """Have the signals of a namespace call this receiver within the block, and leave no trace of it."""
+    signal.connect(receiver, namespace)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver)  # with a sender, blinker would keep the receiver in its list
 
 
 class Record:
@@ -38,8 +48,7 @@ class Record:
         self._connections.close()
 
     def _connect(self, signal: SafeNamedSignal, receiver: Callable[..., None]) -> None:
-        signal.connect(receiver, self._namespace)
-        self._connections.callback(signal.disconnect, receiver, self._namespace)
+        self._connections.enter_context(connected(signal, receiver, self._namespace))
 
     def _on_scheduled(self, namespace: str, job: Job, **_: Any) -> None:
         self.scheduled.append(job)

@@ -16,7 +16,7 @@ from ..workers import Pool
 from .broker import KeepingBroker
 from .drive import Drive
 from .lost_workers import Loss
-from .record import Record
+from .record import Record, connected
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class Running:
         if scheduled.status is not JobStatus.QUEUED:
             raise InvalidValue(f"repeat() needs a new job, and {scheduled!r} is a duplicate of another")
         self._broker.lost_workers.add(Loss("before_settle", job_id=scheduled.id, only_done=True))
-        with signals.job_finished.connected_to(note, self._engine.namespace):
+        with connected(signals.job_finished, note, self._engine.namespace):
             async with self._run("repeat()", True, LIMIT, TIMEOUT) as run:
                 await run.due()
                 for _ in range(LOST_TICKS):

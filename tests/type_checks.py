@@ -30,8 +30,10 @@ from aiospinach import (
     Tasks,
     current_job,
     signals,
+    testing,
 )
 from aiospinach.contrib.fastapi import Jobs
+from aiospinach.testing import Jobs as TestedJobs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -215,3 +217,12 @@ async def use_dependencies() -> None:
     await bill_without_default.schedule(17)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     with engine.override(get_database, Database), engine.override(get_name, lambda: "fake"):
         pass
+
+
+async def kits_keep_the_types_of_results(jobs: TestedJobs) -> None:
+    assert_type(await jobs.repeat(add, 1, b=2), tuple[int, int])
+    assert_type(jobs.blocking.repeat(plain, 1), tuple[str, str])
+    assert_type(jobs.assert_scheduled(add, 1, after=timedelta(days=1)), list[Job])
+    await jobs.repeat(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    async with testing.memory(engine) as tested:
+        assert_type(tested, TestedJobs)

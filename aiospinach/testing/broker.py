@@ -143,8 +143,8 @@ class KeepingBroker(MemoryBroker):
         arrived, lost = self.lost_workers.take_settlements(settled)
         result = await super().exchange(queue, arrived, want if may_lease else 0, parking)
         leases = self.lost_workers.take_leases(result.leases)
-        if self.on_exchange is not None:
-            self.on_exchange()
+        if (on_exchange := self.on_exchange) is not None:  # another thread may unset it
+            on_exchange()
         return msgspec.structs.replace(
             result,
             leases=leases,

@@ -103,6 +103,7 @@ class _Moment:
         self._before = record.begun.copy()
         self._most = record.begun.total() + limit
         self._end: Callable[[bool], None]
+        self._has_ended = False
 
     def busiest(self) -> list[str]:
         """The names of the tasks of most bodies that have begun."""
@@ -126,18 +127,21 @@ class _Moment:
             _call_in(pool.loop, self._begin)
             return await ended
         finally:
+            self._has_ended = True
             broker.is_leasing = False
             broker.on_exchange = pool.state.on_quiet = None
 
     def _begin(self) -> None:
         self._check()
-        if self._broker.is_leasing:
+        if not self._has_ended:
             for maintenance in self._pool.maintenances:
                 maintenance.ring()
             self._pool.look_again()
 
     def _check(self) -> None:
         """End the moment if nothing is left to do, or too much was done."""
+        if self._has_ended:
+            return  # it was called late, and the next moment may have begun
         pool, broker = self._pool, self._broker
         is_idle = (
             not pool.runs
@@ -145,6 +149,7 @@ class _Moment:
             and broker.is_idle(self._queues, pool.state.tasks.keys())
         )
         if is_idle or self._record.begun.total() > self._most:
+            self._has_ended = True
             broker.is_leasing = False  # before another thread stores a job
             self._end(is_idle)
 

@@ -75,7 +75,8 @@ class Jobs(Running, Faults):
 
         It does not matter whether a job has run, nor whether it got an argument by place or by name.
         ``after`` is the time from the ``schedule`` call to the moment of the job, to a second; ``at`` is this
-        moment. Raises AssertionError, which lists the scheduled jobs, if there are none, or not ``count``;
+        moment. Arguments of the task with one of these three names are given by place. Raises AssertionError,
+        which lists the scheduled jobs, if there are none, or not ``count``;
         InvalidArguments if the task has no such arguments; and UnknownTask.
         """
         found, expected = self._find(task, args, kwargs, after, at)

@@ -38,7 +38,7 @@ class Expected:
         self._kwargs = kwargs
         self._after = after
         self._at = None if at is None else from_milliseconds(to_milliseconds(at, what="at="))
-        self._signature = inspect.signature(task.function)
+        self._signature = _signature_of(task)
         try:
             self._arguments = self._signature.bind_partial(*args, **kwargs).arguments
         except TypeError as error:
@@ -83,6 +83,15 @@ def listed(jobs: Sequence[Job]) -> str:
     if (others := len(jobs) - LISTED_AT_MOST) > 0:
         lines.append(f"  and {others} more")
     return "\n".join(["", *lines])
+
+
+def _signature_of(task: Task[..., Any]) -> inspect.Signature:
+    """The signature of the task's function, without the parameters that workers fill in."""
+    signature = inspect.signature(task.function)
+    injected = () if task._injection is None else task._injection.names
+    return signature.replace(
+        parameters=[each for each in signature.parameters.values() if each.name not in injected]
+    )
 
 
 def _shown(job: Job) -> str:

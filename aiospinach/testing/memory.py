@@ -50,8 +50,8 @@ class memory:
         self._at = None if at is None else to_milliseconds(at, what="testing.memory(at=)")
         self._travel = travel
         self._number = check_number(number, what="testing.memory(number=)", least=1)
-        self._record = Record(engine.namespace)
-        self._portal = Portal()
+        self._record: Record
+        self._portal: Portal
         self._before: Broker
 
     def __enter__(self) -> Jobs:
@@ -72,6 +72,7 @@ class memory:
             clock.set(self._at)
         broker = KeepingBroker(clock, self._stops_when_empty)
         self._before = engine._use_broker(broker)
+        self._record, self._portal = Record(engine.namespace), Portal()
         self._record.connect()
         return Jobs(engine, broker, self._record, self._portal, self._number)
 

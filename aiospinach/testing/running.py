@@ -45,9 +45,9 @@ class Running:
         raises none of these.
 
         Raises AssertionError if more than ``limit`` bodies run, and TimeoutError, which names the jobs, if
-        they take longer than ``timeout`` seconds; then it cancels them. Also raises AlreadyRunning within
-        another ``drain`` or ``advance``, and BrokerUnavailable during an outage. If the call is cancelled,
-        running bodies are cancelled.
+        they take longer than ``timeout`` seconds. Also raises AlreadyRunning within another ``drain`` or
+        ``advance``, and BrokerUnavailable during an outage. After a TimeoutError, or if the call is
+        cancelled, the bodies are cancelled; on workers of the application they go on.
         """
         async with self._run("drain()", raise_errors, limit, timeout) as run:
             await run.due()

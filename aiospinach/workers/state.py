@@ -130,8 +130,8 @@ class PoolState:
         """Called when something has ended that the end of the pool may wait for."""
         if self.phase is not Phase.WORKING:
             self.changed.ring()
-        elif self.on_quiet is not None:
-            self.on_quiet()
+        elif (on_quiet := self.on_quiet) is not None:  # another thread may unset it
+            on_quiet()
 
     def on_cancellation(self) -> None:
         """Called when a task of the pool was cancelled. Interrupts the pool if the event loop ends.

@@ -9,6 +9,7 @@ import pytest
 
 from aiospinach import (
     Batch,
+    Depends,
     InvalidArguments,
     InvalidValue,
     Job,
@@ -39,6 +40,23 @@ async def test_jobs_are_found_by_leading_and_by_named_arguments(shop: Shop, jobs
             jobs.assert_scheduled(task, *args, **kwargs)
     with pytest.raises(AssertionError):
         jobs.refute_scheduled(task, "ann", shout=True)
+
+
+async def test_parameters_that_a_worker_fills_in_are_no_arguments(shop: Shop, jobs: testing.Jobs) -> None:
+    def connect() -> str:
+        return "connection"
+
+    @shop.engine.task
+    async def send(session: str = Depends(connect), name: str = "-") -> None:
+        shop.done.append((session, name))
+
+    await shop.engine.schedule(send.name, "ann")
+    jobs.assert_scheduled(send, "ann", count=1)
+    jobs.assert_scheduled(send, name="ann")
+    with pytest.raises(InvalidArguments):
+        jobs.assert_scheduled(send, session="connection")
+    await jobs.drain()
+    assert shop.done == [("connection", "ann")]
 
 
 async def test_jobs_are_counted(shop: Shop, jobs: testing.Jobs) -> None:

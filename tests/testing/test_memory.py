@@ -69,8 +69,9 @@ async def test_the_engine_is_as_before_after_an_error_and_records_nothing(shop: 
 
 
 async def test_each_block_begins_empty(shop: Shop) -> None:
+    memory = testing.memory(shop.engine)
     for _ in range(2):
-        async with testing.memory(shop.engine) as jobs:
+        async with memory as jobs:
             assert jobs.scheduled == []
             await shop.engine.schedule("note", "a")
             assert await jobs.drain() == 1

@@ -513,3 +513,10 @@ def test_the_tests_of_the_shop_pass_without_a_server() -> None:
     assert ran.returncode == 0, ran.stdout
     assert "5 passed" in ran.stdout
     assert "\n    pytest examples/shop\n" in (folder / "shop.py").read_text()
+
+
+def test_the_page_on_testing_shows_tests_of_the_shop() -> None:
+    blocks = re.findall(r"^```py\n(.*?)^```", (ROOT / "docs/testing.md").read_text(), re.S | re.M)
+    assert len(blocks) == 3
+    tests = (EXAMPLES / "shop/test_shop.py").read_text()
+    assert [block for block in blocks if block not in tests] == []

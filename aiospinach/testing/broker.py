@@ -65,7 +65,7 @@ class KeepingBroker(MemoryBroker):
         self.is_leasing = True
 
     def is_idle(self, queues: Sequence[str], tasks: Collection[str]) -> bool:
-        """Nothing of these queues runs, is ready or is due, for workers that have these tasks."""
+        """Nothing of these queues is ready or due, for workers that have these tasks."""
         with self._lock:
             now = self.now()
             if self._to_tick:
@@ -73,8 +73,7 @@ class KeepingBroker(MemoryBroker):
             for state in map(self._queues.__getitem__, queues):
                 seconds = state.seconds_to_next(now)
                 is_due = seconds is not None and seconds <= 0
-                is_running = not self.lost_workers.leases.issuperset(state.leases.jobs)
-                if is_due or is_running or state.something_to_run() or state.wanted_to_run(tasks):
+                if is_due or state.something_to_run() or state.wanted_to_run(tasks):
                     return False
         return True
 

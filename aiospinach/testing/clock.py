@@ -44,10 +44,10 @@ class MovableClock:
 
     def move_to(self, moment: int) -> None:
         """Jump forward to this moment, in milliseconds since 1970. Leases grow older by as much."""
-        jump = moment / 1000 - self.time()
-        if jump > 0:
+        before = self.time()
+        if moment / 1000 > before:
             self.set(moment)
-            self.age_leases(jump)
+            self.age_leases(self.time() - before)
 
     def age_leases(self, seconds: float) -> None:
         """Have leases grow older by so many seconds, and nothing else."""

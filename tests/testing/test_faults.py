@@ -276,6 +276,8 @@ async def test_workers_of_the_application_ride_out_an_outage(engine: Engine, job
         await work.schedule()
         with jobs.outage():
             await until(lambda: not engine.health().is_connected, "the workers have noticed", timeout=20)
+            with pytest.raises(BrokerUnavailable):
+                await jobs.drain()
         assert await jobs.drain() == 1
 
 

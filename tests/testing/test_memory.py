@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -29,6 +30,7 @@ from aiospinach import (
     testing,
 )
 from aiospinach.contrib.starlette import lifespan
+from aiospinach.testing.clock import MovableClock
 
 from ..waiting import until
 from .conftest import Shop
@@ -127,6 +129,20 @@ async def test_the_clock_begins_where_the_test_asks_for_it_and_runs(shop: Shop) 
         assert job.created_at >= before
 
 
+@pytest.mark.parametrize("frozen_at", [0.1, 1_796_000_000.123, 1_796_000_000.999_999_9])
+def test_a_moment_is_over_when_the_clock_stands_at_it(
+    frozen_at: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However floats are rounded, and also if the clock of the process stands still."""
+    frozen = SimpleNamespace(time=lambda: frozen_at, monotonic=lambda: 0.0)
+    monkeypatch.setattr("aiospinach.testing.clock.time", frozen)
+    clock = MovableClock()
+    for moment in range(1_800_000_000_000, 1_800_000_001_000, 7):
+        clock.move_to(moment)
+        assert int(clock.time() * 1000) == moment
+    assert clock.monotonic() == pytest.approx(1_800_000_000.994 - frozen_at, abs=0.01)
+
+
 async def test_travel_is_called_with_each_moment(shop: Shop) -> None:
     moments: list[datetime] = []
     async with testing.memory(shop.engine, travel=moments.append) as jobs:
@@ -169,6 +185,47 @@ async def test_workers_of_the_application_wait_for_the_test(shop: Shop, jobs: te
         assert engine._workers.pool is pool
         await jobs.drain()
         assert shop.done == ["a", "b"]
+
+
+async def test_workers_of_the_application_fire_no_tick_by_themselves(namespace: str) -> None:
+    engine = Engine(MemoryBroker(), namespace)
+
+    @engine.task(periodicity=timedelta(hours=1))
+    async def hourly() -> None: ...
+
+    async with testing.memory(engine) as jobs, engine:
+        await engine.start_workers(block=False)
+        pool = engine._workers.pool
+        assert pool is not None
+        due = jobs._broker.next_moment(["default"])
+        assert due is not None
+        jobs._broker.clock.move_to(due)
+        ticked = asyncio.Event()
+        pool.state.on_quiet = ticked.set
+        pool.maintenances[0].ring()
+        await ticked.wait()
+        pool.state.on_quiet = None
+        assert jobs.scheduled == []
+        assert await jobs.drain() == 1
+
+
+async def test_a_call_ends_after_the_receivers_of_a_tick(namespace: str) -> None:
+    engine = Engine(MemoryBroker(), namespace)
+    heard: list[str] = []
+
+    @engine.task(name="hourly", periodicity=timedelta(hours=1))
+    async def hourly() -> None: ...
+
+    @signals.job_scheduled.connect_via(namespace)
+    async def hear(namespace: str, job: Job, **kwargs: object) -> None:
+        for _ in range(100):  # longer than the body
+            await asyncio.sleep(0)
+        heard.append(job.task_name)
+
+    async with testing.memory(engine) as jobs, engine:
+        await engine.start_workers(block=False)
+        assert await jobs.advance(hours=1) == 1
+        assert heard == ["hourly"]
 
 
 async def test_jobs_run_in_the_scope_of_the_applications_workers(namespace: str) -> None:

@@ -129,7 +129,7 @@ async def test_the_clock_begins_where_the_test_asks_for_it_and_runs(shop: Shop) 
         assert job.created_at >= before
 
 
-@pytest.mark.parametrize("frozen_at", [0.1, 1_796_000_000.123, 1_796_000_000.999_999_9])
+@pytest.mark.parametrize("frozen_at", [0.1, 123_456_789.987_654_321, 1_796_000_000.123])
 def test_a_moment_is_over_when_the_clock_stands_at_it(
     frozen_at: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,12 @@ def check_build(session: nox.Session) -> None:
         session.run("python", "-m", "build", "--outdir", folder)
         [wheel] = Path(folder).glob("*.whl")
         listing = session.run("python", "-m", "zipfile", "-l", str(wheel), silent=True) or ""
-        for needed in ("aiospinach/py.typed", "aiospinach/brokers/redis/lua/exchange.lua", "LICENSE"):
+        for needed in (
+            "aiospinach/py.typed",
+            "aiospinach/brokers/redis/lua/exchange.lua",
+            "pytest_aiospinach.py",
+            "LICENSE",
+        ):
             if needed not in listing:
                 session.error(f"the wheel lacks {needed}")
         session.install("--force-reinstall", str(wheel))

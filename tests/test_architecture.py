@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import aiospinach
-from aiospinach import brokers, signals
+from aiospinach import brokers, signals, testing
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "aiospinach"
@@ -108,7 +108,7 @@ def ours(path: Path) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    assert {module_of(path) for path in FILES} == set(RANKS) - {"testing"}
+    assert {module_of(path) for path in FILES} == set(RANKS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=shown)
@@ -171,7 +171,9 @@ def test_no_framework_is_imported(path: Path) -> None:
         assert "uncalled_for" not in first_parts
 
 
-@pytest.mark.parametrize("module", [aiospinach, signals, brokers], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [aiospinach, signals, brokers, testing], ids=lambda module: module.__name__
+)
 def test_the_public_names_are_sorted_and_exist(module: Any) -> None:
     assert module.__all__ == sorted(module.__all__)
     assert len(module.__all__) == len(set(module.__all__))
@@ -209,7 +211,7 @@ def test_every_signal_is_public() -> None:
 
 
 def public_members() -> Iterator[tuple[str, Any]]:
-    for module in (aiospinach, signals):
+    for module in (aiospinach, signals, testing):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isclass(value) or inspect.isfunction(value):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -495,3 +496,27 @@ def test_the_ledger_notices_a_job_that_started_and_did_not_finish() -> None:
     ledger.finished["one"] += 1
     with pytest.raises(AssertionError):
         ledger.check()
+
+
+def test_the_tests_of_the_shop_pass_without_a_server() -> None:
+    """They are what docs/testing.md shows: an application, its jobs, and the clock in the hand of a test."""
+    folder = EXAMPLES / "shop"
+    plugin = [] if entry_points(group="pytest11", name="aiospinach") else ["-p", "pytest_aiospinach"]
+    environment = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("PYTEST")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", *plugin, folder],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert "5 passed" in ran.stdout
+    assert "\n    pytest examples/shop\n" in (folder / "shop.py").read_text()
+
+
+def test_the_page_on_testing_shows_tests_of_the_shop() -> None:
+    blocks = re.findall(r"^```py\n(.*?)^```", (ROOT / "docs/testing.md").read_text(), re.S | re.M)
+    assert len(blocks) == 3
+    tests = (EXAMPLES / "shop/test_shop.py").read_text()
+    assert [block for block in blocks if block not in tests] == []

@@ -32,8 +32,10 @@ from aiospinach import (
     Tasks,
     current_job,
     signals,
+    testing,
 )
 from aiospinach.contrib.fastapi import Jobs
+from aiospinach.testing import Jobs as TestedJobs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -253,3 +255,12 @@ async def results_are_typed_from_annotation_to_caller() -> None:
         await engine.result(job)
     except JobFailed as failed:
         assert_type((failed.reason, failed.error, failed.message), tuple[str, str, str])
+
+
+async def kits_keep_the_types_of_results(jobs: TestedJobs) -> None:
+    assert_type(await jobs.repeat(add, 1, b=2), tuple[int, int])
+    assert_type(jobs.blocking.repeat(plain, 1), tuple[str, str])
+    assert_type(jobs.assert_scheduled(add, 1, after=timedelta(days=1)), list[Job])
+    await jobs.repeat(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    async with testing.memory(engine) as tested:
+        assert_type(tested, TestedJobs)

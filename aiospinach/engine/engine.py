@@ -139,6 +139,17 @@ class Engine(Declarations, Scheduling, Awaiting, Looking, Steering):
                 await self._hubs.aclose()
                 await self._broker.aclose()
 
+    def _use_broker(self, broker: Broker) -> Broker:
+        """Store and run all further jobs with another broker. Returns the broker before.
+
+        Only while no workers run. The kit for tests calls it.
+        """
+        broker._belong_to(self)
+        before, self._broker = self._broker, broker
+        for part in (self._producer, self._dead_jobs, self._workers):
+            part.use_broker(broker)
+        return before
+
     # Tasks.
 
     def attach_tasks(self, tasks: Tasks) -> None:

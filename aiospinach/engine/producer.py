@@ -48,6 +48,11 @@ class Producer:
         with contextlib.suppress(RuntimeError):
             self._home = asyncio.get_running_loop()
 
+    def use_broker(self, broker: Broker) -> None:
+        """Store further jobs with another broker."""
+        self._broker = broker
+        self._queue_watch = QueueWatch(broker, self._namespace)
+
     def close(self) -> None:
         """Leave no timer in the running event loop."""
         self._queue_watch.close()

@@ -46,6 +46,10 @@ class WorkerControl:
         self._with_statements = with_statements
         self.pool: Pool | None = None
 
+    def use_broker(self, broker: Broker) -> None:
+        """Start further workers on another broker."""
+        self._broker = broker
+
     @property
     def is_running(self) -> bool:
         """Workers were started, and have not stopped."""

@@ -84,6 +84,8 @@ class PoolState:
         """Rung when something has ended that the end of the pool may wait for."""
         self.on_interrupt: Callable[[], None] = _nothing
         """Called to cancel the bodies that run."""
+        self.on_quiet: Callable[[], None] | None = None
+        """Called while the pool works, when the last run, a signal or a tick has ended."""
         self.announcements: set[asyncio.Task[None]] = set()
         """Signals under way that belong to no run."""
         self._tasks_of: defaultdict[str, list[Task[..., Any]]] = defaultdict(list)
@@ -128,6 +130,8 @@ class PoolState:
         """Called when something has ended that the end of the pool may wait for."""
         if self.phase is not Phase.WORKING:
             self.changed.ring()
+        elif (on_quiet := self.on_quiet) is not None:  # another thread may unset it
+            on_quiet()
 
     def on_cancellation(self) -> None:
         """Called when a task of the pool was cancelled. Interrupts the pool if the event loop ends.

@@ -25,6 +25,10 @@ ROOT = Path(__file__).parent.parent
 
 # The name of each guard, and a fast test below tests/ that fails without it; it is run again here.
 TESTS: dict[str, str] = {
+    "an answer for each channel": "redis/test_subscriptions.py::test_many_channels_take_few_commands",
+    "another reader of a channel": (
+        "brokers/test_contract_channels.py::test_another_subscription_keeps_a_channel_that_one_has_removed"
+    ),
     "answered before": (
         "redis/test_idempotency.py::test_a_repeated_call_returns_the_same_answer_without_a_call"
     ),
@@ -39,6 +43,26 @@ TESTS: dict[str, str] = {
         "test_blocking_processes.py::test_the_end_of_the_interpreter_waits_for_the_call_of_a_daemon_thread"
     ),
     "calls under way": "test_blocking.py::test_a_close_waits_for_the_calls_of_other_threads",
+    "bounded mailbox": (
+        "brokers/test_contract_channels.py::"
+        "test_a_reader_that_does_not_read_keeps_a_bounded_number_of_messages"
+    ),
+    "closed loop in memory": (
+        "brokers/test_memory_channels.py::test_a_message_to_a_closed_loop_drops_its_subscription"
+    ),
+    "late answer to a subscriber": (
+        "redis/test_subscriptions.py::"
+        "test_a_lost_connection_is_replaced_and_each_reader_learns_of_it_once[half-open]"
+    ),
+    "loss of messages": (
+        "redis/test_subscriptions.py::"
+        "test_a_lost_connection_is_replaced_and_each_reader_learns_of_it_once[cut]"
+    ),
+    "queue that came while it closed": (
+        "redis/test_subscriptions.py::"
+        "test_a_channel_that_is_added_while_the_connection_is_closed_gets_another"
+    ),
+    "silent connection": "redis/test_subscriptions.py::test_an_idle_connection_is_kept",
     "call that has not begun": (
         "workers/test_thread_pool.py::test_a_call_cancelled_before_it_begins_is_not_run"
     ),

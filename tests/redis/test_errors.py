@@ -24,8 +24,9 @@ from ..servers import Server, free_port
 from ..waiting import until
 
 LEAST = (
-    "-@all +@read +@write +@connection +eval +evalsha +script|load +time -@dangerous +info"
-    " ~ais2:{{{namespace}:* ~ais2:{{{namespace}}}:*"
+    "resetchannels -@all +@read +@write +@connection +eval +evalsha +script|load +time"
+    " +ssubscribe +sunsubscribe +spublish -@dangerous +info"
+    " ~ais2:{{{namespace}:* ~ais2:{{{namespace}}}:* &ais2:{{{namespace}:*}}:*"
 )
 """The permissions that the documentation requires."""
 
@@ -238,6 +239,7 @@ async def test_a_user_with_the_documented_permissions_can_run_jobs(
             await until(lambda: heard.count("job_finished") == 12)
             assert await engine.cancel(queued)
             await broker.renew("default", [])
+            await broker.publish("default", "orders", b"unknown")
             await until(lambda: heard.count("job_failed"))
             assert [d.job.id async for d in engine.dead_jobs()] == [dead.id]
             assert await engine.requeue(dead)

@@ -77,8 +77,8 @@ def connections_subscribed(client: redis.Redis) -> int:
 
 FAULTS = {
     "cut": lambda network: network.cut(),
-    "half open": lambda network: network.make_half_open(),
-    "end of file": lambda network: network.half_close(),
+    "half-open": lambda network: network.make_half_open(),
+    "end-of-file": lambda network: network.half_close(),
 }
 
 
@@ -90,9 +90,12 @@ async def test_a_lost_connection_is_replaced_and_each_reader_learns_of_it_once(
     async with broker.subscribe(QUEUE) as one, broker.subscribe("other") as other:
         await one.add(["a", "b"])
         await other.add(["a"])
+        made = network.connections_made
         FAULTS[fault](network)
-        assert await one.next(PATIENCE) is None
-        assert await other.next(PATIENCE) is None
+        await until(lambda: network.connections_made > made, "it is replaced")
+        async with asyncio.timeout(PATIENCE):
+            assert await one.next(600) is None
+            assert await other.next(600) is None
         for channel in ("a", "b"):
             await publisher.publish(QUEUE, channel, b"later")
             assert await one.next(PATIENCE) == Message(channel, b"later")
@@ -202,6 +205,20 @@ async def test_a_connection_is_used_again_soon_after_its_last_channel(
         async with broker.subscribe(QUEUE) as subscription:
             await subscription.add(["a"])
     assert network.connections_made == made
+
+
+async def test_a_channel_that_is_added_while_the_connection_is_closed_gets_another(
+    broker: RedisBroker, publisher: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "ADD_WITHIN", 2.0)
+    async with broker.subscribe(QUEUE) as first:
+        await first.add(["a"])
+    [shared] = broker._calls.subscriptions()._subscribers.values()
+    shared._check()  # the time without channels is over
+    async with broker.subscribe(QUEUE) as subscription:
+        await subscription.add(["a"])
+        await publisher.publish(QUEUE, "a", b"")
+        assert await message_after_losses(subscription) == Message("a", b"")
 
 
 async def test_a_channel_is_left_when_its_last_reader_leaves(

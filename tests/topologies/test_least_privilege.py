@@ -35,7 +35,7 @@ def users() -> Iterator[list[tuple[Server, str]]]:
 
 
 async def test_the_user_of_the_docs_suffices_on_a_cluster(
-    cluster: Cluster, namespace: str, users: list[tuple[Server, str]]
+    cluster: Cluster, namespace: str, users: list[tuple[Server, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert all(rule in PAGE for rule in ON_A_CLUSTER)
     for server in cluster.servers:
@@ -48,6 +48,7 @@ async def test_the_user_of_the_docs_suffices_on_a_cluster(
         await work.engine.start_workers(10, work.queues, block=False)
         await work.schedule_all(range(10, 20))
         await work.done()
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
     other_broker = RedisBroker(url)
     await other_broker.open("another")
     with pytest.raises(BrokerError, match="ACL"):

@@ -40,8 +40,9 @@ local function find_lease()
     local page = call('ZSCAN', leases, cursor, 'MATCH', pattern, 'COUNT', FEW)
     cursor = page[1]
     for number = 1, #page[2], 2 do
-      if id_of(page[2][number]) == id then -- guard: whole id of a lease
-        return page[2][number]
+      local lease = page[2][number]
+      if id_of(lease) == id then -- guard: whole id of a lease
+        return lease
       end
     end
   until cursor == '0'

@@ -9,6 +9,7 @@ from .batch import Batch
 from .brokers import Broker, MemoryBroker, RedisBroker
 from .cron import Cron
 from .dependencies import Depends, Provided, Shared
+from .done import Done
 from .engine import (
     Blocking,
     DeadJob,
@@ -16,6 +17,7 @@ from .engine import (
     Explanation,
     MinuteRow,
     Page,
+    Pause,
     QueueCounts,
     TaskNumbers,
     Verdict,
@@ -33,13 +35,20 @@ from .exceptions import (
     EnqueueUncertain,
     Interrupted,
     InvalidArguments,
+    InvalidResult,
     InvalidValue,
     JobCancelled,
     JobError,
+    JobFailed,
+    JobLost,
     JobTimeout,
     LeaseLost,
+    NoResult,
     NotAttached,
+    ResultCancelled,
+    ResultExpired,
     RetryException,
+    UnknownJob,
     UnknownQueue,
     UnknownTask,
     UnsupportedType,
@@ -50,7 +59,7 @@ from .job import Job, JobStatus, current_job
 from .registry import Tasks
 from .release import __version__
 from .task import Task
-from .workers import Health
+from .workers import Health, should_stop
 
 __all__ = [
     "AbortException",
@@ -66,6 +75,7 @@ __all__ = [
     "Cron",
     "DeadJob",
     "Depends",
+    "Done",
     "DuplicateTask",
     "Engine",
     "EnqueueUncertain",
@@ -73,25 +83,33 @@ __all__ = [
     "Health",
     "Interrupted",
     "InvalidArguments",
+    "InvalidResult",
     "InvalidValue",
     "Job",
     "JobCancelled",
     "JobError",
+    "JobFailed",
+    "JobLost",
     "JobStatus",
     "JobTimeout",
     "LeaseLost",
     "MemoryBroker",
     "MinuteRow",
+    "NoResult",
     "NotAttached",
     "Page",
+    "Pause",
     "Provided",
     "QueueCounts",
     "RedisBroker",
+    "ResultCancelled",
+    "ResultExpired",
     "RetryException",
     "Shared",
     "Task",
     "TaskNumbers",
     "Tasks",
+    "UnknownJob",
     "UnknownQueue",
     "UnknownTask",
     "UnsupportedType",
@@ -101,6 +119,7 @@ __all__ = [
     "WouldBlock",
     "__version__",
     "current_job",
+    "should_stop",
     "signals",
 ]
 

@@ -3,6 +3,7 @@
 AiospinachError
 ├── InvalidValue (ValueError)        a name, number, time or type that is not accepted
 │   ├── InvalidArguments             arguments that do not fit the task, or would not arrive equal
+│   ├── InvalidResult                a result that does not fit its task, or would not arrive equal
 │   ├── UnsupportedType              a type hint whose values cannot be stored and read back
 │   ├── DuplicateTask                a task name registered twice
 │   └── BatchTooLarge                more jobs or bytes than one batch may hold
@@ -15,6 +16,12 @@ AiospinachError
 │   ├── BrokerUnavailable            it cannot be reached: nothing was stored
 │   ├── EnqueueUncertain             the store may or may not have stored the jobs
 │   └── BatchPartlyStored            some queues of a batch were stored, others were not
+├── NoResult                         a job has no result to return
+│   ├── JobFailed                    it failed for ever
+│   │   └── JobLost                  its worker disappeared, and it is not tried again
+│   ├── ResultCancelled              it was cancelled
+│   └── UnknownJob (LookupError)     nobody knows the job
+│       └── ResultExpired            its result is not kept any more
 ├── RetryException                   raised by a job: try again, at this moment
 ├── AbortException                   raised by a job: never try again
 └── JobError                         why a run ended, if not by its own code; receivers get it as ``err``
@@ -50,8 +57,17 @@ class InvalidArguments(InvalidValue):
     """
 
 
+class InvalidResult(InvalidValue):
+    """The result of a job does not fit the return annotation of its task, would not arrive equal, or is
+    larger than 256 KB.
+
+    The message names the type of the result, never the value. Such a job is dead: its body has run, and
+    another run would repeat its effects.
+    """
+
+
 class UnsupportedType(InvalidValue):
-    """A parameter's type hint describes values that cannot be stored and read back."""
+    """A type hint of a parameter or of a kept result describes values that cannot be stored and read back."""
 
 
 class DuplicateTask(InvalidValue):
@@ -117,22 +133,71 @@ class BatchPartlyStored(BrokerError):
         self.stored: tuple[Job, ...] = tuple(stored)
 
 
+class NoResult(AiospinachError):
+    """A job has no result that ``Engine.result`` could return.
+
+    In the body of another job it is an error like any other: that job is tried again, or fails.
+    """
+
+
+class JobFailed(NoResult):
+    """The job whose result was awaited failed for ever.
+
+    The traceback of its worker is a note of this exception, unless ``Engine(leave_out=)`` left it out.
+    """
+
+    def __init__(self, text: str, *, reason: str = "", error: str = "", message: str = "") -> None:
+        super().__init__(text)
+        self.reason: str = reason
+        """As ``DeadJob.reason``."""
+        self.error: str = error
+        """The class of the last error, with its module: the class itself may be unknown in this process."""
+        self.message: str = message
+        """The message of the last error, at most 1,024 characters; empty if left out."""
+
+
+class JobLost(JobFailed):
+    """The worker of the job disappeared, and the job is not tried again: how its run ended is unknown."""
+
+
+class ResultCancelled(NoResult):
+    """The job whose result was awaited was cancelled."""
+
+
+class UnknownJob(NoResult, LookupError):
+    """Neither a job of this id, nor its result, is stored in the queues that were searched."""
+
+
+class ResultExpired(UnknownJob):
+    """The job was stored once, and neither it nor its result is stored any more.
+
+    A result is kept for the ``result_ttl`` of its task.
+    """
+
+
 class RetryException(AiospinachError):
     """Raise it in a job to have it tried again, if it has tries left.
 
     ``at`` is the moment: a datetime (naive means UTC), or a timedelta from now. By default the backoff of
     the task decides. It means the same within an ExceptionGroup; of several moments the latest counts.
+    ``pause=True`` pauses the whole task until that moment, also if the job has no tries left. The job then
+    keeps its turn: it is the first of its task to run again.
     """
 
-    def __init__(self, message: str = "", at: datetime | timedelta | None = None) -> None:
+    def __init__(
+        self, message: str = "", at: datetime | timedelta | None = None, *, pause: bool = False
+    ) -> None:
         if isinstance(message, (datetime, timedelta)):
             raise InvalidValue("RetryException takes a message first: RetryException('why', at=...)")
         if at is not None and not isinstance(at, (datetime, timedelta)):
             raise InvalidValue(
                 f"RetryException: at= takes a datetime or a timedelta, not {type(at).__name__}"
             )
+        if not isinstance(pause, bool):
+            raise InvalidValue(f"RetryException: pause= takes True or False, not {type(pause).__name__}")
         super().__init__(message)
         self.at: datetime | timedelta | None = at
+        self.pause: bool = pause
 
 
 class AbortException(AiospinachError):

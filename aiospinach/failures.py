@@ -53,6 +53,16 @@ def describe(error: BaseException, reason: str, redaction: Redaction = REDACT_NO
     )
 
 
+def summary(error: BaseException, redaction: Redaction = REDACT_NOTHING) -> str:
+    """The name of the class of the error, and its message unless it is left out or cannot be printed."""
+    name = _printable(type(error).__qualname__)
+    try:
+        message = "" if redaction.messages else _printable(str(error))
+    except BaseException:
+        message = ""
+    return f"{name}: {message}" if message else name
+
+
 def class_name(error: BaseException) -> str:
     """The class of the error with its module, for the header of a job: at most 100 characters. A character
     that a header may not have becomes ``_``."""

@@ -12,6 +12,7 @@ from .backoff import exponential_backoff, jitter
 from .exceptions import (
     AbortException,
     Interrupted,
+    InvalidResult,
     InvalidValue,
     JobCancelled,
     RetryException,
@@ -26,6 +27,8 @@ PARK_AT_MOST = timedelta(hours=24)
 CRASHES_AT_MOST = 3
 """After so many lost workers a job counts as poison."""
 
+DEAD_REASONS = ("lost", "poison", "exhausted", "aborted", "interrupted", "unknown", "unreadable")
+"""Why a job is dead, in one word."""
 RESCUE_JITTER = 5.0
 """Seconds of jitter for jobs that are rescued for the second time. One of them may kill its workers, and must
 not take the same other jobs along until all of them count as poison."""
@@ -54,9 +57,11 @@ class Outcome(msgspec.Struct, frozen=True):
     status: JobStatus
     """Where the job is once the broker has stored the verdict."""
     reason: str
-    """One word: done, cancelled, lost, poison, exhausted, aborted, interrupted, unknown, error."""
+    """One word: done, cancelled, lost, poison, exhausted, aborted, interrupted, unknown, result, error."""
     delay: float = 0.0
     """Seconds from now until the job may start again, for RETRY."""
+    pauses_task: bool = False
+    """The body asked for a pause of its task, for ``delay`` seconds."""
 
 
 Backoff = Callable[[int], "float | timedelta"]
@@ -85,6 +90,8 @@ def judge(
         return SUCCESS
     if isinstance(error, JobCancelled):
         return CANCELLED
+    if isinstance(error, InvalidResult):  # the body has run: another run would repeat its effects
+        return _failed("result")
     if isinstance(error, UnknownTask):
         return _judge_unknown(job, now)
     if isinstance(error, Interrupted):
@@ -96,11 +103,14 @@ def judge(
             return _failed("lost")
         if job.crashes >= CRASHES_AT_MOST:
             return _failed("poison")
-    if job.retries >= job.max_retries:
-        return _failed("exhausted")
-    if _asks_to_abort(error):
-        return _failed("aborted")
-    return Outcome(Action.RETRY, JobStatus.WAITING, "error", _delay(job, error, now, backoff))
+    failed = "exhausted" if job.retries >= job.max_retries else "aborted" if _asks_to_abort(error) else None
+    pauses = any(retry.pause for retry in _retries_in(error))
+    if failed is not None and not pauses:
+        return _failed(failed)
+    delay = _delay(job, error, now, backoff)
+    if failed is not None:  # the next job would meet the same fault
+        return Outcome(Action.FAIL, JobStatus.FAILED, failed, delay, pauses)
+    return Outcome(Action.RETRY, JobStatus.WAITING, "error", delay, pauses)
 
 
 def is_parked_too_long(since: int, now: int) -> bool:

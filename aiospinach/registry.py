@@ -20,7 +20,7 @@ R = TypeVar("R")
 A = TypeVar("A", bound=Around)
 
 _SCHEDULE = ("periodicity", "overlap", "catch_up")
-_OPTIONS = ("name", "queue", "max_retries", *_SCHEDULE, "max_concurrency", "timeout", "backoff")
+_OPTIONS = ("name", "queue", "max_retries", *_SCHEDULE, "max_concurrency", "timeout", "backoff", "result_ttl")
 
 
 class Follower(Protocol):
@@ -52,6 +52,7 @@ class TaskDecorator:
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
         backoff: Backoff | None = None,
+        result_ttl: float | timedelta | None = None,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """Make a task of a function: ``@tasks.task``, or ``@engine.task(name=..., max_retries=...)``.
@@ -71,6 +72,8 @@ class TaskDecorator:
         - ``overlap``: unless it is true, a tick is skipped while the job of the tick before waits or runs.
         - ``catch_up``, in seconds or as a timedelta, by default a minute: a tick that no worker fired within
           this time is skipped. Of several missed ticks the first is fired.
+        - ``result_ttl``, in seconds or as a timedelta, is how long the result of a job is kept, 30 days at
+          most: ``Engine.result`` returns it. By default no result is kept.
 
         Returns the Task. Raises InvalidValue, DuplicateTask or UnsupportedType.
         """
@@ -120,6 +123,8 @@ class Tasks(TaskDecorator):
         if known is not None:
             raise DuplicateTask(f"there is a task {task.name!r} already: give this one another name=")
         task._arguments.resolve_if_possible()
+        if task.result_ttl is not None:
+            task._result.resolve_if_possible()
         followers = list(self._followers)
         for follower in followers:  # all of them take the task, or none
             follower.check([task])

@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 from weakref import WeakSet
 
 from .arguments.codec import Arguments
+from .arguments.results import Result
 from .around import Around
 from .cron import Cron, Every, calendar_of
 from .dependencies import Injection, injection_of
@@ -37,6 +38,9 @@ DEFAULT_QUEUE = "default"
 
 # The id of a periodic job is its task's name, '@' and a moment of 13 digits, with at most 200 characters.
 LONGEST_PERIODIC_NAME = 186
+
+LONGEST_RESULT_TTL = 30 * 24 * 3600.0
+"""Seconds that a result is kept at most."""
 
 
 class Scheduler(Protocol):
@@ -69,6 +73,7 @@ class Task(Generic[P, R_co]):
         max_concurrency: int | None = None,
         timeout: float | timedelta | None = None,
         backoff: Backoff | None = None,
+        result_ttl: float | timedelta | None = None,
     ) -> None:
         if isinstance(function, Task):
             raise InvalidValue(f"{function!r} is a task already: attach its registry instead")
@@ -100,6 +105,11 @@ class Task(Generic[P, R_co]):
         self._injection: Injection | None = injection_of(function, self.name)
         injected = frozenset() if self._injection is None else self._injection.names
         self._arguments: Arguments = Arguments(function, self.name, injected)
+        self.result_ttl: float | None = (
+            None if result_ttl is None else _to_result_ttl(result_ttl, what=f"{what} result_ttl")
+        )
+        self._result: Result = Result(function, self.name)
+        self._result_ms: int = round((self.result_ttl or 0) * 1000)
         self._calendar: Cron | Every | None = calendar_of(periodicity)
         self.periodicity: timedelta | Cron | None = periodicity
         self.overlap: bool = check_flag(overlap, what=f"{what} overlap")
@@ -216,3 +226,13 @@ class Task(Generic[P, R_co]):
             raise InvalidValue(
                 f"{what} a periodic task is called without arguments, and it needs some: {error}"
             ) from None
+
+
+def _to_result_ttl(duration: object, *, what: str) -> float:
+    seconds = to_seconds(duration, what=what, least=0.001)
+    if seconds > LONGEST_RESULT_TTL:
+        raise InvalidValue(
+            f"{what} must be at most 30 days, not {seconds / 86400:g}: store results elsewhere that are"
+            " needed for longer"
+        )
+    return seconds

@@ -39,7 +39,13 @@ LAYERS: list[tuple[str, set[str]]] = [
             "release",
         },
     ),
-    ("nouns", {"cron", "outcome", "around", "call", "carried", "task", "registry", "batch", "surroundings"}),
+    (
+        "nouns",
+        {
+            *("cron", "outcome", "around", "call", "carried", "task", "registry", "batch", "surroundings"),
+            "done",
+        },
+    ),
     ("signals", {"signals"}),
     ("brokers", {"brokers"}),
     ("workers", {"workers"}),

@@ -31,7 +31,8 @@ from aiospinach import (
     Tasks,
     UnsupportedType,
 )
-from aiospinach.arguments.codec import BODY_LIMIT, DEPTH_LIMIT, Arguments
+from aiospinach.arguments.codec import BODY_LIMIT, Arguments
+from aiospinach.arguments.depth import DEPTH_LIMIT
 from aiospinach.arguments.hints import reader_of
 from aiospinach.brokers.records import Envelope
 

@@ -14,12 +14,12 @@ import msgspec
 
 from ..exceptions import InvalidArguments, UnsupportedType
 from .call_shapes import CallShape, Reader, with_zones
+from .depth import DEPTH_LIMIT, is_too_deep
 from .differences import find_lost_part
 from .hints import ParameterHint, hints_of, reader_of, reason_of, type_of, write
 from .parameters import Parameters
 
 BODY_LIMIT = 256 * 1024
-DEPTH_LIMIT = 64
 
 _WRAPPING = 2  # levels of brackets that the layout of the body adds
 _SHALLOW = 2 * (DEPTH_LIMIT + _WRAPPING)  # bytes; a body that nests too deep has more brackets than that
@@ -29,7 +29,6 @@ _READ_WHOLE_AT_MOST = 32  # arguments; building a decoder for more costs more ti
 _NO_KEYWORDS = b",{}]"
 
 _split = msgspec.json.Decoder(tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]).decode
-_read_plain = msgspec.json.Decoder().decode
 
 
 class Arguments:
@@ -191,19 +190,7 @@ class Arguments:
         return values
 
     def _check_depth(self, body: bytes) -> None:
-        if body.count(b"[") + body.count(b"{") <= DEPTH_LIMIT + _WRAPPING:
-            return
-        try:
-            level: list[Any] = [_read_plain(body)]
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return  # decode() raises for that
-        except RecursionError:
-            raise self._too_deep() from None
-        for _ in range(DEPTH_LIMIT + _WRAPPING):
-            level = [item for outer in level for item in _items_of(outer)]
-            if not level:
-                return
-        if any(isinstance(item, (list, dict)) for item in level):
+        if is_too_deep(body, _WRAPPING):
             raise self._too_deep()
 
     def _too_deep(self) -> InvalidArguments:
@@ -258,9 +245,3 @@ def _read_whole(read: Reader, body: bytes) -> tuple[Any, ...] | None:
 def _raw_arguments(body: bytes) -> list[msgspec.Raw]:
     positional, keyword = _split(body)
     return [*positional, *keyword.values()] if keyword else positional
-
-
-def _items_of(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()

@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -138,14 +138,25 @@ def hints_of(function: Callable[..., Any], left_out: Collection[str] = ()) -> di
 
     Raises NameError, or any error of a hint in a string.
     """
+    # The hint of the result is not read: its names may be defined for type checkers only.
+    return _resolved_hints(function, lambda name: name != "return" and name not in left_out)
+
+
+def result_hint_of(function: Callable[..., Any]) -> Any:
+    """The type hint of a callable's result, once awaited; Any if there is none. Raises as ``hints_of``."""
+    hint = _resolved_hints(function, lambda name: name == "return").get("return", Any)
+    origin = typing.get_origin(hint)
+    return typing.get_args(hint)[-1] if origin in (Awaitable, Coroutine) else hint
+
+
+def _resolved_hints(function: Callable[..., Any], is_wanted: Callable[[str], bool]) -> dict[str, Any]:
     function = inspect.unwrap(underlying_function(function))
     if not inspect.isroutine(function):
         function = type(function).__call__
-    # The hint of the result is not read: its names may be defined for type checkers only.
     annotations: dict[str, Any] = getattr(function, "__annotations__", None) or {}
-    parameters = {n: hint for n, hint in annotations.items() if n != "return" and n not in left_out}
     holder = types.SimpleNamespace(
-        __annotations__=parameters, __type_params__=getattr(function, "__type_params__", ())
+        __annotations__={name: hint for name, hint in annotations.items() if is_wanted(name)},
+        __type_params__=getattr(function, "__type_params__", ()),
     )
     return typing.get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)
 

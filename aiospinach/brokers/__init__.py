@@ -1,7 +1,9 @@
 """Brokers store jobs: the contract, its arguments and results, and the two brokers."""
 
 from .base import Broker
+from .bulk import BulkResult, CancelSome, SteerDead
 from .memory import MemoryBroker
+from .pauses import LookPauses, Pause, Resume, StoredPause
 from .places import (
     JobFacts,
     JobSeen,
@@ -13,6 +15,7 @@ from .places import (
     PlacePage,
 )
 from .questions import (
+    Act,
     Cancel,
     Counts,
     Discard,
@@ -23,6 +26,7 @@ from .questions import (
     LookWorkers,
     Question,
     Requeue,
+    Reschedule,
     SteerResult,
     WorkerSeen,
 )
@@ -42,17 +46,24 @@ from .records import (
 )
 from .redis import RedisBroker
 from .reports import QueueReport, TaskRow, WorkerReport, WorkerRow
+from .results import EndRecord, EndState, FoundJob, LookResults
 
 __all__ = [
+    "Act",
     "Broker",
+    "BulkResult",
     "Cancel",
+    "CancelSome",
     "Counts",
     "DeadRecord",
     "Discard",
+    "EndRecord",
+    "EndState",
     "Envelope",
     "ExchangeResult",
     "Fired",
     "Firing",
+    "FoundJob",
     "JobFacts",
     "JobSeen",
     "Lease",
@@ -62,12 +73,15 @@ __all__ = [
     "LookJob",
     "LookJobFacts",
     "LookOldest",
+    "LookPauses",
+    "LookResults",
     "LookPlace",
     "LookRows",
     "LookWorkers",
     "MemoryBroker",
     "ParkedTask",
     "Parking",
+    "Pause",
     "Place",
     "PlacePage",
     "Question",
@@ -75,8 +89,12 @@ __all__ = [
     "RedisBroker",
     "RenewResult",
     "Requeue",
+    "Reschedule",
+    "Resume",
     "Settlement",
+    "SteerDead",
     "SteerResult",
+    "StoredPause",
     "SweepResult",
     "TaskRow",
     "TickResult",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from ..exceptions import InvalidValue
-from .questions import Act, Question, SteerResult
+from .questions import Act, Question
 from .records import (
     NO_PARKING,
     Envelope,
@@ -200,8 +200,8 @@ class Broker(ABC):
         """Return the answer to a question about a queue."""
 
     @abstractmethod
-    async def steer(self, queue: str, act: Act) -> SteerResult:
-        """Cancel a job, or requeue or discard a dead one. Returns where the job was."""
+    async def steer(self, queue: str, act: Act[T]) -> T:
+        """Carry out an order about a queue or its jobs. Returns its result."""
 
     @abstractmethod
     async def flush(self, queue: str) -> None:

@@ -25,6 +25,10 @@ class Counts(msgspec.Struct, frozen=True):
     dead: int
     parked: int = 0
     """Jobs that wait for a worker that knows their task, or for the release that wrote them."""
+    paused: bool = False
+    """The whole queue is paused."""
+    paused_tasks: Sequence[str] = ()
+    """Tasks of the queue that are paused, by name."""
 
 
 class WorkerSeen(msgspec.Struct, frozen=True):
@@ -78,25 +82,34 @@ class LookWorkers(Question[Sequence[WorkerSeen]], frozen=True):
     """Which workers have looked within three leases, and have not left? A thousand at most."""
 
 
-class Cancel(msgspec.Struct, frozen=True):
+class Act(msgspec.Struct, Generic[T], frozen=True):
+    """An order to change a queue or its jobs, with a result of type T."""
+
+
+class Cancel(Act["SteerResult"], frozen=True):
     """Cancel a job. A running job is marked, and its worker learns of it by the next renewal."""
 
     job_id: str
 
 
-class Requeue(msgspec.Struct, frozen=True):
+class Requeue(Act["SteerResult"], frozen=True):
     """Queue a dead job again, as if it had never run."""
 
     job_id: str
 
 
-class Discard(msgspec.Struct, frozen=True):
+class Discard(Act["SteerResult"], frozen=True):
     """Delete a dead job."""
 
     job_id: str
 
 
-Act = Cancel | Requeue | Discard
+class Reschedule(Act["SteerResult"], frozen=True):
+    """Move a job that waits or is queued to another moment. A running or dead job stays as it is."""
+
+    job_id: str
+    at: int
+    """In milliseconds since 1970; 0 is now."""
 
 
 class SteerResult(msgspec.Struct, frozen=True):

@@ -39,6 +39,8 @@ class Envelope(msgspec.Struct, gc=False):
     """When the job was scheduled, in milliseconds since 1970; 0: at the moment ``at``."""
     has_meta: bool = False
     """The body has meta beside the arguments."""
+    result_ttl: int = 0
+    """For how many milliseconds the result of the job is kept; 0: not at all."""
     error: str = ""
     """The class of the last error, with its module, if the job was tried again. No caller of ``enqueue`` sets
     it."""
@@ -110,6 +112,11 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """The dead job is kept without its arguments, for FAIL."""
     successor: Envelope | None = None
     """A job of the same id, stored in its place if the action ends the job and nobody cancelled it."""
+    result: bytes = b""
+    """The result as JSON, for DONE, if the job keeps it."""
+    pause: str | None = None
+    """By whom and why the task is paused for ``delay`` seconds, in two words or more. A retry is then the
+    first job of the task when the pause ends. A pause that ends later, or has no end, stays."""
 
     @property
     def drops_arguments(self) -> bool:
@@ -215,6 +222,8 @@ class Fired(enum.Enum):
     """The due was moved, and no job was stored: the job of the tick before lives."""
     TAKEN = enum.auto()
     """Another caller had moved the due: nothing was done."""
+    PAUSED = enum.auto()
+    """The due was moved, and no job was stored: the task or its queue is paused."""
 
 
 class DeadRecord(msgspec.Struct, frozen=True, gc=False):

@@ -7,6 +7,7 @@ from .engine import Engine
 from .explanation import Explanation, Verdict
 from .listing import Page
 from .live_workers import WorkerInfo
+from .pauses import Pause
 from .throughput import MinuteRow, TaskNumbers
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Explanation",
     "MinuteRow",
     "Page",
+    "Pause",
     "QueueCounts",
     "TaskNumbers",
     "Verdict",

@@ -27,6 +27,29 @@ class Twins(Scheduler, Protocol):
 
     async def cancel(self, job: Job | str, *, queue: str | None = None) -> JobStatus: ...
 
+    async def reschedule(
+        self, job: Job | str, at: datetime | None, *, queue: str | None = None
+    ) -> JobStatus: ...
+
+    async def pause(
+        self,
+        task: Task[..., Any] | str | None = None,
+        *,
+        queue: str | None = None,
+        for_: timedelta | float | None = None,
+        reason: str = "",
+    ) -> None: ...
+
+    async def resume(self, task: Task[..., Any] | str | None = None, *, queue: str | None = None) -> bool: ...
+
+    async def requeue_dead(
+        self,
+        *,
+        queue: str | None = None,
+        task: Task[..., Any] | str | None = None,
+        reason: str | None = None,
+    ) -> int: ...
+
 
 class Blocking:
     """The blocking twins of the calls of an engine: ``engine.blocking.schedule(send, "ann")``.
@@ -92,6 +115,39 @@ class Blocking:
         """Cancel a job as ``Engine.cancel`` does, and return the status that it had."""
         _refuse_in_loop("cancel(job)")
         return self._portal.call(self._engine.cancel, job, queue=queue)
+
+    def reschedule(self, job: Job | str, at: datetime | None, *, queue: str | None = None) -> JobStatus:
+        """Move a job as ``Engine.reschedule`` does, and return the status that it had."""
+        _refuse_in_loop("reschedule(job, at)")
+        return self._portal.call(self._engine.reschedule, job, at, queue=queue)
+
+    def pause(
+        self,
+        task: Task[..., Any] | str | None = None,
+        *,
+        queue: str | None = None,
+        for_: timedelta | float | None = None,
+        reason: str = "",
+    ) -> None:
+        """Pause a task or a queue as ``Engine.pause`` does."""
+        _refuse_in_loop("pause(task)")
+        self._portal.call(self._engine.pause, task, queue=queue, for_=for_, reason=reason)
+
+    def resume(self, task: Task[..., Any] | str | None = None, *, queue: str | None = None) -> bool:
+        """End a pause as ``Engine.resume`` does. Returns False if there was none."""
+        _refuse_in_loop("resume(task)")
+        return self._portal.call(self._engine.resume, task, queue=queue)
+
+    def requeue_dead(
+        self,
+        *,
+        queue: str | None = None,
+        task: Task[..., Any] | str | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """Queue dead jobs again as ``Engine.requeue_dead`` does, and return how many."""
+        _refuse_in_loop("requeue_dead()")
+        return self._portal.call(self._engine.requeue_dead, queue=queue, task=task, reason=reason)
 
     def retry(self, error: EnqueueUncertain) -> Any:
         """Repeat a call of ``engine.blocking`` that was not answered, as ``await error.retry()`` does.

@@ -26,6 +26,10 @@ class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
     limit of their task holds back are in no line."""
     workers: int
     """Workers that have looked at the queue within three leases."""
+    paused: bool = False
+    """The whole queue is paused. Its jobs count as ready all the same."""
+    paused_tasks: Sequence[str] = ()
+    """The paused tasks of the queue, by name. Their jobs count as ready all the same."""
 
 
 async def count_jobs(broker: Broker, namespace: str, queues: Sequence[str]) -> dict[str, QueueCounts]:
@@ -46,4 +50,6 @@ async def _count_jobs(broker: Broker, queue: str) -> QueueCounts:
         parked=counts.parked,
         oldest=None if oldest is None else max(0.0, (broker.now() - oldest) / 1000),
         workers=len(workers),
+        paused=counts.paused,
+        paused_tasks=counts.paused_tasks,
     )

@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from ..brokers.base import Broker
-from ..brokers.questions import Act, Discard, LookDead, Requeue
+from ..brokers.questions import Discard, LookDead, Requeue
 from ..brokers.records import DeadRecord
 from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
@@ -26,7 +26,8 @@ class DeadJob(msgspec.Struct, frozen=True, kw_only=True):
     died_at: datetime
     """In UTC."""
     reason: str
-    """lost, poison, exhausted, aborted, interrupted, unknown or unreadable; the design page explains them."""
+    """lost, poison, exhausted, aborted, interrupted, result, unknown or unreadable; the design page explains
+    them."""
     error: str
     """The class of the last error, with its module."""
     message: str
@@ -70,7 +71,7 @@ class DeadJobs:
                 return True
         return False
 
-    async def _is_done(self, queue: str, act: Act) -> bool:
+    async def _is_done(self, queue: str, act: Requeue | Discard) -> bool:
         steered = await self._broker.steer(queue, act)
         if steered.is_bare:
             raise InvalidValue(

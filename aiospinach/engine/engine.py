@@ -24,11 +24,13 @@ from ..validation import check_scope
 from ..workers import Health
 from .attached_tasks import AttachedTasks
 from .blocking import Blocking
+from .bulk import Bulk
 from .dead_jobs import DeadJobs
 from .declarations import Declarations
 from .listing import Listing
 from .looking import Looking
 from .lookup import Lookup
+from .pauses import Pauses
 from .portal import Portal
 from .producer import Producer
 from .scheduling import Scheduling
@@ -87,6 +89,8 @@ class Engine(Declarations, Scheduling, Looking, Steering):
         self._workers = WorkerControl(
             broker, self._sender, self._tasks, self._surroundings, self._with_statements
         )
+        self._pauses = Pauses(broker, self.namespace, self._tasks)
+        self._bulk = Bulk(broker, self.namespace, self._tasks, self._producer, self._workers)
         self._portal = Portal()
         self._own_tasks._attach_to(self._tasks)
         forks.forget_in_child(self)

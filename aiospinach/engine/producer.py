@@ -18,6 +18,7 @@ from ..brokers.records import Envelope
 from ..carried import Carried
 from ..exceptions import EnqueueUncertain
 from ..job import Job, JobStatus
+from ..signals import SafeNamedSignal
 from ..signals.sender import Sender
 from ..task import Task
 from .attached_tasks import AttachedTasks
@@ -68,6 +69,8 @@ class Producer:
             self._home = asyncio.get_running_loop()
         found = self._tasks.find(task)
         body = found._arguments.encode(args, kwargs)
+        if found._result_ms:
+            found._result.check()
         headers = self._carried.headers() if self._carried.is_used else None
         has_meta = bool(headers) or found._key is not None
         if has_meta:
@@ -94,6 +97,9 @@ class Producer:
             task._arguments.encode(entry.args, entry.kwargs) if entry.body is None else entry.body
             for task, entry in zip(found, batch, strict=True)
         ]
+        for task in set(found):
+            if task._result_ms:
+                task._result.check()
         metas = self._metas_of(found)
         if metas is not None:
             bodies = [
@@ -166,10 +172,17 @@ class Producer:
         After a sending that took the whole time limit, ten times as many go together. So a receiver that
         hangs for every job holds up the sender for a few time limits, and not for one time limit a job.
         """
-        signal = signals.job_scheduled
-        if not signal.receivers:
-            return
-        sendings = [{"job": job} for job in jobs if job.status is not JobStatus.NOT_SET]
+        await self._send_each(
+            signals.job_scheduled, [job for job in jobs if job.status is not JobStatus.NOT_SET]
+        )
+
+    async def send_cancelled(self, envelopes: Sequence[Envelope], queue: str) -> None:
+        """Send job_cancelled for each of these jobs, as ``job_scheduled`` is sent for those of a batch."""
+        if envelopes and signals.job_cancelled.receivers:
+            await self._send_each(signals.job_cancelled, [self._read(each, queue) for each in envelopes])
+
+    async def _send_each(self, signal: SafeNamedSignal, jobs: Sequence[Job]) -> None:
+        sendings = [{"job": job} for job in jobs]
         first, at_once = 0, SENT_AT_ONCE
         while first < len(sendings) and signal.receivers and not signal.is_muted:
             some = sendings[first : first + at_once]

@@ -54,6 +54,7 @@ def request_of(
         task.max_retries,
         at_once=at is None,
         named=own_id is not None,
+        result_ttl=task._result_ms,
     )
     if at is not None:
         envelope.created = now

@@ -130,6 +130,11 @@ class WorkerControl:
         elif self.pool is not None and status is not JobStatus.NOT_SET:
             self.pool.forget_retry(queue, job_id)
 
+    def on_rescheduled(self, queue: str, job_id: str) -> None:
+        """A job was moved: wait for its retry no longer."""
+        if self.pool is not None:
+            self.pool.forget_retry(queue, job_id)
+
     def on_tasks_added(self, tasks: Sequence[Task[..., Any]]) -> None:
         """Have running workers register tasks that were attached."""
         if tasks and self.pool is not None and self.is_running:

@@ -28,8 +28,9 @@ from ..task import Task
 from ..timing import from_milliseconds
 from .body import Body, drop_pending_cancellations
 from .outbox import Outbox, SettleResult
+from .results import stored_result
 from .state import PoolState
-from .verdict import log_outcome, verdict
+from .verdict import log_outcome, reason_of_pause, verdict
 
 logger: Log = Log("aiospinach")
 
@@ -174,11 +175,14 @@ class Execution:
 
     def _settle(self) -> None:
         """Send the outcome to the broker, and leave the slot to another job."""
+        stored = b""
+        if self.lease.job.result_ttl and self._error is None:
+            stored, self._error = stored_result(self._task, self._result)
         if self._error is None:
             self._outcome = SUCCESS
             # Without receivers of job_finished the task need not wait for the broker's answer.
             self.is_settled = not signals.job_finished.receivers
-            settlement = Settlement(self.lease, Action.DONE, successor=self.successor)
+            settlement = Settlement(self.lease, Action.DONE, successor=self.successor, result=stored)
         else:
             settlement = self._judge(self._error)
         self.outbox.settle(settlement, self)
@@ -198,7 +202,10 @@ class Execution:
         elif outcome.action is Action.RETRY:
             detail = class_name(error).encode()
         is_bare = state.redaction.arguments
-        return Settlement(self.lease, outcome.action, outcome.delay, detail, is_bare, self.successor)
+        pause = reason_of_pause(state, error) if outcome.pauses_task else None
+        return Settlement(
+            self.lease, outcome.action, outcome.delay, detail, is_bare, self.successor, pause=pause
+        )
 
     async def _conclude(self) -> None:
         """Wait for the broker's answer, and update the job and its error."""

@@ -181,6 +181,13 @@ class Maintenance:
                 )
             elif how is Fired.OVERLAPPING:
                 self._skipped_ticks.add(firing.task)
+            elif how is Fired.PAUSED:
+                logger.debug(
+                    "task %s: its tick of %s is skipped, since the task or its queue is paused",
+                    firing.task,
+                    from_milliseconds(firing.due),
+                    fields={**self._state.fields, "task_name": firing.task, "queue": self._queue},
+                )
             elif how is Fired.MOVED and firing.job is not None:
                 queued = firing.job.as_job(self._state.namespace, self._queue, JobStatus.QUEUED)
                 self._state.announce(signals.job_scheduled, {"job": queued})
@@ -203,4 +210,5 @@ class Maintenance:
             )
             return Firing(name, due, next_due)
         job = Envelope(f"{name}@{due}", name, NO_ARGUMENTS, due, task.max_retries)
+        job.result_ttl = task._result_ms
         return Firing(name, due, next_due, job, task.overlap)

@@ -14,7 +14,6 @@ from typing import Any
 from ..brokers.base import Broker
 from ..cancellation import shielded_if
 from ..dependencies import Lifespan
-from ..exceptions import JobCancelled
 from ..signals.sender import Sender
 from ..surroundings import Surroundings
 from ..task import Task
@@ -27,6 +26,7 @@ from .heartbeat import Heartbeat
 from .lease_watchdog import LeaseWatchdog
 from .listener import Listener
 from .maintenance import Maintenance
+from .orders import Orders
 from .outbox import Outbox
 from .reporter import Reporter
 from .runs import Runs
@@ -83,6 +83,7 @@ class Pool:
         self.reporter: Reporter = Reporter(self.state, self.slots, outboxes)
         self.heartbeat: Heartbeat = Heartbeat(self.state, self.runs, outboxes)
         self.watchdog: LeaseWatchdog = LeaseWatchdog(self.state, self.runs, self.heartbeat)
+        self.orders: Orders = Orders(self.state, self.runs, self.heartbeat, outboxes)
         self.consumers: list[Consumer] = []
         self.maintenances: list[Maintenance] = []
         self.listeners: list[Listener] = []
@@ -146,6 +147,7 @@ class Pool:
         yield from (sweeper.work for sweeper in self.sweepers)
         yield from (consumer.work for consumer in self.consumers)
         yield from (maintenance.work for maintenance in self.maintenances)
+        yield from self.orders.services()
 
     # What the engine asks for.
 
@@ -242,7 +244,7 @@ class Pool:
     def cancel(self, queue: str, job_id: str) -> None:
         """Cancel the body of a job if it runs here, without waiting for the next renewal. The call may come
         from any event loop."""
-        self._call_in_loop(self._cancel, queue, job_id)
+        self._call_in_loop(self.orders.cancel, queue, job_id)
 
     def forget_retry(self, queue: str, job_id: str) -> None:
         """Have ``stop_when_queue_empty`` wait no longer for the retry of a job. The call may come from any
@@ -250,17 +252,12 @@ class Pool:
         if self.stop_when_empty is not None:
             self._call_in_loop(self.stop_when_empty.forget_retry, queue, job_id)
 
-    def _call_in_loop(self, function: Callable[[str, str], None], queue: str, job_id: str) -> None:
+    def _call_in_loop(self, function: Callable[[str, str], object], queue: str, job_id: str) -> None:
         if self.loop is asyncio.get_running_loop():
             function(queue, job_id)
         else:
             with contextlib.suppress(RuntimeError):  # the pool's loop has ended
                 self.loop.call_soon_threadsafe(function, queue, job_id)
-
-    def _cancel(self, queue: str, job_id: str) -> None:
-        for run in self.runs:
-            if run.lease.job.id == job_id and run.outbox.queue == queue:
-                run.cancel(JobCancelled("the job was cancelled"))
 
     # What the parts report.
 

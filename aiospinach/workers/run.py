@@ -10,12 +10,14 @@ from types import CodeType
 from .. import signals
 from ..brokers.records import Envelope
 from ..exceptions import Interrupted, JobError, LeaseLost
-from ..job import JobStatus
+from ..job import Job, JobStatus
 from ..logs import Log, fields_of
 from .execution import Execution
 from .outbox import SettleResult
 
 logger: Log = Log("aiospinach")
+
+STOPPED = "the workers stopped while the job ran"
 
 
 class Run(Execution):
@@ -28,6 +30,11 @@ class Run(Execution):
     is_suspected: bool
     settle_result: SettleResult | None
     successor: Envelope | None
+
+    @property
+    def job(self) -> Job | None:
+        """The snapshot that the body sees as ``current_job()``."""
+        return getattr(self, "_job", None)
 
     @property
     def code(self) -> CodeType | None:
@@ -82,7 +89,15 @@ class Run(Execution):
     def interrupt(self) -> None:
         """End the body because the pool stops, unless the body runs in a thread."""
         if self.body.is_async or not self.body.has_begun:
-            self.cancel(Interrupted("the workers stopped while the job ran"))
+            self.cancel(Interrupted(STOPPED))
+
+    def has_to_stop(self) -> bool:
+        """Return whether the body has to end. A body in a thread ends only if it asks for that, so the reason
+        of an interruption counts from then on."""
+        if self.body.reason is None and (self._state.is_ending_now or self.is_suspected):
+            why = "the lease could not be renewed in time" if self.is_suspected else STOPPED
+            self.body.end(Interrupted(why))
+        return self.body.reason is not None
 
     def follow_with(self, job: Envelope) -> bool:
         """Store a job of the same id when this one ends. Returns False if there is a successor already."""

@@ -8,8 +8,9 @@ import contextlib
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from threading import Lock, Thread
+from types import FrameType
 from typing import Any
 
 from ..cancellation import shielded_if
@@ -97,6 +98,18 @@ class Threads:
         if also_calls or not self._left:
             for thread in self._threads:
                 thread.join()
+
+    def idents(self) -> list[int]:
+        """The identifiers of the threads, as ``threading.get_ident`` returns them."""
+        return [thread.ident for thread in self._threads if thread.ident is not None]
+
+    @staticmethod
+    def context_in(frame: FrameType) -> Context | None:
+        """The context of the call, if a frame is the beginning of a call in a thread."""
+        if frame.f_code is not _Call.run.__code__:
+            return None
+        call: _Call = frame.f_locals["self"]
+        return call._context
 
     # In the event loop.
 

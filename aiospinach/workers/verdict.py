@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..failures import summary
 from ..job import Job
 from ..logs import Log
 from ..outcome import Action, Backoff, Outcome, judge
@@ -11,6 +12,8 @@ from .state import PoolState
 
 logger: Log = Log("aiospinach")
 
+LONGEST_REASON = 200
+"""Characters of the reason that a pause keeps, at most."""
 WITHOUT_TRACEBACK = Redaction(tracebacks=True)
 
 
@@ -31,12 +34,26 @@ def verdict(
         return judge(job, RuntimeError(), now)
 
 
+def reason_of_pause(state: PoolState, error: BaseException) -> str:
+    """By whom and why a task is paused for a job that asked for it: this worker, and its error."""
+    by = state.name.replace(" ", "_")
+    return f"{by} {summary(error, state.redaction)[:LONGEST_REASON]}"
+
+
 def log_outcome(state: PoolState, job: Job, outcome: Outcome, error: BaseException) -> None:
     """Log an error for a job that failed, and a warning for one that is tried again.
 
     A planned error, or one that was logged before, has no traceback.
     """
     redaction = state.redaction
+    if outcome.pauses_task:
+        logger.info(
+            "task %s: paused for %.1f s, since %r asked for it",
+            job.task_name,
+            outcome.delay,
+            job,
+            fields=state.fields,
+        )
     if outcome.action in (Action.FAIL, Action.RETRY) and not state.known_errors.is_new(job, error):
         redaction = redaction | WITHOUT_TRACEBACK
     if outcome.action is Action.FAIL:

@@ -26,6 +26,8 @@ REMAINING = {
 }
 """Keys that may remain of a drained queue, besides those of sessions, which expire."""
 OF_SESSIONS = ("sess:", "nudge:", "answers:", "minutes:")
+OF_JOBS = ("result:",)
+"""Keys of single jobs, which expire as well."""
 
 _TYPES = {
     "ready": "list",
@@ -47,6 +49,7 @@ _TYPES = {
     "nudge": "list",
     "looked": "string",
     "workers": "zset",
+    "result": "string",
     "reports": "hash",
     "minutes": "hash",
 }
@@ -184,9 +187,9 @@ class RawKeys:
     def check_drained(self) -> None:
         """I9: only the keys in REMAINING are left, and keys of sessions, which expire."""
         seen = self.read()
-        assert {name for name in seen if not name.startswith(OF_SESSIONS)} <= REMAINING
+        assert {name for name in seen if not name.startswith((*OF_SESSIONS, *OF_JOBS))} <= REMAINING
         for name in seen:
-            if name.startswith((*OF_SESSIONS, "dedup:")):
+            if name.startswith((*OF_SESSIONS, *OF_JOBS, "dedup:")):
                 assert self._client.pttl(self.prefix + name) > 0, f"{name} expires"
 
 

@@ -41,7 +41,7 @@ QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
-UNGUARDED = {"nudge", "wake_another", "sweep", "workers"}
+UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "results"}
 """Scripts without a guard."""
 UNGUARDED_PARTS = {"prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error"}
 """Parts that are included in scripts, and have no guard."""
@@ -962,6 +962,23 @@ async def a_lease_of_an_id_with_the_same_prefix_is_not_found(stage: Stage) -> No
     await put(stage.broker, QUEUE, "a")
     assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
     assert (await asking.cancel(stage.broker, QUEUE, "a:b")).status is JobStatus.RUNNING
+
+
+@scenario("malformed time of a result")
+async def a_job_with_a_malformed_time_of_its_result_is_cancelled(stage: Stage) -> None:
+    for job_id, flags in (("a", b"r99999999999"), ("b", b"r0"), ("c", b"mr50000")):
+        await put(stage.broker, QUEUE, job_id)
+        stage.client.hset(stage.raw.prefix + "jobs", job_id, b"2 send 0 0 %b\n1 0 0 0 - - - -\nbody" % flags)
+        assert (await asking.cancel(stage.broker, QUEUE, job_id)).status is JobStatus.QUEUED
+        assert stage.client.exists(f"{stage.raw.prefix}result:{job_id}") == (job_id == "c")
+
+
+@scenario("result of an earlier job")
+async def a_failed_job_removes_the_result_of_an_earlier_one(stage: Stage) -> None:
+    for action, is_kept in ((Action.DONE, True), (Action.FAIL, False), (Action.CANCELLED, True)):
+        lease = await put_and_take(stage.broker, QUEUE, "a", result_ttl=1000)
+        assert await settle(stage.broker, QUEUE, lease, action)
+        assert stage.client.exists(stage.raw.prefix + "result:a") == is_kept
 
 
 async def play(scene: Scenario, namespace: str) -> None:

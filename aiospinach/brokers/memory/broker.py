@@ -10,9 +10,11 @@ from threading import RLock
 from typing import Protocol, TypeVar
 
 from ... import forks
+from ...job import JobStatus
 from ...timing import to_seconds
 from ..base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
-from ..questions import Act, Question, SteerResult
+from ..orders import ORDERS, cancel_order
+from ..questions import Act, Cancel, Question, SteerResult
 from ..records import (
     NO_PARKING,
     Envelope,
@@ -26,13 +28,14 @@ from ..records import (
     TickResult,
 )
 from ..reports import NO_QUEUE_REPORT, NO_REPORTS, QueueReport, WorkerReport
+from ..results import channel_of
 from ..subscriptions import Subscription
 from .channels import Channels, MemorySubscription
 from .inspection import answer
 from .lost_jobs import warn_at_exit
+from .orders import carry_out
 from .queue import QueueState
 from .sessions import Sessions
-from .steering import steer
 from .waiter import Waiter, set_of
 
 T = TypeVar("T")
@@ -227,8 +230,7 @@ class MemoryBroker(Broker):
         return MemorySubscription(self._channels, queue)
 
     async def publish(self, queue: str, channel: str, data: bytes) -> None:
-        with self._lock:
-            self._channels.publish(queue, channel, data)
+        self._channels.publish(queue, channel, data)
 
     async def look(self, queue: str, question: Question[T]) -> T:
         with self._lock:
@@ -236,12 +238,14 @@ class MemoryBroker(Broker):
             found: T = answer(self._queues[queue], question, self.now(), clocks, self.lease)
             return found
 
-    async def steer(self, queue: str, act: Act) -> SteerResult:
+    async def steer(self, queue: str, act: Act[T]) -> T:
         with self._lock:
             state = self._queues[queue]
-            steered = steer(state, act, self.now())
+            result: T = carry_out(state, act, self.now())
             self._notify(queue, state)
-            return steered
+        if isinstance(act, Cancel) and isinstance(result, SteerResult) and result.status is JobStatus.RUNNING:
+            self._channels.publish(queue, ORDERS, cancel_order(act.job_id))
+        return result
 
     async def flush(self, queue: str) -> None:
         with self._lock:
@@ -257,11 +261,20 @@ class MemoryBroker(Broker):
             return sum(len(state.jobs) for state in self._queues.values())
 
     def _notify(self, queue: str, state: QueueState) -> None:
-        """Wake one waiter if there is a job to run, or something is due earlier than was known."""
+        """Report ends of jobs, and wake one waiter if there is a job to run, or something is due earlier than
+        was known."""
+        if state.ends.reports:
+            self._report(queue, state)
         if state.something_to_run() or state.has_earlier_due:
             state.earlier_due_pending = state.earlier_due_pending or state.has_earlier_due
             state.has_earlier_due = False
             self._wake_one(queue)
+
+    def _report(self, queue: str, state: QueueState) -> None:
+        """Send the ends of jobs to the subscriptions that wait for them."""
+        reports, state.ends.reports = state.ends.reports, []
+        for job_id, message in reports:
+            self._channels.publish(queue, channel_of(job_id), message)
 
     def _wake_one(self, queue: str) -> None:
         """Give the wake-up of the queue to one waiter, or keep one for the next wait."""

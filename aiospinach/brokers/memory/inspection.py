@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from ..pauses import WHOLE_QUEUE, LookPauses
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
+from ..results import LookResults
 from .facts import facts_of
 from .listing import list_place
 from .queue import QueueState
@@ -24,8 +26,12 @@ def answer(state: QueueState, question: Question[Any], now: int, clocks: float, 
         return _oldest(state, now)
     if isinstance(question, LookDead):
         return state.dead.page(now, question.offset, question.limit)
+    if isinstance(question, LookPauses):
+        return sorted(state.pauses.values(), key=lambda pause: pause.task)
     if isinstance(question, LookJob):
         return state.jobs.get(question.job_id)
+    if isinstance(question, LookResults):
+        return [state.ends.find(job_id, state.jobs, state.dead, now) for job_id in question.job_ids]
     if isinstance(question, LookPlace):
         return list_place(state, question, now, clocks)
     if isinstance(question, LookJobFacts):
@@ -40,7 +46,9 @@ def _counts(state: QueueState, now: int) -> Counts:
     due = sum(1 for at in dues.values() if at <= now)
     running, parked = len(state.leases.jobs), sum(len(parked.dues) for parked in state.parked.values())
     ready = len(state.jobs) - running - len(dues) - parked + due
-    return Counts(ready, running, len(dues) - due, len(state.dead), parked)
+    tasks = tuple(sorted(state.pauses.keys() - {WHOLE_QUEUE}))
+    paused = state.pauses.has_queue
+    return Counts(ready, running, len(dues) - due, len(state.dead), parked, paused, tasks)
 
 
 def _oldest(state: QueueState, now: int) -> int | None:

@@ -8,12 +8,15 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from ...outcome import Action
+from ..pauses import StoredPause
 from ..records import DeadRecord, Envelope, Fired, Firing, Lease, ParkedTask, Parking, Settlement, SweepResult
 from .dead_set import DeadSet
 from .leases import Leases, origin_of
 from .live_workers import LiveWorkers
+from .pauses import Pauses
 from .recent import Recent
 from .rescue_pause import RescuePause
+from .results import Ends
 from .timetable import Timetable
 
 EXPIRED_AT_ONCE = 100
@@ -36,6 +39,7 @@ class QueueState:
         self.moved: set[str] = set()
         """Ids of jobs that took over such a place, and are due later."""
         self.leases: Leases = Leases()
+        self.pauses: Pauses = Pauses()
         self.periodic: dict[str, int] = {}
         self.ticks: dict[str, str] = {}
         """The id of the last tick's job, by periodic task."""
@@ -52,6 +56,7 @@ class QueueState:
         self.owners: dict[str, str] = {}
         """The name of the worker that registered a task last."""
         self.rescue_pause: RescuePause = RescuePause()
+        self.ends: Ends = Ends()
 
     def add(self, job: Envelope, now: int) -> bool:
         """Store a job. Returns False if it is a duplicate."""
@@ -78,7 +83,9 @@ class QueueState:
     ) -> list[Lease]:
         leases: list[Lease] = []
         origin = origin_of(session, now)
-        may_run = self.leases.may_run
+        may_run = self.may_run
+        if self.pauses.has_queue:  # guard: paused queue in memory
+            return leases
 
         def take_from(line: deque[str], task: str = "") -> None:
             while len(leases) < want and (not task or may_run(task)) and (job := self._pop(line, now)):
@@ -124,15 +131,24 @@ class QueueState:
         for settlement in settled:
             is_unwanted = settlement.lease.id in self.leases.cancels
             job = self.leases.end(settlement.lease.id)
+            if job is not None and settlement.pause is not None:
+                self._pause_for(job, settlement, now)
             if job is None:  # guard: fence in memory
                 fenced.append(settlement.lease.id)
             elif is_unwanted and settlement.action.puts_back:  # guard: cancelled while it ran
                 del self.jobs[job.id]
                 cancelled.append(settlement.lease.id)
+                self.ends.note(job, Action.CANCELLED, b"", now)
             elif settlement.action is Action.RELEASE:
                 released.append(job)
+            elif settlement.action is Action.RETRY and settlement.pause is not None:
+                # It keeps its turn: it is the first job of its task when the pause ends.
+                released.append(job.due_at(now, retries=job.retries + 1, parked_at=0))
+                self.jobs[job.id] = released[-1]
+                self.lanes.setdefault(job.task, deque())
             else:
                 self._settle(job, settlement, now)
+                self.ends.note(job, settlement.action, settlement.result, now)
                 if settlement.successor is not None and not is_unwanted:  # guard: successor in memory
                     self.add(settlement.successor, now)
         for job in reversed(released):  # so that the first is at the front again
@@ -159,6 +175,12 @@ class QueueState:
             else:
                 self.has_earlier_due = self.waiting.add(job.id, due) or self.has_earlier_due
 
+    def _pause_for(self, job: Envelope, settlement: Settlement, now: int) -> None:
+        """Pause the task of a job that asks for it."""
+        by, _, reason = (settlement.pause or "").partition(" ")
+        self.pauses.prolong(StoredPause(job.task, now, now + int(settlement.delay * 1000), by, reason))
+        self.has_earlier_due = True
+
     def _park(self, job: Envelope, now: int) -> None:
         """Let the job wait for a worker that knows its task."""
         job = self.jobs[job.id] = msgspec.structs.replace(job, parked_at=job.parked_at or now)
@@ -174,6 +196,8 @@ class QueueState:
 
     def promote(self, now: int) -> None:
         self.ready.extend(self.waiting.take(now))
+        self.pauses.end(now)
+        self.ends.forget_old(now)
 
     def take_expired(
         self, now: float, grace: float, length: float, margin: float
@@ -203,6 +227,8 @@ class QueueState:
             return Fired.TAKEN
         self.periodic[firing.task] = firing.next_due
         if firing.job is not None:
+            if self.pauses.hold(firing.task):  # guard: paused tick in memory
+                return Fired.PAUSED
             lives = self.ticks.get(firing.task) in self.jobs
             if lives and not firing.may_overlap:  # guard: tick before in memory
                 return Fired.OVERLAPPING
@@ -214,6 +240,8 @@ class QueueState:
         dues = [self.periodic[task] for task in self.known]
         if (due := self.waiting.next_due()) is not None:
             dues.append(due)
+        if (end := self.pauses.next_end()) is not None:
+            dues.append(end)
         return max(0.0, (min(dues) - now) / 1000) if dues else None
 
     def look(self, now: int, moment: float, grace: float, length: float) -> SweepResult:
@@ -229,9 +257,15 @@ class QueueState:
         }
         return SweepResult(self.something_to_run(), min(dues, default=None), parked)
 
+    def may_run(self, task: str) -> bool:
+        """Return whether one more job of the task may run."""
+        return not self.pauses.hold(task) and self.leases.may_run(task)
+
     def something_to_run(self) -> bool:
-        return bool(self.ready) or any(self.leases.may_run(task) for task in self.lanes)
+        if self.pauses.has_queue:  # guard: nothing of a paused queue in memory
+            return False
+        return bool(self.ready) or any(self.may_run(task) for task in self.lanes)
 
     def wanted_to_run(self, tasks: Collection[str]) -> bool:
         """Return whether some of the parked jobs of these tasks may run."""
-        return any(self._parked_since(task) is not None and self.leases.may_run(task) for task in tasks)
+        return any(self._parked_since(task) is not None and self.may_run(task) for task in tasks)

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from ...job import JobStatus
-from ..questions import Act, Cancel, Requeue, SteerResult
+from ...outcome import Action
+from ..pauses import Pause, Resume, StoredPause
+from ..questions import Act, Cancel, Discard, Requeue, Reschedule, SteerResult
 from .queue import QueueState
 
 
-def steer(state: QueueState, act: Act, now: int) -> SteerResult:
-    """Carry out an act."""
+def pause(state: QueueState, act: Pause, now: int) -> None:
+    """Pause a task or the queue."""
+    state.pauses.put(StoredPause(act.task, now, act.until, act.by, act.reason))
+    state.has_earlier_due = state.has_earlier_due or act.until > 0
+
+
+def resume(state: QueueState, act: Resume) -> bool:
+    """End a pause."""
+    return state.pauses.pop(act.task, None) is not None
+
+
+def steer(state: QueueState, act: Act[SteerResult], now: int) -> SteerResult:
+    """Carry out an order about one job."""
     if isinstance(act, Cancel):
-        return _cancel(state, act.job_id)
+        return _cancel(state, act.job_id, now)
+    if isinstance(act, Reschedule):
+        return SteerResult(_reschedule(state, act.job_id, act.at or now, now))
+    assert isinstance(act, Requeue | Discard)
     dead = state.dead.get(act.job_id)
     if isinstance(act, Requeue) and dead is not None and dead.is_bare:
         return SteerResult(JobStatus.NOT_SET, is_bare=True)
@@ -27,7 +43,27 @@ def _take_dead(state: QueueState, job_id: str, now: int, *, is_to_run: bool) -> 
     return JobStatus.FAILED
 
 
-def _cancel(state: QueueState, job_id: str) -> SteerResult:
+def _reschedule(state: QueueState, job_id: str, due: int, now: int) -> JobStatus:
+    """Move a job that waits or is queued. Returns the status that it had."""
+    job = state.jobs.get(job_id)
+    if job is None:
+        return JobStatus.FAILED if job_id in state.dead else JobStatus.NOT_SET
+    if job_id in state.leases.of_job:
+        return JobStatus.RUNNING
+    parked = state.parked.get(job.task)
+    if state.waiting.remove(job_id) or (parked is not None and parked.remove(job_id)):
+        del state.jobs[job_id]
+        state.add(job.due_at(due, parked_at=0, named=False), now)
+        return JobStatus.WAITING
+    state.moved.discard(job_id)
+    if due > now or job.at > now:  # a job that is due keeps its moment
+        state.jobs[job_id] = job.due_at(due)
+    if due > now:
+        state.moved.add(job_id)
+    return JobStatus.QUEUED
+
+
+def _cancel(state: QueueState, job_id: str, now: int) -> SteerResult:
     job = state.jobs.get(job_id)
     if job is None:
         return SteerResult(JobStatus.NOT_SET)
@@ -37,6 +73,7 @@ def _cancel(state: QueueState, job_id: str) -> SteerResult:
         return SteerResult(JobStatus.RUNNING, job)
     del state.jobs[job_id]
     state.named.forget(job_id)
+    state.ends.note(job, Action.CANCELLED, b"", now)
     parked = state.parked.get(job.task)
     if state.waiting.remove(job_id) or (parked is not None and parked.remove(job_id)):
         return SteerResult(JobStatus.WAITING, job)

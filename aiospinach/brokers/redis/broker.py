@@ -16,7 +16,7 @@ from ..base import (
     SHORTEST_LEASE,
     Broker,
 )
-from ..questions import Act, Question, SteerResult
+from ..questions import Act, Question
 from ..records import (
     NO_PARKING,
     Envelope,
@@ -42,6 +42,7 @@ from .queue_session import QueueSession
 from .registration import Registration
 from .schema import milliseconds
 from .steering import Steering
+from .subscriptions import RedisSubscription
 from .sweeps import Sweeps
 from .transports import first_try_until
 from .wake_ups import WakeUps
@@ -137,7 +138,7 @@ class RedisBroker(Broker):
         is_last = False
         while not is_last:
             call = state.next_call(want, self.lease, parking, self.now())
-            answer = await self._work(scripts.EXCHANGE, state, call.arguments)
+            answer = await self._work(scripts.EXCHANGE, state, call.arguments, call.job_keys)
             _, fenced, cancelled, leased, epoch, is_something_left = answer
             is_last = pending.note_answer(call, fenced, cancelled)
             if state.is_lost(epoch) and not leased:
@@ -212,7 +213,7 @@ class RedisBroker(Broker):
     async def _fire(self, state: QueueSession, firings: Sequence[Firing]) -> list[Fired]:
         try:
             _, moved = await self._work(scripts.FIRE, state, schema.encode_firings(firings))
-            return [(Fired.TAKEN, Fired.MOVED, Fired.OVERLAPPING)[how] for how in moved]
+            return [(Fired.TAKEN, Fired.MOVED, Fired.OVERLAPPING, Fired.PAUSED)[how] for how in moved]
         except StoreFull:
             dues = [field for each in firings for field in (each.task, each.due, each.next_due)]
             _, moved = await self._work(scripts.SKIP, state, dues)
@@ -243,17 +244,18 @@ class RedisBroker(Broker):
         await self._waits.nudge(queues)
 
     def subscribe(self, queue: str) -> Subscription:
-        raise NotImplementedError
+        return RedisSubscription(self._calls.subscriptions(), self._queue(queue).keys.prefix)
 
     async def publish(self, queue: str, channel: str, data: bytes) -> None:
-        raise NotImplementedError
+        await self._calls.ask("SPUBLISH", self._queue(queue).keys.prefix + channel, data)
 
     async def look(self, queue: str, question: Question[T]) -> T:
         answer: T = await self._inspection.look(queue, question)
         return answer
 
-    async def steer(self, queue: str, act: Act) -> SteerResult:
-        return await self._steering.steer(queue, act)
+    async def steer(self, queue: str, act: Act[T]) -> T:
+        result: T = await self._steering.steer(queue, act)
+        return result
 
     async def flush(self, queue: str) -> None:
         state = self._queue(queue)

@@ -14,6 +14,7 @@ from .loop_session import LoopSession
 from .per_loop import PerLoop
 from .queue_session import QueueSession
 from .scripts import Script
+from .subscriptions import Subscriptions
 from .transports import Transport
 
 SHORTEST_PATIENCE = 2.0
@@ -49,11 +50,19 @@ class ScriptCalls:
             for batcher in list(here.batchers.values()):
                 await batcher.aclose()
             # The session stays: workers that still drain use it, to repeat calls without an answer.
+            await here.end_subscriptions()
             transport, here.transport, here.is_checked = here.transport, self._transport(), False
             await transport.aclose()
 
     def now(self) -> int:
         return int((time.time() if self._clock is None else time.monotonic() + self._clock) * 1000)
+
+    def subscriptions(self) -> Subscriptions:
+        """Return the subscriptions of this event loop."""
+        here = self.here()
+        if here.subscriptions is None:
+            here.subscriptions = Subscriptions(str(self.endpoint), here.transport)
+        return here.subscriptions
 
     def queue(self, queue: str) -> QueueSession:
         here = self.here()
@@ -63,13 +72,18 @@ class ScriptCalls:
             state = here.queues[queue] = QueueSession(keys, here.session)
         return state
 
-    async def work(self, script: Script, state: QueueSession, arguments: Sequence[Any]) -> Any:
-        """Run a script for a worker. Returns its answer."""
-        return await self.run(script, self.here().transport.worker_call, state.keys.of(script), arguments)
+    async def work(
+        self, script: Script, state: QueueSession, arguments: Sequence[Any], job_keys: Sequence[str] = ()
+    ) -> Any:
+        """Run a script for a worker, with keys of single jobs. Returns its answer."""
+        keys = state.keys.of(script, job_keys)
+        return await self.run(script, self.here().transport.worker_call, keys, arguments)
 
-    async def produce(self, script: Script, state: QueueSession, arguments: Sequence[Any]) -> Any:
+    async def produce(
+        self, script: Script, state: QueueSession, arguments: Sequence[Any], job_keys: Sequence[str] = ()
+    ) -> Any:
         """Run a script for a question or an act, on the connection of producers. Returns its answer."""
-        return await self.run(script, self.ask, state.keys.of(script), arguments)
+        return await self.run(script, self.ask, state.keys.of(script, job_keys), arguments)
 
     async def ask(self, *command: Any) -> Any:
         """Send a command on the connection of producers. Returns its answer."""

@@ -12,6 +12,7 @@ import redis.asyncio as redis
 from redis import __version__ as redis_version
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import SlotNotCoveredError
 
 from .errors import CLIENT_ERRORS, to_broker_error
 from .protocol import close, let_go_of
@@ -49,6 +50,8 @@ class ClusterTransport(Transport):
         self._client: redis.RedisCluster | None = None
         self._looking: asyncio.Task[None] | None = None
         self._look_again_at = 0.0
+        self._is_stale = False
+        """Slots have moved, or may have."""
         self._left: list[ClusterNode] = []
         """Nodes that others have replaced. A call that began before may still connect to one."""
 
@@ -61,6 +64,27 @@ class ClusterTransport(Transport):
 
     async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
         return popped(await self._call("BLPOP", *keys, max(timeout, SHORTEST_WAIT), limit=timeout + WATCHDOG))
+
+    async def place_of(self, key: str) -> str:
+        client = await self._initialized()
+        node = client.get_node_from_key(key)
+        if node is None:
+            raise SlotNotCoveredError(f"no node has the slot of {key!r}")
+        return str(node.name)
+
+    async def connection_to(self, place: str) -> AbstractConnection:
+        client = await self._initialized()
+        node = client.get_node(node_name=place)
+        if node is None:
+            raise SlotNotCoveredError(f"the Cluster has no node {place}")
+        connection: AbstractConnection = node.connection_class(**node.connection_kwargs)
+        return connection
+
+    async def look_around(self) -> None:
+        self._is_stale = True
+        self._look_around()
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
 
     async def aclose(self) -> None:
         client, self._client = self._client, None
@@ -90,17 +114,7 @@ class ClusterTransport(Transport):
         was_sent = False
         try:
             async with asyncio.timeout(limit):
-                if self._client is None:
-                    self._client = redis.RedisCluster(
-                        startup_nodes=[ClusterNode(host, port) for host, port in self._nodes],
-                        require_full_coverage=False,
-                        max_connections=CONNECTIONS_AT_MOST,
-                        **self._settings,
-                        **_NO_REPETITION,
-                    )
-                    for name in _UNCONVERTED:
-                        self._client.response_callbacks.pop(name, None)
-                client = await self._client.initialize()
+                client = await self._initialized()
                 now = time.monotonic()
                 is_idle, self._used_at = now - self._used_at > self._idle_after, now
                 if is_idle:
@@ -115,6 +129,20 @@ class ClusterTransport(Transport):
                     await self._drop_idle(self._client)
                 self._look_around()
             raise to_broker_error(error, self._endpoint, was_sent) from error
+
+    async def _initialized(self) -> redis.RedisCluster:
+        """Return the client, once it knows the nodes."""
+        if self._client is None:
+            self._client = redis.RedisCluster(
+                startup_nodes=[ClusterNode(host, port) for host, port in self._nodes],
+                require_full_coverage=False,
+                max_connections=CONNECTIONS_AT_MOST,
+                **self._settings,
+                **_NO_REPETITION,
+            )
+            for name in _UNCONVERTED:
+                self._client.response_callbacks.pop(name, None)
+        return await self._client.initialize()
 
     async def _drop_idle(self, client: redis.RedisCluster) -> None:
         """Close the connections that no call uses. A load balancer may have dropped them silently, and no
@@ -141,7 +169,8 @@ class ClusterTransport(Transport):
                 return
             nodes = client.get_nodes()
             lives = dict(zip(nodes, await asyncio.gather(*map(_is_alive, nodes)), strict=True))
-            if any(lives.values()) and not all(lives.values()):
+            is_stale, self._is_stale = self._is_stale, False
+            if any(lives.values()) and (is_stale or not all(lives.values())):
                 manager = client.nodes_manager
                 seen = [*nodes, *manager.startup_nodes.values(), *self._left]
                 for node in nodes:

@@ -12,7 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as ConnectionLost
 
 from .errors import CLIENT_ERRORS, is_of_another_master, to_broker_error
-from .protocol import RespProtocol, close
+from .protocol import RespProtocol, close, greet
 
 PING_WITHIN = 1.0
 """Seconds in which a connection that was idle has to answer a PING."""
@@ -109,10 +109,7 @@ class ServerConnection:
         self._check_open()
         connection = await self._make()
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-            # redis-py reads the first answer: it may be an error, or the server may close the connection.
-            await connection.send_command("PING")
-            await connection.read_response()
+            await greet(connection)
             self._check_open()
             self._protocol = RespProtocol(connection)
             self._trust()

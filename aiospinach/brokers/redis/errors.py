@@ -124,3 +124,13 @@ def to_broker_error(error: BaseException, endpoint: str, was_sent: bool = False)
     return (Unanswered if was_sent and not is_answer else BrokerUnavailable)(
         f"Redis at {endpoint} does not answer ({name}): is it running{tls}, and is that its address?"
     )
+
+
+def to_channel_error(error: BaseException, endpoint: str) -> Exception:
+    """Return what ``to_broker_error`` does, with the remedy for a user that has no right on channels."""
+    if isinstance(error, NoPermissionError):
+        return BrokerError(
+            f"Redis at {endpoint} does not let this user subscribe to channels: give it the channels"
+            " &ais2:{<namespace>:*}:* and the commands +ssubscribe +sunsubscribe +spublish"
+        )
+    return to_broker_error(error, endpoint)

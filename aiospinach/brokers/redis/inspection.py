@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..pauses import WHOLE_QUEUE, LookPauses
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import (
     Counts,
@@ -17,12 +18,14 @@ from ..questions import (
 )
 from ..records import DeadRecord
 from ..reports import HOUR, MINUTE, ROWS_FOR, WorkerRow
+from ..results import LookResults
 from . import schema, scripts
 from .calls import ScriptCalls
 from .facts import facts_of
 from .listing import list_place
 from .queue_session import QueueSession
 from .reports import decode_rows, decode_worker
+from .results import read_results
 
 LISTED_AT_ONCE = 100
 ROWS_AT_ONCE = 1000
@@ -37,8 +40,11 @@ class Inspection:
     async def look(self, queue: str, question: Question[Any]) -> Any:
         state = self._calls.queue(queue)
         if isinstance(question, LookCounts):
-            _, ready, running, waiting, parked, dead = await self._look(state, "counts")
-            return Counts(ready, running, waiting, dead, parked)
+            _, *numbers, pauses = await self._look(state, "counts")
+            ready, running, waiting, parked, dead = numbers
+            names = sorted(name.decode(errors="replace") for name in pauses)
+            tasks = tuple(name for name in names if name != WHOLE_QUEUE)
+            return Counts(ready, running, waiting, dead, parked, len(tasks) < len(names), tasks)
         if isinstance(question, LookOldest):
             _, at = await self._look(state, "oldest")
             return None if at is None else int(at)
@@ -47,6 +53,11 @@ class Inspection:
         if isinstance(question, LookJob):
             _, envelope = await self._look(state, "job", question.job_id)
             return schema.decode(question.job_id.encode(), envelope) if envelope else None
+        if isinstance(question, LookResults):
+            return await read_results(self._calls, state, question.job_ids)
+        if isinstance(question, LookPauses):
+            found = await self._calls.ask("HGETALL", state.keys.pauses)
+            return [schema.decode_pause(*pair) for pair in sorted(schema.pairs(found))]
         if isinstance(question, LookPlace):
             return await list_place(self._calls, state, question)
         if isinstance(question, LookJobFacts):

@@ -12,6 +12,7 @@ from .batching import LONGEST_PAUSE, EnqueueBatcher
 from .errors import to_broker_error
 from .handshake import shake_hands
 from .queue_session import QueueSession
+from .subscriptions import Subscriptions
 from .transports import Transport, first_try_until, sleep_before_retry
 
 
@@ -26,6 +27,7 @@ class LoopSession:
         self.session: str = secrets.token_hex(16)
         self.queues: dict[str, QueueSession] = {}
         self.batchers: dict[str, EnqueueBatcher] = {}
+        self.subscriptions: Subscriptions | None = None
         self.is_checked: bool = False
         self.waits_for: Sequence[str] = ()
         self.by_wake_key: dict[str, str] = {}
@@ -63,8 +65,17 @@ class LoopSession:
         for batcher in list(self.batchers.values()):
             await batcher.aclose()
         self.batchers.clear()  # they refer to this session: no cycle is left to the collector
+        await self.end_subscriptions()
         await self.transport.aclose()
+
+    async def end_subscriptions(self) -> None:
+        """End the subscriptions to channels, and close their connections."""
+        subscriptions, self.subscriptions = self.subscriptions, None
+        if subscriptions is not None:
+            await subscriptions.aclose()
 
     def let_go(self) -> None:
         """Give up the connections outside of their event loop, which has ended or is the parent's."""
         self.transport.let_go()
+        if self.subscriptions is not None:
+            self.subscriptions.let_go()

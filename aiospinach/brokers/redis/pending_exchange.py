@@ -9,13 +9,15 @@ from ..records import Settlement
 
 SETTLED_AT_ONCE = 1000
 BYTES_AT_ONCE = 256 * 1024
-"""Bytes of details and successors in one call, unless a single settlement has more."""
+"""Bytes of details, results and successors in one call, unless a single settlement has more."""
 
 
 class ExchangeCall(NamedTuple):
     """One call of the script. A call without an answer may have arrived, so it is repeated unchanged."""
 
     arguments: list[Any]
+    job_keys: Sequence[str]
+    """The keys of single jobs: each settled job that keeps its result has one."""
     settles: int
     """How many jobs it settles."""
     want: int
@@ -43,7 +45,7 @@ class PendingExchange:
         some = self.settled[self._done : self._done + SETTLED_AT_ONCE]
         size = 0
         for number, settlement in enumerate(some):
-            size += len(settlement.detail)
+            size += len(settlement.detail) + len(settlement.result)
             if settlement.successor is not None:
                 size += len(settlement.successor.body)
             if size > BYTES_AT_ONCE:

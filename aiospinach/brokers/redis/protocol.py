@@ -134,6 +134,14 @@ class RespProtocol(asyncio.Protocol):
             abort(self._transport)
 
 
+async def greet(connection: AbstractConnection) -> None:
+    """Connect, and have redis-py read a first answer: it may be an error, or the server may close the
+    connection."""
+    await connection.connect()  # type: ignore[no-untyped-call]
+    await connection.send_command("PING")
+    await connection.read_response()
+
+
 def let_go_of(connection: AbstractConnection) -> None:
     """Give up a connection of redis-py without touching its server or its event loop.
 

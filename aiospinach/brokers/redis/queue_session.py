@@ -99,7 +99,8 @@ class QueueSession:
         if call is None or call.want != want:
             self.seq = max(self.seq + 1, now)  # so that a lease tells when it was made
             arguments = self.exchange_arguments(some, want, lease, parking)
-            call = self.pending.unanswered = ExchangeCall(arguments, len(some), want, time.monotonic())
+            keys = [self.keys.result(job.id) for job in (each.lease.job for each in some) if job.result_ttl]
+            call = self.pending.unanswered = ExchangeCall(arguments, keys, len(some), want, time.monotonic())
         return call
 
     def exchange_arguments(
@@ -123,9 +124,11 @@ class QueueSession:
                 continue
             for settlement in alike:
                 word = "fail bare" if settlement.drops_arguments else settlement.action.value
-                arguments += (task, 0, settlement.lease.id, word)
+                arguments += (task, 0) if settlement.pause is None else (task, -1, settlement.pause)
+                arguments += (settlement.lease.id, word)
                 arguments += (schema.milliseconds(settlement.delay), settlement.detail)
                 arguments += schema.encode_successor(settlement.successor)
+                arguments += schema.encode_end_of(settlement)
         return arguments
 
     def sweep_result(
@@ -146,8 +149,10 @@ class QueueSession:
 
 
 def _row_of(settlement: Settlement) -> tuple[str, bool]:
-    """Return the task of a settled job, and whether it is simply done, without a successor."""
-    return settlement.lease.job.task, settlement.action is Action.DONE and settlement.successor is None
+    """Return the task of a settled job, and whether it is simply done, without a result and a successor."""
+    job = settlement.lease.job
+    is_done = settlement.action is Action.DONE and settlement.successor is None
+    return job.task, is_done and not job.result_ttl
 
 
 def _moment_of(epoch: bytes) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from ..records import DeadRecord, Envelope, Firing, ParkedTask
+from ..pauses import StoredPause
+from ..records import DeadRecord, Envelope, Firing, ParkedTask, Settlement
 from ..reports import HOUR, ROWS_FOR
+from ..results import created_of, encode_end
 from .scripts import Script
 
 PREFIX = "ais2"
@@ -18,6 +21,8 @@ OWN_PARKED = f"/{VERSION}"
 """The name under which another release parks jobs of this version."""
 HAS_META = "m"
 """The flag of a job whose body has meta."""
+KEEPS_RESULT = "r"
+"""The flag of a job that keeps its result; the milliseconds follow."""
 NO_ERROR = (b"-", b"bare")
 """Ninth words of the variable line that are no class of an error. Such a class has a dot."""
 KNOWN_LINES = 1024
@@ -42,32 +47,38 @@ _NAMES = (
     "wake",
     "looked",
     "workers",
+    "pauses",
     "reports",
 )
 
 _SWEPT = (
     *("ready", "leases", "future", "periodic", "control", "looked", "open", "lanes", "workers"),
-    *("jobs", "cancels", "slots", "reports"),
+    *("jobs", "cancels", "slots", "pauses", "reports"),
 )
 
 
 class Keys:
-    """The keys of one queue. They share a hash tag, and so a slot of a Cluster. ``session`` leases jobs,
-    ``producer_session`` schedules them."""
+    """The keys and channels of one queue, which begin with ``prefix``. They share a hash tag, and so a slot
+    of a Cluster. ``session`` leases jobs, ``producer_session`` schedules them."""
 
     def __init__(self, namespace: str, queue: str, session: str, producer_session: str) -> None:
-        self._prefix = f"{PREFIX}:{{{namespace}:{queue}}}:"
-        self._by_name = {name: self._prefix + name for name in _NAMES}
-        self._by_name["sess"] = f"{self._prefix}sess:{session}"
-        self._by_name["answers"] = f"{self._prefix}answers:{producer_session}"
-        self._by_name["nudge"] = f"{self._prefix}nudge:{session}"
+        self.prefix: str = f"{PREFIX}:{{{namespace}:{queue}}}:"
+        self._by_name = {name: self.prefix + name for name in _NAMES}
+        self._by_name["sess"] = f"{self.prefix}sess:{session}"
+        self._by_name["answers"] = f"{self.prefix}answers:{producer_session}"
+        self._by_name["nudge"] = f"{self.prefix}nudge:{session}"
         self.wake: str = self._by_name["wake"]
         self.nudge: str = self._by_name["nudge"]
         self.leases: str = self._by_name["leases"]
+        self.pauses: str = self._by_name["pauses"]
 
-    def of(self, script: Script) -> list[str]:
-        """Return the keys of a script, in its order."""
-        return [self._by_name[name] for name in script.keys]
+    def of(self, script: Script, job_keys: Sequence[str] = ()) -> list[str]:
+        """Return the keys of a script, in its order, and after them keys of single jobs."""
+        return [*(self._by_name[name] for name in script.keys), *job_keys]
+
+    def result(self, job_id: str) -> str:
+        """Return the key that keeps the end of a job."""
+        return f"{self.prefix}result:{job_id}"
 
     def of_sweep(self, hours: tuple[int, int]) -> list[str]:
         """Return the keys that a sweep reads, in its order. It writes rows of minutes of these two hours."""
@@ -75,7 +86,7 @@ class Keys:
 
     def minutes(self, hour: int) -> str:
         """Return the key that has the rows of the minutes of an hour, in hours since 1970."""
-        return f"{self._prefix}minutes:{hour}"
+        return f"{self.prefix}minutes:{hour}"
 
     def all(self, now: int) -> list[str]:
         """Return all keys of the queue that this event loop knows."""
@@ -86,9 +97,10 @@ class Keys:
 def encode(job: Envelope) -> bytes:
     """Return the envelope of a job: a header of two lines, and the body, which no script reads.
 
-    ``2 task max_retries priority flags`` is the same for all jobs of a task. ``at retries crashes parked
-    created expires key unique`` differs, and scripts rewrite it. A retry appends the class of its error.
-    Scripts keep words that they do not know. The word ``created`` is a dash while it equals ``at``.
+    ``2 task max_retries priority flags`` is the same for all jobs of a task. The flags are ``m``, and ``r``
+    with the milliseconds for which the result is kept. ``at retries crashes parked created expires key
+    unique`` differs, and scripts rewrite it. A retry appends the class of its error. Scripts keep words that
+    they do not know. The word ``created`` is a dash while it equals ``at``.
     """
     return _header_of(job) + job.body
 
@@ -123,10 +135,18 @@ def encode_successor(job: Envelope | None) -> tuple[int, bytes]:
     return 0 if job.at_once else job.at, encode(job)
 
 
+def encode_end_of(settlement: Settlement) -> tuple[int, bytes]:
+    """Return for how many ms the end of a settled job is kept, and what is kept; 0 and b"" if it is not."""
+    job = settlement.lease.job
+    if not job.result_ttl:
+        return 0, b""
+    return job.result_ttl, encode_end(created_of(job), job.task, settlement.result)
+
+
 def decode(job_id: bytes, envelope: bytes) -> Envelope:
     """Return the job in an envelope. A script has checked the header."""
     static, variable, body = envelope.split(b"\n", 2)
-    task, max_retries, has_meta = _static_words(static)
+    task, max_retries, has_meta, result_ttl = _static_words(static)
     at, retries, crashes, parked_at, created, error = _variable_words(variable)
     return Envelope(
         job_id.decode(),
@@ -139,18 +159,21 @@ def decode(job_id: bytes, envelope: bytes) -> Envelope:
         parked_at,
         created=created,
         has_meta=has_meta,
+        result_ttl=result_ttl,
         error=error,
     )
 
 
 _header_fields = attrgetter(
     *("named", "at_once", "at", "task", "max_retries", "retries", "crashes", "parked_at"),
-    *("created", "has_meta"),
+    *("created", "has_meta", "result_ttl"),
 )
 
 
 def _header_of(job: Envelope) -> bytes:
-    flags = HAS_META if job.has_meta else "-"
+    flags = HAS_META if job.has_meta else "" if job.result_ttl else "-"
+    if job.result_ttl:
+        flags += f"{KEEPS_RESULT}{job.result_ttl}"
     created = job.created if job.created not in (0, job.at) else "-"
     return (
         f"{VERSION} {job.task} {job.max_retries} 0 {flags}\n"
@@ -158,11 +181,15 @@ def _header_of(job: Envelope) -> bytes:
     ).encode()
 
 
+_KEPT = re.compile(rb"[a-zA-Z]*r(\d{1,10})(?!\d)")
+
+
 @lru_cache(KNOWN_LINES)
-def _static_words(static: bytes) -> tuple[str, int, bool]:
-    """Return task, max_retries, and whether the body has meta."""
+def _static_words(static: bytes) -> tuple[str, int, bool, int]:
+    """Return task, max_retries, whether the body has meta, and for how many ms the result is kept."""
     _, task, max_retries, _, flags = static.split(b" ", 5)[:5]
-    return task.decode(), int(max_retries), HAS_META.encode() in flags
+    kept = _KEPT.match(flags)
+    return task.decode(), int(max_retries), HAS_META.encode() in flags, int(kept[1]) if kept else 0
 
 
 @lru_cache(KNOWN_LINES)  # jobs that were scheduled together share a line
@@ -196,6 +223,20 @@ def decode_parked(flat: Sequence[Any]) -> dict[str, ParkedTask]:
         owner = words[3] if len(words) > 3 else ""
         parked[task.decode()] = ParkedTask(int(since), count, "" if owner == "-" else owner)
     return parked
+
+
+def encode_why(by: str, reason: str) -> str:
+    """Return by whom and why something is paused, as scripts store it."""
+    return f"{by} {reason}"
+
+
+def decode_pause(task: bytes, pause: bytes) -> StoredPause:
+    """Return a pause: end, since when, by whom, and the reason. Malformed words are 0 or empty."""
+    words = [*pause.decode(errors="replace").split(" ", 3), "", "", "", ""]
+    until, since = (int(word) if word.isdecimal() and len(word) < 16 else 0 for word in words[:2])
+    return StoredPause(
+        task.decode(errors="replace"), min(since, LAST_MOMENT), min(until, LAST_MOMENT), *words[2:4]
+    )
 
 
 def milliseconds(seconds: float) -> int:

@@ -27,8 +27,9 @@ def _listed(text: str, what: str) -> list[str]:
 
 class Script:
     """A Lua script, from the file of its name. The head of the file names the keys, and the files whose
-    functions the script needs: only these precede it, since each call makes them anew. A script without a
-    line of keys reads KEYS itself, and is for several queues.
+    functions the script needs: only these precede it, since each call makes them anew. Keys of single jobs
+    follow the FIXED_KEYS of the head. A script without a line of keys reads KEYS itself, and is for several
+    queues.
 
     ``source``: a text to run in place of the file's; the keys stay.
     """
@@ -38,7 +39,8 @@ class Script:
         shebang, _, text = _text(name).partition("\n")
         self.keys: tuple[str, ...] = tuple(_listed(text, "KEYS"))
         variables = ", ".join(key.replace(":", "") for key in self.keys)
-        unpacked = f"local {variables} = unpack(KEYS, 1, {len(self.keys)})" if self.keys else ""
+        count = len(self.keys)
+        unpacked = f"local FIXED_KEYS, {variables} = {count}, unpack(KEYS, 1, {count})" if self.keys else ""
         needed = [_text(part) for part in ("prelude", *_listed(text, "needs"))]
         self.source: str = source or "\n".join([shebang, unpacked, *needed, text])
         self.sha: str = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
@@ -65,6 +67,11 @@ ORPHANS = Script("orphans")
 NUDGE = Script("nudge")
 LOOK = Script("look")
 STEER = Script("steer")
+RESULTS = Script("results")
+PAUSE = Script("pause")
+RESCHEDULE = Script("reschedule")
+CANCEL_ALL = Script("cancel_all")
+BULK_DEAD = Script("bulk_dead")
 WORKERS = Script("workers")
 LISTING = Script("listing")
 FACTS = Script("facts")

@@ -43,6 +43,18 @@ class Transport(ABC):
         """
 
     @abstractmethod
+    async def place_of(self, key: str) -> str:
+        """Return the name of the server that has a key, for ``connection_to``."""
+
+    @abstractmethod
+    async def connection_to(self, place: str) -> AbstractConnection:
+        """Return a new connection to a server, which the caller opens and closes."""
+
+    @abstractmethod
+    async def look_around(self) -> None:
+        """Find out anew which server has which keys. Returns when it is known, or cannot be found out."""
+
+    @abstractmethod
     async def aclose(self) -> None:
         """Close the connections."""
 
@@ -61,6 +73,7 @@ class DirectTransport(Transport):
         patience: float,
         idle_after: float,
     ) -> None:
+        self._connection = connection
         self._patience = patience
         self._work = ServerConnection(endpoint, connection, idle_after)
         self._produce = ServerConnection(endpoint, connection, idle_after)
@@ -81,6 +94,15 @@ class DirectTransport(Transport):
             await self._wait.reset()  # else the server would go on waiting
             raise
         return popped(answer)
+
+    async def place_of(self, key: str) -> str:
+        return ""
+
+    async def connection_to(self, place: str) -> AbstractConnection:
+        return await self._connection()
+
+    async def look_around(self) -> None:
+        pass  # each new connection goes to the server that is the master then
 
     async def aclose(self) -> None:
         for connection in (self._work, self._produce, self._wait):

@@ -1,4 +1,5 @@
--- Returns the envelope in the record of a dead job, and whether its header can be read; nil if the record is malformed.
+-- Returns the envelope in the record of a dead job, whether its header can be read, and where the detail begins; nil if
+-- the record is malformed.
 local function envelope_of_dead(id, record)
   local died_at, length, start = string.match(string.sub(record, 1, 40), '^(%d+) (%d+)\n()')
   if not start or tonumber(died_at) >= LAST_MOMENT then
@@ -8,5 +9,5 @@ local function envelope_of_dead(id, record)
   if #envelope ~= tonumber(length) then
     return nil
   end
-  return envelope, string.find(id, ID) and header(envelope) ~= nil or false
+  return envelope, string.find(id, ID) and header(envelope) ~= nil or false, start + length
 end

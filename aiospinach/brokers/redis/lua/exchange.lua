@@ -1,12 +1,15 @@
 #!lua flags=allow-oom
 -- Settles leased jobs, and leases other jobs.
--- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake sess
--- needs  chunks headers last_error gates parking prune_dead quarantine notify settling leasing
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake pauses sess
+--        and result:<id> of each settled job that keeps its result
+-- needs  chunks headers last_error gates marks pausing parking prune_dead quarantine notify ends settling leasing
 -- ARGV   session, seq, want, lease (ms), epoch that the caller knows, tasks that the caller does not know (their jobs are
---        parked), tasks whose parked jobs the caller wants; then the settlements in their order, in one of two forms:
+--        parked), tasks whose parked jobs the caller wants; then the settlements in their order, in one of three forms:
 --        task, count, that many leases that are done;
 --        task, 0, lease, action, delay (ms), detail (of a retry: the class of its error), due (ms) and envelope of the
---        successor (a job of the same id, which takes the place of a job that ends; empty: none)
+--        successor (a job of the same id, which takes the place of a job that ends; empty: none), ms for which the end of
+--        the job is kept (0: not at all), rest of the stored end;
+--        task, -1, by whom and why, then the same: the task is paused for the delay, and a retry keeps its turn
 -- answer {now; the fenced leases; the leases whose job was cancelled instead of put back; the leased jobs, id and
 --        envelope in turn; epoch; 1 if something is left to run}
 --        If epoch is earlier than the caller's, nothing was leased. The lease of a job is <id>:<session>.<seq>
@@ -17,7 +20,7 @@ local unknown, wanted = arg(), arg()
 local epoch = moment_of(stored_epoch)
 local is_lost = epoch < known_epoch -- guard: lost registration
 if is_lost then -- the marks of the features in use are lost as well
-  has_limits, has_lanes, has_cancels = '1', '1', '1'
+  has_limits, has_lanes, has_cancels, has_pauses = '1', '1', '1', '1'
 end
 
 local MEMORY = 3600000 -- the store may be away for many leases before a call is repeated
@@ -84,16 +87,22 @@ if has_limits then
   call('ZCARD', lanes)
   call('SCARD', open)
 end
-local sent, tasks, settled, count = {}, {}, {}, 0
+local sent, tasks, settled, count, result_keys, is_pausing = {}, {}, {}, 0, FIXED_KEYS, false
 while position < #ARGV do
   local task, done = arg(), tonumber(arg())
+  local why = done < 0 and arg()
+  is_pausing = is_pausing or why
   for _ = 1, math.max(done, 1) do
     position, count = position + 1, count + 1
     sent[count], tasks[count] = ARGV[position], task
   end
-  if done == 0 then
+  if done <= 0 then
     settled[count] = {task = task, action = arg(), delay = tonumber(arg()), detail = arg(), due = tonumber(arg()),
-      successor = arg()}
+      successor = arg(), ttl = tonumber(arg()), rest = arg(), why = why}
+    if settled[count].ttl > 0 then
+      result_keys = result_keys + 1
+      settled[count].result_key = KEYS[result_keys]
+    end
   end
 end
 local head = call('LRANGE', ready, 0, math.min(want, CHUNK - 1)) -- one more than is leased shows whether more are left
@@ -103,12 +112,15 @@ if next(settled) then
   call('HLEN', deadjobs)
   call('ZCARD', lanes)
 end
+if is_pausing then
+  call('HLEN', pauses)
+end
 local fenced, cancelled, has_more, has_earlier_retry, has_settled_marks = settle(sent, tasks, settled, mark)
 if has_more then
   head = call('LRANGE', ready, 0, math.min(want, CHUNK - 1))
 end
 local leased_ids, leased_jobs, is_something_left, has_earlier_due, has_leased_marks = {}, {}, #head > 0, false, false
-if want > 0 and not is_lost then
+if want > 0 and not is_lost and not is_queue_paused then -- guard: paused queue
   leased_ids, leased_jobs, is_something_left, has_earlier_due, has_leased_marks =
     lease_jobs(head, want, suffix, length, unknown, wanted)
 end
@@ -117,7 +129,7 @@ if (has_settled_marks or has_leased_marks) and call('HLEN', cancels) == 0 then
 end
 call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..
   table.concat(leased_ids, ' '), 'PX', math.max(length * 2, MEMORY))
-is_something_left = is_something_left or something_to_run()
+is_something_left = not is_queue_paused and (is_something_left or something_to_run()) -- guard: left in a paused queue
 has_earlier_due = has_earlier_due or has_earlier_retry
 if has_earlier_due or is_something_left then
   notify(has_earlier_due)

@@ -7,10 +7,12 @@
 --   ' limits'   there are limits
 --   ' lanes'    a gate holds jobs back
 --   ' cancels'  a job was cancelled while it ran or lay in a line: cancels has its id
+--   ' pauses'   a task or the queue is paused: pauses has its name, or '*' for the queue
 -- A job that a gate holds back moves to lanes once, as '<gate>\n<turn>\n<id>'. open has the gates that may let a job
 -- through.
-local stored_epoch, has_limits, has_lanes, has_cancels =
-  unpack(call('HMGET', control, ' epoch', ' limits', ' lanes', ' cancels'))
+local stored_epoch, has_limits, has_lanes, has_cancels, has_pauses =
+  unpack(call('HMGET', control, ' epoch', ' limits', ' lanes', ' cancels', ' pauses'))
+local is_queue_paused = has_pauses and call('HEXISTS', pauses, '*') == 1
 
 local function moment_of(text) -- 0 if it is missing or malformed
   return text and #text < 15 and string.find(text, '^%d+$') and tonumber(text) or 0
@@ -34,7 +36,9 @@ local function room_of(task)
     local entry = has_limits and call('HGET', control, task)
     local limit = limit_in(entry)
     limits[task] = limit > 0
-    if limit == 0 then
+    if is_queue_paused or has_pauses and call('HEXISTS', pauses, task) == 1 then -- guard: paused task
+      room[task] = 0
+    elseif limit == 0 then
       room[task] = math.huge
     elseif is_being_counted(entry) then -- guard: being counted
       room[task] = 0
@@ -59,12 +63,13 @@ local function hold_back(gate, ids, is_at_front)
   if is_at_front then
     local first = string.match(first_in_lane(gate, 1)[1] or '', '\n(%d+)\n')
     turn = (tonumber(first) or FIRST_TURN) - #ids - 1
+    call('HSET', control, ' lanes', 1)
   else
     turn = moment_of(call('HGET', control, ' turn'))
     turn = turn > 0 and turn or FIRST_TURN
     call('HSET', control, ' turn', string.format('%.0f', turn + #ids), ' lanes', 1)
-    has_lanes = '1'
   end
+  has_lanes = '1'
   local entries = {}
   for number, id in ipairs(ids) do
     entries[2 * number - 1] = 0
@@ -87,6 +92,9 @@ local function open_gates()
 end
 
 local function something_to_run()
+  if is_queue_paused then -- guard: nothing of a paused queue
+    return false
+  end
   if call('LLEN', ready) > 0 then
     return true
   end

@@ -1,10 +1,16 @@
 -- Leases jobs.
 local LARGE_PAGE, PAGES = 512, 3
 
--- Returns when a job is due. A job that took over a place in line may be due later.
-local function at_of(envelope)
-  local _, _, at = header(envelope)
-  return tonumber(at)
+-- Returns when a job with a mark is due: it took over a place in line, or was moved there. The mark may have the moment
+-- that the envelope lacks.
+local function due_of_marked(id, envelope, mark)
+  local at = string.match(mark, '^later (%d+)$')
+  if at then -- guard: moment of a mark
+    call('HSET', jobs, id, rewritten(envelope, {at = tonumber(at)}))
+    return tonumber(at)
+  end
+  local _, _, stored = header(envelope)
+  return tonumber(stored)
 end
 
 -- Leases up to want jobs as <id><suffix>: first parked jobs of the wanted tasks, then jobs that gates let through, then
@@ -33,6 +39,7 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
       local id = ids[number]
       local task = envelope and string.find(id, ID) and task_of(envelope)
       local mark = marks[number]
+      local due = mark and task and due_of_marked(id, envelope, mark)
       if mark and mark ~= 'asked' then
         unmarked_ids[#unmarked_ids + 1] = id
       end
@@ -41,8 +48,8 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
       elseif mark == 'asked' then -- guard: asked for in line
         cancelled_ids[#cancelled_ids + 1] = id
         call('HSET', cancels, id, 'ended')
-      elseif mark and task and at_of(envelope) > now then -- guard: moved in line
-        has_earlier_due = put_off(id, at_of(envelope)) or has_earlier_due
+      elseif due and due > now then -- guard: moved in line
+        has_earlier_due = put_off(id, due) or has_earlier_due
       elseif not task then -- guard: unreadable
         quarantine(id, envelope or '')
       elseif is_unknown[task] then -- guard: unknown task

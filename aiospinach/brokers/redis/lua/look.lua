@@ -1,9 +1,9 @@
 #!lua flags=no-writes
 -- Answers a question about a queue.
--- KEYS   ready jobs leases future dead deadjobs lanes
+-- KEYS   ready jobs leases future dead deadjobs lanes pauses
 -- needs  chunks headers prune_dead dead_records
 -- ARGV   'counts'; or 'oldest'; or 'dead', offset, count; or 'job', id
--- answer to 'counts': {now, ready, running, waiting, parked, dead}
+-- answer to 'counts': {now, ready, running, waiting, parked, dead, names of pauses}
 --        to 'oldest': {now, when the first job in line was due, or nothing}
 --        to 'dead': {now, offset of the next page, id, record and 1 if it can be read, for each dead job, the latest
 --        first}. A record is time of death, length of the envelope, newline, envelope, detail
@@ -16,7 +16,7 @@ local function counts()
   local due = call('ZCOUNT', future, '-inf', now)
   local parked = call('ZLEXCOUNT', lanes, '[?', '(@')
   local queued = call('HLEN', jobs) - running - scheduled - parked
-  return {now, math.max(0, queued) + due, running, scheduled - due, parked, call('ZCARD', dead)}
+  return {now, math.max(0, queued) + due, running, scheduled - due, parked, call('ZCARD', dead), call('HKEYS', pauses)}
 end
 
 -- Returns when the first job in line was due, as text; nil if there is none. Some ids in line are of cancelled jobs.

@@ -3,7 +3,7 @@
 -- of one. An orphan that is not due waits again, and a parked one is parked again. Any other orphan may have run. It gets
 -- a lease without a worker, and is lost when that lease ends. By then a worker that ran the job has learned that its own
 -- lease is gone. The script also frees slots whose lease is gone, and opens gates that have room.
--- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open pauses
 -- needs  chunks headers gates parking prune_dead quarantine
 -- ARGV   session, number of this call, lease (ms), cursor of the page of jobs
 -- answer {now, cursor of the next page, or '0' after the last one}

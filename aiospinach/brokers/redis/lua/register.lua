@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Makes tasks known, and forgets limits of tasks that no worker has had for two weeks.
--- KEYS   ready leases slots control lanes open cancels periodic wake
+-- KEYS   ready leases slots control lanes open cancels periodic wake pauses
 -- needs  chunks gates notify
 -- ARGV   epoch that the caller knows, name of the worker; count of tasks, then for each: task, limit (0: none), since when
 --        it holds (0: now); then for each periodic task: task, due
@@ -53,6 +53,9 @@ for _ = 1, tonumber(arg()) do
 end
 if call('HLEN', cancels) > 0 then
   call('HSET', control, ' cancels', 1)
+end
+if call('HLEN', pauses) > 0 then
+  call('HSET', control, ' pauses', 1)
 end
 local sample = call('HRANDFIELD', control, LOOKS, 'WITHVALUES')
 for number = 1, #sample, 2 do

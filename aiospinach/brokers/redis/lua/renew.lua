@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Prolongs leases.
 -- KEYS   leases cancels
--- needs  chunks headers
+-- needs  chunks headers marks
 -- ARGV   lease (ms), then the leases
 -- answer {now, leases that are gone, leases whose job is to be cancelled}
 -- repeat prolongs them again
@@ -27,7 +27,7 @@ if call('EXISTS', cancels) == 1 then
     ids[number] = id_of(lease) or ''
   end
   for number, mark in ipairs(read_in_chunks('HMGET', cancels, ids)) do
-    if mark then
+    if is_cancelled(mark) then
       cancelled[#cancelled + 1] = live[number]
     end
   end

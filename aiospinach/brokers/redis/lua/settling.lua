@@ -68,9 +68,18 @@ actions.retry = on_envelope(function(id, envelope, settlement, pending)
   local _, _, _, retries = header(envelope)
   -- A worker that asks for a retry knows the task.
   local new = {at = math.min(now + settlement.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
+  if settlement.why then
+    new.at = now
+  end
   local later = rewritten(envelope, new)
   if string.find(settlement.detail, '^[%w_.<>]+$') then -- guard: class of an error
     later = with_error(later, settlement.detail)
+  end
+  if settlement.why then -- guard: turn of a pausing job
+    call('HSET', jobs, id, later)
+    pending.released[settlement.task] = pending.released[settlement.task] or {}
+    table.insert(pending.released[settlement.task], id)
+    return false
   end
   local is_earliest = store_again(id, later, new.at, pending.again)
   pending.has_earlier_due = is_earliest or pending.has_earlier_due
@@ -131,13 +140,21 @@ local function settle(sent, tasks, settled, mark)
         freed_slots[#freed_slots + 1] = task .. '\n' .. lease
         is_freed[task] = true
       end
-      local has_ended = true
-      if settlement and marks[lease] and not ENDS[settlement.action] then -- guard: unwanted
+      if settlement and settlement.why then
+        prolong_pause(task, math.min(now + settlement.delay, LAST_MOMENT - 1), settlement.why)
+        pending.has_earlier_due = true
+      end
+      local has_ended, is_unwanted, state = true, is_cancelled(marks[lease]), settlement and settlement.action
+      if settlement and is_unwanted and not ENDS[settlement.action] then -- guard: unwanted
         cancelled[#cancelled + 1] = lease
+        state = 'cancelled'
       elseif settlement then
         has_ended = actions[settlement.action](id, settlement, pending)
       end
-      if has_ended and settlement and settlement.successor ~= '' and not marks[lease] then -- guard: successor
+      if has_ended and settlement and settlement.result_key then
+        note_end(settlement.result_key, id, state, settlement.ttl, settlement.rest)
+      end
+      if has_ended and settlement and settlement.successor ~= '' and not is_unwanted then -- guard: successor
         local is_earliest = store_again(id, settlement.successor, settlement.due, pending.again)
         pending.has_earlier_due = is_earliest or pending.has_earlier_due
       elseif has_ended then

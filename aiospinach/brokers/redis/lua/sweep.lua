@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Looks at queues: whether there is something to run, and when the next tick has something to do.
 -- needs  rescue_pause
---        KEYS are for each queue: ready leases future periodic control looked open lanes workers jobs cancels slots
+--        KEYS are for each queue: ready leases future periodic control looked open lanes workers jobs cancels slots pauses
 --        reports, and minutes of two hours
 -- ARGV   lease (ms), grace (ms), session, 1 if the worker ends, then for each queue: the task after which the list of
 --        tasks with parked jobs goes on, 1 if the script looks for signs of orphans, the report of the worker, count of
@@ -15,7 +15,7 @@ local length, grace, session, is_last = tonumber(arg()), tonumber(arg()), arg(),
 local TASKS_AT_ONCE, FORGOTTEN_AT_ONCE = 100, 1000
 local ROWS_FOR = 262800000 -- 73 hours
 local NAMES = {'ready', 'leases', 'future', 'periodic', 'control', 'looked', 'open', 'lanes', 'workers', 'jobs',
-  'cancels', 'slots', 'reports', 'first hour', 'second hour'}
+  'cancels', 'slots', 'pauses', 'reports', 'first hour', 'second hour'}
 local answer, place = {now}, 0
 
 -- Returns the keys of the next queue, by their names.
@@ -58,11 +58,21 @@ local function store_rows(keys, rows)
   end
 end
 
+-- Returns whether the queue is paused, and when the next pause ends.
+local function pauses_of(keys)
+  local next_end, entries = math.huge, call('HVALS', keys.pauses)
+  for _, pause in ipairs(entries) do
+    local ends = tonumber(string.match(pause, '^(%d+) ') or 0)
+    next_end = ends > 0 and math.min(next_end, ends) or next_end
+  end
+  if #entries == 0 then -- somebody deleted them, and a tick notes that
+    next_end = now
+  end
+  return call('HEXISTS', keys.pauses, '*') == 1, next_end
+end
+
 local function parked_tasks(keys, after)
   local found, from = {}, '(?' .. after .. '\n\255'
-  if call('HEXISTS', keys.control, ' lanes') == 0 then
-    return found
-  end
   for _ = 1, TASKS_AT_ONCE do
     local entry = call('ZRANGEBYLEX', keys.lanes, from, '(@', 'LIMIT', 0, 1)[1]
     if not entry then
@@ -89,6 +99,7 @@ local function may_have_orphans(keys)
   -- Jobs that are not parked are held back, and no running job opens their gate when it ends.
   local are_stuck = running == 0 and call('SCARD', keys.open) == 0
     and in_lanes > call('ZLEXCOUNT', keys.lanes, '[?', '(@')
+    and call('EXISTS', keys.pauses) == 0 -- the gate of a paused task opens when the pause ends
   return are_missing or are_slots_left or are_stuck
 end
 
@@ -96,13 +107,19 @@ end
 local function look(keys, after, report, rows, tasks)
   note_worker(keys, report)
   store_rows(keys, rows)
+  local has_lanes, has_pauses = unpack(call('HMGET', keys.control, ' lanes', ' pauses'))
   local is_something = call('LLEN', keys.ready) > 0 or call('SCARD', keys.open) > 0
   local due, next_end = first_score(keys.future), first_score(keys.leases) + grace
   due = math.min(due, math.max(next_end, pause_until(keys.looked, length)))
   for _, task in ipairs(tasks) do
     due = math.min(due, tonumber(call('ZSCORE', keys.periodic, task) or 'inf'))
   end
-  return is_something and 1 or 0, due < math.huge and math.max(0, due - now) or -1, parked_tasks(keys, after)
+  if has_pauses then
+    local is_paused, next_end = pauses_of(keys)
+    is_something, due = is_something and not is_paused, math.min(due, next_end)
+  end
+  local parked = has_lanes and parked_tasks(keys, after) or {}
+  return is_something and 1 or 0, due < math.huge and math.max(0, due - now) or -1, parked
 end
 
 while place < #KEYS do

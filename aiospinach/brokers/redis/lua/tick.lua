@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- Queues due jobs, and leases lost jobs to the caller, which judges them. Nothing is lost during a rescue pause.
--- KEYS   ready jobs leases slots future dead deadjobs control lanes open periodic wake looked
--- needs  chunks headers gates parking prune_dead quarantine notify rescue_pause
+-- Queues due jobs, ends pauses, and leases lost jobs to the caller, which judges them. Nothing is lost during a rescue
+-- pause.
+-- KEYS   ready jobs leases slots future dead deadjobs control lanes open periodic wake looked pauses
+-- needs  chunks headers gates resuming parking prune_dead quarantine notify rescue_pause
 -- ARGV   session, number of this tick, lease (ms), grace (ms), how many lost jobs at most, then the periodic tasks that
 --        the caller knows
 -- answer {now, ms until the next tick has something to do (0: at once) or -1, lease and envelope of each lost job, task
@@ -109,12 +110,13 @@ for _, old in ipairs(expired) do
   end
 end
 
-next_due = math.min(next_due, tonumber(call('ZRANGE', future, 0, 0, 'WITHSCORES')[2] or LAST_MOMENT))
+local has_ended_pause, next_end = end_pauses()
+next_due = math.min(next_due, next_end, tonumber(call('ZRANGE', future, 0, 0, 'WITHSCORES')[2] or LAST_MOMENT))
 if is_more_expired then -- guard: more lost jobs
   next_due = now
 end
 -- For other jobs in ready, the call that queued them has woken a worker already.
-if (#due > 0 or #expired > 0) and something_to_run() then
+if (#due > 0 or #expired > 0 or has_ended_pause) and something_to_run() then
   notify()
 end
 return {now, next_due < LAST_MOMENT and math.max(0, next_due - now) or -1, lost, due_tasks}

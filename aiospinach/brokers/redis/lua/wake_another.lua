@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Wakes another worker if something is left to run, after the woken worker ended its wait without looking.
--- KEYS   ready slots control lanes open wake
+-- KEYS   ready slots control lanes open wake pauses
 -- needs  chunks gates notify
 -- ARGV   none
 -- answer {now}

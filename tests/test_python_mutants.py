@@ -99,6 +99,14 @@ TESTS: dict[str, str] = {
     "late answer": (
         "workers/test_leases.py::test_no_job_begins_on_a_lease_that_ended_before_the_answer_arrived"
     ),
+    "longer pause in memory": "brokers/test_contract_pauses.py::test_a_job_does_not_shorten_a_pause",
+    "nothing of a paused queue in memory": (
+        "brokers/test_contract_pauses.py::test_paused_jobs_wake_no_worker"
+    ),
+    "paused queue in memory": (
+        "brokers/test_contract_pauses.py::test_a_paused_queue_keeps_the_order_of_all_its_tasks"
+    ),
+    "paused tick in memory": "brokers/test_contract_pauses.py::test_ticks_of_a_paused_task_are_skipped",
     "tick before in memory": (
         "brokers/test_contract_periodic.py::test_a_tick_is_skipped_while_the_job_of_the_previous_one_is_live"
     ),

@@ -52,6 +52,7 @@ _TYPES = {
     "result": "string",
     "reports": "hash",
     "minutes": "hash",
+    "pauses": "hash",
 }
 
 
@@ -130,12 +131,14 @@ class RawKeys:
         assert all(marks[job_id] == b"gone" for job_id in removed)
         assert removed <= set(ids_by_state["queued"]), "the id of a job cancelled in the queue stays there"
         assert not marks or b" cancels" in seen["control"], "control records that there are marks"
+        is_recorded = b" pauses" in seen.get("control", {})
+        assert is_recorded == bool(seen.get("pauses")), "control records whether there are pauses"
         everything = Counter(job_id for ids in ids_by_state.values() for job_id in ids)
         assert set(everything.values()) <= {1}, f"I2: disjoint: {everything}"
         assert set(everything) - removed == {job_id.decode() for job_id in jobs}, "I2: their union is jobs"
         leases = _decoded(lease for lease, _ in seen.get("leases", []))
         for job_id in marks.keys() - removed:
-            state = "queued" if marks[job_id] == b"later" else "leased"
+            state = "queued" if marks[job_id].startswith(b"later") else "leased"
             assert job_id in ids_by_state[state], "a mark belongs to a queued or leased job"
         headers = {job_id.decode(): Header.read(envelope) for job_id, envelope in jobs.items()}
         for job_id, header in headers.items():
@@ -178,6 +181,8 @@ class RawKeys:
         for task in held:
             if task.startswith("?"):
                 assert task not in opened, "a lane of parked jobs has no open gate"
+                continue
+            if task.encode() in seen.get("pauses", {}):
                 continue
             used = sum(slot.startswith(task + "\n") for slot in slots)
             assert task in opened or used >= limits.get(task, math.inf), (

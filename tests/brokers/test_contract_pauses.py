@@ -10,6 +10,7 @@ import pytest
 from aiospinach.brokers.base import Broker
 from aiospinach.brokers.pauses import WHOLE_QUEUE, LookPauses, StoredPause
 from aiospinach.brokers.records import Envelope, Fired, Firing, Parking, Settlement
+from aiospinach.brokers.reports import WorkerReport
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -60,6 +61,15 @@ async def test_all_jobs_keep_their_order(broker: Broker, queue: str, name: str) 
     await put(broker, queue, *"gh")
     leased = [ids(await take(broker, queue, 2)) for _ in range(4)]
     assert leased == [["a", "b"], ["c", "d"], ["e", "f"], ["g", "h"]]
+
+
+async def test_a_paused_queue_keeps_the_order_of_all_its_tasks(broker: Broker, queue: str) -> None:
+    for name, task in (("a", "send"), ("b", "other"), ("c", "send"), ("d", "other")):
+        await put(broker, queue, name, task=task)
+    await asking.pause(broker, queue)
+    assert await take(broker, queue) == []
+    await asking.resume(broker, queue)
+    assert ids(await take(broker, queue)) == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("name", ["send", WHOLE_QUEUE])

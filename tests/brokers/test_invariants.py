@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 
 from aiospinach import MemoryBroker, RedisBroker
 from aiospinach.brokers.base import REMEMBERED_FOR, Broker
+from aiospinach.brokers.pauses import WHOLE_QUEUE
 from aiospinach.brokers.places import LookJobFacts, LookPlace, Place, PlacePage
 from aiospinach.brokers.questions import Counts
 from aiospinach.brokers.records import NO_PARKING, Envelope, Fired, Firing, Lease, Parking, Settlement
@@ -61,6 +62,7 @@ IDS = st.one_of(st.just(""), st.just(""), st.sampled_from(USER_IDS + OWN_IDS))
 BODIES = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"\n", b"[]", bytes(range(256))]))
 DELAYS = st.sampled_from([0.0, 0.0, 0.0, 0.125, 1.0, 30.0])
 WANT = st.sampled_from([10, 3, 2, 1, 0])
+PAUSABLE = st.sampled_from((WHOLE_QUEUE, *PLAIN, *LIMITED))
 CRASHES_AT_MOST = 3
 SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "listing", "facts", "wake_another"}
 """Scripts that return the same for a repeated call. The other scripts return the work that is due now."""
@@ -95,6 +97,10 @@ class BrokerUnderTest(ABC):
     @abstractmethod
     def is_parked(self, job_id: str) -> bool:
         """Whether this job is parked."""
+
+    @abstractmethod
+    def is_waiting(self, job_id: str) -> bool:
+        """Whether this job waits to be due, and is in no line."""
 
     @abstractmethod
     def look_for_orphans(self, number: int) -> None:
@@ -149,6 +155,9 @@ class MemoryUnderTest(BrokerUnderTest):
 
     def is_parked(self, job_id: str) -> bool:
         return any(job_id in parked.dues for parked in self.broker._queues[QUEUE].parked.values())
+
+    def is_waiting(self, job_id: str) -> bool:
+        return job_id in self.broker._queues[QUEUE].waiting.dues
 
     def look_for_orphans(self, number: int) -> None:
         pass
@@ -267,6 +276,9 @@ class RedisUnderTest(BrokerUnderTest):
     def is_parked(self, job_id: str) -> bool:
         return job_id in self._keys.ids_by_state()["parked"]
 
+    def is_waiting(self, job_id: str) -> bool:
+        return job_id in self._keys.ids_by_state()["waiting"]
+
     def look_for_orphans(self, number: int) -> None:
         async def look() -> None:
             await broker._find_orphans(broker._queue(QUEUE))
@@ -298,6 +310,8 @@ class Known:
     """Its position among queued jobs; jobs queued by one tick share one."""
     is_parked: bool = False
     """Whether it is parked; its status is then WAITING."""
+    is_moved: bool = False
+    """Whether it was moved to a later moment while it was queued."""
     lease: str | None = None
     is_judged: bool = False
     """Whether its lease is for recovery: the worker that ran it was lost."""
@@ -358,6 +372,8 @@ class Promises(RuleBasedStateMachine):
         self.periodic: dict[str, int] = {}
         self.fired: set[str] = set()
         self.ticks: dict[str, str] = {}
+        self.paused: dict[str, int] = {}
+        self.had_pauses = False
         self.first = self.last = 0
         self.looked_at = math.inf
         self.pause_left = 0.0
@@ -376,7 +392,16 @@ class Promises(RuleBasedStateMachine):
             known.job.task == task and known.status is JobStatus.RUNNING for known in self.live.values()
         )
 
+    def is_paused(self, task: str) -> bool:
+        return task in self.paused or WHOLE_QUEUE in self.paused
+
+    def pause_task(self, task: str, until: int) -> None:
+        self.paused[task] = until
+        self.had_pauses = True
+
     def room(self, task: str) -> int:
+        if self.is_paused(task):
+            return 0
         limit = self.limits.get(task, 0)
         return max(0, limit - self.running(task)) if limit else len(self.live)
 
@@ -386,6 +411,7 @@ class Promises(RuleBasedStateMachine):
     def runnable(self, some: Sequence[Known] | None = None) -> int:
         """The number of jobs that could be leased now, of all queued ones or of ``some``."""
         some = self.queued() if some is None else some
+        some = [known for known in some if known.job.at <= self.now() and not self.is_paused(known.job.task)]
         plain = sum(known.job.task in PLAIN for known in some)
         return plain + sum(
             min(self.room(task), sum(known.job.task == task for known in some)) for task in LIMITED
@@ -441,7 +467,7 @@ class Promises(RuleBasedStateMachine):
         assert known.matches(lease.job), "I8: a leased job equals the stored one"
         assert lease.id not in {held.lease.id for each in self.workers for held in each.held}
         known.status, known.lease, known.is_judged = JobStatus.RUNNING, lease.id, is_recovery
-        known.is_parked = False
+        known.is_parked = known.is_moved = False
         assert is_recovery or not known.cancel_wanted, "a cancelled job does not run again"
         known.expiry = self.under_test.monotonic() + LEASE
         worker.held.append(Held(lease, msgspec.structs.replace(lease.job), is_recovery))
@@ -454,6 +480,7 @@ class Promises(RuleBasedStateMachine):
         parking: Parking = NO_PARKING,
         *,
         has_successors: bool = False,
+        is_pausing: bool = False,
     ) -> None:
         successors = {
             held.lease.job.id: Envelope(
@@ -463,7 +490,14 @@ class Promises(RuleBasedStateMachine):
             if has_successors
         }
         settled = [
-            Settlement(held.lease, action, delay, b"why", successor=successors.get(held.lease.job.id))
+            Settlement(
+                held.lease,
+                action,
+                delay,
+                b"why",
+                successor=successors.get(held.lease.job.id),
+                pause="web-1 429" if is_pausing else None,
+            )
             for held, action, delay in back
         ]
         exchanged = self.under_test.run(worker.broker.exchange(QUEUE, settled, want, parking))
@@ -475,11 +509,16 @@ class Promises(RuleBasedStateMachine):
             known = self.live.get(held.lease.job.id)
             if known is None or known.lease != held.lease.id:
                 fenced.append(held.lease.id)
-            elif known.cancel_wanted and action in (Action.RETRY, Action.RELEASE, Action.PARK):
+                continue
+            if is_pausing:
+                end, before = self.now() + int(delay * 1000), self.paused.get(known.job.task)
+                if before is None or 0 < before < end:
+                    self.pause_task(known.job.task, end)
+            if known.cancel_wanted and action in (Action.RETRY, Action.RELEASE, Action.PARK):
                 cancelled.append(held.lease.id)
                 self.settle(known, Action.CANCELLED, 0)
             else:
-                self.settle(known, action, delay)
+                self.settle(known, action, delay, is_pausing=is_pausing)
                 successor = successors.get(known.job.id)
                 if successor is not None and known.job.id not in self.live and not known.cancel_wanted:
                     self.store(successor)
@@ -491,7 +530,9 @@ class Promises(RuleBasedStateMachine):
             self.settled_leases.append(held.lease.id)
         room = {task: self.room(task) for task in LIMITED}
         queued = self.queued()
-        offered = [known for known in queued if known.job.task not in parking.unknown]
+        offered = [
+            known for known in queued if known.job.task not in parking.unknown and known.job.at <= self.now()
+        ]
         parked = [known for known in self.live.values() if known.is_parked]
         wanted = [known for known in parked if known.job.task in parking.wanted]
         assert len(exchanged.leases) == min(want, self.runnable(offered + wanted)), (
@@ -516,20 +557,32 @@ class Promises(RuleBasedStateMachine):
         for known in queued:
             if known.job.task in parking.unknown and self.under_test.is_parked(known.job.id):
                 self.park(known)
+        for known in queued:
+            if (
+                known.is_moved
+                and known.status is JobStatus.QUEUED
+                and self.under_test.is_waiting(known.job.id)
+            ):
+                known.status, known.is_moved = JobStatus.WAITING, False
         if len(taken) < want:
             assert not exchanged.is_something_left, "all jobs were considered"
-            assert not any(known.job.task in (*parking.unknown,) for known in self.queued_plain())
+            assert not any(
+                known.job.task in (*parking.unknown,)
+                for known in self.queued_plain()
+                if known.job.at <= self.now() and not self.is_paused(known.job.task)
+            )
         elif self.runnable([*self.queued(), *(known for known in wanted if known.is_parked)]):
             assert exchanged.is_something_left
 
     def check_order(self, queued: list[Known], taken: list[Known]) -> None:
         """I10: for all tasks without a limit together, and for each limited one."""
-        for tasks in (PLAIN, *((task,) for task in LIMITED)):
+        plain = [(task,) for task in PLAIN] if self.had_pauses else [PLAIN]
+        for tasks in (*plain, *((task,) for task in LIMITED)):
             ranks = sorted(known.rank for known in queued if known.job.task in tasks)
             came = [known.rank for known in taken if known.job.task in tasks]
             assert came == ranks[: len(came)], "I10: first in, first out"
 
-    def settle(self, known: Known, action: Action, delay: float) -> None:
+    def settle(self, known: Known, action: Action, delay: float, *, is_pausing: bool = False) -> None:
         known.lease = None
         if action is Action.DONE:
             self.forget_live(known)
@@ -548,6 +601,10 @@ class Promises(RuleBasedStateMachine):
         elif action is Action.PARK:
             known.allowed += 1
             self.park(known)
+        elif is_pausing:
+            self.released += 1
+            known.job = known.job.due_at(self.now(), retries=known.job.retries + 1, parked_at=0)
+            known.status, known.rank = JobStatus.QUEUED, self.released
         else:
             known.job = known.job.due_at(
                 known.job.at, retries=known.job.retries + 1, parked_at=0, error="why"
@@ -582,6 +639,7 @@ class Promises(RuleBasedStateMachine):
             for known in due:
                 if known.job.at == moment:
                     known.status, known.rank = JobStatus.QUEUED, self.last
+        self.paused = {name: until for name, until in self.paused.items() if not until or until > self.now()}
         monotonic = self.under_test.monotonic()
         expired = {
             known.job.id
@@ -598,7 +656,7 @@ class Promises(RuleBasedStateMachine):
         assert dict(ticked.periodic) == {
             task: due for task, due in self.periodic.items() if due <= self.now()
         }
-        dues = [*self.periodic.values()]
+        dues = [*self.periodic.values(), *filter(None, self.paused.values())]
         dues += [
             known.job.at
             for known in self.live.values()
@@ -767,7 +825,9 @@ class Promises(RuleBasedStateMachine):
         """A waiter is woken at once if a job is runnable."""
         worker = self.worker(number)
         woken = self.under_test.run(worker.broker.wait([QUEUE], 0.001))
-        assert woken == QUEUE or (woken is None and not self.runnable())
+        # No worker is woken when the moment of a moved job comes in line: the next sweep sees it.
+        others = [known for known in self.queued() if not known.is_moved]
+        assert woken == QUEUE or (woken is None and not self.runnable(others))
         if woken is not None:
             self.exchange(worker, self.draw_back(data, worker), want)
         if not self.runnable():  # consume a pending wake-up, so that the next one is for new work
@@ -842,11 +902,14 @@ class Promises(RuleBasedStateMachine):
         is_skipped = with_job and not may_overlap and self.ticks.get(task) in self.live
         for broker in self.under_test.brokers:
             fired += self.under_test.run(broker.fire(QUEUE, [firing]))
-        first = Fired.TAKEN if off else Fired.OVERLAPPING if is_skipped else Fired.MOVED
+        is_paused = with_job and self.is_paused(task)
+        is_skipped = is_skipped and not is_paused
+        first = Fired.OVERLAPPING if is_skipped else Fired.PAUSED if is_paused else Fired.MOVED
+        first = Fired.TAKEN if off else first
         assert fired == [first, Fired.TAKEN, Fired.TAKEN], "I7: one job a tick"
         if off == 0:
             self.periodic[task] = next_due
-            if with_job and not is_skipped:
+            if with_job and not is_skipped and not is_paused:
                 self.ticks[task] = job.id
                 assert job.id not in self.fired
                 self.fired.add(job.id)
@@ -872,6 +935,91 @@ class Promises(RuleBasedStateMachine):
         self.forget_live(known)
         self.cancelled += 1
         assert self.under_test.run(asking.cancel(self.broker, QUEUE, job_id)).status is JobStatus.NOT_SET
+
+    @rule(name=PAUSABLE, delay=DELAYS, again=st.booleans())
+    def pause(self, name: str, delay: float, again: bool) -> None:
+        for _ in range(1 + again):
+            until = self.now() + int(delay * 1000) if delay else 0
+            self.under_test.run(asking.pause(self.broker, QUEUE, name, until=until))
+            self.pause_task(name, until)
+
+    @rule(name=PAUSABLE)
+    def resume(self, name: str) -> None:
+        was_paused = self.paused.pop(name, None) is not None
+        assert self.under_test.run(asking.resume(self.broker, QUEUE, name)) is was_paused
+
+    @precondition(lambda self: self.paused)
+    @rule()
+    def resume_all(self) -> None:
+        for name in list(self.paused):
+            self.resume(name)
+
+    @rule(number=WORKERS, data=st.data(), want=WANT, delay=DELAYS)
+    def pause_for_a_job(self, number: int, data: st.DataObject, want: int, delay: float) -> None:
+        """A job asks for a pause of its task, and is tried again, or fails."""
+        worker = self.worker(number)
+        able = [held for held in worker.held if {Action.RETRY, Action.FAIL} & {*self.actions(held)}]
+        if able:
+            held = data.draw(st.sampled_from(able))
+            action = Action.RETRY if Action.RETRY in self.actions(held) else Action.FAIL
+            self.exchange(worker, [(held, action, delay)], want, is_pausing=True)
+
+    @rule(data=st.data(), delay=DELAYS)
+    def reschedule(self, data: st.DataObject, delay: float) -> None:
+        job_id = data.draw(st.sampled_from([*OWN_IDS[:2], *self.live, *self.dead]))
+        at = self.now() + int(delay * 1000)
+        status = self.under_test.run(asking.reschedule(self.broker, QUEUE, job_id, at if delay else 0))
+        known = self.live.get(job_id)
+        if known is None:
+            assert status is (JobStatus.FAILED if job_id in self.dead else JobStatus.NOT_SET)
+            return
+        assert status is known.status
+        if status is JobStatus.WAITING:
+            known.is_parked = False
+            known.job = known.job.due_at(at, parked_at=0)
+            self.put_off(known, at)
+        elif status is JobStatus.QUEUED:
+            if at > self.now() or known.job.at > self.now():
+                known.job = known.job.due_at(at)
+            known.is_moved = at > self.now()
+
+    @rule(task=st.sampled_from(("", *PLAIN, *LIMITED)))
+    def cancel_all(self, task: str) -> None:
+        counts = self.under_test.run(asking.cancel_all(self.broker, QUEUE, task))
+        chosen = [
+            known
+            for known in self.live.values()
+            if known.status is not JobStatus.RUNNING and task in ("", known.job.task)
+        ]
+        assert sum(counts) == len(chosen)
+        for known in chosen:
+            if known.status is JobStatus.QUEUED:
+                self.cancelled_in_queue[known.job.id] = known
+            self.named.pop(known.job.id, None)
+            self.forget_live(known)
+            self.cancelled += 1
+
+    @precondition(lambda self: self.dead)
+    @rule(task=st.sampled_from(("", *PLAIN, *LIMITED)), is_to_run=st.booleans())
+    def steer_dead(self, task: str, is_to_run: bool) -> None:
+        chosen = [job for job, _ in self.dead.values() if task in ("", job.task)]
+        if is_to_run:
+            chosen = [job for job in chosen if job.id not in self.live]
+            cancelled = self.cancelled_in_queue
+            if any(job.id in cancelled and cancelled[job.id].job.task != job.task for job in chosen):
+                return  # one would wait in the position of a job of another task
+        with_entry = {job.id for job in chosen if self.under_test.has_queue_entry(job.id)}
+        results = self.under_test.run(asking.steer_dead(self.broker, QUEUE, is_to_run=is_to_run, task=task))
+        assert sum(result.count for result in results) == len(chosen)
+        for job in chosen:
+            del self.dead[job.id]
+            if is_to_run:
+                fresh = job.due_at(0, retries=0, crashes=0, parked_at=0)
+                known = self.live[job.id] = Known(fresh, JobStatus.QUEUED, job.id in with_entry)
+                self.append(known)
+                self.take_over(known)
+            else:
+                self.discarded += 1
 
     @precondition(lambda self: self.dead)
     @rule(data=st.data())
@@ -1011,7 +1159,9 @@ class Promises(RuleBasedStateMachine):
         parked = sum(known.is_parked for known in self.live.values())
         assert len(due) >= running
         ready = len(self.live) - running - waiting - parked
-        assert counts == Counts(ready, running, waiting, len(self.dead), parked)
+        tasks = tuple(sorted(self.paused.keys() - {WHOLE_QUEUE}))
+        paused = WHOLE_QUEUE in self.paused
+        assert counts == Counts(ready, running, waiting, len(self.dead), parked, paused, tasks)
         ended = self.succeeded + self.cancelled + self.discarded + self.replaced
         assert self.stored == len(self.live) + len(self.dead) + ended, "I1"
         self.under_test.check(self.live, self.most)
@@ -1036,6 +1186,7 @@ class Promises(RuleBasedStateMachine):
         """I9: in the end every job can be leased, and no data is left that affects new jobs."""
         self.under_test.run(self.broker.register(QUEUE, dict.fromkeys(LIMITED, 0), {}))
         self.limits = {}
+        self.resume_all()
         last = Worker(self.broker)
         for seconds in (60, *[2] * 8, 60, *[2] * 8):  # until the rescue pause is over
             self.under_test.pass_time(seconds)

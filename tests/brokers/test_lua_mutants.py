@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 
 from aiospinach import RedisBroker
+from aiospinach.brokers.bulk import CancelSome
+from aiospinach.brokers.pauses import LookPauses
 from aiospinach.brokers.places import JobFacts, LookJobFacts, LookPlace, Place
-from aiospinach.brokers.questions import Counts, Requeue
+from aiospinach.brokers.questions import Counts, LookJob, Requeue
 from aiospinach.brokers.records import Envelope, Fired, Firing, Lease, Parking, Settlement
 from aiospinach.brokers.redis import scripts
 from aiospinach.brokers.redis.broker import EXPIRED_AT_ONCE
@@ -41,9 +43,11 @@ QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
-UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "results"}
+UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "results", "pause"}
 """Scripts without a guard."""
-UNGUARDED_PARTS = {"prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error"}
+UNGUARDED_PARTS = {
+    *("prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error", "forgetting"),
+}
 """Parts that are included in scripts, and have no guard."""
 
 _LUA = files("aiospinach.brokers.redis") / "lua"
@@ -148,6 +152,9 @@ async def a_plain_job(stage: Stage) -> None:
     await fire(broker, QUEUE, "nightly", 1, 2, None)
     await asking.cancel(broker, QUEUE, "b")
     await asking.discard(broker, QUEUE, "b")
+    await asking.reschedule(broker, QUEUE, "b")
+    await broker.steer(QUEUE, CancelSome())
+    await asking.resume(broker, QUEUE)
 
 
 @scenario("repeated call")
@@ -296,6 +303,344 @@ async def a_job_that_ends_during_its_cancellation_was_not_cancelled(stage: Stage
     assert where == b"not_set"
     assert await cancel_when_many_run(stage, nothing) is JobStatus.QUEUED
     assert await take(stage.broker, QUEUE) == []
+
+
+PAUSING = "web-1 429"
+
+
+async def pauses_of(stage: Stage) -> list[tuple[str, int]]:
+    """Names and ends of the pauses."""
+    return [(pause.task, pause.until) for pause in await stage.broker.look(QUEUE, LookPauses())]
+
+
+@scenario("paused task")
+async def only_a_paused_task_starts_no_jobs(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    await put(stage.broker, QUEUE, "b", task="other")
+    await asking.pause(stage.broker, QUEUE, "send")
+    assert ids(await take(stage.broker, QUEUE)) == ["b"]
+    assert await asking.resume(stage.broker, QUEUE, "send")
+    assert ids(await take(stage.broker, QUEUE)) == ["a"]
+
+
+@scenario("paused queue")
+async def a_paused_queue_moves_no_job(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    await asking.pause(stage.broker, QUEUE)
+    assert await take(stage.broker, QUEUE) == []
+    assert stage.client.lrange(stage.raw.prefix + "ready", 0, -1) == [b"a"]
+    assert await asking.resume(stage.broker, QUEUE)
+    assert ids(await take(stage.broker, QUEUE)) == ["a"]
+
+
+@scenario("left in a paused queue")
+@scenario("nothing of a paused queue")
+async def nothing_is_left_to_run_in_a_paused_queue(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b", "c")
+    exchanged = await stage.broker.exchange(QUEUE, [], 1)
+    assert exchanged.is_something_left
+    await asking.pause(stage.broker, QUEUE)
+    assert not (await stage.broker.exchange(QUEUE, [], 1)).is_something_left
+    await drain_wake_ups(stage.broker, QUEUE)
+    await put(stage.broker, QUEUE, "later", at=stage.broker.now() + 5)
+    await drain_wake_ups(stage.broker, QUEUE)
+    await stage.broker.tick(QUEUE)
+    assert await stage.broker.wait([QUEUE], 0.02) is None
+    await asking.resume(stage.broker, QUEUE)
+    assert await stage.broker.wait([QUEUE], 0.02) == QUEUE
+    leases = await take(stage.broker, QUEUE)
+    exchanged = await stage.broker.exchange(QUEUE, [Settlement(each, Action.DONE) for each in leases], 1)
+    assert not exchanged.is_something_left
+    assert await stage.broker.wait([QUEUE], 0.02) is None
+
+
+@scenario("longer pause")
+async def a_job_prolongs_a_pause_and_shortens_none(stage: Stage) -> None:
+    now = stage.broker.now()
+    for until_then, expected in ((0, 0), (now + 900_000, now + 900_000), (now + 1000, None)):
+        await asking.pause(stage.broker, QUEUE, "send", until=until_then)
+        await put(stage.broker, QUEUE, "a", task="send")
+        await asking.resume(stage.broker, QUEUE, "send")
+        [lease] = await take(stage.broker, QUEUE)
+        await asking.pause(stage.broker, QUEUE, "send", until=until_then)
+        await stage.broker.exchange(QUEUE, [Settlement(lease, Action.FAIL, 60.0, pause=PAUSING)], 0)
+        [(_, end)] = await pauses_of(stage)
+        assert end == expected or (expected is None and now + 1000 < end <= stage.broker.now() + 60_000)
+
+
+@scenario("end of a pause")
+async def a_tick_ends_a_pause_when_its_time_is_over(stage: Stage) -> None:
+    now = stage.broker.now()
+    await asking.pause(stage.broker, QUEUE, "over", until=now)
+    await asking.pause(stage.broker, QUEUE, "later", until=now + 60_000)
+    await asking.pause(stage.broker, QUEUE, "never")
+    ticked = await stage.broker.tick(QUEUE)
+    assert await pauses_of(stage) == [("later", now + 60_000), ("never", 0)]
+    assert ticked.next_due is not None
+    assert 0 < ticked.next_due <= 60
+
+
+@scenario("turn of a pausing job")
+async def only_a_job_that_pauses_its_task_keeps_its_turn(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, *"abc", max_retries=1)
+    first, second = await take(stage.broker, QUEUE, 2)
+    settled = [Settlement(first, Action.RETRY), Settlement(second, Action.RETRY, 60.0, pause=PAUSING)]
+    await stage.broker.exchange(QUEUE, settled, 10)
+    await asking.resume(stage.broker, QUEUE, "send")
+    assert ids(await take(stage.broker, QUEUE)) == ["b", "c", "a"]
+
+
+@scenario("paused tick")
+async def a_tick_of_a_paused_task_stores_no_job(stage: Stage) -> None:
+    await stage.broker.register(QUEUE, {}, {"nightly": 1, "daily": 1})
+    await asking.pause(stage.broker, QUEUE, "nightly")
+    firings = [Firing(task, 1, 2, job(f"{task}@1", task=task)) for task in ("nightly", "daily")]
+    assert await stage.broker.fire(QUEUE, firings) == [Fired.PAUSED, Fired.MOVED]
+    assert ids(await take(stage.broker, QUEUE)) == ["daily@1"]
+
+
+@scenario("moved job")
+async def a_mark_of_a_moved_job_cancels_nothing(stage: Stage) -> None:
+    leases = [await put_and_take(stage.broker, QUEUE, name, max_retries=2) for name in ("moved", "cancelled")]
+    stage.client.hset(stage.raw.prefix + "cancels", "moved", "later 5")
+    stage.client.hset(stage.raw.prefix + "control", " cancels", "1")
+    await asking.cancel(stage.broker, QUEUE, "cancelled")
+    renewed = await stage.broker.renew(QUEUE, [lease.id for lease in leases])
+    assert list(renewed.cancelled) == [leases[1].id]
+    exchanged = await stage.broker.exchange(QUEUE, [Settlement(each, Action.RETRY) for each in leases], 0)
+    assert list(exchanged.cancelled) == [leases[1].id]
+    assert ids(await take(stage.broker, QUEUE)) == ["moved"]
+
+
+async def move_when_many_run(
+    stage: Stage, job_id: str, at: int, then: Callable[[], Awaitable[object]]
+) -> JobStatus:
+    """Move a job while many run; ``then`` is called between the two calls that it takes."""
+    other_leases = {f"x{number}:y.1": 1e15 for number in range(1100)}
+    stage.client.zadd(stage.raw.prefix + "leases", other_leases)
+    run, calls = Script.run, 0
+
+    async def run_between(script: Script, *args: Any) -> Any:
+        nonlocal calls
+        if script.name == "reschedule":
+            calls += 1
+            if calls == 2:
+                await then()
+        return await run(script, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Script, "run", run_between)
+        status = await asking.reschedule(stage.broker, QUEUE, job_id, at)
+    assert calls == 2
+    stage.client.zrem(stage.raw.prefix + "leases", *other_leases)
+    return status
+
+
+async def nothing() -> None:
+    pass
+
+
+@scenario("moment of a mark")
+async def a_job_that_is_met_while_it_is_moved_is_put_off(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b")
+    later = stage.broker.now() + 60_000
+
+    async def another_takes() -> None:
+        assert ids(await take(stage.another, QUEUE)) == ["b"]
+
+    assert await move_when_many_run(stage, "a", later, another_takes) is JobStatus.WAITING
+    stage.raw.check()
+    await put(stage.broker, QUEUE, "c")
+    assert await asking.reschedule(stage.broker, QUEUE, "c", later) is JobStatus.QUEUED
+    assert await take(stage.broker, QUEUE) == []
+    assert (await asking.counts(stage.broker, QUEUE)).waiting == 2
+
+
+@scenario("met meanwhile")
+async def a_job_that_starts_while_it_is_moved_to_now_runs(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b")
+
+    async def another_takes() -> None:
+        assert ids(await take(stage.another, QUEUE, 1)) == ["a"]
+
+    assert await move_when_many_run(stage, "a", 0, another_takes) is JobStatus.RUNNING
+    later = stage.broker.now() + 60_000
+    assert await move_when_many_run(stage, "b", later, nothing) is JobStatus.QUEUED
+    assert await take(stage.broker, QUEUE) == []
+
+
+@scenario("last move")
+async def the_last_of_two_moves_counts(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    first, second = stage.broker.now() + 60_000, stage.broker.now() + 120_000
+
+    async def another_moves() -> None:
+        keys, send = stage.another._queue(QUEUE).keys, stage.another._calls.here().transport.producer_call
+        for action in ("move", "move again"):
+            await scripts.RESCHEDULE.run(send, keys.of(scripts.RESCHEDULE), [action, "a", second])
+
+    assert await move_when_many_run(stage, "a", first, nothing) is JobStatus.QUEUED
+    run = Script.run
+    calls = 0
+
+    async def run_between(script: Script, *args: Any) -> Any:
+        nonlocal calls
+        calls += script.name == "reschedule"
+        if calls == 2 and script.name == "reschedule":
+            calls += 1
+            with pytest.MonkeyPatch.context() as again:
+                again.setattr(Script, "run", run)
+                await another_moves()
+        return await run(script, *args)
+
+    other_leases = {f"x{number}:y.1": 1e15 for number in range(1100)}
+    stage.client.zadd(stage.raw.prefix + "leases", other_leases)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Script, "run", run_between)
+        assert await asking.reschedule(stage.broker, QUEUE, "a", first) is JobStatus.QUEUED
+    stage.client.zrem(stage.raw.prefix + "leases", *other_leases)
+    moved = await stage.broker.look(QUEUE, LookJob("a"))
+    assert moved is not None
+    assert moved.at == second
+
+
+@scenario("own mark")
+async def a_running_job_keeps_the_mark_of_its_cancellation(stage: Stage) -> None:
+    lease = await put_and_take(stage.broker, QUEUE, "a")
+
+    async def another_cancels() -> None:
+        await asking.cancel(stage.another, QUEUE, "a")
+
+    later = stage.broker.now() + 60_000
+    assert await move_when_many_run(stage, "a", later, nothing) is JobStatus.RUNNING
+    assert not stage.client.exists(stage.raw.prefix + "cancels"), "the mark is taken back"
+    assert await move_when_many_run(stage, "a", later, another_cancels) is JobStatus.RUNNING
+    assert list((await stage.broker.renew(QUEUE, [lease.id])).cancelled) == [lease.id]
+
+
+@scenario("many leases of others")
+async def the_leases_are_searched_in_pages_if_there_are_many(stage: Stage) -> None:
+    await put_and_take(stage.broker, QUEUE, "runs")
+    await put(stage.broker, QUEUE, "queued")
+    later = stage.broker.now() + 60_000
+    before = len(stage.calls)
+    assert await asking.reschedule(stage.broker, QUEUE, "runs", later) is JobStatus.RUNNING
+    assert len(stage.calls) == before + 1
+    assert await move_when_many_run(stage, "runs", later, nothing) is JobStatus.RUNNING
+    assert await move_when_many_run(stage, "queued", later, nothing) is JobStatus.QUEUED
+
+
+@scenario("not a running job")
+@scenario("moved in its line")
+async def only_a_job_that_does_not_run_is_moved(stage: Stage) -> None:
+    later = stage.broker.now() + 60_000
+    await put(stage.broker, QUEUE, "runs", max_retries=1)
+    [lease] = await take(stage.broker, QUEUE)
+    await put(stage.broker, QUEUE, "queued")
+    await put(stage.broker, QUEUE, "waits", at=later)
+    assert await asking.reschedule(stage.broker, QUEUE, "runs", later) is JobStatus.RUNNING
+    assert await asking.reschedule(stage.broker, QUEUE, "queued", later) is JobStatus.QUEUED
+    assert await asking.reschedule(stage.broker, QUEUE, "waits", later + 1) is JobStatus.WAITING
+    stage.raw.check()
+    assert await take(stage.broker, QUEUE) == []
+    assert await settle(stage.broker, QUEUE, lease, Action.RELEASE)
+    assert ids(await take(stage.broker, QUEUE)) == ["runs"]
+
+
+@scenario("due at once")
+async def a_job_that_is_moved_to_now_is_in_line_once(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "queued")
+    await put(stage.broker, QUEUE, "waits", at=stage.broker.now() + 60_000)
+    assert await asking.reschedule(stage.broker, QUEUE, "queued") is JobStatus.QUEUED
+    assert await asking.reschedule(stage.broker, QUEUE, "waits") is JobStatus.WAITING
+    stage.raw.check()
+    assert ids(await take(stage.broker, QUEUE)) == ["queued", "waits"]
+
+
+@scenario("moved job lives")
+async def a_job_that_does_not_live_is_not_moved(stage: Stage) -> None:
+    assert await asking.reschedule(stage.broker, QUEUE, "a") is JobStatus.NOT_SET
+    await make_dead(stage.broker, QUEUE, "dead")
+    assert await asking.reschedule(stage.broker, QUEUE, "dead") is JobStatus.FAILED
+    await put(stage.broker, QUEUE, "b")
+    assert await asking.reschedule(stage.broker, QUEUE, "b") is JobStatus.QUEUED
+
+
+@scenario("cancelled before")
+async def a_job_that_is_being_cancelled_is_not_moved(stage: Stage) -> None:
+    lease = await put_and_take(stage.broker, QUEUE, "runs")
+    await asking.cancel(stage.broker, QUEUE, "runs")
+    later = stage.broker.now() + 60_000
+    stage.client.zadd(stage.raw.prefix + "leases", {f"x{number}:y.1": 1e15 for number in range(1100)})
+    assert await asking.reschedule(stage.broker, QUEUE, "runs", later) is JobStatus.RUNNING
+    stage.client.zrem(stage.raw.prefix + "leases", *(f"x{number}:y.1" for number in range(1100)))
+    assert list((await stage.broker.renew(QUEUE, [lease.id])).cancelled) == [lease.id]
+    await put(stage.broker, QUEUE, "queued")
+    assert await asking.reschedule(stage.broker, QUEUE, "queued", later) is JobStatus.QUEUED
+
+
+@scenario("dead job of another task")
+@scenario("reason")
+async def dead_jobs_are_chosen_by_their_task_and_reason(stage: Stage) -> None:
+    for name, task, reason in (("a", "send", "lost"), ("b", "other", "lost"), ("c", "send", "poison")):
+        lease = await put_and_take(stage.broker, QUEUE, name, task=task)
+        detail = f'{{"reason":"{reason}"}}'.encode()
+        assert await settle(stage.broker, QUEUE, lease, Action.FAIL, detail=detail)
+    chosen = [
+        sum(
+            result.count
+            for result in await asking.steer_dead(
+                stage.broker, QUEUE, is_to_run=False, task=task, reason=reason
+            )
+        )
+        for task, reason in (("send", "lost"), ("", "poison"), ("other", ""))
+    ]
+    assert chosen == [1, 1, 1]
+
+
+@scenario("job of another task")
+async def the_jobs_of_one_task_are_cancelled(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    await put(stage.broker, QUEUE, "b", task="other")
+    await put(stage.broker, QUEUE, "c", task="other", at=stage.broker.now() + 60_000)
+    stage.client.hset(stage.raw.prefix + "jobs", "foreign", "3 other")
+    stage.client.rpush(stage.raw.prefix + "ready", "foreign")
+    assert sum(await asking.cancel_all(stage.broker, QUEUE, "other")) == 2
+    assert sum(await asking.cancel_all(stage.broker, QUEUE)) == 1
+    assert stage.client.lrange(stage.raw.prefix + "ready", 0, -1) == [b"foreign"], "an exchange parks it"
+    assert await take(stage.broker, QUEUE) == []
+    assert (await asking.counts(stage.broker, QUEUE)).parked == 1
+
+
+@scenario("last job that stayed")
+async def a_walk_over_waiting_jobs_goes_on_after_those_that_stay(stage: Stage) -> None:
+    due = stage.broker.now() + 60_000
+    for number in range(600):
+        stage.client.zadd(stage.raw.prefix + "future", {f"other-{number:03}": due})
+        envelope = f"2 other 0 0 -\n{due} 0 0 0 - - - -\n"
+        stage.client.hset(stage.raw.prefix + "jobs", f"other-{number:03}", envelope)
+    await put(stage.broker, QUEUE, "z", at=due)
+    first = await stage.broker.steer(QUEUE, CancelSome("send"))
+    assert first.cursor is not None
+    assert await asking.reschedule(stage.broker, QUEUE, "other-499", due + 1) is JobStatus.WAITING
+    again = await stage.broker.steer(QUEUE, CancelSome("send", cursor=first.cursor))
+    assert again.cursor is not None
+    assert again.count == 0, "the last job that stayed has moved, and the walk begins again"
+    assert (await stage.broker.steer(QUEUE, CancelSome("send", cursor=again.cursor))).count == 1
+
+
+@scenario("end of a place")
+async def a_walk_ends_after_the_jobs_that_there_were(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, *(f"first-{number}" for number in range(600)))
+    place: tuple[str | bytes | int, ...] = ("ready", "", -1)
+    result = await stage.broker.steer(QUEUE, CancelSome(cursor=place))
+    assert result.count == 500
+    await put(stage.broker, QUEUE, *(f"second-{number}" for number in range(600)))
+    assert result.cursor is not None
+    result = await stage.broker.steer(QUEUE, CancelSome(cursor=result.cursor))
+    assert result.count == 100
+    assert result.cursor is not None
+    assert (await stage.broker.steer(QUEUE, CancelSome(cursor=result.cursor))).cursor is None
 
 
 @scenario("duplicate")

@@ -62,6 +62,15 @@ GARBAGE: dict[str, Commands] = {
         ("HSET", "control", " cancels", "1"),
         ("HSET", "cancels", "", "gone", " ", "", "ghost", "gone", DAMAGED, DAMAGED),
     ],
+    "pauses of nobody": [
+        ("HSET", "control", " pauses", DAMAGED),
+        ("HSET", "pauses", "", "", DAMAGED, DAMAGED, "ghost", LONG, "other", LONG + b" " + LONG + b" x y"),
+    ],
+    "a mark of pauses without pauses": [("HSET", "control", " pauses", "1")],
+    "marks of moved jobs that are none": [
+        ("HSET", "control", " cancels", "1"),
+        ("HSET", "cancels", "ghost", "later", "other", "later " + "9" * 30, "", "later x"),
+    ],
     "an epoch beyond numbers": [("HSET", "control", " epoch", LONG)],
     "an epoch that is no number": [("HSET", "control", " epoch", "nan")],
     "an epoch without end": [("HSET", "control", " epoch", "inf")],

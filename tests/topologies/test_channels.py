@@ -9,6 +9,7 @@ import pytest
 from anyio import to_thread
 
 from aiospinach import Broker, BrokerError, RedisBroker
+from aiospinach.brokers.reports import WorkerReport
 from aiospinach.brokers.subscriptions import Message, Subscription
 
 from ..waiting import until
@@ -88,7 +89,7 @@ async def test_a_moved_slot_is_followed(cluster: Cluster, broker: Broker, namesp
     with_keys = RedisBroker(cluster.url)
     await with_keys.open(namespace)
     await with_keys.register(moved, {"task": 1}, {})
-    await with_keys.sweep([moved], "worker")
+    await with_keys.sweep([moved], WorkerReport("worker"))
     slot = slot_of(cluster, namespace, moved)
     await move(cluster, slot)
     assert await by_queue[moved].next(PATIENCE) is None

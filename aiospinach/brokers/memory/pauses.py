@@ -27,7 +27,8 @@ class Pauses(dict[str, StoredPause]):
     def prolong(self, pause: StoredPause) -> None:
         """Begin a pause, unless there is one without an end, or until a later moment."""
         before = self.get(pause.task)
-        if before is not None and (not before.until or before.until >= pause.until):  # guard: longer pause
+        is_longer = before is not None and (not before.until or before.until >= pause.until)
+        if is_longer:  # guard: longer pause in memory
             return
         self.put(pause)
 

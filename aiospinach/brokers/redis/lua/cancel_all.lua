@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Cancels the waiting and queued jobs of the queue, or of one task, some a call.
--- KEYS   ready jobs future cancels dead deadjobs control lanes dedup:0 dedup:1
+-- KEYS   ready jobs future cancels control lanes dedup:0 dedup:1
 --        and result:<id> of each cancelled job that keeps its result: a caller cannot know these ids
--- needs  chunks headers parking prune_dead quarantine ends forgetting
+-- needs  chunks headers ends forgetting
 -- ARGV   task (empty: all); 1 if the caller wants the jobs; then where this call goes on: 'future', 'ready', 'lanes' or
 --        'parked', the position there (empty: its beginning), and how many entries are left to look at (-1: all)
 -- answer {now, where the next call goes on ('': this was the last call), its position, entries left, how many jobs were
@@ -14,16 +14,14 @@ local cancelled_ids, cancelled_envelopes, cancelled_jobs = {}, {}, {}
 call('LLEN', ready)
 call('ZCARD', future)
 call('ZCARD', lanes)
-call('ZCARD', dead)
-call('HLEN', deadjobs)
 call('SCARD', dedup0)
 call('SCARD', dedup1)
 local has_marks = call('HLEN', cancels) > 0
 
--- Notes the jobs to cancel. Returns the entries that leave: those of these jobs, and if all jobs are cancelled those
--- without a job. A job in a line that cannot be read is quarantined.
-local function leaving(entries, ids, is_line)
-  local found = {}
+-- Notes the jobs to cancel. Returns the entries that leave, those of these jobs and those without a job; and the others.
+-- A job that cannot be read stays, until an exchange meets it.
+local function leaving(entries, ids)
+  local found, others = {}, {}
   for number, envelope in ipairs(read_in_chunks('HMGET', jobs, ids)) do
     local id, own = ids[number], envelope and task_of(envelope)
     if own and (task == '' or own == task) then -- guard: job of another task
@@ -34,14 +32,13 @@ local function leaving(entries, ids, is_line)
         cancelled_jobs[#cancelled_jobs + 1] = envelope
       end
       found[#found + 1] = entries[number]
-    elseif task == '' and not own and (is_line or not envelope) then
-      if envelope then
-        quarantine(id, envelope)
-      end
+    elseif task == '' and not envelope then
       found[#found + 1] = entries[number]
+    else
+      others[#others + 1] = entries[number]
     end
   end
-  return found
+  return found, others
 end
 
 local function unmark(ids)
@@ -54,14 +51,19 @@ end
 -- nil at the end of the place.
 local places = {}
 
+-- The position is the last job that stayed, with its due. If it has left meanwhile, the walk begins again.
 function places.future()
-  local page = call('ZSCAN', future, cursor == '' and '0' or cursor, 'COUNT', AT_ONCE)
-  local ids = {}
-  for number = 1, #page[2], 2 do
-    ids[#ids + 1] = page[2][number]
+  local due, last = string.match(cursor, '^(%S+) (.*)$')
+  local first = 0
+  if last and call('ZSCORE', future, last) == due then -- guard: last job that stayed
+    first = call('ZRANK', future, last) + 1
   end
-  call_in_chunks('ZREM', future, leaving(ids, ids))
-  return page[1] ~= '0' and page[1] or nil, 0
+  local ids = call('ZRANGE', future, first, first + AT_ONCE - 1)
+  local gone, others = leaving(ids, ids)
+  last = others[#others]
+  local position = last and call('ZSCORE', future, last) .. ' ' .. last or cursor
+  call_in_chunks('ZREM', future, gone)
+  return #ids == AT_ONCE and position or nil, 0
 end
 
 -- Without a task, ids leave the head of the line. Else the ids stay in line with a mark, as that of one cancelled job
@@ -69,31 +71,39 @@ end
 function places.ready()
   if task == '' then
     local ids = call('LRANGE', ready, 0, math.min(AT_ONCE, left) - 1)
-    leaving(ids, ids, true)
+    local gone, others = leaving(ids, ids)
     call('LTRIM', ready, #ids, -1)
-    unmark(ids)
+    call_in_chunks('RPUSH', ready, others)
+    unmark(gone)
     return #ids > 0 and '' or nil, #ids
   end
   local offset = tonumber(cursor) or 0
   local ids = call('LRANGE', ready, -offset - AT_ONCE, -offset - 1)
-  for _, id in ipairs(leaving(ids, ids)) do
-    call('HSET', cancels, id, 'gone')
+  local marks = {}
+  for _, id in ipairs((leaving(ids, ids))) do
+    marks[#marks + 1] = id
+    marks[#marks + 1] = 'gone'
+  end
+  if #marks > 0 then
+    call_in_chunks('HSET', cancels, marks)
     call('HSET', control, ' cancels', 1)
   end
   return #ids == AT_ONCE and tostring(offset + AT_ONCE) or nil, #ids
 end
 
+local function ids_of(entries)
+  local ids = {}
+  for number, entry in ipairs(entries) do
+    ids[number] = string.match(entry, '\n%d+\n(.*)$') or ''
+  end
+  return ids
+end
+
 local function cancel_in_lanes(first, last)
   local entries = call('ZRANGEBYLEX', lanes, cursor == '' and first or '(' .. cursor, last, 'LIMIT', 0, AT_ONCE)
-  local own, ids = {}, {}
-  for _, entry in ipairs(entries) do
-    if string.sub(entry, 1, 2) ~= '?/' then -- guard: jobs of another release
-      own[#own + 1] = entry
-      ids[#ids + 1] = string.match(entry, '\n%d+\n(.*)$') or ''
-    end
-  end
-  call_in_chunks('ZREM', lanes, leaving(own, ids, true))
-  unmark(ids)
+  local gone = leaving(entries, ids_of(entries))
+  call_in_chunks('ZREM', lanes, gone)
+  unmark(ids_of(gone))
   return entries[AT_ONCE], #entries
 end
 

@@ -1,13 +1,14 @@
 #!lua flags=no-writes
 -- Gathers what the queue knows of one job, and of what the job waits for.
--- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open workers reports
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open workers reports pauses
 -- needs  chunks headers gates parking prune_dead dead_records
 -- ARGV   id, lease (ms), 1 if only the place is wanted, and the lease of the job, if the caller has searched the leases;
 --        '-' if it has found none; '' if it has not searched
 -- answer {now, place, envelope or record, lease, end of the lease, first line of the report of its worker, 1 if the job
 --        was cancelled while it ran, how many jobs are ahead in its line or lane (-1: more than 10,000), limit of the
 --        task, how many of its jobs run, how many workers there are, 1 if one of them knows the task, entry of the task in
---        control, then for each session that runs jobs of the task: how many, and the first line of its report}
+--        control, '*' or the task and the pause of the queue or the task, or '' twice, then for each session that runs
+--        jobs of the task: how many, and the first line of its report}
 --        The place is 'ready', 'lanes', 'future', 'parked', 'leases' or 'dead'; or 'none' if there is no such job; or
 --        'asked' if too many jobs run for this script to search them: then the caller searches the leases, and asks again.
 --        The envelope is '' if it cannot be read
@@ -158,9 +159,11 @@ local function is_known()
   return #live == REPORTS_AT_MOST
 end
 
+local paused = is_queue_paused and '*' or has_pauses and task
+local why_paused = paused and call('HGET', pauses, paused)
 local is_marked = place == 'leases' and call('HEXISTS', cancels, id) or 0
 for _, value in ipairs({is_marked, ahead, limit, used, call('ZCOUNT', workers, now - 3 * length, '+inf'),
-  is_known() and 1 or 0, entry}) do
+  is_known() and 1 or 0, entry, why_paused and paused or '', why_paused or ''}) do
   answer[#answer + 1] = value
 end
 for _, session in ipairs(sessions) do

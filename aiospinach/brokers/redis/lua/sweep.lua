@@ -61,8 +61,8 @@ end
 -- Returns whether the queue is paused, and when the next pause ends.
 local function pauses_of(keys)
   local next_end, entries = math.huge, call('HVALS', keys.pauses)
-  for _, pause in ipairs(entries) do
-    local ends = tonumber(string.match(pause, '^(%d+) ') or 0)
+  for _, words in ipairs(entries) do
+    local ends = tonumber(string.match(words, '^(%d+) ') or 0)
     next_end = ends > 0 and math.min(next_end, ends) or next_end
   end
   if #entries == 0 then -- somebody deleted them, and a tick notes that

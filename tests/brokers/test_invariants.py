@@ -603,12 +603,12 @@ class Promises(RuleBasedStateMachine):
             self.park(known)
         elif is_pausing:
             self.released += 1
-            known.job = known.job.due_at(self.now(), retries=known.job.retries + 1, parked_at=0)
+            retries = known.job.retries + 1
+            known.job = known.job.due_at(self.now(), retries=retries, parked_at=0, error="why")
             known.status, known.rank = JobStatus.QUEUED, self.released
         else:
-            known.job = known.job.due_at(
-                known.job.at, retries=known.job.retries + 1, parked_at=0, error="why"
-            )
+            retries = known.job.retries + 1
+            known.job = known.job.due_at(known.job.at, retries=retries, parked_at=0, error="why")
             self.put_off(known, self.now() + int(delay * 1000))
 
     def park(self, known: Known) -> None:

@@ -13,7 +13,7 @@
 --        'asked' if too many jobs run for this script to search them: then the caller searches the leases, and asks again.
 --        The envelope is '' if it cannot be read
 -- repeat reads again
-local FEW, PAGE, LOOKED_AT_MOST, SLOTS_AT_MOST, REPORTS_AT_MOST = 1000, 1000, 10000, 1000, 200
+local LEASES_AT_MOST, PAGE, LOOKED_AT_MOST, SLOTS_AT_MOST, REPORTS_AT_MOST = 1000, 1000, 10000, 1000, 200
 local id, length, is_brief, known_lease = arg(), tonumber(arg()), arg() == '1', arg()
 local envelope = call('HGET', jobs, id)
 
@@ -38,7 +38,7 @@ local function find_lease()
   end
   local cursor, pattern = '0', string.gsub(id, '[%[%]%*%?\\]', '\\%0') .. ':*'
   repeat
-    local page = call('ZSCAN', leases, cursor, 'MATCH', pattern, 'COUNT', FEW)
+    local page = call('ZSCAN', leases, cursor, 'MATCH', pattern, 'COUNT', LEASES_AT_MOST)
     cursor = page[1]
     for number = 1, #page[2], 2 do
       local lease = page[2][number]
@@ -118,7 +118,7 @@ local function place_in_line()
 end
 
 local place, ahead, lease, expiry, report = nil, -1, '', '', ''
-if known_lease == '' and call('ZCARD', leases) > FEW and not call('ZSCORE', future, id) then
+if known_lease == '' and call('ZCARD', leases) > LEASES_AT_MOST and not call('ZSCORE', future, id) then
   return {now, 'asked', ''}
 end
 local found = find_lease()

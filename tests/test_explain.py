@@ -228,6 +228,57 @@ async def ended(stage: Stage, job: Job) -> Job:
     return job
 
 
+async def test_its_task_or_its_queue_is_paused(stage: Stage) -> None:
+    await stage.work()
+    job = await stage.plain.schedule_at(datetime.now(UTC) + timedelta(milliseconds=50))
+    await stage.engine.pause(stage.plain, for_=600, reason="429 by the mail server")
+    why = await stage.until(job, Verdict.TASK_PAUSED)
+    assert why.until is not None
+    assert datetime.now(UTC) + timedelta(seconds=500) < why.until
+    assert str(why).startswith("waits: task plain is paused since ")
+    assert str(why).endswith(" UTC: 429 by the mail server")
+    await stage.engine.pause(queue="mail")
+    why = await stage.until(job, Verdict.QUEUE_PAUSED)
+    assert why.until is None
+    assert str(why).endswith(", until it is resumed")
+    await stage.engine.resume(queue="mail")
+    await stage.until(job, Verdict.TASK_PAUSED)
+    await stage.engine.resume(stage.plain)
+    await stage.until(job, Verdict.RUNNING)
+
+
+async def test_it_has_ended_and_its_result_is_kept(stage: Stage) -> None:
+    @stage.engine.task(queue="mail", result_ttl=60)
+    async def add() -> int:
+        return 3
+
+    cancelled = await add.schedule()
+    await stage.engine.cancel(cancelled)
+    why = await stage.engine.explain(cancelled)
+    assert why.verdict is Verdict.ENDED
+    assert str(why).startswith("has ended: it was cancelled at ")
+    await stage.work()
+    why = await stage.until(await add.schedule(), Verdict.ENDED)
+    assert str(why).startswith("has ended: it succeeded at ")
+    assert str(why).endswith(", and its result is kept")
+
+
+async def test_the_stack_of_a_running_job_is_shown(stage: Stage) -> None:
+    await stage.work(3)
+    job = await stage.plain.schedule()
+    await stage.until(job, Verdict.RUNNING)
+    why = await stage.until_it(lambda: stage.engine.explain(job, stack=True), lambda why: bool(why.stack))
+    assert why.stack is not None
+    assert "test_explain.py" in why.stack[0]
+    assert any(frame.endswith("hold") for frame in why.stack)
+    assert str(why).splitlines() == [why.sentence, *(f"  {frame}" for frame in why.stack)]
+    queued = await stage.plain.schedule_at(datetime.now(UTC) + timedelta(hours=1))
+    assert (await stage.engine.explain(queued, stack=True)).stack is None
+    assert (await stage.engine.explain(job)).stack is None
+    with pytest.raises(InvalidValue, match="stack="):
+        await stage.engine.explain(job, stack=1)  # type: ignore[arg-type]
+
+
 async def test_an_id_is_looked_for_in_every_queue(stage: Stage) -> None:
     @stage.engine.task(queue="web")
     async def other() -> None: ...

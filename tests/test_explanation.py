@@ -8,8 +8,10 @@ import msgspec
 import pytest
 
 from aiospinach import Verdict
+from aiospinach.brokers.pauses import StoredPause
 from aiospinach.brokers.places import JobFacts, JobSeen, LeaseSeen, Place
 from aiospinach.brokers.records import DeadRecord, Envelope
+from aiospinach.brokers.results import EndRecord, EndState
 from aiospinach.engine.explanation import explain
 
 NOW = 1_790_000_000_000  # 2026-09-21 14:13:20 UTC
@@ -17,8 +19,13 @@ MINUTE = 60_000
 
 
 def seen(place: Place = Place.READY, lease: LeaseSeen | None = None, **fields: Any) -> JobSeen:
-    envelope = Envelope(**{"id": "a", "task": "send", "body": b"", "at": NOW - MINUTE} | fields)
+    given: dict[str, Any] = {"id": "a", "task": "send", "body": b"", "at": NOW - MINUTE}
+    envelope = Envelope(**given | fields)
     return JobSeen(envelope, place, lease=lease)
+
+
+def paused(task: str = "send", until: int = 0, reason: str = "") -> StoredPause:
+    return StoredPause(task, NOW - MINUTE, until, "web-7", reason)
 
 
 def leased(ends: int = NOW + MINUTE, started: int = NOW - 5000, worker: str = "web-1") -> JobSeen:
@@ -115,6 +122,37 @@ TABLE: list[tuple[str, dict[str, Any], Verdict, str]] = [
         Verdict.AT_LIMIT,
         "waits: task send runs 7 of 7 on web-0 (1), web-1 (1), web-2 (1), web-3 (1), web-4 (1) and 2 others;"
         " no job is ahead of it in line",
+    ),
+    (
+        "queue paused",
+        {"seen": seen(), "ahead": 0, "pause": paused("*")},
+        Verdict.QUEUE_PAUSED,
+        "waits: the queue mail is paused since 2026-09-21 14:12:20 UTC by web-7, until it is resumed",
+    ),
+    (
+        "task paused",
+        {"seen": seen(Place.LANES), "ahead": 0, "pause": paused(until=NOW, reason="429"), **WORKS},
+        Verdict.TASK_PAUSED,
+        "waits: task send is paused since 2026-09-21 14:12:20 UTC by web-7, until 2026-09-21 14:13:20 UTC:"
+        " 429",
+    ),
+    (
+        "not due, and paused",
+        {"seen": seen(Place.FUTURE, at=NOW + MINUTE), "pause": paused()},
+        Verdict.NOT_DUE,
+        "waits: it is due at 2026-09-21 14:14:20 UTC, in 60 s",
+    ),
+    (
+        "succeeded",
+        {"end": EndRecord(EndState.DONE, NOW, 0, "send")},
+        Verdict.ENDED,
+        "has ended: it succeeded at 2026-09-21 14:13:20 UTC, and its result is kept",
+    ),
+    (
+        "was cancelled",
+        {"end": EndRecord(EndState.CANCELLED, NOW, 0, "send")},
+        Verdict.ENDED,
+        "has ended: it was cancelled at 2026-09-21 14:13:20 UTC",
     ),
     (
         "no worker",

@@ -228,7 +228,7 @@ async def test_a_cursor_is_text_of_its_listing_alone(shop: Shop) -> None:
         {"task": "a"},
     ):
         with pytest.raises(InvalidValue, match="same queue, status and filters"):
-            await engine.page(limit=3, after=page.cursor, **other)  # type: ignore[arg-type]
+            await engine.page(limit=3, after=page.cursor, **other)
     assert ids(await engine.page(limit=2, after=page.cursor)) == shop.order[3:5], "limit may differ"
 
 

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from ..job import JobStatus
+from .pauses import StoredPause
 from .questions import Question
 from .records import DeadRecord, Envelope
 from .reports import WorkerRow
+from .results import EndRecord
 
 LOOKED_AT_MOST = 10_000
 """How many jobs ahead of a job are counted."""
@@ -116,6 +118,10 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     """How many workers have looked at the queue within three leases."""
     is_known: bool = False
     """One of these workers knows the task."""
+    pause: StoredPause | None = None
+    """The pause of the queue, or else of the task."""
+    end: EndRecord | None = None
+    """The stored end of a job that keeps its result and lives no longer. No broker fills it in."""
     owner: str = ""
     """The name of the worker that registered the task last, within two weeks; else empty."""
 

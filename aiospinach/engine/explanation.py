@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..brokers.pauses import WHOLE_QUEUE, StoredPause
 from ..brokers.places import LOOKED_AT_MOST, JobFacts, JobSeen, LeaseSeen, Place
+from ..brokers.results import EndRecord, EndState
 from ..job import Job
 from ..timing import from_milliseconds
 from .snapshots import detail_of
@@ -28,6 +30,8 @@ class Verdict(enum.Enum):
     """It failed, and is tried again later."""
     AT_LIMIT = "at limit"
     """As many jobs of its task run as may run at once."""
+    QUEUE_PAUSED = "queue paused"
+    TASK_PAUSED = "task paused"
     NO_WORKER = "no worker"
     """No live worker consumes its queue."""
     UNKNOWN_TASK = "unknown task"
@@ -42,12 +46,14 @@ class Verdict(enum.Enum):
     UNREADABLE = "unreadable"
     """Its stored header is damaged. The worker that meets it makes it dead."""
     DEAD = "dead"
+    ENDED = "ended"
+    """It has succeeded or was cancelled, and keeps its result for a while."""
     UNKNOWN = "unknown"
     """No such job was stored, or it has ended and is forgotten."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a job, and why; ``str()`` is the sentence."""
+    """What becomes of a job, and why; ``str()`` is the sentence, and the stack if there is one."""
 
     verdict: Verdict
     sentence: str
@@ -57,15 +63,19 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     ahead: int | None = None
     """How many jobs are ahead of it; None if it is not queued, or if they are more than 10,000."""
     until: datetime | None = None
-    """When it is due or tried again; for a lost job, when another worker takes it over, at about."""
+    """When it is due or tried again, or when the pause ends; for a lost job, when another worker takes it
+    over, at about."""
     holders: Mapping[str, int] = {}
     """For a task at its limit: how many of its jobs run on which worker. The name is empty for workers that
     have not reported."""
     workers: int | None = None
     """How many live workers consume its queue; None for jobs that do not wait for one."""
+    stack: tuple[str, ...] | None = None
+    """If it was asked for: a line ``file:line function`` for each frame of the running body, the outermost
+    first. None if the job does not run, or its worker has not answered."""
 
     def __str__(self) -> str:
-        return self.sentence
+        return "\n".join((self.sentence, *(f"  {frame}" for frame in self.stack or ())))
 
 
 class Reason(NamedTuple):
@@ -80,6 +90,8 @@ def explain(facts: JobFacts, queue: str, grace: float) -> Reason:
     """Return why a job of a queue does not run, or what it does. A job counts as lost ``grace`` seconds after
     the end of its lease."""
     seen = facts.seen
+    if seen is None and facts.end is not None:
+        return _explain_end(facts.end)
     if seen is None:
         return Reason(Verdict.UNKNOWN, "is unknown: no such job was stored, or it has ended and is forgotten")
     if seen.place is Place.DEAD:
@@ -95,6 +107,13 @@ def explain(facts: JobFacts, queue: str, grace: float) -> Reason:
     if seen.job.at > facts.now and seen.place is Place.FUTURE:
         return _explain_future(facts, seen)
     return _explain_queued(facts, seen, queue)
+
+
+def _explain_end(end: EndRecord) -> Reason:
+    moment = _moment(end.ended_at)
+    if end.state is EndState.CANCELLED:
+        return Reason(Verdict.ENDED, f"has ended: it was cancelled at {moment}")
+    return Reason(Verdict.ENDED, f"has ended: it succeeded at {moment}, and its result is kept")
 
 
 def _explain_dead(seen: JobSeen) -> Reason:
@@ -145,6 +164,8 @@ def _explain_future(facts: JobFacts, seen: JobSeen) -> Reason:
 
 def _explain_queued(facts: JobFacts, seen: JobSeen, queue: str) -> Reason:
     task, ahead = seen.job.task, _ahead(facts, seen)
+    if facts.pause is not None:
+        return _explain_pause(facts.pause, queue)
     if not facts.workers:
         return Reason(Verdict.NO_WORKER, f"waits: no live worker consumes the queue {queue}")
     if not facts.is_known:
@@ -162,6 +183,18 @@ def _explain_queued(facts: JobFacts, seen: JobSeen, queue: str) -> Reason:
         sentence = f"is due since {_moment(seen.job.at)}, and a worker queues it within seconds"
         return Reason(Verdict.QUEUED, sentence)
     return Reason(Verdict.QUEUED, f"is queued: {ahead}")
+
+
+def _explain_pause(pause: StoredPause, queue: str) -> Reason:
+    is_queue = pause.task == WHOLE_QUEUE
+    what = f"the queue {queue}" if is_queue else f"task {pause.task}"
+    until = f"until {_moment(pause.until)}" if pause.until else "until it is resumed"
+    why = f": {pause.reason}" if pause.reason else ""
+    return Reason(
+        Verdict.QUEUE_PAUSED if is_queue else Verdict.TASK_PAUSED,
+        f"waits: {what} is paused since {_moment(pause.since)} by {pause.by}, {until}{why}",
+        pause.until or None,
+    )
 
 
 def _ahead(facts: JobFacts, seen: JobSeen) -> str:

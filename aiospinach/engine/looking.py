@@ -10,6 +10,7 @@ from ..brokers.base import Broker
 from ..job import Job, JobStatus
 from ..task import Task
 from ..timing import to_seconds
+from ..validation import check_flag
 from .attached_tasks import AttachedTasks
 from .counts import QueueCounts, count_jobs
 from .dead_jobs import DeadJob, DeadJobs
@@ -54,13 +55,16 @@ class Looking:
         """
         return await self._lookup.find(*self._tasks.whereabouts(job, queue))
 
-    async def explain(self, job: Job | str, *, queue: str | None = None) -> Explanation:
+    async def explain(self, job: Job | str, *, queue: str | None = None, stack: bool = False) -> Explanation:
         """Explain why a job does not run, or what has become of it.
 
-        ``print(await engine.explain("order-17"))`` prints one sentence. The job is found as ``job`` finds it.
-        Raises UnknownQueue, InvalidValue or a BrokerError. A cancellation changes nothing.
+        ``print(await engine.explain("order-17"))`` prints one sentence. With ``stack=True`` the worker of a
+        running job is asked, for two seconds at most, where its body is: at which await, or at which line of
+        a thread. The job is found as ``job`` finds it. Raises UnknownQueue, InvalidValue or a BrokerError. A
+        cancellation changes nothing.
         """
-        return await self._lookup.explain(*self._tasks.whereabouts(job, queue))
+        check_flag(stack, what="stack=")
+        return await self._lookup.explain(*self._tasks.whereabouts(job, queue), stack=stack)
 
     def jobs(
         self,

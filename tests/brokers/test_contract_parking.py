@@ -167,6 +167,27 @@ async def test_sweeping_workers_are_listed_in_the_queue(broker: Broker, queue: s
     assert [worker.name for worker in await broker.look(other_queue, LookWorkers())] == ["one"]
 
 
+async def test_a_worker_that_looks_again_after_a_long_time_is_listed(broker: Broker, queue: str) -> None:
+    await broker.sweep([queue], WorkerReport("one"))
+    await asyncio.to_thread(asyncio.run, broker.sweep([queue], WorkerReport("two")))
+    seen_at = broker.now()
+    while broker.now() <= seen_at + 3000 * broker.lease:
+        assert {worker.name for worker in await broker.look(queue, LookWorkers())} <= {"one", "two"}
+        await asyncio.sleep(0.05)
+    assert await broker.look(queue, LookWorkers()) == []
+    await broker.sweep([queue], WorkerReport("one"))
+    assert [worker.name for worker in await broker.look(queue, LookWorkers())] == ["one"]
+
+
+async def test_a_worker_that_leaves_is_listed_no_longer(broker: Broker, queue: str) -> None:
+    await broker.sweep([queue], WorkerReport("one"))
+    await asyncio.to_thread(asyncio.run, broker.sweep([queue], WorkerReport("two")))
+    await broker.sweep([queue], WorkerReport("one"), is_last=True)
+    assert [worker.name for worker in await broker.look(queue, LookWorkers())] == ["two"]
+    await broker.sweep([queue], WorkerReport("three"))
+    assert {worker.name for worker in await broker.look(queue, LookWorkers())} == {"two", "three"}
+
+
 async def test_a_job_cancelled_while_it_is_being_parked_ends(broker: Broker, queue: str) -> None:
     lease = await put_and_take(broker, queue, "a", task="unknown")
     assert (await asking.cancel(broker, queue, "a")).status is JobStatus.RUNNING

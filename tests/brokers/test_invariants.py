@@ -31,10 +31,11 @@ from hypothesis.stateful import (
 from aiospinach import MemoryBroker, RedisBroker
 from aiospinach.brokers.base import REMEMBERED_FOR, Broker
 from aiospinach.brokers.pauses import WHOLE_QUEUE
+from aiospinach.brokers.places import LookJobFacts, LookPlace, Place, PlacePage
 from aiospinach.brokers.questions import Counts
 from aiospinach.brokers.records import NO_PARKING, Envelope, Fired, Firing, Lease, Parking, Settlement
 from aiospinach.brokers.redis import broker as redis_broker
-from aiospinach.brokers.redis import calls, queue_session, scripts
+from aiospinach.brokers.redis import calls, queue_session, scripts, sweeps
 from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.brokers.reports import WorkerReport
 from aiospinach.brokers.results import EndRecord, EndState, LookResults, created_of
@@ -68,7 +69,7 @@ RESULT_TTLS = st.sampled_from([0, RESULT_TTL])
 UNSURE = 60_000
 """Milliseconds before the end of a stored result in which it may be gone: Redis counts real time as well."""
 CRASHES_AT_MOST = 3
-SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "wake_another", "results"}
+SAME_ANSWER = {"enqueue", "exchange", "renew", "look", "listing", "facts", "wake_another", "results"}
 """Scripts that return the same for a repeated call. The other scripts return the work that is due now."""
 
 
@@ -196,7 +197,7 @@ class RedisUnderTest(BrokerUnderTest):
         self._calls = 0
         self._earlier: deque[tuple[Script, Send, Sequence[str], Sequence[Any]]] = deque(maxlen=8)
         self._patch = pytest.MonkeyPatch()
-        for module in (redis_broker, calls, queue_session):
+        for module in (redis_broker, calls, queue_session, sweeps):
             self._patch.setattr(module, "time", self._clock)
         for name, script in vars(scripts).items():
             if isinstance(script, Script):
@@ -382,6 +383,8 @@ class Promises(RuleBasedStateMachine):
         self.calls: list[tuple[str, list[Envelope], list[bool], int]] = []
         self.limits: dict[str, int] = {}
         self.most: dict[str, int] = {}
+        self.positions: dict[Place, str] = {}
+        """Where a lister goes on, which reads a page now and then."""
         self.periodic: dict[str, int] = {}
         self.ends: dict[str, EndRecord] = {}
         self.fired: set[str] = set()
@@ -634,12 +637,12 @@ class Promises(RuleBasedStateMachine):
             self.park(known)
         elif is_pausing:
             self.released += 1
-            known.job = known.job.due_at(self.now(), retries=known.job.retries + 1, parked_at=0, error="why")
+            retries = known.job.retries + 1
+            known.job = known.job.due_at(self.now(), retries=retries, parked_at=0, error="why")
             known.status, known.rank = JobStatus.QUEUED, self.released
         else:
-            known.job = known.job.due_at(
-                known.job.at, retries=known.job.retries + 1, parked_at=0, error="why"
-            )
+            retries = known.job.retries + 1
+            known.job = known.job.due_at(known.job.at, retries=retries, parked_at=0, error="why")
             self.put_off(known, self.now() + int(delay * 1000))
 
     def park(self, known: Known) -> None:
@@ -1076,7 +1079,7 @@ class Promises(RuleBasedStateMachine):
         else:
             assert requeued
             job, _ = self.dead.pop(job_id)
-            fresh = job.due_at(0, retries=0, crashes=0, parked_at=0)
+            fresh = job.due_at(0, retries=0, crashes=0, parked_at=0, error="")
             known = self.live[job_id] = Known(fresh, JobStatus.QUEUED, had_queue_entry)
             self.append(known)
             self.take_over(known)
@@ -1090,6 +1093,84 @@ class Promises(RuleBasedStateMachine):
             assert self.under_test.run(asking.discard(self.broker, QUEUE, job_id)) is expected
         del self.dead[job_id]
         self.discarded += 1
+
+    def place_of(self, job_id: str) -> Place | None:
+        """Where the job is; lanes count as the line."""
+        known = self.live.get(job_id)
+        if known is None:
+            return Place.DEAD if job_id in self.dead else None
+        if known.is_parked:
+            return Place.PARKED
+        of_status = {
+            JobStatus.QUEUED: Place.READY,
+            JobStatus.WAITING: Place.FUTURE,
+            JobStatus.RUNNING: Place.LEASES,
+        }
+        return of_status[known.status]
+
+    def page_of(self, place: Place, position: str, limit: int) -> PlacePage:
+        """A page, whose jobs are what the model knows."""
+        page = self.under_test.run(self.broker.look(QUEUE, LookPlace(place, position, limit, limit)))
+        for seen in page.jobs:
+            known = self.live.get(seen.job.id)
+            if place is Place.DEAD:
+                job, _ = self.dead[seen.job.id]
+                known = Known(job, JobStatus.FAILED)
+            assert known is not None, "no job is invented"
+            assert known.status is seen.place.status
+            assert known.matches(seen.job)
+            if known.lease is not None and not known.is_judged:
+                assert seen.lease is not None
+                assert seen.lease.started > 0
+        return page
+
+    @rule(limit=st.integers(1, 4))
+    def list_everything(self, limit: int) -> None:
+        found: dict[Place, list[str]] = {}
+        for place in Place:
+            found[place] = []
+            position: str | None = ""
+            while position is not None:
+                page = self.page_of(place, position, limit)
+                found[place] += [seen.job.id for seen in page.jobs]
+                assert len(found[place]) <= len(self.live) + len(self.dead), "no job is listed twice"
+                position = page.position
+        found[Place.READY] += found.pop(Place.LANES)
+        for place, listed in found.items():
+            known = [job_id for job_id in {**self.live, **self.dead} if self.is_in(job_id, place)]
+            assert sorted(listed) == sorted(known), place
+
+    def is_in(self, job_id: str, place: Place) -> bool:
+        """A live job may have the id of a dead one."""
+        is_dead = job_id in self.dead
+        return is_dead if place is Place.DEAD else job_id in self.live and self.place_of(job_id) is place
+
+    @rule(place=st.sampled_from(Place), limit=st.integers(1, 3))
+    def list_a_page(self, place: Place, limit: int) -> None:
+        """Go on with a listing, after all that has happened since its last page."""
+        page = self.page_of(place, self.positions.get(place, ""), limit)
+        if page.position is None:
+            self.positions.pop(place, None)
+        else:
+            self.positions[place] = page.position
+
+    @rule(data=st.data(), is_brief=st.booleans())
+    def look_at_one(self, data: st.DataObject, is_brief: bool) -> None:
+        job_id = data.draw(st.sampled_from([*USER_IDS, *OWN_IDS, *self.live]))
+        facts = self.under_test.run(self.broker.look(QUEUE, LookJobFacts(job_id, is_brief)))
+        place = self.place_of(job_id)
+        if place is None:
+            assert facts.seen is None
+            return
+        assert facts.seen is not None
+        assert facts.seen.place.status is place.status
+        known = self.live.get(job_id)
+        if known is not None and not is_brief:
+            assert facts.is_cancelled == known.cancel_wanted
+            if known.status is JobStatus.QUEUED:
+                assert facts.ahead is not None
+                assert facts.ahead < len(self.queued())
+            assert facts.limit == (self.limits.get(known.job.task) or 0)
 
     @precondition(lambda self: len(self.live) > 8)
     @rule()

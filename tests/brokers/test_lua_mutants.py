@@ -22,6 +22,7 @@ import pytest
 from aiospinach import RedisBroker
 from aiospinach.brokers.bulk import CancelSome
 from aiospinach.brokers.pauses import LookPauses
+from aiospinach.brokers.places import JobFacts, LookJobFacts, LookPlace, Place
 from aiospinach.brokers.questions import Counts, LookJob, Requeue
 from aiospinach.brokers.records import Envelope, Fired, Firing, Lease, Parking, Settlement
 from aiospinach.brokers.redis import scripts
@@ -42,9 +43,11 @@ QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
-UNGUARDED = {"nudge", "wake_another", "sweep", "results", "pause"}
+UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "results", "pause"}
 """Scripts without a guard."""
-UNGUARDED_PARTS = {"prelude", "chunks", "prune_dead", "parking", "dead_records", "forgetting"}
+UNGUARDED_PARTS = {
+    *("prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error", "forgetting"),
+}
 """Parts that are included in scripts, and have no guard."""
 
 _LUA = files("aiospinach.brokers.redis") / "lua"
@@ -1354,6 +1357,71 @@ async def passes(scene: Scenario, namespace: str) -> bool:
     except AssertionError:
         return False
     return True
+
+
+@scenario("class of an error")
+async def a_retry_stores_the_class_of_an_error_and_no_other_text(stage: Stage) -> None:
+    lease = await put_and_take(stage.broker, QUEUE, "a", max_retries=9)
+    for detail, words in [(b"", 8), (b"two words", 8), (b"shop.Refused", 9), (b"", 9)]:
+        assert await settle(stage.broker, QUEUE, lease, Action.RETRY, detail=detail)
+        envelope = stage.client.hget(stage.raw.prefix + "jobs", "a")
+        assert isinstance(envelope, bytes)
+        assert len(envelope.split(b"\n")[1].split(b" ")) == words
+        while not (leases := await take(stage.broker, QUEUE)):
+            await stage.broker.tick(QUEUE)
+        [lease] = leases
+    assert lease.job.error == "shop.Refused"
+
+
+async def listed(stage: Stage, place: Place) -> list[str]:
+    page = await stage.broker.look(QUEUE, LookPlace(place))
+    return [seen.job.id for seen in page.jobs]
+
+
+@scenario("unreadable record in a list")
+async def a_damaged_record_of_a_dead_job_is_not_listed(stage: Stage) -> None:
+    await make_dead(stage.broker, QUEUE, "a", "b")
+    stage.client.hset(stage.raw.prefix + "deadjobs", "a", b"garbage")
+    assert await listed(stage, Place.DEAD) == ["b"]
+
+
+@scenario("cancelled job in a list")
+async def a_job_cancelled_in_line_is_not_listed(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b")
+    await asking.cancel(stage.broker, QUEUE, "a")
+    assert await listed(stage, Place.READY) == ["b"]
+
+
+@scenario("ended lease in a list")
+async def a_lease_that_has_ended_meanwhile_is_not_listed(stage: Stage) -> None:
+    lease = await put_and_take(stage.broker, QUEUE, "a")
+    keys, send = stage.broker._queue(QUEUE).keys, stage.broker._calls.here().transport.producer_call
+    answer = await scripts.LISTING.run(send, keys.of(scripts.LISTING), ["leases", "gone:session.7", lease.id])
+    assert answer[1:4] == [None, 2, lease.id.encode()]
+    assert len(answer) == 7
+
+
+async def where_is(stage: Stage, job_id: str) -> JobFacts:
+    return await stage.broker.look(QUEUE, LookJobFacts(job_id))
+
+
+@scenario("whole id of a lease")
+async def a_job_does_not_run_because_one_with_a_longer_id_does(stage: Stage) -> None:
+    await put_and_take(stage.broker, QUEUE, "a:b")
+    await put(stage.broker, QUEUE, "a")
+    for job_id, place in (("a", Place.READY), ("a:b", Place.LEASES)):
+        seen = (await where_is(stage, job_id)).seen
+        assert seen is not None
+        assert seen.place is place
+
+
+@scenario("cancelled ahead")
+async def cancelled_jobs_are_not_ahead(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b", "c", "d")
+    for job_id in ("a", "b"):
+        await asking.cancel(stage.broker, QUEUE, job_id)
+    await put(stage.broker, QUEUE, "b", at=stage.broker.now() + 60_000)  # in the place of the old one
+    assert (await where_is(stage, "d")).ahead == 2
 
 
 @pytest.fixture

@@ -161,7 +161,7 @@ async def test_a_hanging_call_does_not_delay_the_stop(
 ) -> None:
     hangs = asyncio.Event()
 
-    async def hang(*args: object) -> None:
+    async def hang(*args: object, **kwargs: object) -> None:
         hangs.set()
         await asyncio.Event().wait()
 

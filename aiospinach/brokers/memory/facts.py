@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable
 
+from ..pauses import WHOLE_QUEUE
 from ..places import LOOKED_AT_MOST, JobFacts, JobSeen, LookJobFacts, Place
 from ..records import Envelope
 from .leases import read_origin
@@ -31,6 +32,7 @@ def facts_of(state: QueueState, question: LookJobFacts, now: int, clocks: float,
         holders=holders,
         workers=len(state.workers.live(now, lease)),
         is_known=state.workers.know(task, now, lease),
+        pause=state.pauses.get(WHOLE_QUEUE) or state.pauses.get(task),
         owner=state.owners.get(task, ""),
     )
 

@@ -143,7 +143,7 @@ class QueueState:
                 released.append(job)
             elif settlement.action is Action.RETRY and settlement.pause is not None:
                 # It keeps its turn: it is the first job of its task when the pause ends.
-                released.append(job.due_at(now, retries=job.retries + 1, parked_at=0))
+                released.append(_for_retry(job, now, settlement))
                 self.jobs[job.id] = released[-1]
                 self.lanes.setdefault(job.task, deque())
             else:
@@ -167,9 +167,7 @@ class QueueState:
             self._park(job, now)
         else:
             due = now + int(settlement.delay * 1000)
-            error = settlement.detail.decode() or job.error
-            job = job.due_at(due, retries=job.retries + 1, parked_at=0, error=error)
-            self.jobs[job.id] = job
+            job = self.jobs[job.id] = _for_retry(job, due, settlement)
             if due <= now:
                 self.ready.append(job.id)
             else:
@@ -269,3 +267,9 @@ class QueueState:
     def wanted_to_run(self, tasks: Collection[str]) -> bool:
         """Return whether some of the parked jobs of these tasks may run."""
         return any(self._parked_since(task) is not None and self.may_run(task) for task in tasks)
+
+
+def _for_retry(job: Envelope, due: int, settlement: Settlement) -> Envelope:
+    """Return the job as it is tried again, with the class of its error."""
+    error = settlement.detail.decode() or job.error
+    return job.due_at(due, retries=job.retries + 1, parked_at=0, error=error)

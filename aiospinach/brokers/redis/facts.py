@@ -41,7 +41,7 @@ def _seen(job_id: bytes, place: Place, answer: list[Any]) -> JobSeen:
 
 
 def _with_reasons(now: int, seen: JobSeen, answer: list[Any]) -> JobFacts:
-    is_marked, ahead, limit, used, workers, is_known, entry, *holders = answer
+    is_marked, ahead, limit, used, workers, is_known, entry, paused, pause, *holders = answer
     runs_on: Counter[str] = Counter()
     for count, report in zip(holders[::2], holders[1::2], strict=True):
         worker = decode_worker(b"", report)
@@ -58,6 +58,7 @@ def _with_reasons(now: int, seen: JobSeen, answer: list[Any]) -> JobFacts:
         holders=runs_on,
         workers=workers,
         is_known=bool(is_known),
+        pause=schema.decode_pause(paused, pause) if pause else None,
         owner=owner,
     )
 

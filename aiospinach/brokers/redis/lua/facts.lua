@@ -1,18 +1,19 @@
 #!lua flags=no-writes
 -- Gathers what the queue knows of one job, and of what the job waits for.
--- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open workers reports
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open workers reports pauses
 -- needs  chunks headers gates parking prune_dead dead_records
 -- ARGV   id, lease (ms), 1 if only the place is wanted, and the lease of the job, if the caller has searched the leases;
 --        '-' if it has found none; '' if it has not searched
 -- answer {now, place, envelope or record, lease, end of the lease, first line of the report of its worker, 1 if the job
 --        was cancelled while it ran, how many jobs are ahead in its line or lane (-1: more than 10,000), limit of the
 --        task, how many of its jobs run, how many workers there are, 1 if one of them knows the task, entry of the task in
---        control, then for each session that runs jobs of the task: how many, and the first line of its report}
+--        control, '*' or the task and the pause of the queue or the task, or '' twice, then for each session that runs
+--        jobs of the task: how many, and the first line of its report}
 --        The place is 'ready', 'lanes', 'future', 'parked', 'leases' or 'dead'; or 'none' if there is no such job; or
 --        'asked' if too many jobs run for this script to search them: then the caller searches the leases, and asks again.
 --        The envelope is '' if it cannot be read
 -- repeat reads again
-local FEW, PAGE, LOOKED_AT_MOST, SLOTS_AT_MOST, REPORTS_AT_MOST = 1000, 1000, 10000, 1000, 200
+local LEASES_AT_MOST, PAGE, LOOKED_AT_MOST, SLOTS_AT_MOST, REPORTS_AT_MOST = 1000, 1000, 10000, 1000, 200
 local id, length, is_brief, known_lease = arg(), tonumber(arg()), arg() == '1', arg()
 local envelope = call('HGET', jobs, id)
 
@@ -37,11 +38,12 @@ local function find_lease()
   end
   local cursor, pattern = '0', string.gsub(id, '[%[%]%*%?\\]', '\\%0') .. ':*'
   repeat
-    local page = call('ZSCAN', leases, cursor, 'MATCH', pattern, 'COUNT', FEW)
+    local page = call('ZSCAN', leases, cursor, 'MATCH', pattern, 'COUNT', LEASES_AT_MOST)
     cursor = page[1]
     for number = 1, #page[2], 2 do
-      if id_of(page[2][number]) == id then -- guard: whole id of a lease
-        return page[2][number]
+      local lease = page[2][number]
+      if id_of(lease) == id then -- guard: whole id of a lease
+        return lease
       end
     end
   until cursor == '0'
@@ -116,7 +118,7 @@ local function place_in_line()
 end
 
 local place, ahead, lease, expiry, report = nil, -1, '', '', ''
-if known_lease == '' and call('ZCARD', leases) > FEW and not call('ZSCORE', future, id) then
+if known_lease == '' and call('ZCARD', leases) > LEASES_AT_MOST and not call('ZSCORE', future, id) then
   return {now, 'asked', ''}
 end
 local found = find_lease()
@@ -157,9 +159,11 @@ local function is_known()
   return #live == REPORTS_AT_MOST
 end
 
+local paused = is_queue_paused and '*' or has_pauses and task
+local why_paused = paused and call('HGET', pauses, paused)
 local is_marked = place == 'leases' and call('HEXISTS', cancels, id) or 0
 for _, value in ipairs({is_marked, ahead, limit, used, call('ZCOUNT', workers, now - 3 * length, '+inf'),
-  is_known() and 1 or 0, entry}) do
+  is_known() and 1 or 0, entry, why_paused and paused or '', why_paused or ''}) do
   answer[#answer + 1] = value
 end
 for _, session in ipairs(sessions) do

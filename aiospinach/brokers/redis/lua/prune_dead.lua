@@ -1,6 +1,7 @@
 -- Stores dead jobs, and removes old ones. A queue keeps the last DEAD_AT_MOST dead jobs, for DEAD_FOR milliseconds: 180
 -- days.
-local DEAD_AT_MOST, DEAD_FOR = 10000, 15552000000
+local DEAD_AT_MOST = 10000
+local DEAD_FOR = 15552000000
 
 local function add_dead(id, envelope, detail)
   call('HSET', deadjobs, id, now .. ' ' .. #envelope .. '\n' .. envelope .. detail)

@@ -34,12 +34,11 @@ end
 
 -- Stores the report of the worker. A worker that does not look for three leases is forgotten.
 local function note_worker(keys, report)
+  call('ZADD', keys.workers, now, session)
+  call('HSET', keys.reports, session, report)
   local forgotten = call('ZRANGEBYSCORE', keys.workers, '-inf', now - 3 * length, 'LIMIT', 0, FORGOTTEN_AT_ONCE)
   if is_last then
     forgotten[#forgotten + 1] = session
-  else
-    call('ZADD', keys.workers, now, session)
-    call('HSET', keys.reports, session, report)
   end
   if #forgotten > 0 then
     call('ZREM', keys.workers, unpack(forgotten))

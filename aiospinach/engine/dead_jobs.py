@@ -47,10 +47,6 @@ class DeadJobs:
         self._namespace = namespace
         self._tasks = tasks
 
-    def use_broker(self, broker: Broker) -> None:
-        """Look for dead jobs at another broker."""
-        self._broker = broker
-
     async def jobs(self, queues: Sequence[str]) -> AsyncIterator[DeadJob]:
         """Every dead job, the latest of each queue first. The iteration skips no job if jobs are requeued or
         discarded meanwhile."""

@@ -80,20 +80,14 @@ class Engine(Declarations, Scheduling, Awaiting, Looking, Steering):
         self._lifespan = check_lifespan(lifespan)
         broker._belong_to(self)
         set_redaction(self.namespace, self._surroundings.redaction)
-        self._broker = broker
         self._sender = Sender(self.namespace, timeout)
         self._with_statements = WithStatements()
         self._tasks = AttachedTasks(self.namespace, self, self._on_tasks_added)
         self._producer = Producer(broker, self._sender, self._tasks, self._surroundings.carried)
-        self._hubs = ResultHubs(broker, self.namespace)
-        self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
-        self._listing = Listing(broker, self.namespace, self._tasks)
-        self._lookup = Lookup(broker, self.namespace, self._tasks)
         self._workers = WorkerControl(
             broker, self._sender, self._tasks, self._surroundings, self._with_statements
         )
-        self._pauses = Pauses(broker, self.namespace, self._tasks)
-        self._bulk = Bulk(broker, self.namespace, self._tasks, self._producer, self._workers)
+        self._ask(broker)
         self._portal = Portal()
         self._own_tasks._attach_to(self._tasks)
         forks.forget_in_child(self)
@@ -145,10 +139,21 @@ class Engine(Declarations, Scheduling, Awaiting, Looking, Steering):
         Only while no workers run. The kit for tests calls it.
         """
         broker._belong_to(self)
-        before, self._broker = self._broker, broker
-        for part in (self._producer, self._dead_jobs, self._workers):
-            part.use_broker(broker)
+        before = self._broker
+        self._producer.use_broker(broker)
+        self._workers.use_broker(broker)
+        self._ask(broker)
         return before
+
+    def _ask(self, broker: Broker) -> None:
+        """Make the parts that ask this broker about jobs, and steer jobs there."""
+        self._broker = broker
+        self._hubs = ResultHubs(broker, self.namespace)
+        self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
+        self._listing = Listing(broker, self.namespace, self._tasks)
+        self._lookup = Lookup(broker, self.namespace, self._tasks)
+        self._pauses = Pauses(broker, self.namespace, self._tasks)
+        self._bulk = Bulk(broker, self.namespace, self._tasks, self._producer, self._workers)
 
     # Tasks.
 

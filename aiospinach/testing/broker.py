@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from ..brokers import MemoryBroker
-from ..brokers.questions import Act, LookWorkers, Question, SteerResult
+from ..brokers.questions import Act, LookWorkers, Question
 from ..brokers.records import (
     NO_PARKING,
     Envelope,
@@ -21,6 +21,7 @@ from ..brokers.records import (
     SweepResult,
     TickResult,
 )
+from ..brokers.reports import NO_QUEUE_REPORT, NO_REPORTS, QueueReport, WorkerReport
 from ..exceptions import BrokerUnavailable, EnqueueUncertain
 from .clock import MovableClock
 from .lost_workers import LostWorkers
@@ -128,7 +129,7 @@ class KeepingBroker(MemoryBroker):
         self._note_the_test(queue, question)
         return await super().look(queue, question)
 
-    async def steer(self, queue: str, act: Act) -> SteerResult:
+    async def steer(self, queue: str, act: Act[T]) -> T:
         self._check_reachable()
         return await super().steer(queue, act)
 
@@ -166,9 +167,16 @@ class KeepingBroker(MemoryBroker):
         self._check_reachable_by_worker()
         return await super().fire(queue, firings)
 
-    async def sweep(self, queues: Sequence[str], worker: str) -> list[SweepResult]:
+    async def sweep(
+        self,
+        queues: Sequence[str],
+        worker: WorkerReport,
+        reports: Mapping[str, QueueReport] = NO_REPORTS,
+        *,
+        is_last: bool = False,
+    ) -> list[SweepResult]:
         self._check_reachable_by_worker()
-        return await super().sweep(queues, worker)
+        return await super().sweep(queues, worker, reports, is_last=is_last)
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         self._check_reachable_by_worker()
@@ -179,7 +187,9 @@ class KeepingBroker(MemoryBroker):
     def _note_the_test(self, queue: str, question: object) -> None:
         """Count the test as a worker: the engine would warn that no worker looks at the queue."""
         if isinstance(question, LookWorkers):
-            self._queues[queue].note_worker("the test", self.now(), self.lease)
+            self._queues[queue].workers.note(
+                "the test", WorkerReport("the test"), NO_QUEUE_REPORT, self.now(), self.lease, is_last=False
+            )
 
     def _has_lost_leases(self, queue: str) -> bool:
         return not self.lost_workers.leases.isdisjoint(self._queues[queue].leases.jobs)

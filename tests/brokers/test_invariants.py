@@ -1034,6 +1034,7 @@ class Promises(RuleBasedStateMachine):
                 self.cancelled_in_queue[known.job.id] = known
             self.named.pop(known.job.id, None)
             self.forget_live(known)
+            self.note_end(known.job, EndState.CANCELLED)
             self.cancelled += 1
 
     @precondition(lambda self: self.dead)

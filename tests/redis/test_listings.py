@@ -65,7 +65,7 @@ async def test_jobs_that_cannot_be_read_are_listed_without_a_task(
     plain.hset(key(namespace, "jobs"), b"\xff \xfe", b"garbage")
     plain.rpush(key(namespace, "ready"), b"\xff \xfe", b"missing")
     page = await engine.page(limit=2)
-    tasks = {}
+    tasks: dict[str, str] = {}
     while page.jobs or page.cursor:
         tasks |= {job.id: job.task_name for job in page.jobs}
         assert all(job.status is JobStatus.QUEUED for job in page.jobs)

@@ -59,10 +59,14 @@ async def scan_leases(calls: ScriptCalls, state: QueueSession, pattern: str = "*
 
 def lease_seen(lease: bytes, ends: Any, report: bytes) -> LeaseSeen:
     """Return what is known of a lease: its name, its end, and the report of its worker, or ``b""``."""
-    _, _, number = lease.rpartition(b".")
-    started = int(number) if number.isdigit() and FIRST_START <= int(number) <= schema.LAST_MOMENT else 0
     worker = decode_worker(b"", report) if report else None
-    return LeaseSeen(int(float(ends)), started, worker.name if worker is not None and worker.level else "")
+    name = worker.name if worker is not None and worker.level else ""
+    return LeaseSeen(int(float(ends)), _start_of(lease), name)
+
+
+def _start_of(lease: bytes) -> int:
+    number = lease.rpartition(b".")[2]
+    return int(number) if number.isdigit() and FIRST_START <= int(number) <= schema.LAST_MOMENT else 0
 
 
 async def _list_leases(calls: ScriptCalls, state: QueueSession, question: LookPlace) -> PlacePage:
@@ -90,7 +94,7 @@ async def _list_leases(calls: ScriptCalls, state: QueueSession, question: LookPl
 
 
 def _order(lease: bytes) -> tuple[int, bytes]:
-    return lease_seen(lease, 0, b"").started, lease
+    return _start_of(lease), lease
 
 
 def read_job(job_id: bytes, envelope: bytes) -> Envelope:

@@ -13,7 +13,10 @@ from .calls import ScriptCalls
 from .queue_session import QueueSession
 from .reports import decode_worker
 
-LEASES_AT_ONCE = 1000
+FEW_LEASES = 5000
+"""Fewer leases than that are read in one call."""
+LEASES_AT_ONCE = 500
+SHOWN_AT_ONCE = 1000
 FIRST_START = 10**12
 """The number of an exchange is the moment of its sending, if it is as large as that: a moment after 2001."""
 _POSITIONS = {
@@ -38,10 +41,13 @@ async def list_place(calls: ScriptCalls, state: QueueSession, question: LookPlac
 
 
 async def scan_leases(calls: ScriptCalls, state: QueueSession, pattern: str = "*") -> list[bytes]:
-    """Return the leases that match a pattern; reads all, a thousand a call."""
+    """Return all leases; if there are many, those that match a pattern."""
+    few: list[bytes] = await calls.ask("ZRANGE", state.keys.leases, 0, FEW_LEASES - 1)
+    if len(few) < FEW_LEASES:
+        return few
     leases: set[bytes] = set()
     cursor = b"0"
-    while True:
+    while True:  # a scan returns each lease, whichever are renewed meanwhile
         page: list[bytes]
         cursor, page = await calls.ask(
             "ZSCAN", state.keys.leases, cursor, "MATCH", pattern, "COUNT", LEASES_AT_ONCE
@@ -53,10 +59,14 @@ async def scan_leases(calls: ScriptCalls, state: QueueSession, pattern: str = "*
 
 def lease_seen(lease: bytes, ends: Any, report: bytes) -> LeaseSeen:
     """Return what is known of a lease: its name, its end, and the report of its worker, or ``b""``."""
-    _, _, number = lease.rpartition(b".")
-    started = int(number) if number.isdigit() and FIRST_START <= int(number) <= schema.LAST_MOMENT else 0
     worker = decode_worker(b"", report) if report else None
-    return LeaseSeen(int(float(ends)), started, worker.name if worker is not None and worker.level else "")
+    name = worker.name if worker is not None and worker.level else ""
+    return LeaseSeen(int(float(ends)), _start_of(lease), name)
+
+
+def _start_of(lease: bytes) -> int:
+    number = lease.rpartition(b".")[2]
+    return int(number) if number.isdigit() and FIRST_START <= int(number) <= schema.LAST_MOMENT else 0
 
 
 async def _list_leases(calls: ScriptCalls, state: QueueSession, question: LookPlace) -> PlacePage:
@@ -65,7 +75,7 @@ async def _list_leases(calls: ScriptCalls, state: QueueSession, question: LookPl
     after = _order(position) if position else (-1, b"")
     leases = await scan_leases(calls, state)
     later = heapq.nsmallest(question.looks + 1, (pair for pair in map(_order, leases) if pair > after))
-    names = [name for _, name in later[: min(question.looks, LEASES_AT_ONCE)]]
+    names = [name for _, name in later[: min(question.looks, SHOWN_AT_ONCE)]]
     if not names:
         return PlacePage([], 0, None)
     _, _, _, *flat = await calls.produce(scripts.LISTING, state, ["leases", *names])
@@ -84,7 +94,7 @@ async def _list_leases(calls: ScriptCalls, state: QueueSession, question: LookPl
 
 
 def _order(lease: bytes) -> tuple[int, bytes]:
-    return lease_seen(lease, 0, b"").started, lease
+    return _start_of(lease), lease
 
 
 def read_job(job_id: bytes, envelope: bytes) -> Envelope:

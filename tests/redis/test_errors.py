@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import DefaultParser
 
-from aiospinach import BrokerError, BrokerUnavailable, Engine, RedisBroker
+from aiospinach import BrokerError, BrokerUnavailable, Engine, JobStatus, RedisBroker
 from aiospinach.brokers.redis.errors import to_broker_error
 from aiospinach.brokers.redis.protocol import RespProtocol
 
@@ -252,6 +252,32 @@ async def test_a_user_with_the_documented_permissions_can_run_jobs(
             await broker.flush("default")
         assert client.execute_command("ACL", "LOG") == []
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR and r.name != "aiospinach"]
+
+
+async def test_a_user_without_a_right_on_channels_cancels_jobs_through_renewals(
+    namespace: str, own_server: Server, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    with own_server.client() as client:
+        rules = [rule for rule in LEAST.format(namespace=namespace).split() if rule[0] != "&"]
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", *rules)
+        broker = RedisBroker(f"redis://app:pw@127.0.0.1:{own_server.port}", lease=1)
+        other = RedisBroker(f"redis://app:pw@127.0.0.1:{own_server.port}", lease=1)
+        await other.open(namespace)
+        async with Engine(broker, namespace) as engine:
+
+            @engine.task
+            async def job() -> None:
+                await asyncio.Event().wait()
+
+            await engine.start_workers(1, block=False)
+            scheduled = await job.schedule()
+            await until(lambda: heard.count("job_started"))
+            assert (await asking.cancel(other, "default", scheduled.id)).status is JobStatus.RUNNING
+            await until(lambda: heard.count("job_cancelled"))
+            await engine.stop_workers()
+        await other.aclose()
+    [warning] = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "&ais2:{<namespace>:*}:*" in warning
 
 
 async def test_a_defect_is_raised_and_not_reported_as_an_unavailable_broker(

@@ -21,7 +21,7 @@ async def measure(url: str, count: int, running: int) -> None:
     workers, caller = Engine(RedisBroker(url), "bench"), Engine(RedisBroker(url), "bench")
     seconds: list[float] = []
     asked: dict[int, float] = {}
-    started = asyncio.Semaphore(0)
+    started, ended = asyncio.Semaphore(0), asyncio.Semaphore(0)
 
     async def job(number: int) -> None:
         started.release()
@@ -30,19 +30,19 @@ async def measure(url: str, count: int, running: int) -> None:
         finally:
             if number in asked:
                 seconds.append(time.perf_counter() - asked[number])
+                ended.release()
 
     for engine in (workers, caller):
         engine.task(name="job")(job)
     async with workers, caller:
-        await workers.start_workers(running, block=False)
+        await workers.start_workers(running, block=False, shutdown_timeout=0)
         jobs = [await caller.schedule("job", number) for number in range(count + running)]
         for number in range(count):
             await started.acquire()
             asked[number] = time.perf_counter()
             await caller.cancel(jobs[number])
-            while len(seconds) <= number:
-                await asyncio.sleep(0.001)
-        await workers.stop_workers(0)
+            await ended.acquire()
+        await workers.stop_workers()
     seconds.sort()
     send(
         {

@@ -300,7 +300,7 @@ async def test_a_broker_that_is_closed_ends_its_subscriptions(broker: RedisBroke
 
 
 IN_LOOPS = """
-import asyncio, sys
+import asyncio, os, sys
 from aiospinach import RedisBroker
 
 url, namespace, how = sys.argv[1:]
@@ -321,6 +321,8 @@ for _ in range(4):
         loop.close()
 print(len(broker._calls._loops), flush=True)
 sys.stdin.read()
+sys.stderr.flush()
+os._exit(0)  # some releases of redis-py complain when the last closed loop's connections are collected
 """
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
@@ -77,6 +78,7 @@ class Subscriber:
         self._loop = asyncio.get_running_loop()
         self._opening: AbstractConnection | None = None
         self._protocol: PushProtocol | None = None
+        self._lost: list[PushProtocol] = []  # connections that are to be closed
         self._connected_at = 0.0
         self._pause = SHORTEST_PAUSE
         self._task: asyncio.Task[None] | None = None
@@ -91,7 +93,7 @@ class Subscriber:
         queue.subscriber = self
         protocol = self._protocol
         if protocol is None:
-            self._start(self._connect(has_failed=False))
+            self._start(partial(self._connect, has_failed=False))
         else:
             self._send(protocol, queue)
 
@@ -146,27 +148,25 @@ class Subscriber:
         """Give up the connection outside of its event loop, which has ended or is the parent's."""
         self._is_closed = True
         self._cancel_timer()
-        if self._protocol is not None:
-            self._protocol.let_go()
+        for protocol in (*self._lost, *filter(None, [self._protocol])):
+            protocol.let_go()
         if self._opening is not None:
             let_go_of(self._opening)
 
     # Connecting.
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Callable[[], Awaitable[None]]) -> None:
         if self._task is None and not self._is_closed:
             # Not create_task: an eager task would end before it is kept.
             self._task = asyncio.Task(self._work(work), loop=self._loop)
-        else:
-            work.close()
 
-    async def _work(self, work: Awaitable[None]) -> None:
+    async def _work(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         finally:
             self._task = None
         if self.queues and self._protocol is None:  # guard: queue that came while it closed
-            self._start(self._connect(has_failed=False))
+            self._start(partial(self._connect, has_failed=False))
 
     async def _connect(self, *, has_failed: bool) -> None:
         """Connect until the server has confirmed all channels, or none is wanted."""
@@ -207,8 +207,10 @@ class Subscriber:
 
     async def _disconnect(self) -> None:
         protocol, self._protocol = self._protocol, None
-        if protocol is not None:
-            await protocol.aclose()
+        self._lost += [] if protocol is None else [protocol]
+        while self._lost:
+            await self._lost[-1].aclose()
+            self._lost.pop()
 
     def _send(self, protocol: PushProtocol, queue: QueueChannels) -> None:
         """Subscribe to all channels of a queue that is new on this connection."""
@@ -264,10 +266,11 @@ class Subscriber:
             if self._loop.time() - self._connected_at > GOOD_AFTER:
                 self._pause = SHORTEST_PAUSE
             self._protocol = None
-            self._start(self._replace(protocol))
+            self._lost.append(protocol)
+            self._start(self._replace)
 
-    async def _replace(self, protocol: PushProtocol) -> None:
-        await protocol.aclose()
+    async def _replace(self) -> None:
+        await self._disconnect()
         if self.queues:
             await self._connect(has_failed=True)
 
@@ -278,7 +281,7 @@ class Subscriber:
         if protocol is None:
             return  # the task connects
         if not self.queues:
-            self._start(self._disconnect())
+            self._start(self._disconnect)
             return
         silent_at = protocol.heard_at + SILENT_FOR
         if self._loop.time() >= silent_at:  # guard: silent connection

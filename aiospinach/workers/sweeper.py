@@ -84,7 +84,8 @@ class Sweeper:
 
     async def leave(self) -> None:
         """Report for the last time, as the pool ends. Its queues list the worker no longer."""
-        if self.answered_at is None or self.is_failing or self._is_calling:
+        is_out_of_order = self._state.error is not None or self.is_failing
+        if self.answered_at is None or is_out_of_order or self._is_calling:
             return
         with contextlib.suppress(BrokerError):
             await self._report(is_last=True)

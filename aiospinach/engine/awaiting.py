@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any, TypeVar, overload
 
 from ..brokers.base import Broker
+from ..brokers.records import Envelope
 from ..brokers.results import LookResults
 from ..done import Done
 from ..exceptions import AiospinachError, InvalidValue
 from ..job import Job, JobStatus, running_job
-from ..timing import to_limit, to_milliseconds
+from ..timing import to_limit, to_milliseconds, to_seconds
 from .attached_tasks import AttachedTasks
 from .result_hub import Wait
 from .result_hubs import ResultHubs
@@ -45,7 +46,7 @@ class Awaiting:
 
         The task of the job has a ``result_ttl``, and is attached to this engine. An id without ``queue`` is
         looked for in every queue of the attached tasks. After ``timeout``, in seconds or as a timedelta, it
-        raises TimeoutError. That and a cancellation end only the waiting.
+        raises TimeoutError; 0 asks the store once. That and a cancellation end only the waiting.
 
         Raises JobFailed, or JobLost, if the job failed for ever; ResultCancelled if it was cancelled;
         ResultExpired if its result is not kept any more; UnknownJob if no queue knows the id; InvalidResult
@@ -53,9 +54,11 @@ class Awaiting:
         ``result_ttl``, and for the job that makes this call; UnknownTask; UnknownQueue; and a BrokerError if
         the store does not answer at first. Later the wait outlives outages of the store.
         """
-        limit = to_limit(timeout, what="result(timeout=)")
+        limit = None if timeout is None else to_seconds(timeout, what="result(timeout=)")
         queues, job_id = self._tasks.whereabouts(job, queue)
         self._check(job, queues, job_id)
+        if limit == 0:
+            return await self._result_now(job, queues, job_id)
         try:
             async with asyncio.timeout(limit):
                 await self._broker.open_in_time(self.namespace)
@@ -159,6 +162,19 @@ class Awaiting:
             raise InvalidValue(f"{own!r} awaits its own result, for which it would wait for ever")
         if isinstance(job, Job):
             check_keeps_results(self._tasks.find(job.task_name))
+
+    async def _result_now(self, job: Job[Any] | str, queues: Sequence[str], job_id: str) -> Any:
+        """The result of a job that has ended. Raises TimeoutError if it has not."""
+        await self._broker.open_in_time(self.namespace)
+        end = None
+        for queue in queues:
+            [found] = await self._broker.look(queue, LookResults([job_id]))
+            end = found.of(_created(job))
+            if end is not None:
+                break
+        if isinstance(end, Envelope) and end.result_ttl:
+            raise _too_late(f"{job!r} has", 0)
+        return result_of(end, job, self._tasks)
 
     async def _queue_of(self, queues: Sequence[str], job_id: str) -> str:
         """The first queue that knows the job; any of them if none does."""

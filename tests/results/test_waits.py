@@ -19,6 +19,7 @@ from aiospinach import (
     JobFailed,
     MemoryBroker,
     ResultCancelled,
+    UnknownJob,
 )
 from aiospinach.brokers.memory.channels import MemorySubscription
 from aiospinach.brokers.questions import Question
@@ -118,6 +119,19 @@ async def test_a_left_iteration_leaves_no_wait(engine: Engine) -> None:
 
 def later() -> datetime:
     return datetime.now(UTC) + HOUR
+
+
+async def test_a_timeout_of_0_asks_the_store_once(engine: Engine) -> None:
+    echo = echo_task(engine)
+    job = await echo.schedule(5)
+    with pytest.raises(TimeoutError, match="has not ended within 0 s"):
+        await engine.result(job.id, timeout=0)
+    with pytest.raises(UnknownJob):
+        await engine.result("unknown", timeout=0)
+    await engine.start_workers(1, block=False)
+    assert await engine.result(job, timeout=10) == 5
+    assert await engine.result(job, timeout=0) == 5
+    await nothing_waits(engine)
 
 
 async def test_a_timeout_ends_only_the_waiting(engine: Engine) -> None:

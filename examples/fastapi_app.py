@@ -7,25 +7,28 @@
 
 answers at once, with status 202 and ``{"id":"<id>","status":"pending","result":null}``, and then
 
-    curl localhost:8000/results/<id>
+    curl "localhost:8000/results/<id>?wait=10"
 
-gives ``{"id":"<id>","status":"succeeded","result":3}``. ``/ready`` is for a readiness probe.
-On SIGTERM or SIGINT the server ends when its running jobs have. With ``--workers 2`` each process has jobs
-and results of its own.
+answers as soon as the job has ended, or after 10 seconds: ``{"id":"<id>","status":"done","result":3}``.
+
+    curl localhost:8000/jobs/<id>
+
+explains in a sentence where the job is: ``{"id":"<id>","verdict":"ended","sentence":"..."}``. ``/ready`` is
+for a readiness probe. On SIGTERM or SIGINT the server ends when its running jobs have. With ``--workers 2`` each
+process has jobs and results of its own.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Query
 from pydantic import BaseModel
 
-from aiospinach import Engine, Job, MemoryBroker, signals
+from aiospinach import Engine, JobFailed, MemoryBroker, UnknownJob, Verdict
 from aiospinach.contrib.starlette import lifespan
-
-KEPT = 1000
 
 engine = Engine(MemoryBroker(), namespace="sums")
 app = FastAPI(lifespan=lifespan(engine, number=10))
@@ -42,33 +45,36 @@ class Result(BaseModel):
     result: int | None = None
 
 
-results: dict[str, Result] = {}
-"""The results of the latest jobs, oldest first."""
-
-
-@engine.task(name="add", timeout=30)
+@engine.task(name="add", timeout=30, result_ttl=timedelta(hours=1))
 async def add(a: int, b: int) -> int:
     return a + b
-
-
-@signals.job_finished.connect_via(engine.namespace)
-async def keep(namespace: str, job: Job, result: Any, **kwargs: Any) -> None:
-    results[job.id] = Result(id=job.id, status=job.status.value, result=result)
-    while len(results) > KEPT:
-        del results[next(iter(results))]
 
 
 @app.post("/sums", status_code=202)
 async def schedule(sum: Sum) -> Result:
     job = await add.schedule(sum.a, sum.b)
-    return results.setdefault(job.id, Result(id=job.id, status="pending"))
+    return Result(id=job.id, status="pending")
 
 
 @app.get("/results/{id}")
-async def result(id: str) -> Result:
-    if id not in results:
-        raise HTTPException(404, "no such job, or one of long ago")
-    return results[id]
+async def result(id: str, wait: Annotated[float, Query(ge=0, le=30)] = 0) -> Result:
+    """The result of a job, for which the answer waits up to ``wait`` seconds."""
+    try:
+        return Result(id=id, status="done", result=await engine.result(id, timeout=wait))
+    except TimeoutError:
+        return Result(id=id, status="pending")
+    except JobFailed:
+        return Result(id=id, status="failed")
+    except UnknownJob as unknown:
+        raise HTTPException(404, "no such job, or one of long ago") from unknown
+
+
+@app.get("/jobs/{id}")
+async def explain(id: str) -> dict[str, str]:
+    why = await engine.explain(id)
+    if why.verdict is Verdict.UNKNOWN:
+        raise HTTPException(404, why.sentence)
+    return {"id": id, "verdict": why.verdict.value, "sentence": why.sentence}
 
 
 @app.get("/ready")

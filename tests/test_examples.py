@@ -13,7 +13,7 @@ import sys
 import sysconfig
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -147,11 +147,12 @@ async def test_the_web_application_adds_in_the_background(tmp_path: Path) -> Non
         job_id = answer.json()["id"]
         assert re.fullmatch("[0-9a-f]{32}", job_id)
 
-        def result() -> Any:
-            return server.request("GET", f"/results/{job_id}").json()
-
-        await until(lambda: result()["status"] == "succeeded", "the job ended", show=lambda: server.log)
-        assert result() == {"id": job_id, "status": "succeeded", "result": 3}
+        ended = server.request("GET", f"/results/{job_id}?wait=10").json()
+        assert ended == {"id": job_id, "status": "done", "result": 3}
+        assert server.request("GET", f"/results/{job_id}").json() == ended
+        explained = server.request("GET", f"/jobs/{job_id}").json()
+        assert (explained["verdict"], "it succeeded" in explained["sentence"]) == ("ended", True), explained
+        assert server.request("GET", "/jobs/unknown").status_code == 404
         assert server.request("GET", "/results/unknown").status_code == 404
         assert server.request("POST", "/sums", json={"a": "one"}).status_code == 422
         answer = server.request("GET", "/ready")

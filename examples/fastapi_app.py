@@ -14,8 +14,8 @@ answers as soon as the job has ended, or after 10 seconds: ``{"id":"<id>","statu
     curl localhost:8000/jobs/<id>
 
 explains in a sentence where the job is: ``{"id":"<id>","verdict":"ended","sentence":"..."}``. ``/ready`` is
-for a readiness probe. On SIGTERM or SIGINT the server ends when its running jobs have. With ``--workers 2`` each
-process has jobs and results of its own.
+for a readiness probe. On SIGTERM or SIGINT the server ends when its running jobs have. With ``--workers 2``
+each process has jobs and results of its own.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ async def test_the_jobs_of_each_minute_are_counted(engine: Engine) -> None:
     assert sum(row.failed for row in mail) == 2 * NUMBERS
     assert sum(row.retried for row in mail) == NUMBERS
     assert sum(row.done for row in rows if row.queue == "web") == NUMBERS
-    assert 0.01 * NUMBERS <= sum(row.seconds for row in mail) < 5
+    assert 0.005 * NUMBERS <= sum(row.seconds for row in mail) < 5  # uvloop rounds the time of a sleep
     if len(mail) == 1:
         by_task = mail[0].by_task
         assert by_task.keys() == {"send", "fail", "retry"}

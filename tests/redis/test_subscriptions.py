@@ -300,7 +300,7 @@ async def test_a_broker_that_is_closed_ends_its_subscriptions(broker: RedisBroke
 
 
 IN_LOOPS = """
-import asyncio, os, sys
+import asyncio, sys
 from aiospinach import RedisBroker
 
 url, namespace, how = sys.argv[1:]
@@ -321,8 +321,6 @@ for _ in range(4):
         loop.close()
 print(len(broker._calls._loops), flush=True)
 sys.stdin.read()
-sys.stderr.flush()
-os._exit(0)  # some releases of redis-py complain when the last closed loop's connections are collected
 """
 
 
@@ -342,7 +340,10 @@ async def test_an_ended_loop_leaves_no_connection(
     with own_server.client() as client:
         await until(lambda: connections_subscribed(client) == left)
     _, errors = await process.communicate(b"")
-    assert (process.returncode, errors.decode()) == (0, "")
+    assert process.returncode == 0
+    # Old releases of redis-py complain when they collect a connection of a closed loop.
+    assert not errors or b"AbstractConnection.__del__" in errors, errors.decode()
+    assert b"Task was destroyed" not in errors
 
 
 IN_A_CHILD = """

@@ -27,7 +27,7 @@ PARK_AT_MOST = timedelta(hours=24)
 CRASHES_AT_MOST = 3
 """After so many lost workers a job counts as poison."""
 
-DEAD_REASONS = ("lost", "poison", "exhausted", "aborted", "interrupted", "unknown", "unreadable")
+DEAD_REASONS = ("lost", "poison", "exhausted", "aborted", "interrupted", "unknown", "result", "unreadable")
 """Why a job is dead, in one word."""
 RESCUE_JITTER = 5.0
 """Seconds of jitter for jobs that are rescued for the second time. One of them may kill its workers, and must

@@ -217,6 +217,20 @@ async def test_dead_jobs_are_requeued_and_discarded(engine: Engine) -> None:
     assert [dead async for dead in engine.dead_jobs()] == []
 
 
+async def test_jobs_whose_result_did_not_fit_are_requeued(engine: Engine) -> None:
+    @engine.task(result_ttl=60)
+    async def count(number: int) -> int:
+        return number if is_mended else "many"  # type: ignore[return-value]
+
+    is_mended = False
+    await count.schedule(3)
+    await engine.start_workers(stop_when_queue_empty=True)
+    is_mended = True
+    assert await engine.requeue_dead(reason="result") == 1
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert [dead async for dead in engine.dead_jobs()] == []
+
+
 async def test_jobs_without_arguments_are_reported(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
     async with Engine(MemoryBroker(), namespace, leave_out="arguments") as engine:
 

@@ -11,7 +11,7 @@ from ..brokers.records import ExchangeResult, Lease, Settlement
 from ..outcome import RELEASED
 from .bell import Bell
 from .outage import Outage
-from .tally import Tally
+from .tally import Tally, Timed
 
 UNKNOWN_AT_MOST = 50
 """The number of unknown tasks that a worker names to the broker, at most."""
@@ -27,12 +27,10 @@ class SettleResult(enum.Enum):
     """The job was to be put back, but was cancelled: it has ended instead."""
 
 
-class Settler(Protocol):
+class Settler(Timed, Protocol):
     """The run whose job is settled."""
 
     settle_result: SettleResult | None
-    duration: float
-    """Seconds that the body took."""
 
     def on_settled(self, result: SettleResult) -> None:
         """Take the broker's answer."""
@@ -93,16 +91,13 @@ class Outbox:
         """Pass each settler the result. Returns the leases of released jobs that had been cancelled."""
         results = dict.fromkeys(result.cancelled, SettleResult.CANCELLED)
         results |= dict.fromkeys(result.fenced, SettleResult.FENCED)
+        self.tally.add(self._sent, results)
         cancelled = []
-        tally = self.tally
-        tally.turn()
         for settlement, settler in self._sent:
             settle_result = SettleResult.APPLIED
             if results:
                 settle_result = results.get(settlement.lease.id, settle_result)
             if settler is not None:
-                if settle_result is SettleResult.APPLIED:
-                    tally.add(settlement, settler.duration)
                 settler.on_settled(settle_result)
             elif settle_result is SettleResult.CANCELLED:
                 cancelled.append(settlement.lease)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Protocol
 
 from ..brokers.records import Settlement
 from ..brokers.reports import HOUR, MINUTE, TaskRow, WorkerRow
 from ..outcome import Action
 
 DONE, FAILED, RETRIED, SECONDS = range(4)
+WELL = Action.DONE
+NO_ROW: list[float] = []
 TASKS_AT_MOST = 500
 """Tasks in one row. The jobs of other tasks are counted together, under an empty name."""
 MINUTES_PER_HOUR = HOUR // MINUTE
+
+
+class Timed(Protocol):
+    """A run that has ended."""
+
+    duration: float
+    """Seconds that the body took."""
 
 
 class Tally:
@@ -43,23 +53,22 @@ class Tally:
             self._ended[self._minute] = self._row
         self._minute, self._row, self._count, self._sent_count = minute, {}, 0, 0
 
-    def add(self, settlement: Settlement, seconds: float) -> None:
-        """Count a job that the broker has settled, and the seconds of its body."""
-        task = settlement.lease.job.task
-        row = self._row.get(task)
-        if row is None:
-            row = self._new_row(task)
-        action = settlement.action
-        if action is Action.DONE:
-            row[DONE] += 1
-        elif action is Action.FAIL:
-            row[FAILED] += 1
-        elif action is Action.RETRY:
-            row[RETRIED] += 1
-        else:
-            return
-        row[SECONDS] += seconds
-        self._count += 1
+    def add(self, settled: Iterable[tuple[Settlement, Timed | None]], refused: Container[str]) -> None:
+        """Count the jobs that the broker has settled. Jobs that never began have no duration, and do not
+        count; nor do those whose lease is in ``refused``."""
+        self.turn()
+        row, row_task = NO_ROW, None
+        for settlement, timed in settled:
+            lease = settlement.lease
+            column = DONE if settlement.action is WELL else _column_of(settlement.action)
+            if timed is None or column is None or (refused and lease.id in refused):
+                continue
+            task = lease.job.task
+            if task != row_task:
+                row, row_task = self._row.get(task) or self._new_row(task), task
+            row[column] += 1
+            row[SECONDS] += timed.duration
+            self._count += 1
 
     def _new_row(self, task: str) -> list[float]:
         key = task if len(self._row) < TASKS_AT_MOST else ""
@@ -86,6 +95,12 @@ class Tally:
                 self._sent_count = count
             elif count == _count(self._ended.get(row.minute, {})):
                 self._ended.pop(row.minute, None)
+
+
+def _column_of(action: Action) -> int | None:
+    if action is Action.FAIL:
+        return FAILED
+    return RETRIED if action is Action.RETRY else None
 
 
 def _count(by_task: dict[str, list[float]]) -> int:

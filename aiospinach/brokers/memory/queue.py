@@ -83,7 +83,7 @@ class QueueState:
     ) -> list[Lease]:
         leases: list[Lease] = []
         origin = origin_of(session, now)
-        may_run = self.may_run
+        may_run = self.may_run if self.pauses else self.leases.may_run
         if self.pauses.has_queue:  # guard: paused queue in memory
             return leases
 
@@ -148,7 +148,8 @@ class QueueState:
                 self.lanes.setdefault(job.task, deque())
             else:
                 self._settle(job, settlement, now)
-                self.ends.note(job, settlement.action, settlement.result, now)
+                if job.result_ttl:
+                    self.ends.note(job, settlement.action, settlement.result, now)
                 if settlement.successor is not None and not is_unwanted:  # guard: successor in memory
                     self.add(settlement.successor, now)
         for job in reversed(released):  # so that the first is at the front again

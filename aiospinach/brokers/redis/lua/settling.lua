@@ -144,7 +144,7 @@ local function settle(sent, tasks, settled, mark)
         prolong_pause(task, math.min(now + settlement.delay, LAST_MOMENT - 1), settlement.why)
         pending.has_earlier_due = true
       end
-      local has_ended, is_unwanted, state = true, is_cancelled(marks[lease]), settlement and settlement.action
+      local has_ended, is_unwanted, state = true, marks[lease] and is_cancelled(marks[lease]), settlement and settlement.action
       if settlement and is_unwanted and not ENDS[settlement.action] then -- guard: unwanted
         cancelled[#cancelled + 1] = lease
         state = 'cancelled'

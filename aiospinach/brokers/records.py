@@ -78,8 +78,9 @@ class Envelope(msgspec.Struct, gc=False):
             kwargs=kwargs or {},
             crashes=self.crashes,
             parked_at=from_milliseconds(self.parked_at) if self.parked_at else None,
-            error=self.error or None,
         )
+        if self.error:
+            job = msgspec.structs.replace(job, error=self.error)
         if not self.has_meta:
             return job
         meta = meta_of(self.body)

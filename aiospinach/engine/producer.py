@@ -177,9 +177,9 @@ class Producer:
         After a sending that took the whole time limit, ten times as many go together. So a receiver that
         hangs for every job holds up the sender for a few time limits, and not for one time limit a job.
         """
-        await self._send_each(
-            signals.job_scheduled, [job for job in jobs if job.status is not JobStatus.NOT_SET]
-        )
+        if signals.job_scheduled.receivers:
+            new = [job for job in jobs if job.status is not JobStatus.NOT_SET]
+            await self._send_each(signals.job_scheduled, new)
 
     async def send_cancelled(self, envelopes: Sequence[Envelope], queue: str) -> None:
         """Send job_cancelled for each of these jobs, as ``job_scheduled`` is sent for those of a batch."""

@@ -54,8 +54,9 @@ def request_of(
         task.max_retries,
         at_once=at is None,
         named=own_id is not None,
-        result_ttl=task._result_ms,
     )
+    if task._result_ms:
+        envelope.result_ttl = task._result_ms
     if at is not None:
         envelope.created = now
     return Request(envelope, task.queue, due <= now, args, kwargs)

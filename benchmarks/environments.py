@@ -64,7 +64,7 @@ LIBRARIES = {
             "benchmarks.libraries.streaq",
             ("streaq==7.2.0", "coredis==6.9.0", *UVLOOP),
             has_results=True,
-            note="ttl=0, but where results are awaited; prefetch=32",
+            note="ttl=0, but where results are awaited, 30 at once; prefetch=32",
         ),
         Library(
             "docket",

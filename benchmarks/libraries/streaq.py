@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from typing import Any
 
 from streaq import Worker
 
 from benchmarks.program import CALLERS, Program, main
+
+
+WAITS = 30
+"""Waits for results at once. Each one holds a connection and needs another one to read. With many more, all of them
+hold the last connections of the pool, and wait for ever."""
 
 
 class Streaq(Program):
@@ -24,6 +30,7 @@ class Streaq(Program):
             return n
 
         self.job = job
+        self.waits = asyncio.Semaphore(WAITS)
 
     async def open(self) -> None:
         await self.worker.__aenter__()
@@ -36,7 +43,8 @@ class Streaq(Program):
 
     async def result(self, n: int) -> int:
         task = await self.job.enqueue(n)
-        result: int = (await task.result(60)).result
+        async with self.waits:
+            result: int = (await task.result(60)).result
         return result
 
     async def work(self, concurrency: int) -> None:

@@ -13,6 +13,7 @@ from ..exceptions import BrokerError
 from ..job import JobStatus
 from ..logs import Log
 from ..outcome import is_parked_too_long
+from .bell import Bell
 from .outbox import Outbox
 from .runs import Runs
 from .slots import Slots
@@ -51,6 +52,8 @@ class Consumer:
         self._span = span
         self._unknown_tasks = unknown_tasks
         self.queue: str = outbox.queue
+        self.bell: Bell = outbox.bell
+        """Rung when there may be something to exchange."""
         self.place: int = place
         """The place of the queue in the order of the pool's queues."""
         self.is_empty: bool = True
@@ -92,10 +95,6 @@ class Consumer:
         """No settlement waits to be sent, and no job to run is known."""
         return self.is_empty and self._outbox.is_empty
 
-    def ring(self) -> None:
-        """Look whether there is something to exchange."""
-        self._outbox.bell.ring()
-
     def wake(self) -> None:
         """Ask for jobs: there may be some to run. If no slot is free, another worker is woken instead."""
         if not (self._outbox.is_closed or self.is_failing):  # guard: wake of a queue that is away
@@ -108,7 +107,7 @@ class Consumer:
     def wake_another(self) -> None:
         """Have the broker wake another worker, if a job is left to run."""
         self._must_wake_another = not self._outbox.is_closed
-        self._outbox.bell.ring()
+        self.bell.ring()
 
     def on_parked(self, parked: Mapping[str, ParkedTask]) -> None:
         """Ask for parked jobs whose task is attached here, and for those that were parked too long."""

@@ -264,7 +264,7 @@ class Pool:
     def _use_free_slots(self) -> None:
         """Have the first queue that may have jobs ask for some. If there is none, have the listeners wait."""
         if (first := self.slots.turns.first) is not None:
-            self.consumers[first].ring()
+            self.consumers[first].bell.ring()
         else:
             self._on_turn()
 
@@ -276,7 +276,7 @@ class Pool:
     def _on_queue_empty(self) -> None:
         """Offer the free slots to other queues: a queue has nothing to run."""
         if (first := self.slots.turns.first) is not None:
-            self.consumers[first].ring()
+            self.consumers[first].bell.ring()
         self._on_turn()
         if self.stop_when_empty is not None:
             self.stop_when_empty.ring()

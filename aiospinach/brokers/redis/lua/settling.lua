@@ -25,65 +25,68 @@ local function park_job(id, envelope)
   park('?' .. task, since, id)
 end
 
--- For each action of a settlement, a function that applies the action to the job. The function returns true if the job
--- has ended. It notes in pending the steps that are done once for all jobs.
-local actions = {}
+-- Returns for each action of a settlement a function that applies the action to the job. The function returns true if
+-- the job has ended. It notes in pending the steps that are done once for all jobs.
+local function make_actions()
+  local actions = {}
 
-function actions.done()
-  return true
-end
-actions.cancelled = actions.done
+  function actions.done()
+    return true
+  end
+  actions.cancelled = actions.done
 
-function actions.release(id, settlement, pending)
-  local gate = has_lanes and first_in_lane(settlement.task, 1)[1] and settlement.task or ''
-  pending.released[gate] = pending.released[gate] or {}
-  table.insert(pending.released[gate], id)
-end
+  function actions.release(id, settlement, pending)
+    local gate = has_lanes and first_in_lane(settlement.task, 1)[1] and settlement.task or ''
+    pending.released[gate] = pending.released[gate] or {}
+    table.insert(pending.released[gate], id)
+  end
 
--- Wraps an action that needs the envelope. A job that cannot be read is quarantined instead.
-local function on_envelope(action)
-  return function(id, settlement, pending)
-    local envelope = call('HGET', jobs, id) or ''
-    if not header(envelope) then -- guard: unreadable settled job
-      quarantine(id, envelope)
+  -- Wraps an action that needs the envelope. A job that cannot be read is quarantined instead.
+  local function on_envelope(action)
+    return function(id, settlement, pending)
+      local envelope = call('HGET', jobs, id) or ''
+      if not header(envelope) then -- guard: unreadable settled job
+        quarantine(id, envelope)
+        return false
+      end
+      return action(id, envelope, settlement, pending)
+    end
+  end
+
+  local function fail(id, envelope, settlement, pending)
+    add_dead(id, envelope, settlement.detail)
+    pending.is_dead = true
+    return true
+  end
+  actions.fail = on_envelope(fail)
+  actions['fail bare'] = on_envelope(function(id, envelope, settlement, pending)
+    return fail(id, bare(envelope), settlement, pending)
+  end)
+
+  actions.park = on_envelope(park_job)
+
+  actions.retry = on_envelope(function(id, envelope, settlement, pending)
+    local _, _, _, retries = header(envelope)
+    -- A worker that asks for a retry knows the task.
+    local new = {at = math.min(now + settlement.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
+    if settlement.why then
+      new.at = now
+    end
+    local later = rewritten(envelope, new)
+    if string.find(settlement.detail, '^[%w_.<>]+$') then -- guard: class of an error
+      later = with_error(later, settlement.detail)
+    end
+    if settlement.why then -- guard: turn of a pausing job
+      call('HSET', jobs, id, later)
+      pending.released[settlement.task] = pending.released[settlement.task] or {}
+      table.insert(pending.released[settlement.task], id)
       return false
     end
-    return action(id, envelope, settlement, pending)
-  end
+    local is_earliest = store_again(id, later, new.at, pending.again)
+    pending.has_earlier_due = is_earliest or pending.has_earlier_due
+  end)
+  return actions
 end
-
-local function fail(id, envelope, settlement, pending)
-  add_dead(id, envelope, settlement.detail)
-  pending.is_dead = true
-  return true
-end
-actions.fail = on_envelope(fail)
-actions['fail bare'] = on_envelope(function(id, envelope, settlement, pending)
-  return fail(id, bare(envelope), settlement, pending)
-end)
-
-actions.park = on_envelope(park_job)
-
-actions.retry = on_envelope(function(id, envelope, settlement, pending)
-  local _, _, _, retries = header(envelope)
-  -- A worker that asks for a retry knows the task.
-  local new = {at = math.min(now + settlement.delay, LAST_MOMENT - 1), retries = retries + 1, parked = 0}
-  if settlement.why then
-    new.at = now
-  end
-  local later = rewritten(envelope, new)
-  if string.find(settlement.detail, '^[%w_.<>]+$') then -- guard: class of an error
-    later = with_error(later, settlement.detail)
-  end
-  if settlement.why then -- guard: turn of a pausing job
-    call('HSET', jobs, id, later)
-    pending.released[settlement.task] = pending.released[settlement.task] or {}
-    table.insert(pending.released[settlement.task], id)
-    return false
-  end
-  local is_earliest = store_again(id, later, new.at, pending.again)
-  pending.has_earlier_due = is_earliest or pending.has_earlier_due
-end)
 
 local function marks_of(sent)
   local marks = {}
@@ -121,7 +124,7 @@ end
 local function settle(sent, tasks, settled, mark)
   local gone_leases, ended_ids, marked_ids, freed_slots, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}, {}
   local pending = {released = {}, again = {}, has_earlier_due = false, is_dead = false}
-  local is_freed, marks = {}, marks_of(sent)
+  local is_freed, marks, actions = {}, marks_of(sent), next(settled) and make_actions()
   local gone_count, ended_count = 0, 0 -- the length of a table takes longer to find
   for number, score in ipairs(read_in_chunks('ZMSCORE', leases, sent)) do
     local lease, task, settlement = sent[number], tasks[number], settled[number]

@@ -157,7 +157,7 @@ async def test_a_job_that_nobody_knows_is_no_endless_wait(engine: Engine) -> Non
 
 @pytest.mark.parametrize("timeout", [None, 0, 10])
 async def test_an_engine_without_tasks_knows_no_job_by_its_id(timeout: float | None, engine: Engine) -> None:
-    with pytest.raises(UnknownJob, match=r"'nowhere' is not known: .* has no tasks, and so no queue to search"):
+    with pytest.raises(UnknownJob, match=r"'nowhere' is not known: .* has no tasks, and so no queue"):
         await engine.result("nowhere", timeout=timeout)
 
 

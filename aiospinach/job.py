@@ -31,7 +31,8 @@ class JobStatus(enum.Enum):
 
     - NOT_SET: unknown to this snapshot: the job was a duplicate and nothing was stored, another worker
       holds it, or no such job lives.
-    - WAITING: stored, and queued when its time comes: it was scheduled for later, or for another try.
+    - WAITING: stored, and queued when its time comes: it was scheduled for later, or for another try; or it
+      is parked until there is a worker that knows its task.
     - QUEUED: stored, and the next free worker of its queue takes it.
     - RUNNING: a worker holds its lease.
     - SUCCEEDED, FAILED, CANCELLED: it has ended so for ever.

@@ -76,7 +76,10 @@ class Task(Generic[P, R_co]):
         result_ttl: float | timedelta | None = None,
     ) -> None:
         if isinstance(function, Task):
-            raise InvalidValue(f"{function!r} is a task already: attach its registry instead")
+            raise InvalidValue(
+                f"{function!r} is a task already: attach its registry instead, or, to give it a second name,"
+                " make another task of its function, as in engine.task(name='old')(send.function)"
+            )
         check_function(function)
         self.function: Callable[P, R_co] = function
         self.name: str = check_identifier(name_of(function) if name is None else name, what="task name")

@@ -27,7 +27,7 @@ import msgspec
 from fastapi import FastAPI, HTTPException, Query
 from pydantic import BaseModel
 
-from aiospinach import Engine, JobFailed, MemoryBroker, UnknownJob, Verdict
+from aiospinach import Engine, JobFailed, MemoryBroker, ResultCancelled, UnknownJob, Verdict
 from aiospinach.contrib.starlette import lifespan
 
 engine = Engine(MemoryBroker(), namespace="sums")
@@ -65,6 +65,8 @@ async def result(id: str, wait: Annotated[float, Query(ge=0, le=30)] = 0) -> Res
         return Result(id=id, status="pending")
     except JobFailed:
         return Result(id=id, status="failed")
+    except ResultCancelled:
+        return Result(id=id, status="cancelled")
     except UnknownJob as unknown:
         raise HTTPException(404, "no such job, or one of long ago") from unknown
 

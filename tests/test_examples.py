@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from examples.checksums import Ledger, checksum, files_under
-from examples.fastapi_app import app
+from examples.fastapi_app import app, engine
 
 from .contrib import ROOT, Server
 from .waiting import until
@@ -170,6 +170,15 @@ async def test_the_web_application_is_not_ready_while_its_workers_do_not_run() -
         answer = await client.get("/ready")
     assert answer.status_code == 503
     assert answer.json()["detail"]["is_running"] is False
+
+
+async def test_the_web_application_answers_for_a_job_that_was_cancelled() -> None:
+    transport = httpx.ASGITransport(app)
+    async with engine, httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        job_id = (await client.post("/sums", json={"a": 1, "b": 2})).json()["id"]
+        assert (await client.get(f"/results/{job_id}")).json()["status"] == "pending"
+        await engine.cancel(job_id)
+        assert (await client.get(f"/results/{job_id}")).json()["status"] == "cancelled"
 
 
 async def test_two_processes_of_the_web_application_run_separate_jobs(tmp_path: Path) -> None:

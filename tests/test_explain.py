@@ -128,8 +128,8 @@ async def test_its_task_is_at_its_limit(stage: Stage) -> None:
     )
     assert why.verdict is Verdict.AT_LIMIT
     lines = {
-        f"waits: task limited runs 2 of 2 on {worker} (2); 2 jobs are ahead of it {where}"
-        for where in ("in the lane of task limited", "in line")
+        f"waits: task limited runs 2 of 2 on {worker} (2); 2 jobs{where}"
+        for where in (" of task limited are ahead of it", " are ahead of it in line")
     }
     assert str(why) in lines
 
@@ -163,7 +163,7 @@ async def test_it_runs(stage: Stage) -> None:
     assert why.job.started_at is not None
     assert before <= why.job.started_at <= datetime.now(UTC) + timedelta(seconds=1)
     assert (why.job.status, why.job.worker) == (JobStatus.RUNNING, worker)
-    assert str(why).startswith("runs since ")
+    assert str(why).startswith("has run since ")
     assert str(why).endswith(f" s, on {worker}")
 
 
@@ -235,7 +235,7 @@ async def test_its_task_or_its_queue_is_paused(stage: Stage) -> None:
     why = await stage.until(job, Verdict.TASK_PAUSED)
     assert why.until is not None
     assert datetime.now(UTC) + timedelta(seconds=500) < why.until
-    assert str(why).startswith("waits: task plain is paused since ")
+    assert str(why).startswith("waits: task plain has been paused since ")
     assert str(why).endswith(" UTC: 429 by the mail server")
     await stage.engine.pause(queue="mail")
     why = await stage.until(job, Verdict.QUEUE_PAUSED)

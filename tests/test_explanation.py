@@ -46,7 +46,7 @@ TABLE: list[tuple[str, dict[str, Any], Verdict, str]] = [
         "unknown",
         {},
         Verdict.UNKNOWN,
-        "is unknown: no such job was stored, or it has ended and is forgotten",
+        "is unknown: no such job was stored in the queue mail, or it has ended and is forgotten",
     ),
     (
         "first in line",
@@ -76,13 +76,13 @@ TABLE: list[tuple[str, dict[str, Any], Verdict, str]] = [
         "in a lane that has room again",
         {"seen": seen(Place.LANES), "ahead": 2, "limit": 3, "used": 2, **WORKS},
         Verdict.QUEUED,
-        "is queued: 2 jobs are ahead of it in the lane of task send",
+        "is queued: 2 jobs of task send are ahead of it",
     ),
     (
         "due, and not queued yet",
         {"seen": seen(Place.FUTURE), **WORKS},
         Verdict.QUEUED,
-        "is due since 2026-09-21 14:12:20 UTC, and a worker queues it within seconds",
+        "has been due since 2026-09-21 14:12:20 UTC, and a worker queues it within seconds",
     ),
     (
         "not due",
@@ -107,8 +107,7 @@ TABLE: list[tuple[str, dict[str, Any], Verdict, str]] = [
         "task at its limit",
         {"seen": seen(Place.LANES), "ahead": 41, "limit": 3, "used": 3, "holders": THREE, **WORKS},
         Verdict.AT_LIMIT,
-        "waits: task send runs 3 of 3 on web-1 (2) and web-2 (1); 41 jobs are ahead of it in the lane of"
-        " task send",
+        "waits: task send runs 3 of 3 on web-1 (2) and web-2 (1); 41 jobs of task send are ahead of it",
     ),
     (
         "task at its limit, met in line",
@@ -127,14 +126,14 @@ TABLE: list[tuple[str, dict[str, Any], Verdict, str]] = [
         "queue paused",
         {"seen": seen(), "ahead": 0, "pause": paused("*")},
         Verdict.QUEUE_PAUSED,
-        "waits: the queue mail is paused since 2026-09-21 14:12:20 UTC by web-7, until it is resumed",
+        "waits: the queue mail has been paused since 2026-09-21 14:12:20 UTC by web-7, until it is resumed",
     ),
     (
         "task paused",
         {"seen": seen(Place.LANES), "ahead": 0, "pause": paused(until=NOW, reason="429"), **WORKS},
         Verdict.TASK_PAUSED,
-        "waits: task send is paused since 2026-09-21 14:12:20 UTC by web-7, until 2026-09-21 14:13:20 UTC:"
-        " 429",
+        "waits: task send has been paused since 2026-09-21 14:12:20 UTC by web-7, until 2026-09-21 14:13:20"
+        " UTC: 429",
     ),
     (
         "not due, and paused",
@@ -182,13 +181,13 @@ TABLE: list[tuple[str, dict[str, Any], Verdict, str]] = [
         "parked",
         {"seen": seen(Place.PARKED, parked_at=NOW), "workers": 1},
         Verdict.PARKED,
-        "is parked since 2026-09-21 14:13:20 UTC: no live worker knows its task send",
+        "has been parked since 2026-09-21 14:13:20 UTC: no live worker knows its task send",
     ),
     (
         "parked, and known now",
         {"seen": seen(Place.PARKED, parked_at=NOW), **WORKS},
         Verdict.PARKED,
-        "is parked since 2026-09-21 14:13:20 UTC: a live worker knows its task now, and takes it soon",
+        "has been parked since 2026-09-21 14:13:20 UTC: a live worker knows its task now, and takes it soon",
     ),
     (
         "parked by another release",
@@ -200,13 +199,13 @@ TABLE: list[tuple[str, dict[str, Any], Verdict, str]] = [
         "running",
         {"seen": leased()},
         Verdict.RUNNING,
-        "runs since 2026-09-21 14:13:15 UTC, for 5.0 s, on web-1",
+        "has run since 2026-09-21 14:13:15 UTC, for 5.0 s, on web-1",
     ),
     (
         "running for days",
         {"seen": leased(started=NOW - 3 * 86_400_000, worker="")},
         Verdict.RUNNING,
-        "runs since 2026-09-18 14:13:20 UTC, for 3 d, on a worker that has not reported",
+        "has run since 2026-09-18 14:13:20 UTC, for 3 d, on a worker that has not reported",
     ),
     (
         "cancelled while it runs",
@@ -238,13 +237,13 @@ TABLE: list[tuple[str, dict[str, Any], Verdict, str]] = [
         "dead",
         {"seen": dead(reason="exhausted", error="builtins.ValueError", message="a secret")},
         Verdict.DEAD,
-        "is dead since 2026-09-21 14:13:20 UTC: exhausted, builtins.ValueError",
+        "died at 2026-09-21 14:13:20 UTC: exhausted, builtins.ValueError",
     ),
     (
         "dead without a reason",
         {"seen": dead()},
         Verdict.DEAD,
-        "is dead since 2026-09-21 14:13:20 UTC: for an unknown reason",
+        "died at 2026-09-21 14:13:20 UTC: for an unknown reason",
     ),
     (
         "unreadable",
@@ -260,8 +259,23 @@ ROWS = [pytest.param(*row[1:], id=row[0]) for row in TABLE]
 
 @pytest.mark.parametrize(("facts", "verdict", "sentence"), ROWS)
 def test_facts_have_a_verdict_and_a_sentence(facts: dict[str, Any], verdict: Verdict, sentence: str) -> None:
-    reason = explain(JobFacts(now=NOW, **facts), "mail", 10.0)
+    reason = explain(JobFacts(now=NOW, **facts), "mail", 10.0, ["mail"])
     assert (reason.verdict, reason.sentence) == (verdict, sentence)
+
+
+@pytest.mark.parametrize(
+    ("queues", "where"),
+    [
+        ([], "is unknown: the engine has no tasks, and so no queue to search; give it queue="),
+        (["a", "b"], "is unknown: no such job was stored in the queues a and b, or it"),
+        (
+            list("abcdefg"),
+            "is unknown: no such job was stored in the queues a, b, c, d, e and 2 others, or it",
+        ),
+    ],
+)
+def test_an_unknown_job_was_looked_for_in_these_queues(queues: list[str], where: str) -> None:
+    assert explain(JobFacts(now=NOW), "", 10.0, queues).sentence.startswith(where)
 
 
 def test_every_verdict_is_in_the_table() -> None:
@@ -270,7 +284,7 @@ def test_every_verdict_is_in_the_table() -> None:
 
 def test_a_moment_to_come_is_a_field() -> None:
     def until(job: JobSeen) -> int | None:
-        return explain(JobFacts(now=NOW, seen=job, **WORKS), "mail", 10.0).until
+        return explain(JobFacts(now=NOW, seen=job, **WORKS), "mail", 10.0, ["mail"]).until
 
     assert until(seen(Place.FUTURE, at=NOW + 1)) == NOW + 1
     assert until(leased(ends=NOW - 1)) == NOW - 1 + 10_000

@@ -63,6 +63,13 @@ def test_readme_links_by_names_that_have_an_address() -> None:
     assert all(target.startswith("https://") for target in inline)
 
 
+def test_the_addresses_of_readme_stand_at_its_end() -> None:
+    """An address within a list or a paragraph is text there, and the link by its name is none."""
+    first = re.search(r"^\[[a-z-]+\]: ", README, re.MULTILINE)
+    assert first is not None
+    assert all(re.match(r"\[[a-z-]+\]: https://", line) for line in README[first.start() :].splitlines())
+
+
 def test_the_urls_of_the_package_are_of_one_project() -> None:
     urls = PROJECT["project"]["urls"]
     assert set(urls) == {"Homepage", "Documentation", "Changelog", "Issues", "Source"}

@@ -223,8 +223,9 @@ def test_only_callables_can_be_tasks(function: Any) -> None:
 
 def test_a_task_is_not_made_of_a_task() -> None:
     task = Tasks().task(double)
-    with pytest.raises(InvalidValue, match="is a task already"):
+    with pytest.raises(InvalidValue, match=r"is a task already.* engine\.task\(name='old'\)"):
         Tasks().task(task)
+    assert Tasks().task(name="old")(task.function).function is double
 
 
 def test_a_timeout_on_a_plain_function_is_refused_since_a_thread_cannot_be_stopped() -> None:

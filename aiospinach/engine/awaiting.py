@@ -12,13 +12,13 @@ from ..brokers.base import Broker
 from ..brokers.records import Envelope
 from ..brokers.results import LookResults
 from ..done import Done
-from ..exceptions import AiospinachError, InvalidValue
+from ..exceptions import AiospinachError, InvalidValue, UnknownJob
 from ..job import Job, JobStatus, running_job
 from ..timing import to_limit, to_milliseconds, to_seconds
 from .attached_tasks import AttachedTasks
 from .result_hub import Wait
 from .result_hubs import ResultHubs
-from .result_of import check_keeps_results, result_of
+from .result_of import check_keeps_results, named, result_of
 
 R = TypeVar("R")
 
@@ -56,6 +56,11 @@ class Awaiting:
         """
         limit = None if timeout is None else to_seconds(timeout, what="result(timeout=)")
         queues, job_id = self._tasks.whereabouts(job, queue)
+        if not queues:
+            raise UnknownJob(
+                f"{named(job)} is not known: engine {self.namespace!r} has no tasks, and so no queue to"
+                " search"
+            )
         self._check(job, queues, job_id)
         if limit == 0:
             return await self._result_now(job, queues, job_id)
@@ -70,7 +75,7 @@ class Awaiting:
                 finally:
                     hub.give_up(wait)
         except TimeoutError:
-            raise _too_late(f"{job!r} has", limit) from None
+            raise _too_late(f"{named(job)} has", limit) from None
         return result_of(end, job, self._tasks)
 
     async def results(self, jobs: Iterable[Job[R]], *, timeout: float | timedelta | None = None) -> list[R]:
@@ -173,7 +178,7 @@ class Awaiting:
             if end is not None:
                 break
         if isinstance(end, Envelope) and end.result_ttl:
-            raise _too_late(f"{job!r} has", 0)
+            raise _too_late(f"{named(job)} has", 0)
         return result_of(end, job, self._tasks)
 
     async def _queue_of(self, queues: Sequence[str], job_id: str) -> str:

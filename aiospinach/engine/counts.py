@@ -23,7 +23,7 @@ class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs that wait for a worker that knows their task."""
     oldest: float | None
     """For how many seconds the first job in line has been due; None if the line is empty. Jobs that the
-    limit of their task holds back are in no line."""
+    limit or a pause of their task holds back are in no line."""
     workers: int
     """Workers that have looked at the queue within three leases."""
     paused: bool = False

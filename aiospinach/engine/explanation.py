@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from ..timing import from_milliseconds
 from .snapshots import detail_of
 
 NAMED_AT_MOST = 5
-"""How many workers a sentence names."""
+"""How many workers or queues a sentence names."""
 
 
 class Verdict(enum.Enum):
@@ -57,7 +57,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     verdict: Verdict
     sentence: str
-    """It names tasks, queues, workers and classes of errors, and has no argument and no message."""
+    """It names tasks, queues, workers and classes of errors, and has no argument and no message. It has the
+    reason of a pause, in which a job that asked for the pause leaves its error."""
     job: Job | None = None
     """None if no such job is stored."""
     ahead: int | None = None
@@ -86,14 +87,14 @@ class Reason(NamedTuple):
     until: int | None = None
 
 
-def explain(facts: JobFacts, queue: str, grace: float) -> Reason:
+def explain(facts: JobFacts, queue: str, grace: float, queues: Sequence[str]) -> Reason:
     """Return why a job of a queue does not run, or what it does. A job counts as lost ``grace`` seconds after
-    the end of its lease."""
+    the end of its lease. ``queues`` are those in which it was looked for."""
     seen = facts.seen
     if seen is None and facts.end is not None:
         return _explain_end(facts.end)
     if seen is None:
-        return Reason(Verdict.UNKNOWN, "is unknown: no such job was stored, or it has ended and is forgotten")
+        return _explain_unknown(queues)
     if seen.place is Place.DEAD:
         return _explain_dead(seen)
     if seen.place is Place.PARKED:
@@ -109,6 +110,18 @@ def explain(facts: JobFacts, queue: str, grace: float) -> Reason:
     return _explain_queued(facts, seen, queue)
 
 
+def _explain_unknown(queues: Sequence[str]) -> Reason:
+    if not queues:
+        return Reason(
+            Verdict.UNKNOWN, "is unknown: the engine has no tasks, and so no queue to search; give it queue="
+        )
+    where = f"queue {queues[0]}" if len(queues) == 1 else f"queues {_listed(queues)}"
+    return Reason(
+        Verdict.UNKNOWN,
+        f"is unknown: no such job was stored in the {where}, or it has ended and is forgotten",
+    )
+
+
 def _explain_end(end: EndRecord) -> Reason:
     moment = _moment(end.ended_at)
     if end.state is EndState.CANCELLED:
@@ -121,13 +134,13 @@ def _explain_dead(seen: JobSeen) -> Reason:
         return Reason(Verdict.DEAD, "is dead")
     detail = detail_of(seen.dead)
     why = ", ".join(filter(None, (detail.get("reason"), detail.get("error")))) or "for an unknown reason"
-    return Reason(Verdict.DEAD, f"is dead since {_moment(seen.dead.died_at)}: {why}")
+    return Reason(Verdict.DEAD, f"died at {_moment(seen.dead.died_at)}: {why}")
 
 
 def _explain_parked(facts: JobFacts, seen: JobSeen) -> Reason:
     if not seen.job.task:
         return Reason(Verdict.PARKED, "is parked: another release stored it, whose workers can run it")
-    since = f"is parked since {_moment(seen.job.parked_at)}"
+    since = f"has been parked since {_moment(seen.job.parked_at)}"
     if facts.is_known:
         return Reason(Verdict.PARKED, f"{since}: a live worker knows its task now, and takes it soon")
     return Reason(Verdict.PARKED, f"{since}: no live worker knows its task {seen.job.task}{_owner(facts)}")
@@ -149,7 +162,7 @@ def _explain_lease(facts: JobFacts, lease: LeaseSeen, grace: float) -> Reason:
     if facts.is_cancelled:
         return Reason(Verdict.CANCELLING, f"is cancelled, and its body still runs on {worker}")
     lasted = _span(facts.now - lease.started)
-    return Reason(Verdict.RUNNING, f"runs since {_moment(lease.started)}, for {lasted}, on {worker}")
+    return Reason(Verdict.RUNNING, f"has run since {_moment(lease.started)}, for {lasted}, on {worker}")
 
 
 def _explain_future(facts: JobFacts, seen: JobSeen) -> Reason:
@@ -180,7 +193,7 @@ def _explain_queued(facts: JobFacts, seen: JobSeen, queue: str) -> Reason:
             f"waits: task {task} runs {facts.used} of {facts.limit} on {_holders(facts)}; {ahead}",
         )
     if seen.place is Place.FUTURE:
-        sentence = f"is due since {_moment(seen.job.at)}, and a worker queues it within seconds"
+        sentence = f"has been due since {_moment(seen.job.at)}, and a worker queues it within seconds"
         return Reason(Verdict.QUEUED, sentence)
     return Reason(Verdict.QUEUED, f"is queued: {ahead}")
 
@@ -192,27 +205,33 @@ def _explain_pause(pause: StoredPause, queue: str) -> Reason:
     why = f": {pause.reason}" if pause.reason else ""
     return Reason(
         Verdict.QUEUE_PAUSED if is_queue else Verdict.TASK_PAUSED,
-        f"waits: {what} is paused since {_moment(pause.since)} by {pause.by}, {until}{why}",
+        f"waits: {what} has been paused since {_moment(pause.since)} by {pause.by}, {until}{why}",
         pause.until or None,
     )
 
 
 def _ahead(facts: JobFacts, seen: JobSeen) -> str:
-    line = f"in the lane of task {seen.job.task}" if seen.place is Place.LANES else "in line"
+    of_task, line = (f" of task {seen.job.task}", "") if seen.place is Place.LANES else ("", " in line")
     if facts.ahead == 0:
-        return f"no job is ahead of it {line}"
+        return f"no job{of_task} is ahead of it{line}"
     if facts.ahead == 1:
-        return f"1 job is ahead of it {line}"
+        return f"1 job{of_task} is ahead of it{line}"
     many = f"more than {LOOKED_AT_MOST:,}" if facts.ahead is None else f"{facts.ahead:,}"
-    return f"{many} jobs are ahead of it {line}"
+    return f"{many} jobs{of_task} are ahead of it{line}"
 
 
 def _holders(facts: JobFacts) -> str:
     names = sorted(facts.holders.items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{name or 'workers that have not reported'} ({count})" for name, count in names[:NAMED_AT_MOST]]
+    named = [f"{name or 'workers that have not reported'} ({count})" for name, count in names]
+    return _listed(named) if named else "no known worker"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of these names, and how many others there are."""
+    named = list(names[:NAMED_AT_MOST])
     if len(names) > NAMED_AT_MOST:
         named.append(f"{len(names) - NAMED_AT_MOST} others")
-    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1]))) if named else "no known worker"
+    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
 
 
 def _owner(facts: JobFacts) -> str:

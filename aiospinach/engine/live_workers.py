@@ -23,7 +23,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     """How many jobs it runs at once, at most."""
     running: int
-    """How many jobs it ran."""
+    """How many jobs it ran at ``seen_at``."""
     seen_at: datetime
     """When it reported last, in UTC."""
     started_at: datetime | None

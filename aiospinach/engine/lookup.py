@@ -46,7 +46,7 @@ class Lookup:
         queue, facts = await self._facts(queues, job_id, is_brief=False)
         if facts.seen is None:
             facts = msgspec.structs.replace(facts, end=await self._end_of(queues, job_id))
-        verdict, sentence, until = explain(facts, queue, self._broker.grace)
+        verdict, sentence, until = explain(facts, queue, self._broker.grace, queues)
         is_queued = facts.seen is not None and facts.seen.place in (Place.READY, Place.LANES)
         return Explanation(
             verdict=verdict,

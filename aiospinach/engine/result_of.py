@@ -44,22 +44,27 @@ def result_of(end: End, job: Job | str, tasks: AttachedTasks) -> Any:
     if isinstance(end, Envelope):
         check_keeps_results(task)
         raise InvalidValue(
-            f"{_named(job)} was scheduled when its task {task.name!r} had no result_ttl: its result is not"
+            f"{named(job)} was scheduled when its task {task.name!r} had no result_ttl: its result is not"
             " kept"
         )
     if end.state is EndState.CANCELLED:
-        raise ResultCancelled(f"{_named(job)} was cancelled, and has no result")
+        raise ResultCancelled(f"{named(job)} was cancelled, and has no result")
     return task._result.decode(end.body)
+
+
+def named(job: Job | str) -> str:
+    """The job in an error: without its status, which was true when the caller got the snapshot."""
+    return f"job {job.id!r} of task {job.task_name!r}" if isinstance(job, Job) else f"job {job!r}"
 
 
 def _unknown(job: Job | str) -> UnknownJob:
     if isinstance(job, Job) and job.status is not JobStatus.NOT_SET:
         return ResultExpired(
-            f"{job!r} is not stored any more, and neither is its result: a result is kept for the result_ttl"
-            " of its task"
+            f"{named(job)} is not stored any more, and neither is its result: a result is kept for the"
+            " result_ttl of its task"
         )
     return UnknownJob(
-        f"{_named(job)} is not known: no such job lives, and no result of it is kept in the queues that were"
+        f"{named(job)} is not known: no such job lives, and no result of it is kept in the queues that were"
         " searched"
     )
 
@@ -70,11 +75,7 @@ def _failed(end: DeadRecord, job: Job | str) -> JobFailed:
     is_lost = error == f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
     kind = JobLost if is_lost else JobFailed
     why = f"{error}: {message}" if message else error
-    failed = kind(f"{_named(job)} failed ({reason}): {why}", reason=reason, error=error, message=message)
+    failed = kind(f"{named(job)} failed ({reason}): {why}", reason=reason, error=error, message=message)
     if traceback := detail.get("traceback", ""):
         failed.add_note(f"The traceback of its last run:\n{traceback}")
     return failed
-
-
-def _named(job: Job | str) -> str:
-    return repr(job) if isinstance(job, Job) else f"job {job!r}"

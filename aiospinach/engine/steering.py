@@ -34,9 +34,9 @@ class Steering:
         """Cancel a job, given itself or by its id.
 
         Returns the status that it had. WAITING or QUEUED: it will never run. RUNNING: its body is being
-        cancelled if it is async, and the job never runs again. NOT_SET: no such job lives. An id without
-        ``queue`` is looked for in every queue of the attached tasks. Raises UnknownQueue, InvalidValue or a
-        BrokerError.
+        cancelled if it is async; a plain one learns it from ``should_stop()``, and succeeds if it returns;
+        the job never runs again. NOT_SET: no such job lives. An id without ``queue`` is looked for in every
+        queue of the attached tasks. Raises UnknownQueue, InvalidValue or a BrokerError.
         """
         queues, job_id = self._tasks.whereabouts(job, queue)
         status, found_in = await self._producer.cancel(queues, job_id)
@@ -124,10 +124,11 @@ class Steering:
         """Queue dead jobs again, as if they had never run, the oldest of each queue first.
 
         Only those of a ``queue``, of a ``task``, or that died for a ``reason``: lost, poison, exhausted,
-        aborted, interrupted, unknown or unreadable. Jobs whose id is in use, or that were kept without their
-        arguments, stay dead. Returns how many were queued. The broker takes 500 a call: if a call fails or is
-        cancelled, some jobs are queued, and a repeat goes on with the others. Raises UnknownTask,
-        UnknownQueue, InvalidValue or a BrokerError.
+        aborted, interrupted, unknown, result or unreadable. The name of a task need not be attached. Jobs
+        whose id is in use, or that were kept without their arguments, stay dead. Returns how many were
+        queued. The broker takes 500 a call: if a call fails or is cancelled, some jobs are queued, and a
+        repeat goes on with the others. Raises UnknownTask for a Task that is not attached, UnknownQueue,
+        InvalidValue or a BrokerError.
         """
         return await self._bulk.steer_dead(task, queue, reason, is_to_run=True)
 

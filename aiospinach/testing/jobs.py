@@ -125,8 +125,8 @@ class Jobs(Running, Faults):
         """Have ``schedule`` calls run the body before they return, within the block.
 
         The body runs in the task of the caller, as ``engine.execute()`` runs it: with no retries. Its errors
-        are raised by the ``schedule`` call, and the job is not stored. A job that is due later is stored
-        as usual.
+        are raised by the ``schedule`` call. The job is not stored, and ``engine.result()`` raises
+        ResultExpired for it. A job that is due later is stored as usual.
         """
         engine = self._engine
         before = engine._producer

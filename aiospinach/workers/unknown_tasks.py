@@ -49,7 +49,7 @@ class UnknownTasks:
             jobs.count,
             "job" if jobs.count == 1 else "jobs",
             task,
-            "waits" if jobs.count == 1 else "wait",
+            "has waited" if jobs.count == 1 else "have waited",
             from_milliseconds(jobs.since).isoformat(sep=" ", timespec="seconds"),
             f" (perhaps {module})" if module else "",
             f"Worker {jobs.owner} had it last." if jobs.owner else "No worker has had it lately.",

@@ -115,7 +115,7 @@ async def test_a_cancelled_job_raises_result_cancelled(
     await engine.cancel(job)
     if not waits:
         waits = [asyncio.create_task(engine.result(job, timeout=10))]
-    with pytest.raises(ResultCancelled, match="was cancelled"):
+    with pytest.raises(ResultCancelled, match=rf"^job '{job.id}' of task '.*hang' was cancelled"):
         await waits[0]
 
 
@@ -153,6 +153,12 @@ async def test_a_job_that_nobody_knows_is_no_endless_wait(engine: Engine) -> Non
         await engine.result("nowhere", queue="b")
     with pytest.raises(UnknownQueue):
         await engine.result("nowhere", queue="c")
+
+
+@pytest.mark.parametrize("timeout", [None, 0, 10])
+async def test_an_engine_without_tasks_knows_no_job_by_its_id(timeout: float | None, engine: Engine) -> None:
+    with pytest.raises(UnknownJob, match=r"'nowhere' is not known: .* has no tasks, and so no queue"):
+        await engine.result("nowhere", timeout=timeout)
 
 
 async def test_an_id_is_found_in_every_queue(engine: Engine) -> None:

@@ -137,7 +137,7 @@ async def test_a_timeout_of_0_asks_the_store_once(engine: Engine) -> None:
 async def test_a_timeout_ends_only_the_waiting(engine: Engine) -> None:
     echo = echo_task(engine)
     job = await echo.schedule(5)
-    with pytest.raises(TimeoutError, match=r"<Job echo .* has not ended within 0\.05 s"):
+    with pytest.raises(TimeoutError, match=r"^job '\w+' of task 'echo' has not ended within 0\.05 s"):
         await engine.result(job, timeout=0.05)
     with pytest.raises(TimeoutError, match=r"2 of 2 jobs have not ended within 0\.05 s"):
         await engine.results([job, job], timeout=timedelta(milliseconds=50))

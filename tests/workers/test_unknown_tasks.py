@@ -140,13 +140,13 @@ async def test_an_unknown_task_is_reported_by_log_signal_and_health(
     assert engine.health().unknown_tasks == ("mail.send", "nobody")
     lines = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     [line] = [line for line in lines if "'mail.send'" in line]
-    assert line.startswith("queue default: 3 jobs of the task 'mail.send' wait since 20")
+    assert line.startswith("queue default: 3 jobs of the task 'mail.send' have waited since 20")
     assert line.endswith(
         " no such task is attached to this engine. Import the module that declares it (perhaps mail) before"
         " the workers start, or attach its registry. Worker web-1-77 had it last. Attached: other"
     )
     [line] = [line for line in lines if "'nobody'" in line]
-    assert "1 job of the task 'nobody' waits since" in line
+    assert "1 job of the task 'nobody' has waited since" in line
     assert "No worker has had it lately." in line
     engine.task(name="mail.send")(other.function)
     await until(lambda: heard.count("job_finished") == 3)

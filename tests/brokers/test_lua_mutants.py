@@ -643,6 +643,30 @@ async def a_walk_ends_after_the_jobs_that_there_were(stage: Stage) -> None:
     assert (await stage.broker.steer(QUEUE, CancelSome(cursor=result.cursor))).cursor is None
 
 
+@scenario("jobs that came meanwhile")
+async def a_walk_goes_on_where_it_ended_although_jobs_come_and_go(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, *(f"first-{number}" for number in range(1200)))
+    place: tuple[str | bytes | int, ...] = ("ready", "", -1)
+    result = await stage.broker.steer(QUEUE, CancelSome("send", cursor=place))
+    assert result.count == 500
+    assert len(await take(stage.broker, QUEUE, 300)) == 300
+    await put(stage.broker, QUEUE, *(f"second-{number}" for number in range(300)))
+    assert result.cursor is not None
+    result = await stage.broker.steer(QUEUE, CancelSome("send", cursor=result.cursor))
+    assert result.count == 400, "as many jobs came as left, and the walk read them"
+
+
+@scenario("bytes of a call")
+@scenario("bytes of dead jobs")
+async def a_call_for_many_large_jobs_reads_some(stage: Stage) -> None:
+    names = [f"job-{number}" for number in range(6)]
+    await put(stage.broker, QUEUE, *names, body=b"x" * 100_000)
+    settled = [Settlement(lease, Action.FAIL) for lease in await take(stage.broker, QUEUE)]
+    await stage.broker.exchange(QUEUE, settled, 0)
+    assert [part.count for part in await asking.steer_dead(stage.broker, QUEUE, is_to_run=True)] == [3, 3]
+    assert [count for count in await asking.cancel_all(stage.broker, QUEUE) if count] == [3, 3]
+
+
 @scenario("duplicate")
 async def a_job_whose_id_is_in_use_is_not_stored(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a")

@@ -244,6 +244,7 @@ class ResultHub:
         self.give_up(wait)
         if not wait.end.done():
             wait.end.set_exception(error)
+            wait.end.exception()  # the caller may read only the first error: asyncio would log the others
 
     def _fail_all(self, error: BaseException, job_ids: Collection[str] | None = None) -> None:
         """End all waits, or those for some jobs, with an error."""

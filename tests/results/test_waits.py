@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -437,3 +438,23 @@ async def test_many_waits_for_a_cancelled_job_all_learn_it(engine: Engine) -> No
     ends = await asyncio.gather(*waits, return_exceptions=True)
     assert [type(end) for end in ends] == [ResultCancelled] * 5
     assert len({id(end) for end in ends}) == 5
+
+
+async def test_errors_that_nobody_reads_are_not_logged_by_asyncio(broker: Broker, namespace: str) -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with Engine(broker, namespace) as engine:
+        echo = echo_task(engine)
+        jobs = [await engine.schedule_at(echo, later(), number) for number in range(3)]
+        waiting = asyncio.create_task(engine.results(jobs))
+        await until(lambda: all(wait.is_read for wait in waits_of(engine)) and len(waits_of(engine)) == 3)
+    with pytest.raises(BrokerUnavailable, match="was left"):
+        await waiting
+    del waiting
+    gc.collect()
+    await asyncio.sleep(0)
+    assert reported == []
+
+
+def waits_of(engine: Engine) -> list[result_hub.Wait]:
+    return [wait for hub in hubs(engine) for waits in hub._waits.values() for wait in waits]

@@ -235,7 +235,24 @@ async def a_requeued_job_takes_over_the_position_of_a_cancelled_one_of_its_id(st
     assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
     assert await asking.requeue(stage.broker, QUEUE, "a")
     stage.raw.check()
+    [lease] = await take(stage.broker, QUEUE)
+    await settle(stage.broker, QUEUE, lease, Action.FAIL)
+    assert await asking.requeue(stage.broker, QUEUE, "a")
     assert ids(await take(stage.broker, QUEUE)) == ["a"]
+
+
+async def test_a_requeued_job_is_in_line_although_its_cancellation_was_cut_off(namespace: str) -> None:
+    """The exchange has left the word 'ended' to a program that did not come back for it."""
+
+    async def scene(stage: Stage) -> None:
+        lease = await put_and_take(stage.broker, QUEUE, "a")
+        await settle(stage.broker, QUEUE, lease, Action.FAIL)
+        stage.client.hset(stage.raw.prefix + "cancels", "a", "ended")
+        stage.client.hset(stage.raw.prefix + "control", " cancels", 1)
+        assert await asking.requeue(stage.broker, QUEUE, "a")
+        assert ids(await take(stage.broker, QUEUE)) == ["a"]
+
+    await play(scene, namespace)
 
 
 @scenario("many leases")

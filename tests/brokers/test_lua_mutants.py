@@ -29,6 +29,7 @@ from aiospinach.brokers.redis import scripts
 from aiospinach.brokers.redis.broker import EXPIRED_AT_ONCE
 from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.brokers.reports import WorkerReport
+from aiospinach.brokers.results import LookResults
 from aiospinach.exceptions import BrokerError, BrokerUnavailable
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
@@ -43,7 +44,7 @@ QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
-UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "results", "pause"}
+UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "pause"}
 """Scripts without a guard."""
 UNGUARDED_PARTS = {
     *("prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error", "forgetting"),
@@ -682,6 +683,16 @@ async def a_call_for_many_large_jobs_reads_some(stage: Stage) -> None:
     await stage.broker.exchange(QUEUE, settled, 0)
     assert [part.count for part in await asking.steer_dead(stage.broker, QUEUE, is_to_run=True)] == [3, 3]
     assert [count for count in await asking.cancel_all(stage.broker, QUEUE) if count] == [3, 3]
+
+
+@scenario("bytes of results")
+async def a_call_for_many_large_results_reads_some(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b", "c", result_ttl=60_000)
+    large = 200_000 * b"1"
+    settled = [Settlement(each, Action.DONE, result=large) for each in await take(stage.broker, QUEUE)]
+    await stage.broker.exchange(QUEUE, settled, 0)
+    found = await stage.broker.look(QUEUE, LookResults(["a", "b", "c"]))
+    assert len(found) == 2
 
 
 @scenario("duplicate")

@@ -213,6 +213,17 @@ class Watched(MemoryBroker):
         return await super().look(queue, question)
 
 
+async def test_large_results_arrive_in_several_reads(engine: Engine) -> None:
+    @engine.task(result_ttl=HOUR)
+    async def large(number: int) -> str:
+        return str(number) * 100_000
+
+    jobs = [await large.schedule(number) for number in range(10)]
+    await engine.start_workers(5, stop_when_queue_empty=True)
+    results = await engine.results(jobs, timeout=10)
+    assert [(result[0], len(result)) for result in results] == [(str(n), 100_000) for n in range(10)]
+
+
 async def test_waits_that_begin_together_share_a_subscription_and_a_read(namespace: str) -> None:
     broker = Watched()
     async with Engine(broker, namespace) as engine:

@@ -19,6 +19,7 @@ from aiospinach.brokers.questions import (
     SteerResult,
 )
 from aiospinach.brokers.records import DeadRecord
+from aiospinach.brokers.results import FoundJob, LookResults
 
 
 async def counts(broker: Broker, queue: str) -> Counts:
@@ -79,3 +80,12 @@ async def steer_dead(
     while (cursor := results[-1].cursor) is not None:
         results.append(await broker.steer(queue, SteerDead(is_to_run, task, reason, cursor)))
     return results
+
+
+async def results(broker: Broker, queue: str, job_ids: Sequence[str]) -> list[FoundJob]:
+    """What is known of all these jobs; an answer may end early."""
+    found: list[FoundJob] = []
+    while len(found) < len(job_ids):
+        part = await broker.look(queue, LookResults(job_ids[len(found) :]))
+        found += part
+    return found

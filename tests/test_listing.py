@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aiospinach import Batch, Engine, InvalidValue, Job, JobStatus, Page, Task, UnknownQueue
+from aiospinach.brokers.places import LookPlace, Place
 from aiospinach.engine import listing
 
 from .brokers_under_test import BROKERS, MakeBroker
@@ -207,6 +208,24 @@ async def test_an_iteration_shows_no_job_twice_while_jobs_move(shop: Shop) -> No
     assert set(found) <= stored
     assert {*shop.order} - {"web-0", "web-1", "web-2"} <= set(found)
     assert len(found) > 600
+
+
+async def test_a_page_shows_no_job_twice_that_moves_while_it_is_read(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = shop.engine._broker
+    look = broker.look
+
+    async def look_and_start(queue: str, question: Any) -> Any:
+        answer = await look(queue, question)
+        if isinstance(question, LookPlace) and question.place is Place.READY:
+            assert len((await broker.exchange(queue, [], 2)).leases) == 2
+        return answer
+
+    monkeypatch.setattr(broker, "look", look_and_start)
+    page = await shop.engine.page(queue="web")
+    assert ids(page) == ["web-0", "web-1", "web-2"]
+    assert page.cursor is None
 
 
 async def test_a_cursor_is_text_of_its_listing_alone(shop: Shop) -> None:

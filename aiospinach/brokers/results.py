@@ -60,7 +60,10 @@ class FoundJob(msgspec.Struct, frozen=True):
 
 
 class LookResults(Question[Sequence[FoundJob]], frozen=True):
-    """What is known of these job ids?"""
+    """What is known of these job ids?
+
+    The answer may end early, after one at least, if many of them or large results are asked for.
+    """
 
     job_ids: Sequence[str]
 

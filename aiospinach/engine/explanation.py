@@ -57,8 +57,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     verdict: Verdict
     sentence: str
-    """It names tasks, queues, workers and classes of errors, and has no argument and no message. It has the
-    reason of a pause, in which a job that asked for the pause leaves its error."""
+    """It names tasks, queues, workers and classes of errors, and has no argument. It has the message of an
+    error only as the reason of a pause that a job asked for."""
     job: Job | None = None
     """None if no such job is stored."""
     ahead: int | None = None

@@ -33,9 +33,10 @@ _PLACES: dict[object, tuple[Place, ...]] = {
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some of the jobs that a listing has. A job that moved meanwhile is in one of the pages, or in none."""
+    """Some of the jobs that a listing has. A job that moves between two pages may be in both, or in none."""
 
     jobs: Sequence[Job]
+    """No job is there twice."""
     cursor: str | None
     """``after=`` of the next page; None if this is the last one. The last page may be empty."""
     is_truncated: bool
@@ -113,16 +114,17 @@ class Listing:
         if after is not None:
             steps = _steps_from(decode_cursor(after, listing), steps)
         await self._broker.open_in_time(self._namespace)
-        jobs: list[Job] = []
+        jobs: dict[tuple[str, str], Job] = {}
         looks = LOOKS_AT_MOST
         while steps and len(jobs) < limit and looks > 0:
             found, behind, looked = await self._look(steps[0], filters, limit - len(jobs), looks)
             queue = steps[0].queue
-            jobs += (snapshot_of(seen, self._namespace, queue, self._tasks) for seen in found)
+            for seen in found:  # a job that moved between two calls is found twice
+                jobs.setdefault((queue, seen.job.id), snapshot_of(seen, self._namespace, queue, self._tasks))
             steps[:1] = [] if behind is None else [behind]
             looks -= looked
         cursor = steps[0].encode(listing) if steps else None
-        return Page(jobs, cursor, bool(steps) and len(jobs) < limit)
+        return Page(list(jobs.values()), cursor, bool(steps) and len(jobs) < limit)
 
     async def _look(
         self, at: Cursor, filters: Filters, limit: int, looks: int

@@ -156,12 +156,16 @@ class ResultHub:
         waited = [job_id for job_id in self._unread if job_id in self._waits]
         ready = [job_id for job_id in waited if job_id in self._subscribed]
         self._unread = dict.fromkeys(job_id for job_id in waited if job_id not in self._subscribed)
-        for first in range(0, len(ready), READ_AT_ONCE):
+        first = 0
+        while first < len(ready):
             some = [job_id for job_id in ready[first : first + READ_AT_ONCE] if job_id in self._waits]
-            if some and not await self._look(some):
+            count = await self._look(some) if some else None
+            if count == 0:
                 self._read_soon(ready[first:])
                 await asyncio.sleep(PAUSE)
                 return
+            # The answer ends early if the results are large.
+            first = ready.index(some[count - 1], first) + 1 if count else first + READ_AT_ONCE
 
     async def _subscribe(self, subscription: Subscription, group: asyncio.TaskGroup) -> None:
         """Subscribe to the channels of new jobs, and end the subscription to those that nobody waits for."""
@@ -189,24 +193,24 @@ class ResultHub:
             self._subscribed.difference_update(job_ids)
             self._fail_all(error, job_ids)
 
-    async def _look(self, job_ids: Sequence[str]) -> bool:
-        """Read these jobs. Returns False if that has to be done again."""
+    async def _look(self, job_ids: Sequence[str]) -> int:
+        """Read these jobs. Returns how many were read; 0 if that has to be done again."""
         try:
             async with asyncio.timeout(READ_WITHIN):
                 found = await self._broker.look(self._queue, LookResults(job_ids))
         except TimeoutError:
             self._on_failure(job_ids, BrokerUnavailable("the store did not answer in time"))
-            return False
+            return 0
         except BrokerUnavailable as error:
             self._on_failure(job_ids, error)
-            return False
+            return 0
         except BrokerError as error:  # the store refuses
             self._fail_all(error, job_ids)
-            return True
+            return len(job_ids)
         self._is_failing = False
-        for job_id, each in zip(job_ids, found, strict=True):
+        for job_id, each in zip(job_ids, found, strict=False):
             self._on_found(job_id, each)
-        return True
+        return len(found)
 
     def _on_found(self, job_id: str, found: FoundJob) -> None:
         for wait in self._waits_for([job_id]):
@@ -244,6 +248,7 @@ class ResultHub:
         self.give_up(wait)
         if not wait.end.done():
             wait.end.set_exception(error)
+            wait.end.exception()  # the caller may read only the first error: asyncio would log the others
 
     def _fail_all(self, error: BaseException, job_ids: Collection[str] | None = None) -> None:
         """End all waits, or those for some jobs, with an error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from aiospinach import RedisBroker
 from aiospinach.brokers.base import Broker
 from aiospinach.brokers.bulk import CancelSome
 from aiospinach.brokers.questions import Counts
@@ -87,6 +88,44 @@ async def test_many_jobs_are_cancelled_in_parts(broker: Broker, queue: str, task
     left = await broker.exchange(queue, [], 100)  # an exchange looks at a limited number of cancelled jobs
     assert left.is_something_left == (len(left.leases) < (0 if task == "" else 50))
     assert len(left.leases) + len(await take(broker, queue, 100)) == (0 if task == "" else 50)
+
+
+@pytest.mark.parametrize("task", ["", "send"])
+async def test_jobs_that_come_meanwhile_keep_no_earlier_one(broker: Broker, queue: str, task: str) -> None:
+    await put(broker, queue, *(f"early-{number}" for number in range(1600)))
+    cancelled, part = 0, await broker.steer(queue, CancelSome(task))
+    for call in range(100):
+        cancelled += part.count
+        if part.cursor is None:
+            break
+        await put(broker, queue, *(f"late-{call}-{number}" for number in range((300, 700, 1500)[call % 3])))
+        part = await broker.steer(queue, CancelSome(task, cursor=part.cursor))
+    assert part.cursor is None, "the jobs that come meanwhile keep the calls going"
+    assert cancelled >= 1600
+    left: list[str] = []
+    while leases := await take(broker, queue, 1000):
+        left += ids(leases)
+    assert [name for name in left if name.startswith("early")] == []
+
+
+@pytest.mark.parametrize("task", ["", "send"])
+async def test_large_jobs_are_cancelled_in_smaller_parts(broker: Broker, queue: str, task: str) -> None:
+    await broker.register(queue, {"send": 1}, {})
+    await put(broker, queue, "runs")
+    await take(broker, queue)
+    large = b"x" * 100_000
+    await put(broker, queue, *(f"held-{number}" for number in range(5)), body=large)
+    assert await take(broker, queue) == []
+    await put(broker, queue, *(f"queued-{number}" for number in range(5)), body=large)
+    await put(broker, queue, *(f"later-{number}" for number in range(5)), body=large, at=broker.now() + LATER)
+    await put(broker, queue, "other-1", task="other", body=large, at=broker.now() + LATER - 1)
+    await put(broker, queue, "other-2", task="other", body=large)
+    counts = await asking.cancel_all(broker, queue, task)
+    assert sum(counts) == (15 if task else 17)
+    if isinstance(broker, RedisBroker):
+        assert max(counts) <= 3
+    left = Counts(1, 1, 1, 0) if task else Counts(0, 1, 0, 0)
+    assert await asking.counts(broker, queue) == left
 
 
 @pytest.mark.parametrize("task", ["", "send"])
@@ -209,6 +248,21 @@ async def test_many_dead_jobs_are_steered_in_parts(broker: Broker, queue: str, i
     results = await asking.steer_dead(broker, queue, is_to_run=is_to_run, task="send", reason="lost")
     assert sum(result.count for result in results) == 1200
     assert await asking.counts(broker, queue) == Counts(1200 if is_to_run else 0, 0, 0, 30)
+
+
+@pytest.mark.parametrize("is_to_run", [True, False])
+async def test_large_dead_jobs_are_steered_in_smaller_parts(
+    broker: Broker, queue: str, is_to_run: bool
+) -> None:
+    names = [f"job-{number}" for number in range(10)]
+    await put(broker, queue, *names, body=b"x" * 100_000)
+    leases = await take(broker, queue)
+    await broker.exchange(queue, [Settlement(each, Action.FAIL, detail=LOST) for each in leases], 0)
+    results = await asking.steer_dead(broker, queue, is_to_run=is_to_run)
+    assert sum(result.count for result in results) == 10
+    if isinstance(broker, RedisBroker):
+        assert max(result.count for result in results) <= 3
+    assert ids(await take(broker, queue)) == (names if is_to_run else [])
 
 
 async def test_jobs_without_their_arguments_stay_dead(broker: Broker, queue: str) -> None:

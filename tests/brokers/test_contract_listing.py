@@ -247,3 +247,21 @@ async def test_a_requeued_job_has_no_error(broker: Broker, queue: str) -> None:
     assert await asking.requeue(broker, queue, "a")
     [lease] = await take(broker, queue)
     assert (lease.job.error, lease.job.retries) == ("", 0)
+
+
+async def test_dead_jobs_of_one_moment_are_listed_after_others_were_requeued(
+    broker: Broker, queue: str
+) -> None:
+    names = [f"job-{number:03}" for number in range(250)]
+    await put(broker, queue, *names)
+    settled = [Settlement(lease, Action.FAIL) for lease in await take(broker, queue, 250)]
+    await broker.exchange(queue, settled, 0)
+    found: list[str] = []
+    position: str | None = ""
+    while position is not None:
+        page = await broker.look(queue, LookPlace(Place.DEAD, position, 100, 100))
+        for job_id in ids(page.jobs):
+            assert await asking.requeue(broker, queue, job_id)
+        found += ids(page.jobs)
+        position = page.position
+    assert found == names[::-1]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from aiospinach import Broker
+from aiospinach import Broker, RedisBroker
 from aiospinach.brokers.questions import Discard, Requeue
 from aiospinach.brokers.records import DeadRecord, Envelope, Lease, Settlement
 from aiospinach.brokers.results import (
@@ -79,13 +79,24 @@ async def test_the_answers_are_in_the_order_of_the_ids(broker: Broker, queue: st
         if lease.job.id[-1] == "0"
     ]
     await broker.exchange(queue, settled, 0)
-    found = await broker.look(queue, LookResults(ids))
+    found = await asking.results(broker, queue, ids)
     for number, each in enumerate(found):
         assert (each.live is not None) is (number % 2 == 0 and number % 10 != 0)
         assert (each.record.body if each.record else None) == (
             b"job%d" % number if number % 10 == 0 else None
         )
     assert await broker.look(queue, LookResults([])) == []
+
+
+async def test_an_answer_ends_early_if_the_results_are_large(broker: Broker, queue: str) -> None:
+    names = [f"job-{number}" for number in range(10)]
+    await put(broker, queue, *names, result_ttl=TTL)
+    large = b'"' + 100_000 * b"x" + b'"'
+    settled = [Settlement(lease, Action.DONE, result=large) for lease in await take(broker, queue)]
+    await broker.exchange(queue, settled, 0)
+    found = await broker.look(queue, LookResults(names))
+    assert [each.record is not None and each.record.body == large for each in found] == [True] * len(found)
+    assert len(found) == (3 if isinstance(broker, RedisBroker) else 10)
 
 
 async def test_a_job_without_a_result_ttl_stores_nothing(broker: Broker, queue: str) -> None:

@@ -38,7 +38,7 @@ from aiospinach.brokers.redis import broker as redis_broker
 from aiospinach.brokers.redis import calls, queue_session, scripts, sweeps
 from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.brokers.reports import WorkerReport
-from aiospinach.brokers.results import EndRecord, EndState, LookResults, created_of
+from aiospinach.brokers.results import EndRecord, EndState, created_of
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
 
@@ -1218,7 +1218,7 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def a_job_has_its_own_result(self) -> None:
         job_ids = sorted({*USER_IDS, *self.ends, *self.live, *self.dead})
-        found = self.under_test.run(self.broker.look(QUEUE, LookResults(job_ids)))
+        found = self.under_test.run(asking.results(self.broker, QUEUE, job_ids))
         for job_id, each in zip(job_ids, found, strict=True):
             known, end = self.live.get(job_id), self.ends.get(job_id)
             assert (each.live is not None) == (known is not None)

@@ -29,6 +29,7 @@ from aiospinach.brokers.redis import scripts
 from aiospinach.brokers.redis.broker import EXPIRED_AT_ONCE
 from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.brokers.reports import WorkerReport
+from aiospinach.brokers.results import LookResults
 from aiospinach.exceptions import BrokerError, BrokerUnavailable
 from aiospinach.job import JobStatus
 from aiospinach.outcome import Action
@@ -43,7 +44,7 @@ QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
-UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "results", "pause"}
+UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "pause"}
 """Scripts without a guard."""
 UNGUARDED_PARTS = {
     *("prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error", "forgetting"),
@@ -235,7 +236,24 @@ async def a_requeued_job_takes_over_the_position_of_a_cancelled_one_of_its_id(st
     assert (await asking.cancel(stage.broker, QUEUE, "a")).status is JobStatus.QUEUED
     assert await asking.requeue(stage.broker, QUEUE, "a")
     stage.raw.check()
+    [lease] = await take(stage.broker, QUEUE)
+    await settle(stage.broker, QUEUE, lease, Action.FAIL)
+    assert await asking.requeue(stage.broker, QUEUE, "a")
     assert ids(await take(stage.broker, QUEUE)) == ["a"]
+
+
+async def test_a_requeued_job_is_in_line_although_its_cancellation_was_cut_off(namespace: str) -> None:
+    """The exchange has left the word 'ended' to a program that did not come back for it."""
+
+    async def scene(stage: Stage) -> None:
+        lease = await put_and_take(stage.broker, QUEUE, "a")
+        await settle(stage.broker, QUEUE, lease, Action.FAIL)
+        stage.client.hset(stage.raw.prefix + "cancels", "a", "ended")
+        stage.client.hset(stage.raw.prefix + "control", " cancels", 1)
+        assert await asking.requeue(stage.broker, QUEUE, "a")
+        assert ids(await take(stage.broker, QUEUE)) == ["a"]
+
+    await play(scene, namespace)
 
 
 @scenario("many leases")
@@ -641,6 +659,40 @@ async def a_walk_ends_after_the_jobs_that_there_were(stage: Stage) -> None:
     assert result.count == 100
     assert result.cursor is not None
     assert (await stage.broker.steer(QUEUE, CancelSome(cursor=result.cursor))).cursor is None
+
+
+@scenario("jobs that came meanwhile")
+async def a_walk_goes_on_where_it_ended_although_jobs_come_and_go(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, *(f"first-{number}" for number in range(1200)))
+    place: tuple[str | bytes | int, ...] = ("ready", "", -1)
+    result = await stage.broker.steer(QUEUE, CancelSome("send", cursor=place))
+    assert result.count == 500
+    assert len(await take(stage.broker, QUEUE, 300)) == 300
+    await put(stage.broker, QUEUE, *(f"second-{number}" for number in range(300)))
+    assert result.cursor is not None
+    result = await stage.broker.steer(QUEUE, CancelSome("send", cursor=result.cursor))
+    assert result.count == 400, "as many jobs came as left, and the walk read them"
+
+
+@scenario("bytes of a call")
+@scenario("bytes of dead jobs")
+async def a_call_for_many_large_jobs_reads_some(stage: Stage) -> None:
+    names = [f"job-{number}" for number in range(6)]
+    await put(stage.broker, QUEUE, *names, body=b"x" * 100_000)
+    settled = [Settlement(lease, Action.FAIL) for lease in await take(stage.broker, QUEUE)]
+    await stage.broker.exchange(QUEUE, settled, 0)
+    assert [part.count for part in await asking.steer_dead(stage.broker, QUEUE, is_to_run=True)] == [3, 3]
+    assert [count for count in await asking.cancel_all(stage.broker, QUEUE) if count] == [3, 3]
+
+
+@scenario("bytes of results")
+async def a_call_for_many_large_results_reads_some(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b", "c", result_ttl=60_000)
+    large = 200_000 * b"1"
+    settled = [Settlement(each, Action.DONE, result=large) for each in await take(stage.broker, QUEUE)]
+    await stage.broker.exchange(QUEUE, settled, 0)
+    found = await stage.broker.look(QUEUE, LookResults(["a", "b", "c"]))
+    assert len(found) == 2
 
 
 @scenario("duplicate")

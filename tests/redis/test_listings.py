@@ -240,3 +240,16 @@ async def test_a_forged_cursor_is_refused(engine: Engine) -> None:
     listing = repr((engine.namespace, [QUEUE], Filters(None, "", "", "")))
     with pytest.raises(InvalidValue, match="position"):
         await engine.page(after=Cursor(QUEUE, Place.READY, "no position").encode(listing))
+
+
+@pytest.mark.parametrize("gone", [3, 700, 8000])
+async def test_a_listing_deep_in_the_line_goes_on_where_it_ended(
+    broker: RedisBroker, namespace: str, plain: redis.Redis, gone: int
+) -> None:
+    """The line is longer than is searched from its head, and loses its first jobs between two pages."""
+    first, count = 101_000, 10
+    plain.rpush(key(namespace, "ready"), *(f"gone-{number}" for number in range(first)))
+    await broker.enqueue(QUEUE, envelopes(2 * count))
+    position = f"{first + count} job-{count - 1:05}"
+    plain.ltrim(key(namespace, "ready"), gone, -1)
+    assert await all_of(broker, Place.READY, position) == [f"job-{n:05}" for n in range(count, 2 * count)]

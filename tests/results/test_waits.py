@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -210,6 +211,17 @@ class Watched(MemoryBroker):
             if self.fault is not None:
                 raise self.fault
         return await super().look(queue, question)
+
+
+async def test_large_results_arrive_in_several_reads(engine: Engine) -> None:
+    @engine.task(result_ttl=HOUR)
+    async def large(number: int) -> str:
+        return str(number) * 100_000
+
+    jobs = [await large.schedule(number) for number in range(10)]
+    await engine.start_workers(5, stop_when_queue_empty=True)
+    results = await engine.results(jobs, timeout=10)
+    assert [(result[0], len(result)) for result in results] == [(str(n), 100_000) for n in range(10)]
 
 
 async def test_waits_that_begin_together_share_a_subscription_and_a_read(namespace: str) -> None:
@@ -437,3 +449,23 @@ async def test_many_waits_for_a_cancelled_job_all_learn_it(engine: Engine) -> No
     ends = await asyncio.gather(*waits, return_exceptions=True)
     assert [type(end) for end in ends] == [ResultCancelled] * 5
     assert len({id(end) for end in ends}) == 5
+
+
+async def test_errors_that_nobody_reads_are_not_logged_by_asyncio(broker: Broker, namespace: str) -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with Engine(broker, namespace) as engine:
+        echo = echo_task(engine)
+        jobs = [await engine.schedule_at(echo, later(), number) for number in range(3)]
+        waiting = asyncio.create_task(engine.results(jobs))
+        await until(lambda: all(wait.is_read for wait in waits_of(engine)) and len(waits_of(engine)) == 3)
+    with pytest.raises(BrokerUnavailable, match="was left"):
+        await waiting
+    del waiting
+    gc.collect()
+    await asyncio.sleep(0)
+    assert reported == []
+
+
+def waits_of(engine: Engine) -> list[result_hub.Wait]:
+    return [wait for hub in hubs(engine) for waits in hub._waits.values() for wait in waits]

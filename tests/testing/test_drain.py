@@ -446,3 +446,38 @@ async def test_an_unknown_task_is_named(jobs: testing.Jobs) -> None:
     task: Any = "nothing"
     with pytest.raises(UnknownTask):
         jobs.runs(task)
+
+
+@pytest.mark.parametrize("has_workers", [False, True])
+async def test_a_drain_ends_although_paused_jobs_are_ready(
+    engine: Engine, jobs: testing.Jobs, has_workers: bool
+) -> None:
+    done: list[int] = []
+
+    @engine.task(queue="mail", name="send")
+    async def send(number: int) -> None:
+        done.append(number)
+
+    @engine.task(queue="mail", name="other", max_concurrency=1)
+    async def other(number: int) -> None:
+        done.append(number)
+
+    if has_workers:
+        await engine.start_workers(2, block=False)
+    await engine.pause(queue="mail")
+    await send.schedule(1)
+    await other.schedule(2)
+    await engine.schedule_at(send, jobs.now + timedelta(seconds=30), 3)
+    assert await jobs.drain() == 0
+    assert await jobs.advance(minutes=1) == 0
+    assert await engine.resume(queue="mail")
+    assert await jobs.drain() == 3
+    await engine.pause(send, for_=timedelta(minutes=5))
+    await send.schedule(4)
+    await other.schedule(5)
+    assert await jobs.drain() == 1
+    assert await jobs.advance(minutes=4) == 0
+    assert await jobs.advance(minutes=2) == 1
+    assert sorted(done[:3]) == [1, 2, 3]
+    assert done[3:] == [5, 4]
+    await engine.stop_workers()

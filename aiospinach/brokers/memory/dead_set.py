@@ -11,10 +11,23 @@ from ..records import DeadRecord
 class DeadSet(dict[str, DeadRecord]):
     """Dead jobs by their ids, the latest last; at most DEAD_AT_MOST, for DEAD_FOR seconds."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: dict[str, int] = {}
+        """The number of each dead job. It grows also within a millisecond."""
+        self._next_numbers = itertools.count(1)
+
     def add(self, dead: DeadRecord) -> None:
-        self.pop(dead.job.id, None)
+        if dead.job.id in self:
+            self.remove(dead.job.id)
         self[dead.job.id] = dead
+        self.numbers[dead.job.id] = next(self._next_numbers)
         self.forget_old(dead.died_at)
+
+    def remove(self, job_id: str) -> DeadRecord:
+        """Remove and return a dead job."""
+        del self.numbers[job_id]
+        return self.pop(job_id)
 
     def page(self, now: int, offset: int, limit: int) -> list[DeadRecord]:
         """Return ``limit`` dead jobs after ``offset`` others, the latest first."""
@@ -27,4 +40,4 @@ class DeadSet(dict[str, DeadRecord]):
             job_id, dead = next(iter(self.items()))
             if len(self) <= DEAD_AT_MOST and dead.died_at >= oldest:
                 return
-            del self[job_id]
+            self.remove(job_id)

@@ -90,16 +90,10 @@ def _leases(state: QueueState, position: str, count: int, clocks: float) -> List
 
 def _dead(state: QueueState, position: str, now: int) -> Listed:
     state.dead.forget_old(now)
-    moment, _, last = position.partition(" ")
-    is_listed = bool(position)
     for record in reversed(state.dead.values()):
-        if is_listed and record.died_at < int(moment):
-            is_listed = False
-        if not is_listed:
-            after = f"{record.died_at} {record.job.id}"
-            yield after, JobSeen(record.job, Place.DEAD, after, dead=record)
-        elif record.job.id == last:
-            is_listed = False
+        number = state.dead.numbers[record.job.id]
+        if not position or number < int(position):
+            yield str(number), JobSeen(record.job, Place.DEAD, str(number), dead=record)
 
 
 def _in_line(state: QueueState, job_id: str, place: Place, after: str) -> JobSeen | None:

@@ -37,7 +37,7 @@ def _take_dead(state: QueueState, job_id: str, now: int, *, is_to_run: bool) -> 
     """Requeue or discard a dead job. Returns FAILED, or NOT_SET if nothing was done."""
     if job_id not in state.dead or (is_to_run and job_id in state.jobs):
         return JobStatus.NOT_SET
-    job = state.dead.pop(job_id).job
+    job = state.dead.remove(job_id).job
     if is_to_run:
         state.add(job.due_at(now, retries=0, crashes=0, parked_at=0, named=False, error=""), now)
     return JobStatus.FAILED

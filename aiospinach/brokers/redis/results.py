@@ -11,18 +11,15 @@ from .calls import ScriptCalls
 from .queue_session import QueueSession
 
 READ_AT_ONCE = 100
-"""Jobs that one call of the script reads: a result has up to 256 KB."""
+"""Jobs that one call of the script reads, at most."""
 
 
 async def read_results(calls: ScriptCalls, state: QueueSession, job_ids: Sequence[str]) -> list[FoundJob]:
-    """Return what is known of these jobs, in their order."""
-    found: list[FoundJob] = []
-    for first in range(0, len(job_ids), READ_AT_ONCE):
-        some = job_ids[first : first + READ_AT_ONCE]
-        keys = [state.keys.result(job_id) for job_id in some]
-        _, *answer = await calls.produce(scripts.RESULTS, state, some, keys)
-        found += map(_decode, some, *(answer[part::4] for part in range(4)))
-    return found
+    """Return what is known of the first of these jobs, in their order; of one at least."""
+    some = job_ids[:READ_AT_ONCE]
+    keys = [state.keys.result(job_id) for job_id in some]
+    _, *answer = await calls.produce(scripts.RESULTS, state, some, keys)
+    return list(map(_decode, some, *(answer[part::4] for part in range(4))))
 
 
 def _decode(job_id: str, live: bytes, record: bytes, dead: bytes, is_readable: Any) -> FoundJob:

@@ -9,7 +9,7 @@
 -- repeat goes on with the jobs that are left
 local action, task, reason, after, last = arg(), arg(), arg(), arg(), arg()
 local AT_ONCE, PAGE = 500, 100
-local BYTES_AT_MOST = 1000000 -- of records: a call stays short if they are long
+local BYTES_AT_MOST = 262144 -- of records: a call stays short if they are long
 local beginning = '{"reason":"' .. reason .. '"'
 call('LLEN', ready)
 call('HLEN', jobs)
@@ -34,14 +34,16 @@ end
 local count, bare_count, bytes, ended_ids = 0, 0, 0, {}
 for _ = 1, AT_ONCE / PAGE do
   local page = call('ZRANGEBYSCORE', dead, after == '' and '-inf' or '(' .. after, last, 'WITHSCORES', 'LIMIT', 0, PAGE)
-  local ids = {}
+  local ids, looks = {}, 0
   for number = 1, #page, 2 do
     ids[#ids + 1] = page[number]
   end
-  for number, record in ipairs(read_in_chunks('HMGET', deadjobs, ids)) do
-    local id = ids[number]
-    record = record or ''
-    bytes = bytes + #record
+  for number, id in ipairs(ids) do
+    if bytes > BYTES_AT_MOST then -- guard: bytes of dead jobs
+      break
+    end
+    local record = call('HGET', deadjobs, id) or ''
+    looks, after, bytes = number, page[2 * number], bytes + #record
     if is_chosen(id, record) then
       local is_done, why = true, nil
       if action == 'requeue' then
@@ -51,8 +53,7 @@ for _ = 1, AT_ONCE / PAGE do
       bare_count = bare_count + (why and 1 or 0)
     end
   end
-  after = page[#page] or ''
-  if #ids < PAGE then
+  if looks == #ids and #ids < PAGE then
     after = ''
     break
   end

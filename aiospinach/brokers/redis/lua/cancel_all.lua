@@ -10,6 +10,8 @@
 -- repeat goes on with the jobs that are left
 local task, wants_jobs, place, cursor, left = arg(), arg() == '1', arg(), arg(), tonumber(arg())
 local AT_ONCE = 500
+local BYTES_AT_MOST = 262144 -- of envelopes: a call stays short if they are long
+local WINDOW = 1000
 local cancelled_ids, cancelled_envelopes, cancelled_jobs = {}, {}, {}
 call('LLEN', ready)
 call('ZCARD', future)
@@ -18,12 +20,17 @@ call('SCARD', dedup0)
 call('SCARD', dedup1)
 local has_marks = call('HLEN', cancels) > 0
 
--- Notes the jobs to cancel. Returns the entries that leave, those of these jobs and those without a job; and the others.
--- A job that cannot be read stays, until an exchange meets it.
+-- Notes the jobs to cancel. Returns the entries that leave, those of these jobs and those without a job; the others; and
+-- how many entries it looked at. A job that cannot be read stays, until an exchange meets it.
 local function leaving(entries, ids)
-  local found, others = {}, {}
-  for number, envelope in ipairs(read_in_chunks('HMGET', jobs, ids)) do
-    local id, own = ids[number], envelope and task_of(envelope)
+  local found, others, looks, bytes = {}, {}, 0, 0
+  for number, id in ipairs(ids) do
+    if bytes > BYTES_AT_MOST then -- guard: bytes of a call
+      break
+    end
+    local envelope = call('HGET', jobs, id)
+    local own = envelope and task_of(envelope)
+    looks, bytes = number, bytes + #(envelope or '')
     if own and (task == '' or own == task) then -- guard: job of another task
       cancelled_ids[#cancelled_ids + 1] = id
       cancelled_envelopes[#cancelled_ids] = envelope
@@ -38,7 +45,7 @@ local function leaving(entries, ids)
       others[#others + 1] = entries[number]
     end
   end
-  return found, others
+  return found, others, looks
 end
 
 local function unmark(ids)
@@ -47,8 +54,8 @@ local function unmark(ids)
   end
 end
 
--- For each place, a function that cancels some of its jobs. Returns the next position, and how many entries it looked at;
--- nil at the end of the place.
+-- For each place, a function that cancels some of its jobs. Returns the next position, or nil at the end of the place; and
+-- how many entries it looked at, or 0 if jobs that come meanwhile are not met.
 local places = {}
 
 -- The position is the last job that stayed, with its due. If it has left meanwhile, the walk begins again.
@@ -59,11 +66,27 @@ function places.future()
     first = call('ZRANK', future, last) + 1
   end
   local ids = call('ZRANGE', future, first, first + AT_ONCE - 1)
-  local gone, others = leaving(ids, ids)
+  local gone, others, looks = leaving(ids, ids)
   last = others[#others]
   local position = last and call('ZSCORE', future, last) .. ' ' .. last or cursor
   call_in_chunks('ZREM', future, gone)
-  return #ids == AT_ONCE and position or nil, 0
+  return (looks < #ids or #ids == AT_ONCE) and position or nil, 0
+end
+
+-- Returns how many ids of the line are at its tail, up to the last one that was looked at. Jobs that came meanwhile lie
+-- behind those that were looked at. If there are very many, or if the id has left, the length of the line tells.
+local function looked_at_tail()
+  local count, length, last = string.match(cursor, '^(%d+) (%d+) (.*)$')
+  if not count then
+    return 0
+  end
+  local ids = call('LRANGE', ready, -count - WINDOW, -count)
+  for number = #ids, 1, -1 do
+    if ids[number] == last then -- guard: jobs that came meanwhile
+      return count + #ids - number
+    end
+  end
+  return count + math.max(0, call('LLEN', ready) - length)
 end
 
 -- Without a task, ids leave the head of the line. Else the ids stay in line with a mark, as that of one cancelled job
@@ -71,16 +94,20 @@ end
 function places.ready()
   if task == '' then
     local ids = call('LRANGE', ready, 0, math.min(AT_ONCE, left) - 1)
-    local gone, others = leaving(ids, ids)
-    call('LTRIM', ready, #ids, -1)
+    local gone, others, looks = leaving(ids, ids)
+    call('LTRIM', ready, looks, -1)
     call_in_chunks('RPUSH', ready, others)
     unmark(gone)
-    return #ids > 0 and '' or nil, #ids
+    return #ids > 0 and '' or nil, looks
   end
-  local offset = tonumber(cursor) or 0
-  local ids = call('LRANGE', ready, -offset - AT_ONCE, -offset - 1)
+  local offset = looked_at_tail()
+  local ids, last_first = call('LRANGE', ready, -offset - AT_ONCE, -offset - 1), {}
+  for number = #ids, 1, -1 do
+    last_first[#last_first + 1] = ids[number]
+  end
+  local gone, _, looks = leaving(last_first, last_first)
   local marks = {}
-  for _, id in ipairs((leaving(ids, ids))) do
+  for _, id in ipairs(gone) do
     marks[#marks + 1] = id
     marks[#marks + 1] = 'gone'
   end
@@ -88,7 +115,10 @@ function places.ready()
     call_in_chunks('HSET', cancels, marks)
     call('HSET', control, ' cancels', 1)
   end
-  return #ids == AT_ONCE and tostring(offset + AT_ONCE) or nil, #ids
+  if looks == #ids and #ids < AT_ONCE then
+    return nil, 0
+  end
+  return offset + looks .. ' ' .. call('LLEN', ready) .. ' ' .. last_first[looks], 0
 end
 
 local function ids_of(entries)
@@ -101,10 +131,10 @@ end
 
 local function cancel_in_lanes(first, last)
   local entries = call('ZRANGEBYLEX', lanes, cursor == '' and first or '(' .. cursor, last, 'LIMIT', 0, AT_ONCE)
-  local gone = leaving(entries, ids_of(entries))
+  local gone, _, looks = leaving(entries, ids_of(entries))
   call_in_chunks('ZREM', lanes, gone)
   unmark(ids_of(gone))
-  return entries[AT_ONCE], #entries
+  return (looks < #entries or #entries == AT_ONCE) and entries[looks] or nil, looks
 end
 
 function places.lanes()

@@ -57,11 +57,11 @@ local function session_of(lease)
   return string.match(lease, ':([^:.]*)%.[^:]*$') or ''
 end
 
--- Returns how many of the first ids are of live jobs: cancelled jobs leave their ids in line.
-local function count_live(ids, most)
-  local first, live = {unpack(ids, 1, most)}, most
-  for place, mark in ipairs(has_cancels and read_in_chunks('HMGET', cancels, first) or {}) do
-    if mark and call('HEXISTS', jobs, first[place]) == 0 then -- guard: cancelled ahead
+-- Returns how many of the ids are of live jobs: cancelled jobs leave their ids in line.
+local function count_live(ids)
+  local live = #ids
+  for _, mark in ipairs(has_cancels and read_in_chunks('HMGET', cancels, ids) or {}) do
+    if mark == 'gone' then -- guard: cancelled ahead
       live = live - 1
     end
   end
@@ -70,35 +70,22 @@ end
 
 -- Returns how many jobs are before this one in the lane of its task; nil if it is not there, -1 if there are too many.
 local function ahead_in_lane()
-  local from, ahead = '[' .. task .. '\n', 0
+  local from, ids = '[' .. task .. '\n', {}
   for _ = 1, LOOKED_AT_MOST / PAGE do
-    local entries, ids, own = call('ZRANGEBYLEX', lanes, from, '(' .. task .. '\n\255', 'LIMIT', 0, PAGE), {}, nil
-    for number, entry in ipairs(entries) do
-      ids[number] = string.match(entry, '\n%d+\n(.*)$') or ''
-      own = ids[number] == id and number or own
+    local entries = call('ZRANGEBYLEX', lanes, from, '(' .. task .. '\n\255', 'LIMIT', 0, PAGE)
+    for _, entry in ipairs(entries) do
+      local other = string.match(entry, '\n%d+\n(.*)$') or ''
+      if other == id then
+        return count_live(ids)
+      end
+      ids[#ids + 1] = other
     end
-    ahead = ahead + count_live(ids, own and own - 1 or #ids)
-    if own then
-      return ahead
-    elseif #entries < PAGE then
+    if #entries < PAGE then
       return nil
     end
     from = '(' .. entries[PAGE]
   end
   return -1
-end
-
-local function ahead_in_line()
-  local index = call('LPOS', ready, id, 'MAXLEN', LOOKED_AT_MOST)
-  if not index then
-    return -1
-  end
-  local ahead = 0
-  for first = 0, index - 1, PAGE do
-    local ids = call('LRANGE', ready, first, math.min(index, first + PAGE) - 1)
-    ahead = ahead + count_live(ids, #ids)
-  end
-  return ahead
 end
 
 -- Returns the place of a job that is in no lease, and how many jobs are ahead of it.
@@ -110,11 +97,15 @@ local function place_in_line()
   if version or (task and call('ZSCORE', lanes, parked_entry('?' .. task, parked, id))) then
     return 'parked', -1
   end
-  local ahead = not is_brief and task and has_lanes and ahead_in_lane()
-  if ahead and (ahead >= 0 or not call('LPOS', ready, id, 'MAXLEN', LOOKED_AT_MOST)) then
-    return 'lanes', ahead
+  if is_brief then
+    return 'ready', -1
   end
-  return 'ready', is_brief and -1 or ahead_in_line()
+  local index = call('LPOS', ready, id, 'MAXLEN', LOOKED_AT_MOST)
+  if index then
+    return 'ready', index > 0 and count_live(call('LRANGE', ready, 0, index - 1)) or 0
+  end
+  local ahead = task and has_lanes and ahead_in_lane()
+  return ahead and 'lanes' or 'ready', ahead or -1
 end
 
 local place, ahead, lease, expiry, report = nil, -1, '', '', ''
@@ -151,8 +142,9 @@ end
 local function is_known()
   local live = call('ZREVRANGEBYSCORE', workers, '+inf', now - 3 * length, 'LIMIT', 0, REPORTS_AT_MOST)
   for _, session in ipairs(live) do
-    local tasks = string.match(call('HGET', reports, session) or '', '\n(.*)$') or ' * '
-    if string.find(tasks, ' ' .. task .. ' ', 1, true) or string.find(tasks, ' * ', 1, true) then
+    local report = call('HGET', reports, session) or ''
+    local first = string.find(report, '\n', 1, true)
+    if not first or string.find(report, ' ' .. task .. ' ', first, true) or string.sub(report, -3) == ' * ' then
       return true
     end
   end

@@ -11,7 +11,7 @@
 --        report of its worker, for each lease that lives}
 -- repeat reads again
 local BYTES_AT_MOST = 262144
-local WINDOW, SEARCHED_AT_MOST = 500, 100000
+local WINDOWS, SEARCHED_AT_MOST = {500, 10000}, 100000
 local place, position = arg(), arg()
 
 local function is_before(one, other) -- Lua compares by the locale, and Redis by bytes
@@ -43,10 +43,12 @@ end
 
 -- Returns the index behind an id of the line. The line may have lost its first ids, and some may have come back.
 local function index_after(index, id)
-  local first = math.max(0, index - WINDOW)
-  for number, other in ipairs(call('LRANGE', ready, first, index + WINDOW)) do
-    if other == id then
-      return first + number
+  for _, window in ipairs(WINDOWS) do
+    local first = math.max(0, index - window)
+    for number, other in ipairs(call('LRANGE', ready, first, index + WINDOWS[1])) do
+      if other == id then
+        return first + number
+      end
     end
   end
   local found = call('LPOS', ready, id, 'MAXLEN', SEARCHED_AT_MOST)

@@ -11,7 +11,9 @@ local function requeue(id, record)
   if is_bare(envelope) then -- guard: bare dead job
     return false, 'bare'
   end
-  if call('HDEL', cancels, id) == 0 then -- guard: place in line
+  local mark = call('HGET', cancels, id)
+  call('HDEL', cancels, id)
+  if not mark or mark == 'ended' then -- guard: place in line
     call('RPUSH', ready, id)
   end
   call('HSET', jobs, id, with_error(rewritten(envelope, {retries = 0, crashes = 0, parked = 0, at = now}), '-'))

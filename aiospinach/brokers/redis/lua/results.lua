@@ -1,13 +1,14 @@
 #!lua flags=no-writes
--- Reads what is known of jobs that keep results.
+-- Reads what is known of jobs that keep results: of the first ones, if all of them together are large.
 -- KEYS   jobs deadjobs
 --        and result:<id> of each job
--- needs  chunks headers dead_records
+-- needs  headers dead_records
 -- ARGV   the ids of the jobs
--- answer {now, for each job: the header of the live job, or ''; its stored end, or ''; the record of the dead job without
+-- answer {now, for each job that was read: the header of the live job, or ''; its stored end, or ''; the record of the dead job without
 --        the body of its envelope, or ''; 1 if the header in that record can be read}
 -- repeat reads again
-local ids, answer = {unpack(ARGV)}, {now}
+local BYTES_AT_MOST = 262144
+local answer, bytes = {now}, 0
 
 local function header_lines(envelope)
   return envelope and header(envelope) and string.match(envelope, '^[^\n]*\n[^\n]*\n') or ''
@@ -24,13 +25,16 @@ local function dead_record(id, record)
   return died_at .. ' ' .. #lines .. '\n' .. lines .. string.sub(record, start + length), is_readable
 end
 
-local live, died = read_in_chunks('HMGET', jobs, ids), read_in_chunks('HMGET', deadjobs, ids)
-local ends = call('MGET', unpack(KEYS, FIXED_KEYS + 1))
-for number, id in ipairs(ids) do
-  local record, is_readable = dead_record(id, died[number])
-  answer[#answer + 1] = header_lines(live[number])
-  answer[#answer + 1] = ends[number] or ''
+for number, id in ipairs(ARGV) do
+  if bytes > BYTES_AT_MOST then -- guard: bytes of results
+    break
+  end
+  local live, ended, died = call('HGET', jobs, id), call('GET', KEYS[FIXED_KEYS + number]), call('HGET', deadjobs, id)
+  local record, is_readable = dead_record(id, died)
+  answer[#answer + 1] = header_lines(live)
+  answer[#answer + 1] = ended or ''
   answer[#answer + 1] = record
   answer[#answer + 1] = is_readable and 1 or 0
+  bytes = bytes + #(live or '') + #(ended or '') + #(died or '')
 end
 return answer

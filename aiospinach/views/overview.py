@@ -59,6 +59,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """How many jobs all workers run at once, at most."""
     per_minute: Sequence[int]
     """As in QueueRow, for all queues together."""
+    failed_per_minute: Sequence[int]
+    """As in QueueRow, for all queues together."""
     rate: float
     """As in QueueRow, for all queues together."""
 
@@ -135,7 +137,7 @@ class _Past:
 def overview_of(namespace: str, seen: EngineOverview, pasts: Mapping[str, _Past]) -> Overview:
     """Return the overview, from what the engine has answered."""
     queues = [_row_of(queue, each, pasts[queue], seen.at) for queue, each in seen.queues.items()]
-    total = tuple(map(sum, zip(*(row.per_minute for row in queues), strict=True))) or (0,) * HISTORY
+    total = _total([row.per_minute for row in queues])
     return Overview(
         namespace=namespace,
         at=seen.at,
@@ -144,6 +146,7 @@ def overview_of(namespace: str, seen: EngineOverview, pasts: Mapping[str, _Past]
         busy=sum(worker.running for worker in seen.workers),
         slots=sum(worker.number for worker in seen.workers),
         per_minute=total,
+        failed_per_minute=_total([row.failed_per_minute for row in queues]),
         rate=_rate(total, seen.at),
     )
 
@@ -167,6 +170,10 @@ def _row_of(queue: str, seen: QueueOverview, past: _Past, at: datetime) -> Queue
         failed_per_minute=failed,
         rate=_rate(ended, at),
     )
+
+
+def _total(of_queues: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*of_queues, strict=True))) or (0,) * HISTORY
 
 
 def _rate(per_minute: Sequence[int], at: datetime) -> float:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 from textual.content import Content
 
 PLAIN = "$text-success 70%"
-WITH_ERRORS = "$text-warning"
+WITH_ERRORS = "$text-warning 85%"
 FAILING = "$text-error"
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 LEVELS = len(BLOCKS) - 1
+SOME = 0.02
 MOSTLY = 0.5
-"""From this share of failed tries on, a bar is red."""
+"""From these shares of failed tries on, a bar has another colour."""
 
 
 def sparkline(counts: Sequence[int], failed: Sequence[int], width: int) -> Content:
@@ -23,35 +25,28 @@ def sparkline(counts: Sequence[int], failed: Sequence[int], width: int) -> Conte
 
 
 def chart(counts: Sequence[int], failed: Sequence[int], width: int, height: int) -> list[Content]:
-    """Return lines of bars, the top line first. Several minutes may share a bar, which is their average; if
-    there is room, each minute has several columns. The bars are at the right."""
-    bars = _shared(list(zip(counts, failed, strict=True)), width)
-    highest = max((count for count, _ in bars), default=0)
+    """Return lines of bars, the top line first. The minutes share the width: a column is the average of its
+    minutes."""
+    bars = list(zip(_spread(counts, width), _spread(failed, width), strict=True))
+    highest = max((count for count, _ in bars), default=0.0)
     levels = [_level(count, highest, height) for count, _ in bars]
     styles = [_style(count, errors) for count, errors in bars]
-    columns = max(1, width // max(1, len(bars)))
-    room = " " * (width - columns * len(bars))
-    lines = []
-    for line in reversed(range(height)):
-        blocks = [BLOCKS[min(LEVELS, max(0, level - line * LEVELS))] * columns for level in levels]
-        styled = [
-            ("".join(block for _, block in group), style)
-            for style, group in groupby(zip(styles, blocks, strict=True), key=lambda pair: pair[0])
-        ]
-        lines.append(Content.assemble(room, *styled))
-    return lines
+    return [_line(levels, styles, line) for line in reversed(range(height))]
 
 
-def _shared(bars: list[tuple[int, int]], width: int) -> list[tuple[float, float]]:
-    """As many bars as fit into the width; the last ones are the latest."""
-    share = -(-len(bars) // width) if width > 0 else 1
-    first = len(bars) % share
-    groups = [bars[:first]] if first else []
-    groups += [bars[start : start + share] for start in range(first, len(bars), share)]
-    return [
-        (sum(count for count, _ in group) / share, sum(errors for _, errors in group) / share)
-        for group in groups
-    ]
+def _spread(counts: Sequence[int], width: int) -> list[float]:
+    """The average of the minutes of each column."""
+    width = max(1, width)
+    edges = [column * len(counts) // width for column in range(width + 1)]
+    groups = [counts[first : max(last, first + 1)] for first, last in pairwise(edges)]
+    return [sum(group) / len(group) for group in groups]
+
+
+def _line(levels: Sequence[int], styles: Sequence[str], line: int) -> Content:
+    """One line of the bars; 0 is the lowest."""
+    blocks = [BLOCKS[min(LEVELS, max(0, level - line * LEVELS))] for level in levels]
+    groups = groupby(zip(styles, blocks, strict=True), key=itemgetter(0))
+    return Content.assemble(*[("".join(block for _, block in group), style) for style, group in groups])
 
 
 def _level(count: float, highest: float, height: int) -> int:
@@ -60,6 +55,6 @@ def _level(count: float, highest: float, height: int) -> int:
 
 
 def _style(count: float, errors: float) -> str:
-    if not errors:
+    if errors < SOME * count or not errors:
         return PLAIN
     return FAILING if errors >= MOSTLY * count else WITH_ERRORS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -31,6 +30,7 @@ class JobScreen(JobActions[JobSeen]):
         height: 1fr;
         padding: 1 2;
         background: $background;
+        scrollbar-size-vertical: 1;
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -57,7 +57,7 @@ class JobScreen(JobActions[JobSeen]):
             self._dead = None
         elif self._dead is None:
             self._dead = await find_dead(self.engine, self._job)
-        return JobSeen(self._job, explanation, datetime.now(UTC), self._dead, self._stack)
+        return JobSeen(self._job, explanation, self.now(), self._dead, self._stack)
 
     def title_of(self, snapshot: JobSeen | None, width: int) -> Content:
         path = ["aiospinach", self.engine.namespace, self._job.queue, self._job.id]
@@ -85,7 +85,7 @@ class JobScreen(JobActions[JobSeen]):
 
     async def _ask_for_stack(self) -> str:
         explanation = await self.engine.explain(self._job, stack=True)
-        self._stack = Stack(datetime.now(UTC), explanation.stack)
+        self._stack = Stack(self.now(), explanation.stack)
         return "the worker was asked where the body of the job is"
 
 

@@ -94,6 +94,10 @@ class LiveScreen(Screen[None], Generic[T]):
     def draw(self, snapshot: T) -> None:
         """Show a snapshot in the widgets of the body."""
 
+    def now(self) -> datetime:
+        """Return this moment, by the clock of this machine."""
+        return datetime.now(UTC)
+
     # Within.
 
     def compose(self) -> ComposeResult:
@@ -130,9 +134,9 @@ class LiveScreen(Screen[None], Generic[T]):
         try:
             self.snapshot = await self.read()
         except AiospinachError as error:
-            self._connection = self._connection.failed(datetime.now(UTC), str(error))
+            self._connection = self._connection.failed(self.now(), str(error))
         else:
-            self._connection = self._connection.answered(datetime.now(UTC))
+            self._connection = self._connection.answered(self.now())
         self.redraw()
 
     def redraw(self) -> None:
@@ -142,7 +146,7 @@ class LiveScreen(Screen[None], Generic[T]):
         is_stale = self._connection.failed_since is not None
         self.set_class(is_stale, "-stale")
         self._title.update(self.title_of(self.snapshot, max(1, self.size.width - 2)))
-        self._status.update(status_line(self._connection, self._note, datetime.now(UTC)))
+        self._status.update(status_line(self._connection, self._note, self.now()))
         if self.snapshot is not None:
             self.draw(self.snapshot)
         self.refresh_bindings()

@@ -16,7 +16,7 @@ from .bar import title_bar
 from .live_screen import OPEN, QUIT
 from .queue_actions import QUEUE_KEYS, QueueActions
 from .queue_screen import QueueScreen
-from .queues import hint, history, queue_detail, queue_table, summary
+from .queues import NO_QUEUES, history, queue_detail, queue_table, summary
 from .table_view import TableView
 from .workers_screen import WorkersScreen
 
@@ -29,14 +29,12 @@ class OverviewScreen(QueueActions[Overview]):
 
     DEFAULT_CSS = """
     #chart {
-        padding: 1 1 0 1;
+        padding: 1;
         height: auto;
     }
     #detail {
-        height: 2;
+        height: 3;
         padding: 0 1;
-        text-overflow: ellipsis;
-        text-wrap: nowrap;
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -64,7 +62,7 @@ class OverviewScreen(QueueActions[Overview]):
         return title_bar(["aiospinach", self.engine.namespace], right, width)
 
     def draw(self, snapshot: Overview) -> None:
-        self._table.show(queue_table(snapshot), hint(snapshot))
+        self._table.show(queue_table(snapshot), "" if snapshot.queues else NO_QUEUES)
         self._detail.update(queue_detail(snapshot, self._table.highlighted))
         self._chart.display = self.size.height >= CHART_FROM and any(snapshot.per_minute)
         if self._chart.display:

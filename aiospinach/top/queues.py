@@ -23,9 +23,9 @@ COLUMNS = (
     Column("dead", 4, is_right=True),
     Column("parked", 6, is_right=True, rank=6),
     Column("oldest", 6, is_right=True, rank=1),
-    Column("slots", 5, is_right=True, rank=4),
+    Column("slots", 5, is_right=True, rank=5),
     Column("rate", 5, is_right=True, rank=3),
-    Column("last hour", 15, 60, rank=5, grows=1),
+    Column("last hour", 9, 60, rank=4, grows=1),
     Column("state", 9, 24),
 )
 LATE = 300.0
@@ -76,7 +76,10 @@ def _state(queue: QueueRow) -> Cell:
 
 
 def queue_detail(overview: Overview, name: str | None) -> Content:
-    """Return what there is to know of one queue beside its row: its pauses, or its workers."""
+    """Return what there is to know of one queue beside its row: its pauses, or its workers. Without jobs, it
+    is how to schedule one."""
+    if overview.queues and not has_jobs(overview):
+        return Content.styled(NO_JOBS.format(namespace=printable(overview.namespace)), MUTED)
     queue = next((each for each in overview.queues if each.name == name), None)
     if queue is None:
         return Content("")
@@ -129,20 +132,16 @@ def history(overview: Overview, width: int) -> Content:
 
 NO_QUEUES = (
     "No queue to show: this engine has no tasks.\n\n"
-    "Give top the engine of your application, as in  aiospinach top app:engine , or attach the tasks with\n"
-    "engine.attach_tasks(tasks)."
+    "Give top the engine of your application, as in: aiospinach top app:engine\n\n"
+    "An engine has the tasks of a registry after engine.attach_tasks(tasks)."
 )
 NO_JOBS = (
-    "No job has been scheduled in the namespace {namespace!r} yet, or all of them have ended.\n"
-    "await task.schedule(...) schedules one, and await engine.start_workers() runs it."
+    "No job has been scheduled in the namespace {namespace!r}, or all have ended for more than an hour."
+    " await task.schedule(...) schedules one, and await engine.start_workers() runs it."
 )
 
 
-def hint(overview: Overview) -> str:
-    """Return what an empty overview teaches; empty if there is something to see."""
-    if not overview.queues:
-        return NO_QUEUES
+def has_jobs(overview: Overview) -> bool:
+    """Return whether there are jobs, or were some within the last hour."""
     counts = ((q.ready, q.running, q.waiting, q.dead, q.parked, *q.per_minute) for q in overview.queues)
-    if not any(map(any, counts)):
-        return NO_JOBS.format(namespace=printable(overview.namespace))
-    return ""
+    return any(map(any, counts))

@@ -42,6 +42,12 @@ class TableView(Vertical):
     TableView > OptionList > .option-list--option {
         padding: 0;
     }
+    TableView > OptionList > .option-list--option-highlighted,
+    TableView > OptionList:focus > .option-list--option-highlighted {
+        color: $foreground;
+        background: $primary 35%;
+        text-style: none;
+    }
     """
 
     def __init__(self) -> None:

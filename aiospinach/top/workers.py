@@ -14,7 +14,7 @@ from .table import Column, Row, Table
 COLUMNS = (
     Column("worker", 16, 48),
     Column("running", 7, is_right=True),
-    Column("queues", 10, 60),
+    Column("queues", 24, 60),
     Column("lag", 6, is_right=True, rank=1),
     Column("seen", 6, is_right=True),
     Column("up", 6, is_right=True, rank=2),

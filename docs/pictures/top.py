@@ -1,26 +1,37 @@
 """Draws the pictures of the terminal view: ``python docs/pictures/top.py``, or with a folder to draw into.
 
-The queues are those of a shop on a Friday evening. They lie in a broker in memory whose clock stands still, so
-the pictures are always the same.
+The queues are those of a shop on a Friday evening, in a broker in memory. Its clock stands still, so the
+pictures are always the same.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from textual.pilot import Pilot
 
 from aiospinach import Engine, MemoryBroker
-from aiospinach.brokers import Envelope, QueueReport, Settlement, TaskRow, WorkerReport, WorkerRow
+from aiospinach.brokers import (
+    Envelope,
+    Pause,
+    QueueReport,
+    Settlement,
+    TaskRow,
+    WorkerReport,
+    WorkerRow,
+)
 from aiospinach.outcome import Action
 from aiospinach.top import TopApp
+from aiospinach.top.live_screen import LiveScreen
 
 NOW = datetime(2026, 11, 27, 19, 30, 42, tzinfo=UTC)
 SCREENS = Path(__file__).parent / "screens"
@@ -61,6 +72,7 @@ class Worker(NamedTuple):
     running: Mapping[str, int]
 
 
+NUMBERS = itertools.count(84211)
 TASKS = {
     "images": ("images.thumbnail",),
     "mail": ("mail.send", "mail.digest"),
@@ -100,15 +112,17 @@ def rows(queue: str, share: int) -> list[WorkerRow]:
 
 
 async def put(
-    broker: MemoryBroker, queue: str, count: int, ago: float, *, apart: float = 0.1, **fields: object
+    broker: MemoryBroker, queue: str, count: int, ago: float, *, apart: float = 0.1, **fields: Any
 ) -> None:
     """Store jobs, the first of which has been due for some seconds."""
     tasks = TASKS[queue]
     jobs: list[Envelope] = []
     for number in range(count):
         at = milliseconds(ago - number * apart)
-        values = {"max_retries": 3, "created": at - 1000, **fields}
-        jobs.append(Envelope(f"{queue}-{number + 84211}", tasks[number % len(tasks)], b"[[],{}]", at, **values))  # type: ignore[arg-type]
+        values: dict[str, Any] = {"max_retries": 3, "created": at - 1000, **fields}
+        jobs.append(
+            Envelope(f"{queue}-{next(NUMBERS)}", tasks[number % len(tasks)], b"[[],{}]", at, **values)
+        )
     await broker.enqueue(queue, jobs)
 
 
@@ -159,7 +173,7 @@ def shop(broker: MemoryBroker) -> Engine:
     return engine
 
 
-async def fill(broker: MemoryBroker, engine: Engine) -> None:
+async def fill(broker: MemoryBroker) -> None:
     """Store the jobs of the evening, and let the workers take some."""
     await die(broker, "payments", 14)
     await put(broker, "images", 8, 2)
@@ -172,17 +186,18 @@ async def fill(broker: MemoryBroker, engine: Engine) -> None:
     await put(broker, "webhooks", 3, 1.2)
     await put(broker, "payments", 128, -40, apart=-3.1, retries=1, error="httpx.ConnectTimeout")
     await put(broker, "reports", 12, -5400, apart=-900)
-    await engine.pause("mail.digest", reason="the template of the digest is being mended")
+    await broker.steer("mail", Pause("mail.digest", 0, "web-1-4711", "its template is being mended"))
 
 
 async def draw(folder: Path) -> None:
     """Draw each screen."""
     broker = MemoryBroker(clock=StandingClock())
     engine = shop(broker)
-    await fill(broker, engine)
-    await draw_one(engine, folder / "top.svg", (124, 32), [])
-    await draw_one(engine, folder / "top-jobs.svg", (124, 24), ["down", "down", "enter", "left"])
-    await draw_one(engine, folder / "top-job.svg", (124, 24), ["down", "down", "enter", "left", "enter"])
+    await fill(broker)
+    with patch.object(LiveScreen, "now", return_value=NOW):
+        await draw_one(engine, folder / "top.svg", (124, 32), [])
+        await draw_one(engine, folder / "top-jobs.svg", (124, 24), ["down", "down", "enter", "left"])
+        await draw_one(engine, folder / "top-job.svg", (124, 24), ["down", "down", "enter", "left", "enter"])
     await broker.aclose()
 
 
@@ -194,7 +209,8 @@ async def draw_one(engine: Engine, path: Path, size: tuple[int, int], keys: Sequ
         for key in keys:
             await pilot.press(key)
             await settle(pilot)
-        path.write_text(app.export_screenshot(title="aiospinach top"), "utf-8")
+        picture = app.export_screenshot(title="aiospinach top")
+    await asyncio.to_thread(path.write_text, picture, "utf-8")
 
 
 async def settle(pilot: Pilot[None]) -> None:

@@ -42,6 +42,11 @@ class Connection(NamedTuple):
     """Since when it has not answered; None if it answers."""
     error: str = ""
 
+    @property
+    def is_away(self) -> bool:
+        """The store has not answered the last time."""
+        return self.failed_since is not None
+
     def answered(self, now: datetime) -> Connection:
         """Return the connection after an answer."""
         return Connection(read_at=now)

@@ -106,6 +106,10 @@ class LiveScreen(Screen[None], Generic[T]):
         yield self._status
         yield Footer(show_command_palette=False, compact=True)
 
+    def on_mount(self) -> None:
+        """While the store is away, the last line counts the seconds."""
+        self.set_interval(1.0, self._count_seconds)
+
     def on_screen_resume(self) -> None:
         """The screen is seen: read until it is hidden, also by a dialog."""
         self.run_worker(self._keep_fresh(), group="reads", exclusive=True)
@@ -124,11 +128,16 @@ class LiveScreen(Screen[None], Generic[T]):
             began = time.monotonic()
             await self._read_once()
             took = time.monotonic() - began
-            pause = max(self.interval, self.calls * self.interval / 2, SHARE * took)
+            pause = self.pause_after(0.0 if self._connection.is_away else took)
             try:
                 await asyncio.wait_for(self._is_wanted_now.wait(), pause)
             except TimeoutError:
                 continue
+
+    def pause_after(self, seconds: float) -> float:
+        """Return for how long to wait after a read that took some seconds: with an interval of two seconds,
+        the store gets less than one call a second."""
+        return max(self.interval, self.calls * self.interval / 2, SHARE * seconds)
 
     async def _read_once(self) -> None:
         try:
@@ -143,13 +152,19 @@ class LiveScreen(Screen[None], Generic[T]):
         """Show the last snapshot, and whether it is fresh."""
         if not self.is_mounted:
             return
-        is_stale = self._connection.failed_since is not None
-        self.set_class(is_stale, "-stale")
+        self.set_class(self._connection.is_away, "-stale")
         self._title.update(self.title_of(self.snapshot, max(1, self.size.width - 2)))
-        self._status.update(status_line(self._connection, self._note, self.now()))
+        self._show_status()
         if self.snapshot is not None:
             self.draw(self.snapshot)
         self.refresh_bindings()
+
+    def _show_status(self) -> None:
+        self._status.update(status_line(self._connection, self._note, self.now()))
+
+    def _count_seconds(self) -> None:
+        if self._connection.is_away:
+            self._show_status()
 
     def read_now(self) -> None:
         """Read without waiting for the next turn."""

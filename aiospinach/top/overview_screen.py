@@ -20,7 +20,7 @@ from .queues import NO_QUEUES, history, queue_detail, queue_table, summary
 from .table_view import TableView
 from .workers_screen import WorkersScreen
 
-CHART_FROM = 32
+CHART_FROM = 28
 """A terminal of so many lines has room for a chart of the last hour."""
 
 

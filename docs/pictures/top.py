@@ -195,7 +195,7 @@ async def draw(folder: Path) -> None:
     engine = shop(broker)
     await fill(broker)
     with patch.object(LiveScreen, "now", return_value=NOW):
-        await draw_one(engine, folder / "top.svg", (124, 32), [])
+        await draw_one(engine, folder / "top.svg", (124, 28), ["down"])
         await draw_one(engine, folder / "top-jobs.svg", (124, 24), ["down", "down", "enter", "left"])
         await draw_one(engine, folder / "top-job.svg", (124, 24), ["down", "down", "enter", "left", "enter"])
     await broker.aclose()

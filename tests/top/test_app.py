@@ -357,7 +357,7 @@ async def test_it_is_drawn_in_every_size(engine: Engine, size: tuple[int, int]) 
     async with opened(engine, size) as user:
         screen = await user.until("mail")
         assert max(map(len, screen.split("\n"))) <= size[0]
-        assert ("tries that ended in each minute" in screen) == (size[1] >= 32)
+        assert ("tries that ended in each minute" in screen) == (size[1] >= 28)
         await user.pilot.resize_terminal(100, 40)
         await user.until("tries that ended in each minute")
         await user.press("enter")

@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
-from aiospinach import AiospinachError, Engine
+from aiospinach import AiospinachError, BrokerError, Engine
 
 from .bar import Connection, bad_note, good_note, status_line
 
@@ -142,8 +142,10 @@ class LiveScreen(Screen[None], Generic[T]):
     async def _read_once(self) -> None:
         try:
             self.snapshot = await self.read()
-        except AiospinachError as error:
+        except BrokerError as error:
             self._connection = self._connection.failed(self.now(), str(error))
+        except AiospinachError as error:  # such as a filter that names no task
+            self.note(bad_note(str(error)))
         else:
             self._connection = self._connection.answered(self.now())
         self.redraw()

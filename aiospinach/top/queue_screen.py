@@ -46,8 +46,8 @@ class QueueScreen(JobActions[Jobs], QueueActions[Jobs]):
         Binding("left,shift+tab", "tab(-1)", "Tab", key_display="←→", priority=True),
         Binding("right,tab", "tab(1)", show=False, priority=True),
         Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("greater_than_sign", "page(1)", "Next page", key_display=">"),
-        Binding("less_than_sign", "page(-1)", "Page before", key_display="<"),
+        Binding("greater_than_sign", "page(1)", "Next", key_display=">"),
+        Binding("less_than_sign", "page(-1)", "Before", key_display="<"),
         *JOB_KEYS,
         *QUEUE_KEYS,
         BACK,
@@ -75,12 +75,13 @@ class QueueScreen(JobActions[Jobs], QueueActions[Jobs]):
         return FILTERED_CALLS if self._filter.is_slow else PLAIN_CALLS
 
     async def read(self) -> Jobs:
-        tab, words, number = self._tab, self._filter, len(self._cursors)
+        # Keys may change these while the store is asked.
+        tab, words, number, cursor = self._tab, self._filter, len(self._cursors), self._cursors[-1]
         overview = await self.engine.overview(queue=self._queue)
-        page = await self._page(tab, words)
+        page = await self._page(tab, words, cursor)
         return Jobs(overview.at, overview.queues[self._queue], page, tab, words, number)
 
-    async def _page(self, tab: int, words: Filter) -> Page:
+    async def _page(self, tab: int, words: Filter, cursor: str | None) -> Page:
         if words.id:
             job = await self.engine.job(words.id, queue=self._queue)
             return Page([] if job is None else [job], None, False)
@@ -90,7 +91,7 @@ class QueueScreen(JobActions[Jobs], QueueActions[Jobs]):
             task=words.task or None,
             key=words.key or None,
             error=words.error or None,
-            after=self._cursors[-1],
+            after=cursor,
             limit=min(self._table.room, LARGEST_PAGE),
         )
 
@@ -105,11 +106,17 @@ class QueueScreen(JobActions[Jobs], QueueActions[Jobs]):
             tab_bar(list(zip(titles, counts_of(snapshot.queue.counts), strict=True)), self._tab)
         )
         self._show_line(self._pauses, Content("\n").join(pause_lines(snapshot.queue.pauses, snapshot.at)))
-        is_shown = snapshot.is_of(self._tab, self._filter, len(self._cursors))
-        self._show_line(self._words, filter_words(self._filter, snapshot if is_shown else None))
-        jobs = snapshot.page.jobs if is_shown else []
-        hint = "" if jobs else teaching(snapshot) if is_shown else "…"
+        current = self._current()
+        self._show_line(self._words, filter_words(self._filter, current))
+        jobs = [] if current is None else current.page.jobs
+        hint = "" if jobs else "…" if current is None else teaching(current)
         self._table.show(job_table(TABS[self._tab], jobs, snapshot.at), hint)
+
+    def _current(self) -> Jobs | None:
+        """The snapshot, if it is of the tab, filter and page that the user has chosen since."""
+        snapshot = self.snapshot
+        is_shown = snapshot is not None and snapshot.is_of(self._tab, self._filter, len(self._cursors))
+        return snapshot if is_shown else None
 
     def _show_line(self, line: Static, content: Content) -> None:
         line.display = bool(content.plain)
@@ -118,10 +125,9 @@ class QueueScreen(JobActions[Jobs], QueueActions[Jobs]):
     # What keys do.
 
     def job_in_hand(self) -> Job | None:
-        snapshot, key = self.snapshot, self._table.highlighted
-        if snapshot is None or not snapshot.is_of(self._tab, self._filter, len(self._cursors)):
-            return None
-        return next((job for job in snapshot.page.jobs if job.id == key), None)
+        current, key = self._current(), self._table.highlighted
+        jobs = () if current is None else current.page.jobs
+        return next((job for job in jobs if job.id == key), None)
 
     def queue_in_hand(self) -> str | None:
         return self._queue
@@ -134,7 +140,8 @@ class QueueScreen(JobActions[Jobs], QueueActions[Jobs]):
         if action == "open":
             return self.job_in_hand() is not None
         if action == "page":
-            has_more = self.snapshot is not None and self.snapshot.page.cursor is not None
+            current = self._current()
+            has_more = current is not None and current.page.cursor is not None
             return has_more if parameters == (1,) else len(self._cursors) > 1
         return super().check_action(action, parameters)
 
@@ -167,10 +174,11 @@ class QueueScreen(JobActions[Jobs], QueueActions[Jobs]):
 
     def action_page(self, step: int) -> None:
         """Show the next page, or the one before."""
+        current = self._current()
         if step < 0:
             self._cursors.pop()
-        elif self.snapshot is not None:
-            self._cursors.append(self.snapshot.page.cursor)
+        elif current is not None:
+            self._cursors.append(current.page.cursor)
         self._read_anew()
 
     def action_back(self) -> None:
@@ -181,7 +189,8 @@ class QueueScreen(JobActions[Jobs], QueueActions[Jobs]):
             super().action_back()
 
     def _turn_to(self, tab: int, words: Filter) -> None:
-        self._tab, self._filter, self._cursors = tab, words, [None]
+        self._tab, self._filter = tab, words
+        self._cursors = [None]
         self._read_anew()
 
     def _read_anew(self) -> None:

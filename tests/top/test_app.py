@@ -180,6 +180,12 @@ async def test_a_filter_shows_some_jobs_until_escape(engine: Engine) -> None:
         await user.press("escape")
         await user.until("first", "second", without=["Show only"])
         await user.press("slash")
+        await user.type("task=a,b")
+        await user.press("enter")
+        await user.until("task name 'a,b'", without=["No data since"])
+        await user.press("escape")
+        await user.until("first", "second", without=["only "])
+        await user.press("slash")
         await user.type("id=nobodys")
         await user.press("enter")
         await user.until("No job of this queue has the id nobodys")
@@ -194,11 +200,11 @@ async def test_pages_go_on_and_back(engine: Engine) -> None:
     async with opened(engine, (80, 24)) as user:
         await user.until("mail")
         await user.press("enter")
-        first = await user.until("job-00", "> Next page", without=["< Page before"])
+        first = await user.until("job-00", "> Next", without=["< Before"])
         shown = first.count("job-")
         assert 10 <= shown < 24, "a page has as many jobs as there is room for"
         await user.press("greater_than_sign")
-        await user.until(f"job-{shown:02}", "page 2", "< Page before", without=["job-00"])
+        await user.until(f"job-{shown:02}", "page 2", "< Before", without=["job-00"])
         await user.press("less_than_sign")
         await user.until("job-00", without=["page 2"])
 
@@ -343,6 +349,32 @@ async def test_an_action_that_fails_is_reported(namespace: str, monkeypatch: pyt
             await user.until("mail")
             await user.press("p", "enter")
             await user.until("db-1:6379 does not answer", without=["No data since"])
+
+
+async def test_keys_that_come_while_the_store_is_asked_are_not_mixed_up(namespace: str) -> None:
+    class Slow(MemoryBroker):
+        async def overview(self, *args: Any) -> Any:
+            await asyncio.sleep(0.1)
+            return await super().overview(*args)
+
+    async with Engine(Slow(), namespace) as engine:
+
+        @engine.task(queue="mail", name="send")
+        async def send() -> None: ...
+
+        for number in range(45):
+            await send.options(id=f"job-{number:02}").schedule()
+        async with opened(engine, (80, 24)) as user:
+            await user.until("mail")
+            await user.press("enter")
+            await user.until("job-00", "> Next")
+            await user.press("greater_than_sign", "right")
+            await user.press("right", "left", "left")
+            await user.until("job-00", without=["page 2", "after="])
+            await user.press("greater_than_sign")
+            await user.until("page 2", without=["job-00"])
+            await user.press("right")
+            await user.until("No job runs", without=["page 2", "after="])
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 60), (30, 8)])

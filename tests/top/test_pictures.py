@@ -23,7 +23,7 @@ def words_of(picture: Path) -> str:
 
 
 def test_the_script_draws_the_pictures(tmp_path: Path) -> None:
-    script = [sys.executable, "-W", "error", PICTURES / "top.py", tmp_path]
+    script = [sys.executable, "-W", "error", str(PICTURES / "top.py"), str(tmp_path)]
     subprocess.run(script, check=True, timeout=100, capture_output=True)
     for folder in (tmp_path, PICTURES / "screens"):
         assert {path.name for path in folder.glob("top*.svg")} == set(WORDS)

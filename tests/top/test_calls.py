@@ -24,7 +24,7 @@ from .screens import Driver, app_of
 FASTER = 10
 INTERVAL = 2.0 / FASTER
 DELAY = 0.2 / FASTER
-READS = 5
+READS = 3
 QUEUES = 5
 
 

@@ -51,11 +51,15 @@ LAYERS: list[tuple[str, set[str]]] = [
     ("workers", {"workers"}),
     ("engine", {"engine"}),
     ("face", {"__init__", "testing"}),
+    ("views", {"views"}),
     ("contrib", {"contrib"}),
+    ("top", {"top"}),
 ]
 RANKS = {module: rank for rank, (_, modules) in enumerate(LAYERS) for module in modules}
 # Brokers stand beside the signals, not above them: a store sends none.
 FORBIDDEN = {("brokers", "signals")}
+# These use the public face only, as programs do, and what is named here.
+USERS = {"contrib": {"signals", "views"}, "views": set[str](), "top": {"views"}}
 FRAMEWORKS = {
     *("starlette", "fastapi", "pydantic", "uvloop", "attr", "attrs"),
     *("opentelemetry", "prometheus_client", "sentry_sdk", "structlog"),
@@ -114,8 +118,8 @@ def test_every_module_has_its_place() -> None:
 @pytest.mark.parametrize("path", FILES, ids=shown)
 def test_imports_go_one_way(path: Path) -> None:
     module = module_of(path)
-    if module == "contrib":
-        assert ours(path) <= {"__init__", "signals", "contrib"}
+    if module in USERS:
+        assert ours(path) <= {"__init__", module, *USERS[module]}
         return
     for target in ours(path) - {module}:
         assert RANKS[target] <= RANKS[module], f"{module} imports {target}, which stands above it"
@@ -167,6 +171,8 @@ def test_no_framework_is_imported(path: Path) -> None:
         assert not first_parts & FRAMEWORKS
     if path.relative_to(PACKAGE).parts[:2] != ("brokers", "redis"):
         assert "redis" not in first_parts
+    if module_of(path) != "top":
+        assert "textual" not in first_parts
     if shown(path) != "dependencies/declarations.py":
         assert "uncalled_for" not in first_parts
 

@@ -11,8 +11,8 @@ from streaq import Worker
 from benchmarks.program import CALLERS, Program, main
 
 WAITS = 30
-"""Waits for results at once. Each one holds a connection and needs another one to read. Many more of them hold
-all connections of the pool, and wait for ever."""
+"""Waits for results at once. Each one holds a connection and needs another one to read. Many more hold all
+connections of the pool, and wait for ever."""
 
 
 class Streaq(Program):

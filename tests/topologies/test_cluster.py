@@ -73,7 +73,10 @@ async def test_jobs_run_on_all_masters(
         await work.engine.start_workers(10, work.queues, block=False)
         await work.schedule_all(range(20, 40))
         await work.done()
+        overview = await work.engine.overview()
     assert sum(work.runs.values()) == 40 * len(work.queues)
+    assert {name: queue.slots for name, queue in overview.queues.items()} == dict.fromkeys(work.queues, 10)
+    assert len(overview.workers) == 1
 
 
 async def test_a_job_is_cancelled_while_many_run(cluster: Cluster, namespace: str) -> None:

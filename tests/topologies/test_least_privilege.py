@@ -48,6 +48,7 @@ async def test_the_user_of_the_docs_suffices_on_a_cluster(
         await work.engine.start_workers(10, work.queues, block=False)
         await work.schedule_all(range(10, 20))
         await work.done()
+        await work.engine.overview()
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     other_broker = RedisBroker(url)
     await other_broker.open("another")

@@ -8,6 +8,7 @@ from .explanation import Explanation, Verdict
 from .listing import Page
 from .live_workers import WorkerInfo
 from .pauses import Pause
+from .ping import Ping
 from .throughput import MinuteRow, TaskNumbers
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "MinuteRow",
     "Page",
     "Pause",
+    "Ping",
     "QueueCounts",
     "TaskNumbers",
     "Verdict",

@@ -18,6 +18,7 @@ from .explanation import Explanation
 from .listing import PAGE, Listing, Page, filters_of
 from .live_workers import WorkerInfo, read_workers
 from .lookup import Lookup
+from .ping import Ping, read_ping
 from .throughput import MinuteRow, read_throughput
 
 
@@ -38,6 +39,27 @@ class Looking:
         UnknownQueue or a BrokerError.
         """
         return self._dead_jobs.jobs(self._tasks.queues_to_search(queue))
+
+    async def find_queues(self) -> list[str]:
+        """Find the queues of the namespace in the store, also those whose tasks are not attached here.
+
+        Calls without ``queue=`` that look at jobs or steer them search the found queues from then on, beside
+        those of the attached tasks. So an engine without tasks can look after all queues. Returns the names,
+        sorted. Raises a BrokerError. A cancellation changes nothing.
+        """
+        await self._broker.open_in_time(self.namespace)
+        found = await self._broker.queues()
+        self._tasks.note_found(found)
+        return found
+
+    async def ping(self) -> Ping:
+        """Ask the store to answer.
+
+        Returns its kind and version, how long the answer took, and how far its clock is ahead of the clock of
+        this machine. Raises a BrokerError. A cancellation changes nothing.
+        """
+        await self._broker.open_in_time(self.namespace)
+        return await read_ping(self._broker)
 
     async def counts(self, *, queue: str | None = None) -> dict[str, QueueCounts]:
         """Count the jobs of each queue of the attached tasks, or of one ``queue``, by their states.

@@ -1,0 +1,101 @@
+"""What commands print: tables on a terminal, plain columns in a pipe, and JSON if asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+Cell = str | int | float | datetime | None
+
+
+def print_json(value: object) -> None:
+    """Print structs as JSON, in lines that people can read."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    """Print rows in columns: drawn on a terminal, else with spaces alone, a line for each row.
+
+    Columns of numbers stand to the right. Nothing is cut: ids are to be copied.
+    """
+    words = [[_word(cell) for cell in row] for row in rows]
+    numbers = [
+        any(isinstance(row[place], (int, float)) for row in rows)
+        and all(isinstance(row[place], (int, float)) or row[place] is None for row in rows)
+        for place in range(len(columns))
+    ]
+    if is_terminal():
+        _print_drawn(columns, words, numbers)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *words, strict=True)]
+    for line in (columns, *words):
+        cells = [
+            word.rjust(width) if is_number else word.ljust(width)
+            for word, width, is_number in zip(line, widths, numbers, strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def is_terminal() -> bool:
+    """Return whether people read the output, and not a program."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def clean(text: str) -> str:
+    """Return text from the store without characters that move the cursor or colour a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def moment(at: datetime | None) -> str:
+    """Return a moment as people read it, in the zone of this machine; to the second."""
+    return "-" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def age(seconds: float | None) -> str:
+    """Return a span of time in its two largest units."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    whole = int(seconds)
+    for length, unit, smaller, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= length:
+            rest = whole % length // smaller
+            return f"{whole // length} {unit} {rest} {part}" if rest else f"{whole // length} {unit}"
+    return f"{whole} s"
+
+
+def age_of(at: datetime | None) -> str:
+    """Return how long ago a moment was."""
+    return "-" if at is None else age(max(0.0, (datetime.now(UTC) - at).total_seconds()))
+
+
+def _word(cell: Cell) -> str:
+    if cell is None or cell == "":
+        return "-"
+    if isinstance(cell, datetime):
+        return moment(cell)
+    if isinstance(cell, int):
+        return f"{cell:,}" if is_terminal() else str(cell)
+    return f"{cell:.2f}" if isinstance(cell, float) else clean(cell)
+
+
+def _print_drawn(columns: Sequence[str], words: Sequence[Sequence[str]], numbers: Sequence[bool]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column, is_number in zip(columns, numbers, strict=True):
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    for row in words:
+        table.add_row(*(Text(word, style=_STYLES.get(word, "")) for word in row))
+    Console(highlight=False).print(table)
+
+
+_STYLES = {"-": "dim", "running": "green", "failed": "red", "queued": "cyan", "paused": "yellow"}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from .base import Broker
 from .bulk import BulkResult, CancelSome, SteerDead
 from .memory import MemoryBroker
+from .overview import QueueSeen
 from .pauses import LookPauses, Pause, Resume, StoredPause
 from .places import (
     JobFacts,
@@ -91,6 +92,7 @@ __all__ = [
     "PlacePage",
     "Question",
     "QueueReport",
+    "QueueSeen",
     "RedisBroker",
     "RenewResult",
     "Requeue",

@@ -7,6 +7,7 @@ from .engine import Engine
 from .explanation import Explanation, Verdict
 from .listing import Page
 from .live_workers import WorkerInfo
+from .overview import EngineOverview, QueueOverview
 from .pauses import Pause
 from .ping import Ping
 from .throughput import MinuteRow, TaskNumbers
@@ -15,12 +16,14 @@ __all__ = [
     "Blocking",
     "DeadJob",
     "Engine",
+    "EngineOverview",
     "Explanation",
     "MinuteRow",
     "Page",
     "Pause",
     "Ping",
     "QueueCounts",
+    "QueueOverview",
     "TaskNumbers",
     "Verdict",
     "WorkerInfo",

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..pauses import WHOLE_QUEUE, LookPauses
+from ..pauses import LookPauses
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import (
-    Counts,
     LookCounts,
     LookDead,
     LookJob,
@@ -23,6 +22,7 @@ from . import schema, scripts
 from .calls import ScriptCalls
 from .facts import facts_of
 from .listing import list_place
+from .overview import counts_of
 from .queue_session import QueueSession
 from .reports import decode_rows, decode_worker
 from .results import read_results
@@ -40,11 +40,8 @@ class Inspection:
     async def look(self, queue: str, question: Question[Any]) -> Any:
         state = self._calls.queue(queue)
         if isinstance(question, LookCounts):
-            _, *numbers, pauses = await self._look(state, "counts")
-            ready, running, waiting, parked, dead = numbers
-            names = sorted(name.decode(errors="replace") for name in pauses)
-            tasks = tuple(name for name in names if name != WHOLE_QUEUE)
-            return Counts(ready, running, waiting, dead, parked, len(tasks) < len(names), tasks)
+            _, pauses, *numbers = await self._look(state, "counts")
+            return counts_of(numbers, sorted(name.decode(errors="replace") for name in pauses))
         if isinstance(question, LookOldest):
             _, at = await self._look(state, "oldest")
             return None if at is None else int(at)

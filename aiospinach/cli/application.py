@@ -8,14 +8,16 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from aiospinach import __version__
 
-from . import looking, steering
+from . import looking, steering, worker
 from .exits import USAGE, exit_code_of, say
 
+RUN = Group("Run", sort_key=0)
 LOOK = Group("Look", sort_key=1)
 STEER = Group("Steer", sort_key=2)
 
 
 COMMANDS: Mapping[Group, Sequence[Callable[..., int]]] = {
+    RUN: (worker.worker,),
     LOOK: (looking.counts, looking.jobs, looking.job, looking.workers, looking.ping),
     STEER: (
         *(steering.cancel, steering.requeue, steering.discard, steering.run_now, steering.reschedule),

@@ -8,10 +8,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from aiospinach import Engine, Job, JobStatus, Verdict
+from aiospinach.views.phrases import age, moment
+from aiospinach.views.text import printable
 
 from .exits import NOT, WELL
 from .options import Json, Queue, Task
-from .output import age, age_of, clean, is_terminal, moment, print_json, print_table
+from .output import age_of, is_terminal, print_json, print_table
 from .rows import Death, JobReport, JobsPage, PingReport, QueueRow
 from .target import Target, ask
 
@@ -52,7 +54,15 @@ def counts(target: Target | None = None, *, queue: Queue = None, json: Json = Fa
         columns = ("queue", "ready", "running", "waiting", "dead", "parked", "oldest", "workers", "paused")
         cells = [
             (
-                *(row.queue, row.ready, row.running, row.waiting, row.dead, row.parked, age(row.oldest)),
+                *(
+                    row.queue,
+                    row.ready,
+                    row.running,
+                    row.waiting,
+                    row.dead,
+                    row.parked,
+                    "" if row.oldest is None else age(row.oldest),
+                ),
                 *(row.workers, "paused" if row.paused else ", ".join(row.paused_tasks)),
             )
             for row in rows
@@ -71,7 +81,7 @@ def jobs(
     key: str | None = None,
     error: str | None = None,
     limit: Annotated[int, Parameter(name=["--limit", "-n"])] = 100,
-    after: str | None = None,
+    after: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     json: Json = False,
 ) -> int:
     """List jobs, without their arguments.
@@ -176,24 +186,23 @@ async def _death_of(engine: Engine, job: Job) -> Death | None:
 
 
 def _print_report(report: JobReport) -> None:
-    print(f"job {report.id} {clean(report.sentence)}")
+    print(f"job {report.id} {printable(report.sentence)}")
     if (job := report.job) is not None:
-        print(
-            f"  task {clean(job.task) or 'unreadable'}, queue {job.queue}, scheduled {moment(job.created_at)}"
-        )
+        task = printable(job.task) or "unreadable"
+        print(f"  task {task}, queue {job.queue}, scheduled {moment(job.created_at)}")
         if job.max_retries:
             print(f"  try {job.retries + 1} of {job.max_retries + 1}")
         if job.key:
-            print(f"  key {clean(job.key)}")
+            print(f"  key {printable(job.key)}")
     for value in report.arguments or ():
-        print(f"  {clean(value)}")
+        print(f"  {printable(value)}")
     for frame in report.stack or ():
-        print(f"  {clean(frame)}")
+        print(f"  {printable(frame)}")
     if (death := report.death) is not None:
         if death.message:
-            print(f"  {clean(death.message)}")
+            print(f"  {printable(death.message)}")
         for line in death.traceback.splitlines():
-            print(f"    {clean(line)}")
+            print(f"    {printable(line)}")
 
 
 def workers(target: Target | None = None, *, queue: Queue = None, json: Json = False) -> int:

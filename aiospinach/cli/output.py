@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from aiospinach.views.phrases import age, moment, number
+from aiospinach.views.text import printable
+
 Cell = str | int | float | datetime | None
 
 
@@ -45,33 +48,9 @@ def is_terminal() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def clean(text: str) -> str:
-    """Return text from the store without characters that move the cursor or colour a terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def moment(at: datetime | None) -> str:
-    """Return a moment as people read it, in the zone of this machine; to the second."""
-    return "-" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def age(seconds: float | None) -> str:
-    """Return a span of time in its two largest units."""
-    if seconds is None:
-        return "-"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    whole = int(seconds)
-    for length, unit, smaller, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= length:
-            rest = whole % length // smaller
-            return f"{whole // length} {unit} {rest} {part}" if rest else f"{whole // length} {unit}"
-    return f"{whole} s"
-
-
 def age_of(at: datetime | None) -> str:
     """Return how long ago a moment was."""
-    return "-" if at is None else age(max(0.0, (datetime.now(UTC) - at).total_seconds()))
+    return "-" if at is None else age((datetime.now(UTC) - at).total_seconds())
 
 
 def _word(cell: Cell) -> str:
@@ -80,8 +59,8 @@ def _word(cell: Cell) -> str:
     if isinstance(cell, datetime):
         return moment(cell)
     if isinstance(cell, int):
-        return f"{cell:,}" if is_terminal() else str(cell)
-    return f"{cell:.2f}" if isinstance(cell, float) else clean(cell)
+        return number(cell) if is_terminal() else str(cell)
+    return f"{cell:.2f}" if isinstance(cell, float) else printable(cell)
 
 
 def _print_drawn(columns: Sequence[str], words: Sequence[Sequence[str]], numbers: Sequence[bool]) -> None:

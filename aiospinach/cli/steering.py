@@ -9,11 +9,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from aiospinach import Engine, JobStatus
+from aiospinach.views.phrases import moment
 
 from .exits import NOT, WELL, Refused, WrongUsage, say
 from .moments import span_of
 from .options import Queue, Task, Yes
-from .output import moment
 from .target import Target, ask
 
 JobId = Annotated[str, Parameter(name="ID", help="The id of the job.")]
@@ -111,8 +111,8 @@ def reschedule(
     Parameters
     ----------
     moment_or_span
-        A moment such as 2026-12-24T18:00, in the zone of this machine unless it names another; or a span from
-        now: 90s, 15m, 2h, 3d.
+        A moment such as 2026-12-24T18:00, in UTC unless it names another zone; or a span from now: 90s, 15m,
+        2h, 3d.
     """
     return _move(job_id, moment_or_span, target, queue)
 
@@ -142,7 +142,7 @@ def _moment_of(text: str) -> datetime:
         raise WrongUsage(
             f"{text!r} is no moment: give one such as 2026-12-24T18:00, or a span such as 90s, 15m, 2h or 3d"
         ) from None
-    return at.astimezone()
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def pause(

@@ -30,11 +30,14 @@ class WorkerEnd:
     async def run(self) -> None:
         """Answer until the supervisor has ended."""
         reader, self._writer = await asyncio.open_connection(sock=socket.socket(fileno=0))
-        with contextlib.suppress(OSError):
-            while line := await reader.readline():
-                answer = await self._answer(line.decode().strip())
-                self._writer.write(base64.b64encode(msgspec.msgpack.encode(answer)) + b"\n")
-                await self._writer.drain()
+        try:
+            with contextlib.suppress(OSError):
+                while line := await reader.readline():
+                    answer = await self._answer(line.decode().strip())
+                    self._writer.write(base64.b64encode(msgspec.msgpack.encode(answer)) + b"\n")
+                    await self._writer.drain()
+        finally:
+            self._writer.close()
         self._on_closed()
 
     def say_up(self) -> None:

@@ -19,6 +19,7 @@ async def reload_on_changes(supervisor: Supervisor) -> None:
     """Watch the Python files of the current directory until the supervisor stops."""
     from watchfiles import PythonFilter, awatch
 
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts changes, which we name
     stopped = asyncio.Event()
 
     async def note_stop() -> None:

@@ -92,12 +92,12 @@ class Supervisor:
                 self._note_last(process, code)
             elif code == RECYCLED or self._restarts.is_set():
                 failures = 0
-            elif process.is_up or self._has_been_up:
-                failures = 1 if process.age > LONG_LIFE else failures + 1
-                await self._pause(process, code, failures)
-            elif self._waits_for_changes:
+            elif self._waits_for_changes and not process.is_up:
                 logger.warning("the workers cannot start: the next change of a file starts them again")
                 await self._first_of(self._restarts, self._stopping)
+            elif self._has_been_up:
+                failures = 1 if process.age > LONG_LIFE else failures + 1
+                await self._pause(process, code, failures)
             else:
                 self._code = code if code > 0 else NOT
                 self._stop()

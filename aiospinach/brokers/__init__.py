@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from .base import Broker
 from .bulk import BulkResult, CancelSome, SteerDead
+from .findings import FindingKind, Found, LookFindings
 from .memory import MemoryBroker
 from .overview import QueueSeen
 from .pauses import LookPauses, Pause, Resume, StoredPause
@@ -67,8 +68,10 @@ __all__ = [
     "EndState",
     "Envelope",
     "ExchangeResult",
+    "FindingKind",
     "Fired",
     "Firing",
+    "Found",
     "FoundJob",
     "JobFacts",
     "JobSeen",
@@ -76,6 +79,7 @@ __all__ = [
     "LeaseSeen",
     "LookCounts",
     "LookDead",
+    "LookFindings",
     "LookJob",
     "LookJobFacts",
     "LookOldest",

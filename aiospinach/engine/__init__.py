@@ -1,6 +1,7 @@
 """The engine: schedules, cancels and looks up jobs, and starts and stops workers."""
 
 from .blocking import Blocking
+from .checkup import Finding
 from .counts import QueueCounts
 from .dead_jobs import DeadJob
 from .engine import Engine
@@ -18,6 +19,7 @@ __all__ = [
     "Engine",
     "EngineOverview",
     "Explanation",
+    "Finding",
     "MinuteRow",
     "Page",
     "Pause",

@@ -8,7 +8,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from aiospinach import __version__
 
-from . import looking, steering, worker
+from . import checking, looking, steering, watching, worker
 from .exits import USAGE, exit_code_of, say
 
 RUN = Group("Run", sort_key=0)
@@ -18,7 +18,10 @@ STEER = Group("Steer", sort_key=2)
 
 COMMANDS: Mapping[Group, Sequence[Callable[..., int]]] = {
     RUN: (worker.worker,),
-    LOOK: (looking.counts, looking.jobs, looking.job, looking.workers, looking.ping),
+    LOOK: (
+        *(watching.top, looking.counts, looking.jobs, looking.job, looking.workers, looking.ping),
+        checking.check,
+    ),
     STEER: (
         *(steering.cancel, steering.requeue, steering.discard, steering.run_now, steering.reschedule),
         *(steering.pause, steering.resume, steering.purge),

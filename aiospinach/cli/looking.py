@@ -80,7 +80,7 @@ def jobs(
     queue: Queue = None,
     key: str | None = None,
     error: str | None = None,
-    limit: Annotated[int, Parameter(name=["--limit", "-n"])] = 100,
+    limit: Annotated[int, Parameter(name=["--limit", "-n"], show_default=True)] = 100,
     after: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     json: Json = False,
 ) -> int:

@@ -64,17 +64,24 @@ def _word(cell: Cell) -> str:
 
 
 def _print_drawn(columns: Sequence[str], words: Sequence[Sequence[str]], numbers: Sequence[bool]) -> None:
-    from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column, is_number in zip(columns, numbers, strict=True):
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(column, justify="right" if is_number else "left", no_wrap=True)
     for row in words:
         table.add_row(*(Text(word, style=_STYLES.get(word, "")) for word in row))
-    Console(highlight=False).print(table)
+    # A narrow terminal wraps the lines itself, and does not tear ids apart when they are copied.
+    widest = Console(width=WIDEST)
+    width = Measurement.get(widest, widest.options, table).maximum
+    Console(highlight=False, width=width).print(table, soft_wrap=True)
 
 
-_STYLES = {"-": "dim", "running": "green", "failed": "red", "queued": "cyan", "paused": "yellow"}
+WIDEST = 10_000
+_STYLES = {
+    **{"-": "dim", "0": "dim"},
+    **{"running": "green", "dead": "red", "queued": "cyan", "paused": "yellow"},
+}

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ class Recycling:
 
 
 @contextlib.asynccontextmanager
-async def _supervised(engine: Engine, probes: Probes, is_supervised: bool) -> Any:
+async def _supervised(engine: Engine, probes: Probes, is_supervised: bool) -> AsyncIterator[None]:
     """Keep the line to the supervisor open while entered. Without a supervisor, do nothing."""
     if not is_supervised:
         yield

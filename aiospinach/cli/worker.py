@@ -28,12 +28,12 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 def worker(
     target: Target | None = None,
     *,
-    number: Annotated[int, Parameter(name=["--number", "-n"])] = 5,
+    number: Annotated[int, Parameter(name=["--number", "-n"], show_default=True)] = 5,
     queue: Annotated[list[str] | None, Parameter(name=["--queue", "-q"])] = None,
-    processes: Annotated[int, Parameter(name=["--processes", "-p"])] = 1,
+    processes: Annotated[int, Parameter(name=["--processes", "-p"], show_default=True)] = 1,
     health: str | None = None,
     recycle_after: int | None = None,
-    shutdown_timeout: float = 25.0,
+    shutdown_timeout: Annotated[float, Parameter(show_default=True)] = 25.0,
     reload: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Run jobs until SIGTERM or SIGINT, which lets running jobs end.

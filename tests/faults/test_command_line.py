@@ -88,6 +88,7 @@ async def test_killed_processes_are_back_and_no_job_is_lost(
     assert not any(map(is_alive, worker.pids))
 
 
+@pytest.mark.timeout(900)  # each of the 200 processes takes a second to start
 async def test_no_job_starts_twice_or_is_lost_when_workers_are_reloaded_under_load(
     schedule_all: ScheduleAll, worker: WorkerCommand, store: Store, ledger: Ledger, size: Size, report: Report
 ) -> None:
@@ -100,7 +101,7 @@ async def test_no_job_starts_twice_or_is_lost_when_workers_are_reloaded_under_lo
         await asyncio.sleep(random.uniform(0, 0.2))
         before = len(worker.pids)
         worker.program.write_text(f"{worker.text}\n# {number}\n")
-        if random.random() < 0.7:  # else the next change comes while the process before starts or drains
+        if random.random() < 0.5:  # else the next change comes while the process before starts or drains
             await worker.up(before + 1)
     await drained(store, worker)
     starts, ends = ledger.counted("start"), ledger.counted("end")

@@ -63,6 +63,11 @@ class SupervisorEnd:
         """The standard input of the process."""
         return self._theirs
 
+    def close(self) -> None:
+        """Close both ends: there is no process."""
+        self._ours.close()
+        self._theirs.close()
+
     async def listen(self) -> None:
         """Read until the process has ended."""
         self._theirs.close()

@@ -24,11 +24,15 @@ class WorkerProcess:
 
     @staticmethod
     async def start(command: Sequence[str]) -> WorkerProcess:
-        """Start a process."""
+        """Start a process. Raises OSError."""
         line = SupervisorEnd()
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=line.of_worker.fileno(), env={**os.environ, VARIABLE: "1"}, process_group=0
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=line.of_worker.fileno(), env={**os.environ, VARIABLE: "1"}, process_group=0
+            )
+        except BaseException:
+            line.close()
+            raise
         return WorkerProcess(process, line)
 
     @property

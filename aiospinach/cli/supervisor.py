@@ -60,7 +60,12 @@ class Supervisor:
         await self._stopping.wait()
 
     def restart(self) -> None:
-        """Have each process drain, and start a new one in its place. It may be called at any moment."""
+        """Have each process drain, and start a new one in its place. It may be called at any moment.
+
+        Further calls until then do nothing: a second signal would cancel running jobs.
+        """
+        if self._restarts.is_set():
+            return
         self._restarts.set()
         for process in self.processes:
             if process is not None:
@@ -81,7 +86,12 @@ class Supervisor:
         failures = 0
         while not self._stopping.is_set():
             self._restarts.clear()
-            process = await WorkerProcess.start(self._command)
+            try:
+                process = await WorkerProcess.start(self._command)
+            except OSError as error:  # no memory, or too many processes
+                failures += 1
+                await self._pause(f"no process can be started: {error}", failures)
+                continue
             self.processes[place] = process
             if self._stopping.is_set() or self._restarts.is_set():  # while the process was started
                 process.send(signal.SIGTERM)
@@ -97,16 +107,14 @@ class Supervisor:
                 await self._first_of(self._restarts, self._stopping)
             elif self._has_been_up:
                 failures = 1 if process.age > LONG_LIFE else failures + 1
-                await self._pause(process, code, failures)
+                await self._pause(f"process {process.pid} ended {named_end(code)}", failures)
             else:
                 self._code = code if code > 0 else NOT
                 self._stop()
 
-    async def _pause(self, process: WorkerProcess, code: int, failures: int) -> None:
+    async def _pause(self, why: str, failures: int) -> None:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (min(failures, 20) - 1))
-        logger.error(
-            "process %d ended %s: another one is started in %g s", process.pid, named_end(code), pause
-        )
+        logger.error("%s: another one is started in %g s", why, pause)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._first_of(self._restarts, self._stopping)

@@ -63,6 +63,7 @@ def worker(
     reload
         Start anew when a Python file of the current directory changes. For development, with one process.
     """
+    debug = target is not None and target.debug
     try:
         name = _engine_name(target)
         share = Share(
@@ -75,12 +76,13 @@ def worker(
         _check(processes, share, reload=reload)
         if processes > 1 or reload or (recycle_after is not None and VARIABLE not in os.environ):
             _set_up_logging()
-            return asyncio.run(_supervise(_command(name, share), processes, share.health, reload=reload))
+            command = _command(name, share, debug=debug)
+            return asyncio.run(_supervise(command, processes, share.health, reload=reload))
         engine = import_engine(name)
         _set_up_logging()
         return asyncio.run(serve(engine, share))
     except (Exception, KeyboardInterrupt) as error:
-        return exit_code_of(error, debug=target is not None and target.debug)
+        return exit_code_of(error, debug=debug)
 
 
 def _engine_name(target: Target | None) -> str:
@@ -99,7 +101,7 @@ def _check(processes: int, share: Share, *, reload: bool) -> None:
         raise WrongUsage("--reload is for one process: leave --processes out")
 
 
-def _command(name: str, share: Share) -> list[str]:
+def _command(name: str, share: Share, *, debug: bool) -> list[str]:
     """Return the command of one process of a supervisor."""
     flags = ["-P"] if sys.flags.safe_path else []
     flags += [f"-W{option}" for option in sys.warnoptions]
@@ -108,6 +110,8 @@ def _command(name: str, share: Share) -> list[str]:
         options += ["--queue", queue]
     if share.health is not None:
         options += ["--health", str(share.health)]
+    if debug:
+        options.append("--debug")
     if share.recycle_after is not None:
         options += ["--recycle-after", str(share.recycle_after)]
     return [sys.executable, *flags, "-m", "aiospinach.cli", "worker", name, *options]

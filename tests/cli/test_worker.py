@@ -264,6 +264,28 @@ async def test_processes_whose_supervisor_was_killed_drain(
     assert ledger.counted("end") == {"a": 1}
 
 
+async def test_changes_during_a_drain_cancel_no_job(
+    worker: WorkerCommand, engine: Engine, ledger: Ledger
+) -> None:
+    worker.start("--reload")
+    await worker.up(1)
+    await engine.schedule("once", "a", 2.0)
+    await begun(ledger, worker, "a")
+    for number in range(3):
+        worker.program.write_text(f"{worker.text}\n# {number}\n")
+        await until(
+            lambda: worker.log.count("program.py changed") > number,  # noqa: B023
+            "the change is seen",
+            timeout=20,
+            show=lambda: worker.log,
+        )
+    assert not ledger.of("end"), "all changes were seen while the job ran"
+    await worker.up(2)
+    assert ledger.counted("end") == {"a": 1}
+    assert not ledger.of("cancelled")
+    assert await worker.stop() == 0, worker.log
+
+
 async def test_a_reload_waits_for_running_jobs_and_for_a_program_that_can_be_imported(
     worker: WorkerCommand, engine: Engine, ledger: Ledger
 ) -> None:
@@ -302,6 +324,22 @@ async def test_a_process_that_ends_is_started_again_with_growing_pauses(
     assert "ended with exit code 9" in caplog.text
     os.kill(os.getpid(), signal.SIGTERM)
     assert await running == 0
+
+
+async def test_a_process_that_cannot_be_made_is_tried_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*command: str, **options: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "create_subprocess_exec", refuse)
+        supervisor = supervised(UP + "import time; time.sleep(60)")
+        running = asyncio.create_task(supervisor.run())
+        await until(lambda: "no process can be started" in caplog.text, "it is logged")
+    await until(lambda: supervisor.processes[0] and supervisor.processes[0].is_up, timeout=20)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
 
 
 async def test_a_process_that_ends_badly_when_it_is_to_stop_is_not_well() -> None:

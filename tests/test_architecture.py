@@ -59,7 +59,10 @@ RANKS = {module: rank for rank, (_, modules) in enumerate(LAYERS) for module in 
 # Brokers stand beside the signals, not above them: a store sends none.
 FORBIDDEN = {("brokers", "signals")}
 # These use the public face only, as programs do, and what is named here.
-USERS = {"contrib": {"signals", "views"}, "views": set[str]()}
+USERS = {
+    **{"contrib": {"signals", "views"}, "views": set[str]()},
+    "cli": {"signals", "views", "contrib"},
+}
 FRAMEWORKS = {
     *("starlette", "fastapi", "pydantic", "uvloop", "attr", "attrs"),
     *("opentelemetry", "prometheus_client", "sentry_sdk", "structlog"),

@@ -65,28 +65,11 @@ async def _ask(process: WorkerProcess | None, path: str) -> Answer | None:
 
 def _joined(answers: Sequence[Answer | None]) -> Answer:
     """Return the metrics of all processes, with a label ``process`` for the place of each."""
-    refused = next((answer for answer in answers if answer is not None and answer.status != 200), None)
-    if refused is not None:
-        return refused
-    try:
-        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-        from prometheus_client.core import Metric
-        from prometheus_client.parser import text_string_to_metric_families
-    except ImportError:
-        return Answer(503, b'{"error":"no process has started yet"}')
-    families: dict[str, Metric] = {}
-    for place, answer in enumerate(answers, 1):
-        for family in text_string_to_metric_families("" if answer is None else answer.body.decode()):
-            joined = families.setdefault(
-                family.name, Metric(family.name, family.documentation, family.type, family.unit)
-            )
-            for sample in family.samples:
-                joined.samples.append(sample._replace(labels={**sample.labels, "process": str(place)}))
+    answered = {str(place): answer for place, answer in enumerate(answers, 1) if answer is not None}
+    if refused := [answer for answer in answered.values() if answer.status != 200]:
+        return refused[0]
+    if not answered:
+        return Answer(503, b'{"error":"no process has answered yet"}')
+    from aiospinach.contrib.prometheus_text import joined
 
-    class Collected:
-        def collect(self) -> list[Metric]:
-            return list(families.values())
-
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Collected())
-    return Answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+    return Answer(200, *joined({place: answer.body for place, answer in answered.items()}))

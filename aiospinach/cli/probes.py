@@ -41,8 +41,7 @@ class Probes:
     async def _metrics(self) -> Answer:
         if not self._has_metrics:
             return NO_METRICS
-        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+        from aiospinach.contrib.prometheus_text import metrics_text
 
         # In a thread: only there the scrape waits for the depths of the queues.
-        text = await asyncio.to_thread(generate_latest)
-        return Answer(200, text, CONTENT_TYPE_LATEST)
+        return Answer(200, *await asyncio.to_thread(metrics_text))

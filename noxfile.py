@@ -93,6 +93,16 @@ def check_build(session: nox.Session) -> None:
         session.install("--force-reinstall", str(wheel))
         with session.chdir(folder):
             session.run("python", str(quickstart))
+            check_command(session)
+
+
+def check_command(session: nox.Session) -> None:
+    """The command of the wheel is there. Without its extra it is one sentence that names the extra."""
+    code = "import sys; sys.modules.update(cyclopts=None); from aiospinach.cli import main; sys.exit(main())"
+    told = session.run("python", "-c", code, silent=True, success_codes=[2]) or ""
+    if told.count("\n") != 1 or "pip install 'aiospinach[cli]'" not in told:
+        session.error(f"without the extra, the command prints {told!r}")
+    session.run("aiospinach", "--version", success_codes=[0, 2])
 
 
 PARTS = {
@@ -134,6 +144,7 @@ def quick(session: nox.Session) -> None:
         *("contrib/*", "faults/*", "redis/*", "topologies/*", "brokers/test_lua_mutants"),
         *("workers/test_leases", "workers/test_outages", "workers/test_health", "signals/test_backpressure"),
         *("test_docs", "test_examples", "test_python_mutants", "test_redis_examples"),
+        *("cli/test_reference", "cli/test_terminal"),
     )
     pytest(session, 6, "-m", "not large", *without(*slow), *session.posargs)
 

@@ -54,12 +54,16 @@ LAYERS: list[tuple[str, set[str]]] = [
     ("views", {"views"}),
     ("contrib", {"contrib"}),
     ("top", {"top"}),
+    ("command line", {"cli"}),
 ]
 RANKS = {module: rank for rank, (_, modules) in enumerate(LAYERS) for module in modules}
 # Brokers stand beside the signals, not above them: a store sends none.
 FORBIDDEN = {("brokers", "signals")}
 # These use the public face only, as programs do, and what is named here.
-USERS = {"contrib": {"signals", "views"}, "views": set[str](), "top": {"views"}}
+USERS = {
+    **{"contrib": {"signals", "views"}, "views": set[str](), "top": {"views"}},
+    "cli": {"signals", "views", "contrib", "top"},
+}
 FRAMEWORKS = {
     *("starlette", "fastapi", "pydantic", "uvloop", "attr", "attrs"),
     *("opentelemetry", "prometheus_client", "sentry_sdk", "structlog"),
@@ -152,7 +156,7 @@ def test_the_test_of_imports_sees_them() -> None:
     pool = files_imported_by(PACKAGE / "workers" / "pool.py")
     assert {"aiospinach.signals.sender", "aiospinach.brokers.base", "aiospinach.workers.runs"} <= pool
     broker = PACKAGE / "brokers" / "memory" / "broker.py"
-    assert ours(broker) <= {"brokers", "exceptions", "timing", "job", "outcome", "forks"}
+    assert ours(broker) <= {"brokers", "exceptions", "timing", "job", "outcome", "forks", "release"}
     assert ours(PACKAGE / "contrib" / "starlette.py") == {"__init__"}
     assert ours(PACKAGE / "contrib" / "fastapi.py") == {"__init__"}
 

@@ -25,6 +25,7 @@ from .records import (
     Parking,
     RenewResult,
     Settlement,
+    StoreInfo,
     SweepResult,
     TickResult,
 )
@@ -103,6 +104,14 @@ class Broker(ABC):
     @abstractmethod
     def now(self) -> int:
         """Return the time of the broker's clock, in milliseconds since 1970."""
+
+    @abstractmethod
+    async def ping(self) -> StoreInfo:
+        """Ask the store to answer. Returns what it says of itself."""
+
+    @abstractmethod
+    async def queues(self) -> list[str]:
+        """Return the queues of the namespace in which jobs were stored or tasks registered, sorted."""
 
     @abstractmethod
     async def register(

@@ -227,6 +227,16 @@ class Fired(enum.Enum):
     """The due was moved, and no job was stored: the task or its queue is paused."""
 
 
+class StoreInfo(msgspec.Struct, frozen=True):
+    """What a store says of itself."""
+
+    server: str
+    """Its kind: redis, valkey or memory."""
+    version: str
+    clock: int
+    """Its clock when it answered, in milliseconds since 1970."""
+
+
 class DeadRecord(msgspec.Struct, frozen=True, gc=False):
     """A job that failed for ever."""
 

@@ -1,6 +1,7 @@
 """The engine: schedules, cancels and looks up jobs, and starts and stops workers."""
 
 from .blocking import Blocking
+from .checkup import Finding
 from .counts import QueueCounts
 from .dead_jobs import DeadJob
 from .engine import Engine
@@ -9,6 +10,7 @@ from .listing import Page
 from .live_workers import WorkerInfo
 from .overview import EngineOverview, QueueOverview
 from .pauses import Pause
+from .ping import Ping
 from .throughput import MinuteRow, TaskNumbers
 
 __all__ = [
@@ -17,9 +19,11 @@ __all__ = [
     "Engine",
     "EngineOverview",
     "Explanation",
+    "Finding",
     "MinuteRow",
     "Page",
     "Pause",
+    "Ping",
     "QueueCounts",
     "QueueOverview",
     "TaskNumbers",

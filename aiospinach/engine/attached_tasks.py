@@ -26,6 +26,8 @@ class AttachedTasks:
         self._on_added = WeakMethod(on_added)
         self._tasks: dict[str, Task[..., Any]] = {}
         self._queues: set[str] = set()
+        self._found: set[str] = set()
+        """Queues that were found in the store: old ones, and those of tasks that are not attached here."""
 
     @property
     def by_name(self) -> Mapping[str, Task[..., Any]]:
@@ -105,10 +107,11 @@ class AttachedTasks:
         return (), {}
 
     def check_queue(self, queue: object) -> str:
-        """Return the name of a queue. Raises UnknownQueue if there are tasks, and none uses it."""
+        """Return the name of a queue. Raises UnknownQueue if there are tasks, none uses it, and it was not
+        found in the store."""
         name = check_scope(queue, what="queue")
         queues = self.queues
-        if queues and name not in queues:
+        if queues and name not in queues and name not in self._found:
             raise UnknownQueue(
                 f"no task of engine {self._namespace!r} uses queue {name!r}; its tasks use"
                 f" {', '.join(sorted(queues))}"
@@ -135,7 +138,11 @@ class AttachedTasks:
 
     def queues_to_search(self, queue: object) -> list[str]:
         """The one queue that ``queue=`` names, or every queue if it is None. Raises UnknownQueue."""
-        return sorted(self._queues) if queue is None else [self.check_queue(queue)]
+        return sorted(self._queues | self._found) if queue is None else [self.check_queue(queue)]
+
+    def note_found(self, queues: Sequence[str]) -> None:
+        """Search these queues, too: they were found in the store."""
+        self._found.update(queues)
 
     def whereabouts(self, job: object, queue: object) -> tuple[list[str], str]:
         """The queues to search for a job that is given itself or by its id, and the id.

@@ -12,6 +12,7 @@ from ..task import Task
 from ..timing import to_seconds
 from ..validation import check_flag
 from .attached_tasks import AttachedTasks
+from .checkup import Finding, check_queues
 from .counts import QueueCounts, count_jobs
 from .dead_jobs import DeadJob, DeadJobs
 from .explanation import Explanation
@@ -19,6 +20,7 @@ from .listing import PAGE, Listing, Page, filters_of
 from .live_workers import WorkerInfo, read_workers
 from .lookup import Lookup
 from .overview import EngineOverview, read_overview
+from .ping import Ping, read_ping
 from .throughput import MinuteRow, read_throughput
 
 
@@ -39,6 +41,37 @@ class Looking:
         UnknownQueue or a BrokerError.
         """
         return self._dead_jobs.jobs(self._tasks.queues_to_search(queue))
+
+    async def find_queues(self) -> list[str]:
+        """Find the queues of the namespace in the store, also those whose tasks are not attached here.
+
+        Calls without ``queue=`` that look at jobs or steer them search the found queues from then on, beside
+        those of the attached tasks. So an engine without tasks can look after all queues. Returns the names,
+        sorted. Raises a BrokerError. A cancellation changes nothing.
+        """
+        await self._broker.open_in_time(self.namespace)
+        found = await self._broker.queues()
+        self._tasks.note_found(found)
+        return found
+
+    async def check(self, *, queue: str | None = None) -> list[Finding]:
+        """Look whether what is stored of every queue of the attached tasks, or of one, fits together.
+
+        It only reads, some ids a call, and needs about 200 bytes of memory for each job. A queue in motion is
+        not wrong: what seemed so twice is looked at once more, at one moment. Returns what does not fit, a
+        thousand of each kind and queue at most; a MemoryBroker has nothing that others could damage. Raises
+        UnknownQueue or a BrokerError. A cancellation changes nothing.
+        """
+        return await check_queues(self._broker, self.namespace, self._tasks.queues_to_search(queue))
+
+    async def ping(self) -> Ping:
+        """Ask the store to answer.
+
+        Returns its kind and version, how long the answer took, and how far its clock is ahead of the clock of
+        this machine. Raises a BrokerError. A cancellation changes nothing.
+        """
+        await self._broker.open_in_time(self.namespace)
+        return await read_ping(self._broker)
 
     async def counts(self, *, queue: str | None = None) -> dict[str, QueueCounts]:
         """Count the jobs of each queue of the attached tasks, or of one ``queue``, by their states.

@@ -44,7 +44,7 @@ QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
-UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "pause", "overview"}
+UNGUARDED = {"check", "nudge", "wake_another", "sweep", "workers", "pause", "overview"}
 """Scripts without a guard."""
 UNGUARDED_PARTS = {
     *("prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error", "forgetting"),

@@ -51,8 +51,8 @@ def key(namespace: str, name: str, queue: str = "default") -> str:
 
 
 def keys_of(client: redis.Redis, namespace: str) -> set[str]:
-    """The keys of a namespace, without their prefixes."""
-    found: list[bytes] = list(client.scan_iter(f"ais2:{{{namespace}:*", count=10_000))
+    """The keys of the queues of a namespace, without their prefixes."""
+    found: list[bytes] = list(client.scan_iter(f"ais2:{{{namespace}:?*}}:*", count=10_000))
     return {name.decode().partition("}:")[2] for name in found}
 
 

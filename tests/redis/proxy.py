@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -138,9 +138,8 @@ class Proxy:
 
     async def _ask(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(1 << 16):
-            # Clients send one command at a time, so that each one begins at the start of a chunk.
-            name = self._name_of(data)
-            if name:
+            # A chunk begins with a command, or goes on with a long one.
+            for name in self._names_of(data):
                 self.calls[name] += 1
                 if self._loses is not None and self._loses(name, self.calls[name]):
                     self.lost[name] += 1
@@ -172,11 +171,17 @@ class Proxy:
                 under_way.put_nowait((loop.time() + self.delay, data))
             raise ConnectionResetError
 
-    def _name_of(self, data: bytes) -> bytes:
-        words = data.split(b"\r\n", 6)
-        if not data.startswith(b"*") or len(words) < 3:
-            return b""
-        command = words[2].upper()
-        if command == b"EVALSHA" and len(words) > 4:
-            return self._names.get(words[4], words[4])
-        return command
+    def _names_of(self, data: bytes) -> Iterator[bytes]:
+        """The names of the commands, or scripts, that a chunk has."""
+        while data.startswith(b"*"):
+            head, _, data = data.partition(b"\r\n")
+            words: list[bytes] = []
+            while data and len(words) < int(head[1:]):
+                length, _, data = data.partition(b"\r\n")
+                size = int(length[1:])
+                words.append(data[:size])
+                data = data[size + 2 :]
+            if words:
+                name = words[0].upper()
+                is_script = name == b"EVALSHA" and len(words) > 1
+                yield self._names.get(words[1], words[1]) if is_script else name

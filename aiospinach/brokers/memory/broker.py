@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from ... import forks
 from ...job import JobStatus
+from ...release import __version__
 from ...timing import to_seconds
 from ..base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
 from ..orders import ORDERS, cancel_order
@@ -25,6 +26,7 @@ from ..records import (
     Parking,
     RenewResult,
     Settlement,
+    StoreInfo,
     SweepResult,
     TickResult,
 )
@@ -99,6 +101,13 @@ class MemoryBroker(Broker):
 
     def now(self) -> int:
         return int(self._clock.time() * 1000)
+
+    async def ping(self) -> StoreInfo:
+        return StoreInfo("memory", __version__, self.now())
+
+    async def queues(self) -> list[str]:
+        with self._lock:
+            return sorted(queue for queue, state in self._queues.items() if state.is_used)
 
     async def register(
         self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"

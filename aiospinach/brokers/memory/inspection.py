@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from ..findings import LookFindings
 from ..overview import QueueSeen
 from ..pauses import WHOLE_QUEUE, LookPauses
 from ..places import LookJobFacts, LookPlace, LookRows
@@ -38,6 +39,8 @@ def answer(state: QueueState, question: Question[Any], now: int, clocks: float, 
         return list_place(state, question, now, clocks)
     if isinstance(question, LookJobFacts):
         return facts_of(state, question, now, clocks, lease)
+    if isinstance(question, LookFindings):
+        return []  # nobody else can damage it
     if isinstance(question, LookRows):
         return state.workers.rows(question.since)
     return state.workers.live(now, lease)

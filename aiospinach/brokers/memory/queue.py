@@ -58,6 +58,11 @@ class QueueState:
         self.rescue_pause: RescuePause = RescuePause()
         self.ends: Ends = Ends()
 
+    @property
+    def is_used(self) -> bool:
+        """It has jobs, or tasks were registered."""
+        return bool(self.jobs or self.dead or self.owners)
+
     def add(self, job: Envelope, now: int) -> bool:
         """Store a job. Returns False if it is a duplicate."""
         if job.id in self.jobs:  # guard: live id

@@ -28,6 +28,7 @@ from ..records import (
     Parking,
     RenewResult,
     Settlement,
+    StoreInfo,
     SweepResult,
     TickResult,
 )
@@ -38,8 +39,10 @@ from .batching import EnqueueBatcher, RoundTrip
 from .calls import ScriptCalls
 from .endpoints import endpoint_of
 from .errors import StoreFull
+from .handshake import read_server
 from .inspection import Inspection
 from .overview import read_overview
+from .queue_names import QueueNames
 from .queue_session import QueueSession
 from .registration import Registration
 from .schema import milliseconds
@@ -84,6 +87,7 @@ class RedisBroker(Broker):
         self._registration = Registration(self._calls)
         self._inspection = Inspection(self._calls)
         self._steering = Steering(self._calls)
+        self._names = QueueNames(self._calls)
         self._sweeps = Sweeps(self._calls, self.grace)
         self._queue = self._calls.queue
         self._work = self._calls.work
@@ -100,9 +104,18 @@ class RedisBroker(Broker):
     def now(self) -> int:
         return self._calls.now()
 
+    async def ping(self) -> StoreInfo:
+        server, version, _ = await read_server(self._calls.ask)
+        seconds, microseconds = await self._calls.ask("TIME")
+        return StoreInfo(server, version, int(seconds) * 1000 + int(microseconds) // 1000)
+
+    async def queues(self) -> list[str]:
+        return await self._names.all()
+
     async def register(
         self, queue: str, limits: Mapping[str, int], periodic: Mapping[str, int], worker: str = "-"
     ) -> Mapping[str, int]:
+        self._names.add(queue)
         return await self._registration.register(self._queue(queue), limits, periodic, worker)
 
     async def enqueue(
@@ -116,6 +129,7 @@ class RedisBroker(Broker):
         here, state = self._calls.here(), self._queue(queue)
         batcher = here.batchers.get(queue)
         if batcher is None:
+            self._names.add(queue)
 
             async def send(round_trip: RoundTrip) -> list[Any]:
                 until = round_trip.until if round_trip.was_sent else first_try_until(round_trip.until)
@@ -267,4 +281,5 @@ class RedisBroker(Broker):
         state.limits.clear()
         if (batcher := self._calls.here().batchers.get(queue)) is not None:
             batcher.forget_tokens()
+        await self._names.remove(queue)
         await self._calls.here().transport.producer_call("UNLINK", *state.keys.all(self.now()))

@@ -29,16 +29,16 @@ class ScriptCalls:
         self.producer_timeout: float = producer_timeout
         """Seconds within which a call of ``produce`` is answered."""
         self.producer_session: ProducerSession = ProducerSession()
-        self._namespace = ""
+        self.namespace: str = ""
         self._loops: PerLoop[LoopSession] = PerLoop(self._session, LoopSession.aclose, LoopSession.let_go)
         self.here: Callable[[], LoopSession] = self._loops.here
         """Returns the session of this event loop."""
         self._clock: float | None = None  # Redis' clock minus time.monotonic(), in seconds
 
     async def open(self, namespace: str, until: float | None) -> None:
-        if self._namespace not in ("", namespace):
-            raise InvalidValue(f"this RedisBroker serves the namespace {self._namespace!r} already")
-        self._namespace = namespace
+        if self.namespace not in ("", namespace):
+            raise InvalidValue(f"this RedisBroker serves the namespace {self.namespace!r} already")
+        self.namespace = namespace
         here = self.here()
         if not here.is_checked:
             clock = await here.check(str(self.endpoint), until)
@@ -51,6 +51,7 @@ class ScriptCalls:
                 await batcher.aclose()
             # The session stays: workers that still drain use it, to repeat calls without an answer.
             await here.end_subscriptions()
+            await here.end_naming()
             transport, here.transport, here.is_checked = here.transport, self._transport(), False
             await transport.aclose()
 
@@ -68,7 +69,7 @@ class ScriptCalls:
         here = self.here()
         state = here.queues.get(queue)
         if state is None:
-            keys = schema.Keys(self._namespace, queue, here.session, self.producer_session.session)
+            keys = schema.Keys(self.namespace, queue, here.session, self.producer_session.session)
             state = here.queues[queue] = QueueSession(keys, here.session)
         return state
 

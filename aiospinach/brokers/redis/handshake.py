@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from ...exceptions import BrokerError
@@ -26,15 +28,11 @@ async def shake_hands(transport: Transport, endpoint: str, *, until: float = mat
     """
     seconds, microseconds = await transport.producer_call("TIME", until=until)
     clock = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
-    answer = await transport.producer_call("HELLO", until=until)
-    facts = answer if isinstance(answer, dict) else dict(schema.pairs(answer))
-    server = _text(facts.get(b"server", facts.get("server", b"redis")))
-    version = _text(facts.get(b"version", facts.get("version", b"0")))
+    server, version, mode = await read_server(partial(transport.producer_call, until=until))
     if server == "redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
         raise BrokerError(
             f"{endpoint} is Redis {version}, and aiospinach needs Redis 7.0 or newer, or Valkey"
         )
-    mode = _text(facts.get(b"mode", facts.get("mode", b"standalone")))
     if mode == "cluster" and "+cluster://" not in endpoint:
         raise BrokerError(node_of_a_cluster(endpoint))
     with contextlib.suppress(BrokerError):  # a user may be denied INFO
@@ -44,6 +42,16 @@ async def shake_hands(transport: Transport, endpoint: str, *, until: float = mat
                 "%s has maxmemory-policy %s and may drop jobs: set it to noeviction", endpoint, policy
             )
     return clock
+
+
+async def read_server(call: Callable[..., Awaitable[Any]]) -> tuple[str, str, str]:
+    """Return the kind of a server, its version and its mode. ``call`` sends it a command."""
+    answer = await call("HELLO")
+    facts = answer if isinstance(answer, dict) else dict(schema.pairs(answer))
+    named = {_text(name): value for name, value in facts.items()}
+    defaults = {"server": "redis", "version": "0", "mode": "standalone"}
+    server, version, mode = (_text(named.get(name, default)) for name, default in defaults.items())
+    return server, version, mode
 
 
 def _policy_in(memory: str) -> str:

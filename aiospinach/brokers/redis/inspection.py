@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..findings import LookFindings
 from ..pauses import LookPauses
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import (
@@ -20,6 +21,7 @@ from ..reports import HOUR, MINUTE, ROWS_FOR, WorkerRow
 from ..results import LookResults
 from . import schema, scripts
 from .calls import ScriptCalls
+from .checkup import find_faults
 from .facts import facts_of
 from .listing import list_place
 from .overview import counts_of
@@ -59,6 +61,8 @@ class Inspection:
             return await list_place(self._calls, state, question)
         if isinstance(question, LookJobFacts):
             return await facts_of(self._calls, state, question)
+        if isinstance(question, LookFindings):
+            return await find_faults(self._calls, state)
         if isinstance(question, LookRows):
             return await self._rows(state, question.since)
         return await self._workers(state)

@@ -28,6 +28,9 @@ class LoopSession:
         self.queues: dict[str, QueueSession] = {}
         self.batchers: dict[str, EnqueueBatcher] = {}
         self.subscriptions: Subscriptions | None = None
+        self.named_queues: set[str] = set()
+        """Queues whose names were stored, or are being stored by ``naming``."""
+        self.naming: set[asyncio.Task[None]] = set()
         self.is_checked: bool = False
         self.waits_for: Sequence[str] = ()
         self.by_wake_key: dict[str, str] = {}
@@ -66,6 +69,7 @@ class LoopSession:
             await batcher.aclose()
         self.batchers.clear()  # they refer to this session: no cycle is left to the collector
         await self.end_subscriptions()
+        await self.end_naming()
         await self.transport.aclose()
 
     async def end_subscriptions(self) -> None:
@@ -73,6 +77,14 @@ class LoopSession:
         subscriptions, self.subscriptions = self.subscriptions, None
         if subscriptions is not None:
             await subscriptions.aclose()
+
+    async def end_naming(self) -> None:
+        """End the calls that store names of queues. Later calls store these names."""
+        if self.naming:
+            for task in self.naming:
+                task.cancel()
+            await asyncio.wait(self.naming)
+            self.named_queues.clear()
 
     def let_go(self) -> None:
         """Give up the connections outside of their event loop, which has ended or is the parent's."""

@@ -99,6 +99,11 @@ class Keys:
         return [*self._by_name.values(), *map(self.minutes, hours)]
 
 
+def names_key(namespace: str) -> str:
+    """Return the key of the names of a namespace's queues. No queue has an empty name, and so this key."""
+    return f"{PREFIX}:{{{namespace}:}}:queues"
+
+
 def encode(job: Envelope) -> bytes:
     """Return the envelope of a job: a header of two lines, and the body, which no script reads.
 

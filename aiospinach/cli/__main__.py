@@ -1,0 +1,8 @@
+"""``python -m aiospinach.cli``, which does what ``aiospinach`` does."""
+
+import sys
+
+from . import main
+
+if __name__ == "__main__":
+    sys.exit(main())

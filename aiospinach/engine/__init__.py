@@ -2,22 +2,26 @@
 
 from .blocking import Blocking
 from .counts import QueueCounts
+from .dead_groups import DeadGroup
 from .dead_jobs import DeadJob
 from .engine import Engine
 from .explanation import Explanation, Verdict
 from .listing import Page
 from .live_workers import WorkerInfo
 from .pauses import Pause
+from .periodic import PeriodicTask
 from .throughput import MinuteRow, TaskNumbers
 
 __all__ = [
     "Blocking",
+    "DeadGroup",
     "DeadJob",
     "Engine",
     "Explanation",
     "MinuteRow",
     "Page",
     "Pause",
+    "PeriodicTask",
     "QueueCounts",
     "TaskNumbers",
     "Verdict",

@@ -598,6 +598,15 @@ async def dead_jobs_are_chosen_by_their_task_and_reason(stage: Stage) -> None:
     assert chosen == [1, 1, 1]
 
 
+@scenario("error")
+async def dead_jobs_are_chosen_by_their_error(stage: Stage) -> None:
+    for name, error in (("a", "KeyError"), ("b", "ValueError")):
+        lease = await put_and_take(stage.broker, QUEUE, name)
+        detail = f'{{"reason":"exhausted","error":"{error}"}}'.encode()
+        assert await settle(stage.broker, QUEUE, lease, Action.FAIL, detail=detail)
+    assert (await stage.broker.steer(QUEUE, SteerDead(False, error="KeyError"))).count == 1
+
+
 @scenario("job of another task")
 async def the_jobs_of_one_task_are_cancelled(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a")

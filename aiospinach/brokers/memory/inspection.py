@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from ..dead_groups import LookDeadGroups
 from ..pauses import WHOLE_QUEUE, LookPauses
+from ..periodic import LookPeriodic, TickSeen
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
 from ..results import LookResults
+from .dead_groups import dead_groups
 from .facts import facts_of
 from .listing import list_place
 from .queue import QueueState
@@ -38,6 +41,12 @@ def answer(state: QueueState, question: Question[Any], now: int, clocks: float, 
         return facts_of(state, question, now, clocks, lease)
     if isinstance(question, LookRows):
         return state.workers.rows(question.since)
+    if isinstance(question, LookDeadGroups):
+        return dead_groups(state.dead, now, question.offset)
+    if isinstance(question, LookPeriodic):
+        return [
+            TickSeen(task, due, state.ticks.get(task, "")) for task, due in sorted(state.periodic.items())
+        ]
     return state.workers.live(now, lease)
 
 

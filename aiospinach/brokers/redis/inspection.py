@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..dead_groups import LookDeadGroups
 from ..pauses import WHOLE_QUEUE, LookPauses
+from ..periodic import LookPeriodic
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import (
     Counts,
@@ -21,8 +23,10 @@ from ..reports import HOUR, MINUTE, ROWS_FOR, WorkerRow
 from ..results import LookResults
 from . import schema, scripts
 from .calls import ScriptCalls
+from .dead_groups import read_dead_groups
 from .facts import facts_of
 from .listing import list_place
+from .periodic import read_periodic
 from .queue_session import QueueSession
 from .reports import decode_rows, decode_worker
 from .results import read_results
@@ -64,6 +68,10 @@ class Inspection:
             return await facts_of(self._calls, state, question)
         if isinstance(question, LookRows):
             return await self._rows(state, question.since)
+        if isinstance(question, LookDeadGroups):
+            return await read_dead_groups(self._calls, state, question.offset)
+        if isinstance(question, LookPeriodic):
+            return await read_periodic(self._calls, state)
         return await self._workers(state)
 
     async def _rows(self, state: QueueSession, since: int) -> Sequence[WorkerRow]:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from aiospinach import RedisBroker
-from aiospinach.brokers.bulk import CancelSome
+from aiospinach.brokers.bulk import CancelSome, SteerDead
 from aiospinach.brokers.pauses import LookPauses
 from aiospinach.brokers.places import JobFacts, LookJobFacts, LookPlace, Place
 from aiospinach.brokers.questions import Counts, LookJob, Requeue

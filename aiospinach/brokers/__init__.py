@@ -3,6 +3,7 @@
 from .base import Broker
 from .bulk import BulkResult, CancelSome, SteerDead
 from .memory import MemoryBroker
+from .overview import QueueSeen
 from .pauses import LookPauses, Pause, Resume, StoredPause
 from .places import (
     JobFacts,
@@ -86,6 +87,7 @@ __all__ = [
     "PlacePage",
     "Question",
     "QueueReport",
+    "QueueSeen",
     "RedisBroker",
     "RenewResult",
     "Requeue",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from ..exceptions import InvalidValue
+from .overview import QueueSeen
 from .questions import Act, Question
 from .records import (
     NO_PARKING,
@@ -198,6 +199,13 @@ class Broker(ABC):
     @abstractmethod
     async def look(self, queue: str, question: Question[T]) -> T:
         """Return the answer to a question about a queue."""
+
+    @abstractmethod
+    async def overview(self, queues: Sequence[str], minutes: Sequence[int] = ()) -> list[QueueSeen]:
+        """Return the state of each of these queues, with one call for the queues of a span.
+
+        ``rows`` of each has what its live workers did in ``minutes``, in minutes since 1970.
+        """
 
     @abstractmethod
     async def steer(self, queue: str, act: Act[T]) -> T:

@@ -8,6 +8,7 @@ from .engine import Engine
 from .explanation import Explanation, Verdict
 from .listing import Page
 from .live_workers import WorkerInfo
+from .overview import EngineOverview, QueueOverview
 from .pauses import Pause
 from .periodic import PeriodicTask
 from .throughput import MinuteRow, TaskNumbers
@@ -17,12 +18,14 @@ __all__ = [
     "DeadGroup",
     "DeadJob",
     "Engine",
+    "EngineOverview",
     "Explanation",
     "MinuteRow",
     "Page",
     "Pause",
     "PeriodicTask",
     "QueueCounts",
+    "QueueOverview",
     "TaskNumbers",
     "Verdict",
     "WorkerInfo",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ..brokers.base import Broker
-from ..brokers.questions import LookCounts, LookOldest, LookWorkers
+from ..brokers.overview import QueueSeen
 
 
 class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,21 +35,21 @@ class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
 async def count_jobs(broker: Broker, namespace: str, queues: Sequence[str]) -> dict[str, QueueCounts]:
     """The counts of these queues, by their names."""
     await broker.open_in_time(namespace)
-    return {queue: await _count_jobs(broker, queue) for queue in queues}
+    seen = await broker.overview(queues)
+    return {queue: counts_of(each, broker.now()) for queue, each in zip(queues, seen, strict=True)}
 
 
-async def _count_jobs(broker: Broker, queue: str) -> QueueCounts:
-    counts = await broker.look(queue, LookCounts())
-    oldest = await broker.look(queue, LookOldest())
-    workers = await broker.look(queue, LookWorkers())
+def counts_of(seen: QueueSeen, now: int) -> QueueCounts:
+    """The counts of a queue, as the broker has answered at this moment."""
+    counts = seen.counts
     return QueueCounts(
         ready=counts.ready,
         running=counts.running,
         waiting=counts.waiting,
         dead=counts.dead,
         parked=counts.parked,
-        oldest=None if oldest is None else max(0.0, (broker.now() - oldest) / 1000),
-        workers=len(workers),
+        oldest=None if seen.oldest is None else max(0.0, (now - seen.oldest) / 1000),
+        workers=len(seen.workers),
         paused=counts.paused,
         paused_tasks=counts.paused_tasks,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -39,9 +39,14 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
 async def read_workers(broker: Broker, namespace: str, queues: Sequence[str]) -> list[WorkerInfo]:
     """The workers of these queues, by their names."""
     await broker.open_in_time(namespace)
+    return workers_of({queue: await broker.look(queue, LookWorkers()) for queue in queues})
+
+
+def workers_of(by_queue: Mapping[str, Sequence[WorkerSeen]]) -> list[WorkerInfo]:
+    """Each worker of these queues once, as it has reported last, by their names."""
     found: dict[str, tuple[WorkerSeen, set[str]]] = {}
-    for queue in queues:
-        for seen in await broker.look(queue, LookWorkers()):
+    for queue, workers in by_queue.items():
+        for seen in workers:
             latest, names = found.get(seen.name, (seen, set(seen.report.queues)))
             names.add(queue)
             found[seen.name] = (seen if seen.at > latest.at else latest), names

@@ -19,6 +19,7 @@ from .explanation import Explanation
 from .listing import PAGE, Listing, Page, filters_of
 from .live_workers import WorkerInfo, read_workers
 from .lookup import Lookup
+from .overview import EngineOverview, read_overview
 from .periodic import PeriodicTask, read_periodic
 from .throughput import MinuteRow, read_throughput
 
@@ -73,6 +74,15 @@ class Looking:
         Returns the counts by queue. Raises UnknownQueue or a BrokerError. A cancellation changes nothing.
         """
         return await count_jobs(self._broker, self.namespace, self._tasks.queues_to_search(queue))
+
+    async def overview(self, *, queue: str | None = None) -> EngineOverview:
+        """Look at every queue of the attached tasks, or at one, and at their workers.
+
+        This is what a view shows first: the counts, the pauses, the workers, and what ended in this minute
+        and the one before. The queues of one server are asked with one call, whose cost does not grow with
+        the number of jobs. Raises UnknownQueue or a BrokerError. A cancellation changes nothing.
+        """
+        return await read_overview(self._broker, self.namespace, self._tasks.queues_to_search(queue))
 
     async def job(self, job: Job | str, *, queue: str | None = None) -> Job | None:
         """Look up a job that lives or is dead, given itself or by its id.

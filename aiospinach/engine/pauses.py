@@ -64,9 +64,7 @@ class Pauses:
         await self._broker.open_in_time(self._namespace)
         found: list[Pause] = []
         for queue in queues:
-            stored = await self._broker.look(queue, LookPauses())
-            now = self._broker.now()
-            found += [_read(pause, queue) for pause in stored if not pause.until or pause.until > now]
+            found += pauses_of(queue, await self._broker.look(queue, LookPauses()), self._broker.now())
         return found
 
     def _target(self, task: object, queue: object, call: str) -> tuple[str, str]:
@@ -94,6 +92,11 @@ class Pauses:
 
 def _length_of(length: object) -> float:
     return to_seconds(length, what="pause(for_=)", least=SHORTEST_PAUSE)
+
+
+def pauses_of(queue: str, stored: Sequence[StoredPause], now: int) -> list[Pause]:
+    """The pauses of a queue that have not ended."""
+    return [_read(pause, queue) for pause in stored if not pause.until or pause.until > now]
 
 
 def _read(stored: StoredPause, queue: str) -> Pause:

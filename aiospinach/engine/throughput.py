@@ -51,12 +51,12 @@ async def read_throughput(
     since = max(0, broker.now() - int(seconds * 1000)) // MINUTE
     found: list[MinuteRow] = []
     for queue in queues:
-        found += _minutes_of(queue, await broker.look(queue, LookRows(since)))
+        found += minutes_of(queue, await broker.look(queue, LookRows(since)))
     return sorted(found, key=lambda row: (row.minute, row.queue))
 
 
-def _minutes_of(queue: str, rows: Sequence[WorkerRow]) -> list[MinuteRow]:
-    """Add up the rows of all workers."""
+def minutes_of(queue: str, rows: Sequence[WorkerRow]) -> list[MinuteRow]:
+    """Add up the rows of all workers, minute by minute."""
     minutes: defaultdict[int, defaultdict[str, list[TaskRow]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         for task, numbers in row.by_task.items():

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from ..brokers import MemoryBroker
+from ..brokers.overview import QueueSeen
 from ..brokers.questions import Act, LookWorkers, Question
 from ..brokers.records import (
     NO_PARKING,
@@ -126,8 +127,15 @@ class KeepingBroker(MemoryBroker):
 
     async def look(self, queue: str, question: Question[T]) -> T:
         self._check_reachable()
-        self._note_the_test(queue, question)
+        if _is_about_workers(question):
+            self._note_the_test(queue)
         return await super().look(queue, question)
+
+    async def overview(self, queues: Sequence[str], minutes: Sequence[int] = ()) -> list[QueueSeen]:
+        self._check_reachable()
+        for queue in queues:
+            self._note_the_test(queue)
+        return await super().overview(queues, minutes)
 
     async def steer(self, queue: str, act: Act[T]) -> T:
         self._check_reachable()
@@ -184,12 +192,11 @@ class KeepingBroker(MemoryBroker):
 
     # Within.
 
-    def _note_the_test(self, queue: str, question: object) -> None:
+    def _note_the_test(self, queue: str) -> None:
         """Count the test as a worker: the engine would warn that no worker looks at the queue."""
-        if isinstance(question, LookWorkers):
-            self._queues[queue].workers.note(
-                "the test", WorkerReport("the test"), NO_QUEUE_REPORT, self.now(), self.lease, is_last=False
-            )
+        self._queues[queue].workers.note(
+            "the test", WorkerReport("the test"), NO_QUEUE_REPORT, self.now(), self.lease, is_last=False
+        )
 
     def _has_lost_leases(self, queue: str) -> bool:
         return not self.lost_workers.leases.isdisjoint(self._queues[queue].leases.jobs)
@@ -222,3 +229,7 @@ class KeepingBroker(MemoryBroker):
             return self._answer_of_enqueue(stored)
 
         raise EnqueueUncertain("the answer of the broker was lost: the test has made an outage", retry=retry)
+
+
+def _is_about_workers(question: object) -> bool:
+    return isinstance(question, LookWorkers)

@@ -43,10 +43,11 @@ QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
 CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
-UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "results", "pause"}
+UNGUARDED = {"nudge", "wake_another", "sweep", "workers", "results", "pause", "overview"}
 """Scripts without a guard."""
 UNGUARDED_PARTS = {
     *("prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error", "forgetting"),
+    *("counting", "seen_workers"),
 }
 """Parts that are included in scripts, and have no guard."""
 

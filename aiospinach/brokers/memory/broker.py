@@ -14,6 +14,7 @@ from ...job import JobStatus
 from ...timing import to_seconds
 from ..base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
 from ..orders import ORDERS, cancel_order
+from ..overview import QueueSeen
 from ..questions import Act, Cancel, Question, SteerResult
 from ..records import (
     NO_PARKING,
@@ -31,7 +32,7 @@ from ..reports import NO_QUEUE_REPORT, NO_REPORTS, QueueReport, WorkerReport
 from ..results import channel_of
 from ..subscriptions import Subscription
 from .channels import Channels, MemorySubscription
-from .inspection import answer
+from .inspection import answer, overview_of
 from .lost_jobs import warn_at_exit
 from .orders import carry_out
 from .queue import QueueState
@@ -237,6 +238,11 @@ class MemoryBroker(Broker):
             clocks = self._clock.time() - self._clock.monotonic()
             found: T = answer(self._queues[queue], question, self.now(), clocks, self.lease)
             return found
+
+    async def overview(self, queues: Sequence[str], minutes: Sequence[int] = ()) -> list[QueueSeen]:
+        with self._lock:
+            now = self.now()
+            return [overview_of(self._queues[queue], minutes, now, self.lease) for queue in queues]
 
     async def steer(self, queue: str, act: Act[T]) -> T:
         with self._lock:

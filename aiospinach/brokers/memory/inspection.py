@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from ..dead_groups import LookDeadGroups
+from ..overview import QueueSeen
 from ..pauses import WHOLE_QUEUE, LookPauses
 from ..periodic import LookPeriodic, TickSeen
 from ..places import LookJobFacts, LookPlace, LookRows
@@ -50,14 +52,21 @@ def answer(state: QueueState, question: Question[Any], now: int, clocks: float, 
     return state.workers.live(now, lease)
 
 
+def overview_of(state: QueueState, minutes: Sequence[int], now: int, lease: float) -> QueueSeen:
+    """Return the state of a queue, and what its live workers did in these minutes."""
+    workers = state.workers.live(now, lease)
+    rows = state.workers.rows_of([worker.name for worker in workers], minutes)
+    pauses = sorted(state.pauses.values(), key=lambda pause: pause.task)
+    return QueueSeen(_counts(state, now), _oldest(state, now), pauses, workers, rows)
+
+
 def _counts(state: QueueState, now: int) -> Counts:
-    dues = state.waiting.dues
-    due = sum(1 for at in dues.values() if at <= now)
+    scheduled, due = len(state.waiting.dues), state.waiting.count_due(now)
     running, parked = len(state.leases.jobs), sum(len(parked.dues) for parked in state.parked.values())
-    ready = len(state.jobs) - running - len(dues) - parked + due
+    ready = len(state.jobs) - running - scheduled - parked + due
     tasks = tuple(sorted(state.pauses.keys() - {WHOLE_QUEUE}))
     paused = state.pauses.has_queue
-    return Counts(ready, running, len(dues) - due, len(state.dead), parked, paused, tasks)
+    return Counts(ready, running, scheduled - due, len(state.dead), parked, paused, tasks)
 
 
 def _oldest(state: QueueState, now: int) -> int | None:

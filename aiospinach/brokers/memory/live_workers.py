@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 from ..questions import WorkerSeen
 from ..reports import HOUR, MINUTE, ROWS_FOR, QueueReport, WorkerReport, WorkerRow
 
@@ -55,6 +58,11 @@ class LiveWorkers:
     def rows(self, since: int) -> list[WorkerRow]:
         """Return the rows of the minutes from ``since`` on, in minutes since 1970."""
         return [row for (minute, _), row in self._rows.items() if minute >= since]
+
+    def rows_of(self, names: Sequence[str], minutes: Sequence[int]) -> list[WorkerRow]:
+        """Return the rows of these workers and minutes."""
+        keys = itertools.product(minutes, names)
+        return [row for key in keys if (row := self._rows.get(key)) is not None]
 
 
 def _is_live(seen: WorkerSeen, now: int, lease: float) -> bool:

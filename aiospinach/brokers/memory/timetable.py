@@ -46,3 +46,15 @@ class Timetable:
         while heap and self.dues.get(heap[0][2]) != heap[0][0]:
             heapq.heappop(heap)  # removed, or added again
         return heap[0][0] if heap else None
+
+    def count_due(self, now: int) -> int:
+        """Return how many jobs are due. It looks at those in the heap that are due, and their neighbours."""
+        heap, places, found = self._heap, [0], set[str]()
+        while places:
+            place = places.pop()
+            if place < len(heap) and heap[place][0] <= now:
+                due, _, job_id = heap[place]
+                if self.dues.get(job_id) == due:  # it was not removed
+                    found.add(job_id)
+                places += (2 * place + 1, 2 * place + 2)
+        return len(found)

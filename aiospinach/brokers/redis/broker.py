@@ -16,6 +16,7 @@ from ..base import (
     SHORTEST_LEASE,
     Broker,
 )
+from ..overview import QueueSeen
 from ..questions import Act, Question
 from ..records import (
     NO_PARKING,
@@ -38,6 +39,7 @@ from .calls import ScriptCalls
 from .endpoints import endpoint_of
 from .errors import StoreFull
 from .inspection import Inspection
+from .overview import read_overview
 from .queue_session import QueueSession
 from .registration import Registration
 from .schema import milliseconds
@@ -252,6 +254,9 @@ class RedisBroker(Broker):
     async def look(self, queue: str, question: Question[T]) -> T:
         answer: T = await self._inspection.look(queue, question)
         return answer
+
+    async def overview(self, queues: Sequence[str], minutes: Sequence[int] = ()) -> list[QueueSeen]:
+        return await read_overview(self._calls, self.spans(queues), minutes)
 
     async def steer(self, queue: str, act: Act[T]) -> T:
         result: T = await self._steering.steer(queue, act)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..dead_groups import LookDeadGroups
-from ..pauses import WHOLE_QUEUE, LookPauses
+from ..pauses import LookPauses
 from ..periodic import LookPeriodic
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import (
-    Counts,
     LookCounts,
     LookDead,
     LookJob,
@@ -26,6 +25,7 @@ from .calls import ScriptCalls
 from .dead_groups import read_dead_groups
 from .facts import facts_of
 from .listing import list_place
+from .overview import counts_of
 from .periodic import read_periodic
 from .queue_session import QueueSession
 from .reports import decode_rows, decode_worker
@@ -44,11 +44,8 @@ class Inspection:
     async def look(self, queue: str, question: Question[Any]) -> Any:
         state = self._calls.queue(queue)
         if isinstance(question, LookCounts):
-            _, *numbers, pauses = await self._look(state, "counts")
-            ready, running, waiting, parked, dead = numbers
-            names = sorted(name.decode(errors="replace") for name in pauses)
-            tasks = tuple(name for name in names if name != WHOLE_QUEUE)
-            return Counts(ready, running, waiting, dead, parked, len(tasks) < len(names), tasks)
+            _, pauses, *numbers = await self._look(state, "counts")
+            return counts_of(numbers, sorted(name.decode(errors="replace") for name in pauses))
         if isinstance(question, LookOldest):
             _, at = await self._look(state, "oldest")
             return None if at is None else int(at)

@@ -55,6 +55,7 @@ _SWEPT = (
     *("ready", "leases", "future", "periodic", "control", "looked", "open", "lanes", "workers"),
     *("jobs", "cancels", "slots", "pauses", "reports"),
 )
+_SEEN = ("ready", "jobs", "leases", "future", "dead", "lanes", "pauses", "workers", "reports")
 
 
 class Keys:
@@ -85,6 +86,10 @@ class Keys:
     def of_sweep(self, hours: tuple[int, int]) -> list[str]:
         """Return the keys that a sweep reads, in its order. It writes rows of minutes of these two hours."""
         return [*(self._by_name[name] for name in _SWEPT), *map(self.minutes, hours)]
+
+    def of_overview(self, hours: Sequence[int]) -> list[str]:
+        """Return the keys that an overview reads, in its order, with the rows of these hours."""
+        return [*(self._by_name[name] for name in _SEEN), *map(self.minutes, hours)]
 
     def minutes(self, hour: int) -> str:
         """Return the key that has the rows of the minutes of an hour, in hours since 1970."""

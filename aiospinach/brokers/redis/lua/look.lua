@@ -1,35 +1,16 @@
 #!lua flags=no-writes
 -- Answers a question about a queue.
 -- KEYS   ready jobs leases future dead deadjobs lanes pauses
--- needs  chunks headers prune_dead dead_records
+-- needs  chunks headers prune_dead dead_records counting
 -- ARGV   'counts'; or 'oldest'; or 'dead', offset, count; or 'job', id
--- answer to 'counts': {now, ready, running, waiting, parked, dead, names of pauses}
+-- answer to 'counts': {now, names of pauses, ready, running, waiting, parked, dead}
 --        to 'oldest': {now, when the first job in line was due, or nothing}
 --        to 'dead': {now, offset of the next page, id, record and 1 if it can be read, for each dead job, the latest
 --        first}. A record is time of death, length of the envelope, newline, envelope, detail
 --        to 'job': {now, envelope of the job, if it lives and can be read}
 -- repeat reads again
-local PAGES_AT_MOST, HEADS_AT_MOST = 10, 100
-
-local function counts()
-  local running, scheduled = call('ZCARD', leases), call('ZCARD', future)
-  local due = call('ZCOUNT', future, '-inf', now)
-  local parked = call('ZLEXCOUNT', lanes, '[?', '(@')
-  local queued = call('HLEN', jobs) - running - scheduled - parked
-  return {now, math.max(0, queued) + due, running, scheduled - due, parked, call('ZCARD', dead), call('HKEYS', pauses)}
-end
-
--- Returns when the first job in line was due, as text; nil if there is none. Some ids in line are of cancelled jobs.
-local function oldest()
-  local first = call('ZRANGEBYSCORE', future, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  for _, id in ipairs(call('LRANGE', ready, 0, HEADS_AT_MOST - 1)) do
-    local _, _, at = header(call('HGET', jobs, id) or '') -- one by one: bodies may be large, and the first is enough
-    if at and tonumber(at) <= now then -- a job that took over a place in line may be due later
-      return tonumber(at) < tonumber(first or 'inf') and at or first
-    end
-  end
-  return first
-end
+local PAGES_AT_MOST = 10
+local keys = {ready = ready, jobs = jobs, leases = leases, future = future, dead = dead, lanes = lanes}
 
 local function dead_jobs(offset, count)
   local answer = {}
@@ -51,10 +32,10 @@ end
 
 local question = arg()
 if question == 'counts' then
-  return counts()
+  return {now, call('HKEYS', pauses), counts_of(keys)}
 end
 if question == 'oldest' then
-  return {now, oldest() or false}
+  return {now, oldest_of(keys) or false}
 end
 if question == 'dead' then
   return dead_jobs(tonumber(arg()), tonumber(arg()))

@@ -1,0 +1,23 @@
+"""What every view of an engine shares: its snapshots, and words for people.
+
+The command line, the terminal view and the web view are built on it. It uses the public face of the package
+only.
+"""
+
+from .overview import HISTORY, Overview, OverviewReader, QueueRow, read_overview
+from .phrases import age, moment, number, rate, short_number
+from .text import printable
+
+__all__ = [
+    "HISTORY",
+    "Overview",
+    "OverviewReader",
+    "QueueRow",
+    "age",
+    "moment",
+    "number",
+    "printable",
+    "rate",
+    "read_overview",
+    "short_number",
+]

@@ -4,7 +4,8 @@
     python docs/pictures/web.py FOLDER      # writes every page, light and dark, wide and narrow
     python docs/pictures/web.py --serve     # serves the shop at http://127.0.0.1:8000, to look at it yourself
 
-It needs ``pip install 'aiospinach[web]' uvicorn playwright``, and a Chromium on PATH or in $AIOSPINACH_CHROMIUM.
+It needs ``pip install 'aiospinach[web]' uvicorn playwright``, and a Chromium, on PATH or in
+$AIOSPINACH_CHROMIUM.
 """
 
 from __future__ import annotations
@@ -156,7 +157,12 @@ async def report() -> None:
         name="web-2-4711", host="web-2", pid=4711, number=8, running=5, version="1.0", lag=0.18,
         started=engine._broker.now() - 7_300_000, queues=tuple(tasks),
     )  # fmt: skip
-    await engine._broker.sweep(tuple(tasks), worker, reports)
+    # Another event loop is another worker.
+    await asyncio.to_thread(asyncio.run, _sweep(worker, reports))
+
+
+async def _sweep(worker: WorkerReport, reports: dict[str, QueueReport]) -> None:
+    await engine._broker.sweep(tuple(reports), worker, reports)
 
 
 def show(job: Job) -> dict[str, object]:
@@ -171,7 +177,7 @@ async def served(port: int) -> AsyncIterator[str]:
     )
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     await fill()
     try:

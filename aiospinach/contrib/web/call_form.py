@@ -25,7 +25,7 @@ _EXAMPLES = {
     date: "2026-11-29",
     time: "08:00:00",
     timedelta: "PT90S (90 seconds), or P1D (a day)",
-    bytes: "base64",
+    bytes: "aGVsbG8= (base64)",
     UUID: "123e4567-e89b-12d3-a456-426614174000",
 }
 
@@ -37,8 +37,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """text, number, choice or json."""
     hint: str
-    is_needed: bool
-    """It has no default."""
+    has_default: bool
+    may_be_none: bool
     default: str = ""
     """The default as text, for a placeholder."""
     choices: Sequence[str] = ()
@@ -46,6 +46,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     is_integer: bool = False
     value: str = ""
     """What the visitor has typed."""
+
+    @property
+    def is_needed(self) -> bool:
+        """The field may not be empty. A text may be."""
+        return not self.has_default and not self.may_be_none and self.kind != "text"
 
     @property
     def field(self) -> str:
@@ -71,7 +76,9 @@ def arguments_of(task: Task[..., Any], typed: Mapping[str, str]) -> tuple[list[A
     Raises InvalidArguments, which names the parameter and not the value.
     """
     values = {
-        field.name: _json_of(field) for field in fields_of(task, typed) if field.value or field.is_needed
+        field.name: _json_of(field)
+        for field in fields_of(task, typed)
+        if field.value or not field.has_default
     }
     read = task.read_values(values)
     parameters = task.signature.parameters
@@ -80,37 +87,32 @@ def arguments_of(task: Task[..., Any], typed: Mapping[str, str]) -> tuple[list[A
 
 
 def _field_of(parameter: inspect.Parameter, value: str) -> Field:
-    is_needed = parameter.default is parameter.empty
     kinds, may_be_none = _members_of(parameter.annotation)
-    hint = _name_of(parameter.annotation)
-    default = "" if is_needed else _default_text(parameter.default)
     choices = _choices_of(kinds)
-    if choices:
-        chosen = [*choices, "null"] if may_be_none else choices
-        kind, default = "choice", default
-        return Field(
-            name=parameter.name,
-            kind=kind,
-            hint=hint,
-            is_needed=is_needed,
-            default=default,
-            choices=chosen,
-            value=value,
-        )
-    kind = "json"
-    if len(kinds) == 1 and kinds[0] in (int, float):
-        kind = "number"
-    elif len(kinds) == 1 and kinds[0] in _WRITTEN_AS_TEXT:
-        kind, hint = "text", _EXAMPLES.get(kinds[0], hint)
+    kind, hint = _kind_of(kinds, choices), _name_of(parameter.annotation)
+    if kind == "text" and kinds[0] in _EXAMPLES:
+        hint = f"{hint}, such as {_EXAMPLES[kinds[0]]}"
+    has_default = parameter.default is not parameter.empty
     return Field(
         name=parameter.name,
         kind=kind,
         hint=hint,
-        is_needed=is_needed and not may_be_none,
-        default=default,
+        has_default=has_default,
+        may_be_none=may_be_none,
+        default=_default_text(parameter.default) if has_default else "",
+        choices=[*choices, "null"] if choices and may_be_none else choices,
         is_integer=kinds == [int],
         value=value,
     )
+
+
+def _kind_of(kinds: Sequence[Any], choices: Sequence[str]) -> str:
+    if choices:
+        return "choice"
+    [kind] = kinds if len(kinds) == 1 else [None]
+    if kind in (int, float):
+        return "number"
+    return "text" if kind in _WRITTEN_AS_TEXT else "json"
 
 
 def _members_of(hint: Any) -> tuple[list[Any], bool]:
@@ -136,6 +138,8 @@ def _choices_of(kinds: Sequence[Any]) -> list[str]:
 
 def _json_of(field: Field) -> bytes:
     """The JSON that a field stands for. Raises InvalidArguments if it is none."""
+    if not field.value and field.may_be_none:
+        return b"null"
     if field.kind == "text":
         return msgspec.json.encode(field.value)
     text = field.value.strip()
@@ -153,8 +157,9 @@ def _json_of(field: Field) -> bytes:
 
 def _default_text(default: object) -> str:
     """The default for a placeholder, where it is plain; other defaults may be long, or secrets."""
+    value = default.value if isinstance(default, enum.Enum) else default
     is_plain = default is None or isinstance(default, (bool, int, float, enum.Enum))
-    return f"default: {default}" if is_plain else "has a default"
+    return f"default: {value}" if is_plain else "has a default"
 
 
 def _name_of(hint: Any) -> str:

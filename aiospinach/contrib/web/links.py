@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl, quote, urlencode
 PAGES = ("", "queue", "job", "dead", "periodic", "workers", "schedule")
 """The paths of the pages that a visitor may return to."""
 _PAGE = re.compile(rf"(?:\./|(?:{'|'.join(filter(None, PAGES))}))(?:\?[!-~]*)?")
-LONGEST = 8000
+LONGEST = 4000
+"""Characters of a link at most: names and cursors are shorter."""
 
 
 def link(page: str, /, **query: object) -> str:

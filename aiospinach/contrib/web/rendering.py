@@ -15,7 +15,7 @@ from aiospinach import Cron
 from aiospinach.views import age, moment, number, rate, short_number
 
 from .access import Access
-from .links import link, link_with
+from .links import is_link, link, link_with
 from .notes import note_of
 from .site import Visit
 from .sparkline import sparkline
@@ -48,11 +48,12 @@ def render(visit: Visit, template: str, page: msgspec.Struct, *, status: int = 2
     query = {
         name: value for name, value in visit.request.query_params.items() if name not in ("done", "count")
     }
+    url = link(path, **query)
     frame = Frame(
         title=visit.site.title,
         namespace=visit.engine.namespace,
         page=path,
-        url=link(path, **query),
+        url=url if is_link(url) else link(path),
         note=note_of(visit.query("done"), visit.query("count")),
         may=visit.access,
         version=VERSION,

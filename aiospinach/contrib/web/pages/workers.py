@@ -17,7 +17,7 @@ from .slices import Slice, slice_of
 ROWS = 30
 JOBS = 100
 """How many running jobs are read."""
-JOBS_OF_ONE = 5
+JOBS_OF_ONE = 3
 
 
 class WorkerRow(msgspec.Struct, frozen=True):

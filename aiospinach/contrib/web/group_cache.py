@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiospinach import DeadGroup, Engine
 
-KEPT_FOR = 3.0
-"""Seconds for which the groups are shown again."""
+CHANGED_KEPT_FOR = 3.0
+"""Seconds for which the groups are shown again, although the numbers of dead jobs have changed."""
+KEPT_FOR = 30.0
+"""Seconds for which they are shown again while these numbers stay: the jobs may be others."""
 
 
 class GroupCache:
@@ -18,6 +20,7 @@ class GroupCache:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._groups: Sequence[DeadGroup] = ()
+        self._numbers: Mapping[str, int] = {}
         self._read_at = float("-inf")
         self._turn: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -28,10 +31,13 @@ class GroupCache:
         if self._turn is None or self._loop is not loop:
             self._turn, self._loop = asyncio.Lock(), loop
         async with self._turn:
-            if time.monotonic() - self._read_at >= KEPT_FOR:
-                began = time.monotonic()
-                self._groups = await self._engine.dead_groups()
-                self._read_at = began
+            age = time.monotonic() - self._read_at
+            if age >= CHANGED_KEPT_FOR:
+                numbers = {name: queue.dead for name, queue in (await self._engine.counts()).items()}
+                if age >= KEPT_FOR or numbers != self._numbers:
+                    began = time.monotonic()
+                    self._groups = await self._engine.dead_groups()
+                    self._numbers, self._read_at = numbers, began
             return self._groups
 
     def forget(self) -> None:

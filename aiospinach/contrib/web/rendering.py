@@ -67,6 +67,12 @@ def render_bare(template: str, page: msgspec.Struct, *, status: int, headers: di
     return HTMLResponse(text, status, headers)
 
 
+def compile_templates() -> None:
+    """Read all templates now, so that no request waits for it."""
+    for name in _environment.list_templates():
+        _environment.get_template(name)
+
+
 def _time(at: datetime | None, *, is_short: bool = False) -> Markup:
     """A moment, which the script shows in the zone of the visitor."""
     if at is None:

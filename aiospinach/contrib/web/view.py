@@ -26,7 +26,7 @@ from .pages.periodic import periodic_page
 from .pages.queue import queue_page
 from .pages.schedule import schedule_page
 from .pages.workers import workers_page
-from .rendering import STATIC
+from .rendering import STATIC, compile_templates
 from .site import Handler, Show, Site
 
 PAGES: dict[str, tuple[Access, Handler]] = {
@@ -97,6 +97,8 @@ def web_view(
         reader=OverviewReader(engine),
         groups=GroupCache(engine),
     )
+
+    compile_templates()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -8,34 +8,47 @@
 -- repeat reads again
 local PAGE, PAGES_AT_MOST = 100, 10
 local BYTES_AT_MOST = 1000000 -- of records: a call stays short if they are long
-local BEGINNING_AT_MOST = 1000 -- bytes of a detail in which the error stands
+local ERROR_AT_MOST = 1000 -- bytes of the name of an error
 local offset = tonumber(arg())
-local groups, in_order, bytes = {}, {}, 0
+local groups, kinds, in_order, bytes = {}, {}, {}, 0
 
--- Returns the error in the detail that begins at a place of a record, as JSON; '' if there is none.
-local function error_of(record, first)
-  local detail = first and string.sub(record, first, first + BEGINNING_AT_MOST) or ''
+-- Returns the error in a detail, as JSON; '' if there is none.
+local function error_in(detail)
   local start = string.match(detail, '^{"reason":"[^"]*","error":()"')
-  local last = start
-  repeat
-    last = last and string.find(detail, '"', last + 1, true)
-    local escapes = last and #string.match(string.sub(detail, start, last - 1), '\\*$')
-  until not last or escapes % 2 == 0
-  return last and string.sub(detail, start, last) or ''
+  if not start then
+    return ''
+  end
+  local text = string.gsub(string.sub(detail, start, start + ERROR_AT_MOST), '\\.', '..') -- without escaped quotes
+  local last = string.find(text, '"', 2, true)
+  return last and string.sub(detail, start, start + last - 1) or ''
 end
 
+-- Returns the group of a dead job.
+local function group_of(id, record, detail)
+  local envelope, is_readable = envelope_of_dead(id, record)
+  local task = envelope and is_readable and task_of(envelope) or ''
+  local error = error_in(string.sub(record, detail, detail + ERROR_AT_MOST))
+  local name = task .. '\n' .. error
+  if not groups[name] then
+    groups[name] = {task, error, 0, string.match(record, '^%d+'), id}
+    in_order[#in_order + 1] = groups[name]
+  end
+  return groups[name]
+end
+
+-- Jobs of one kind have the same static line, reason and error, and so the same group: it is looked up once for each kind.
 local function add(id, record)
-  local envelope, is_readable, detail = envelope_of_dead(id, record)
-  if not envelope then
+  local length, start = string.match(record, '^%d+ (%d+)\n()')
+  local detail = start and start + length
+  if not start or detail > #record + 1 then
     return
   end
-  local task, error = is_readable and task_of(envelope) or '', error_of(record, detail)
-  local name = task .. '\n' .. error
-  local group = groups[name]
-  if not group then
-    group = {task, error, 0, string.match(record, '^%d+'), id}
-    groups[name] = group
-    in_order[#in_order + 1] = group
+  local first_line = string.find(record, '\n', start, true)
+  local _, last = string.find(record, '^{"reason":"%a*","error":"[^"\\]*"', detail)
+  local kind = last and first_line and string.sub(record, start, first_line) .. string.sub(record, detail, last)
+  local group = kind and kinds[kind] or group_of(id, record, detail)
+  if kind then
+    kinds[kind] = group
   end
   group[3] = group[3] + 1
 end

@@ -85,6 +85,8 @@ def check_build(session: nox.Session) -> None:
         for needed in (
             "aiospinach/py.typed",
             "aiospinach/brokers/redis/lua/exchange.lua",
+            "aiospinach/contrib/web/static/view.css",
+            "aiospinach/contrib/web/templates/frame.html",
             "pytest_aiospinach.py",
             "LICENSE",
         ):

@@ -144,7 +144,7 @@ async def report() -> None:
     dice = random.Random(7)
 
     def row(minute: int, task: str, level: float, failures: float) -> WorkerRow:
-        wave = level * (1.2 + math.sin(minute / 9) + dice.random() * 0.4)
+        wave = level * (1.2 + math.sin((minute - now) / 9) + dice.random() * 0.4)
         failed = round(wave * failures * (3 if 24 < now - minute < 31 else 0.4))
         return WorkerRow(minute, {task: TaskRow(done=round(wave), failed=failed, seconds=wave)})
 
@@ -220,7 +220,7 @@ async def main() -> None:
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         if len(sys.argv) == 1:
-            size = {"width": 1280, "height": 560}
+            size = {"width": 1280, "height": 350}
             await picture(browser, url, FOLDER / "web.png", viewport=size, color_scheme="light")
         else:
             for name, path in PAGES.items():

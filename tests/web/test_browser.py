@@ -15,7 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from aiospinach import Engine, JobStatus, MemoryBroker
+from aiospinach import BrokerUnavailable, Engine, JobStatus, MemoryBroker
 from aiospinach.contrib.web import web_view
 
 from .conftest import EVERYTHING, Shop, allow, chromium
@@ -54,7 +54,7 @@ async def url(shop: Shop) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def opened(**options: Any) -> AsyncIterator[Any]:
+async def opened(*, is_away: bool = False, **options: Any) -> AsyncIterator[Any]:
     """A page of a browser. Nothing may be reported on its console but answers that are no success."""
     async with playwright.async_playwright() as running:
         browser = await running.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
@@ -66,7 +66,8 @@ async def opened(**options: Any) -> AsyncIterator[Any]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.set_default_timeout(15_000)
         yield page
-        assert [text for text in complaints if "status of 404" not in text] == []
+        expected = "status of 503" if is_away else "status of 404"
+        assert [text for text in complaints if expected not in text] == []
         await browser.close()
 
 
@@ -164,3 +165,54 @@ async def test_times_are_local_and_an_id_can_be_copied(url: str, shop: Shop) -> 
         await page.get_by_role("button", name="Copy the id").click()
         await page.get_by_text("Copied").wait_for()
     assert await shop.status("later-1") is JobStatus.WAITING
+
+
+async def test_an_outage_shows_on_the_page_and_passes(
+    url: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> None:
+        raise BrokerUnavailable("it is away")
+
+    async with opened(is_away=True) as page:
+        await page.goto(url)
+        await page.get_by_role("link", name="payments").wait_for()
+        with monkeypatch.context() as patch:
+            patch.setattr(shop.engine, "overview", away)
+            await page.get_by_text("The store does not answer").wait_for()
+            assert await page.locator("#pulse").inner_text() == "No answer"
+        await page.get_by_role("link", name="payments").wait_for()
+        assert await page.locator("#pulse").inner_text() == "Live"
+
+
+async def test_the_page_of_a_login_does_not_replace_the_content(url: str, shop: Shop) -> None:
+    async with opened() as page:
+        await page.goto(url)
+        asked = asyncio.Event()
+
+        async def answer(route: Any) -> None:
+            asked.set()
+            await route.fulfill(body="<html><body>Log in</body></html>", content_type="text/html")
+
+        await page.route("**/jobs/*", answer)
+        await asyncio.wait_for(asked.wait(), 15)
+        await page.unroute("**/jobs/*")
+        asked.clear()
+        assert await page.get_by_role("link", name="payments").count() == 1
+        await shop.engine.pause(queue="payments")
+        await page.locator(".badge.paused").wait_for()
+
+
+async def test_long_names_do_not_break_the_frame(url: str, shop: Shop) -> None:
+    name = "x" * 200
+    await shop.send.options(id=name, key="\N{ARABIC LETTER ALEF}" * 200).schedule("a")
+    await shop.engine.pause(queue="mail", reason="y" * 200)
+    async with opened(viewport={"width": 390, "height": 700}) as page:
+        for path in (
+            "./",
+            "queue?name=mail",
+            f"job?id={name}",
+            f"queue?name=mail&task={name}",
+            f"dead?filter={name}",
+        ):
+            await page.goto(url + path)
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 390, path

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from aiospinach import Depends, Engine, MemoryBroker
+from aiospinach import Depends, Engine, InvalidArguments, MemoryBroker
 from aiospinach.contrib.web import Access
 
 from .conftest import view_of
@@ -227,3 +227,16 @@ async def test_the_owner_chooses_the_tasks(engine: Engine) -> None:
     async with view_of(engine, Access.ALL) as client:
         assert (await client.post("schedule", data={"task": "plain"})).status_code == 403
     assert [job async for job in engine.jobs()] == []
+
+
+async def test_values_are_read_by_the_hints_of_a_task(engine: Engine) -> None:
+    paint = engine.tasks["paint"]
+    assert list(paint.signature.parameters)[-3:] == ["tags", "anything", "rest"]
+    assert paint.signature.parameters["number"].annotation is int
+    assert paint.read_values({"colour": b'"red"', "number": b"5"}) == {"colour": Colour.RED, "number": 5}
+    with pytest.raises(InvalidArguments, match=r"paint\(\) has no parameter 'odd'"):
+        paint.read_values({"odd": b"1"})
+    with pytest.raises(InvalidArguments, match="argument 'number' is not what"):
+        paint.read_values({"number": b'"canary"'})
+    with pytest.raises(InvalidArguments):
+        paint.read_values({"number": b"{"})

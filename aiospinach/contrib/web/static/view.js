@@ -35,11 +35,12 @@
     pulse.hidden = false;
   };
   const refresh = () => {
-    if (document.hidden || !live().hasAttribute("hx-get")) return;
+    if (document.hidden || !isRefreshed()) return;
     if (isInUse()) return showPulse("paused", "Paused");
     live().dispatchEvent(new Event("refresh"));
   };
-  if (live() && live().hasAttribute("hx-get")) {
+  const isRefreshed = () => live() !== null && live().hasAttribute("hx-get");
+  if (isRefreshed()) {
     showPulse("live", "Live");
     setInterval(refresh, every);
     document.addEventListener("visibilitychange", refresh);
@@ -49,6 +50,10 @@
       else showPulse("away", "No answer");
     });
     document.addEventListener("htmx:error", () => showPulse("away", "No answer"));
+    document.addEventListener("htmx:before:swap", (event) => {
+      // An answer without the content, such as the page of a login, does not replace it.
+      if (!(event.detail.ctx.text || "").includes('id="live"')) event.preventDefault();
+    });
     document.addEventListener("htmx:after:swap", () => prepare());
   }
 

@@ -133,7 +133,8 @@ def quick(session: nox.Session) -> None:
     session.install("-e", ".", *group("test"), *group("lint"))
     check_style(session)
     slow = (
-        *("contrib/*", "faults/*", "redis/*", "topologies/*", "brokers/test_lua_mutants"),
+        *("contrib/*", "faults/*", "redis/*", "topologies/*", "web/*"),
+        "brokers/test_lua_mutants",
         *("workers/test_leases", "workers/test_outages", "workers/test_health", "signals/test_backpressure"),
         *("test_docs", "test_examples", "test_python_mutants", "test_redis_examples"),
     )

@@ -262,6 +262,8 @@ async def test_while_the_store_is_away_pages_say_so(namespace: str) -> None:
             assert CANARY not in response.text
         response = await client.post("pause", data={"queue": "default"})
         assert response.status_code == 503
+        assert "It is not known whether this was done" in response.text
+        assert "hx-get" not in response.text, "an action is not repeated by itself"
 
 
 async def test_the_view_alone_opens_and_closes_its_engine(namespace: str) -> None:

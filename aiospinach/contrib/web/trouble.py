@@ -38,6 +38,13 @@ AWAY = Trouble(
 )
 
 
+UNCERTAIN = Trouble(
+    title="The store does not answer",
+    text="It is not known whether this was done: jobs are stored in Redis or Valkey, which cannot be reached,"
+    " or has refused it. Go back, look, and try again.",
+)
+
+
 def refuse(trouble: Trouble) -> HTMLResponse:
     """A response 403 that shows nothing of the engine."""
     return render_bare("bare.html", trouble, status=403, headers={})
@@ -50,7 +57,8 @@ def not_allowed(visit: Visit) -> HTMLResponse:
 
 def away(visit: Visit) -> HTMLResponse:
     """A response 503: the store does not answer."""
-    response = render(visit, "trouble.html", AWAY, status=503)
+    trouble = AWAY if visit.request.method == "GET" else UNCERTAIN
+    response = render(visit, "trouble.html", trouble, status=503)
     response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
 

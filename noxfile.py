@@ -85,6 +85,8 @@ def check_build(session: nox.Session) -> None:
         for needed in (
             "aiospinach/py.typed",
             "aiospinach/brokers/redis/lua/exchange.lua",
+            "aiospinach/contrib/web/static/view.css",
+            "aiospinach/contrib/web/templates/frame.html",
             "pytest_aiospinach.py",
             "LICENSE",
         ):
@@ -141,7 +143,8 @@ def quick(session: nox.Session) -> None:
     session.install("-e", ".", *group("test"), *group("lint"))
     check_style(session)
     slow = (
-        *("contrib/*", "faults/*", "redis/*", "topologies/*", "brokers/test_lua_mutants"),
+        *("contrib/*", "faults/*", "redis/*", "topologies/*", "web/*"),
+        "brokers/test_lua_mutants",
         *("workers/test_leases", "workers/test_outages", "workers/test_health", "signals/test_backpressure"),
         *("test_docs", "test_examples", "test_python_mutants", "test_redis_examples"),
         *("cli/test_reference", "cli/test_terminal"),

@@ -13,6 +13,7 @@ from .dependencies import Depends, Provided, Shared
 from .done import Done
 from .engine import (
     Blocking,
+    DeadGroup,
     DeadJob,
     Engine,
     EngineOverview,
@@ -21,6 +22,7 @@ from .engine import (
     MinuteRow,
     Page,
     Pause,
+    PeriodicTask,
     Ping,
     QueueCounts,
     QueueOverview,
@@ -81,6 +83,7 @@ __all__ = [
     "BrokerError",
     "BrokerUnavailable",
     "Cron",
+    "DeadGroup",
     "DeadJob",
     "Depends",
     "Done",
@@ -109,6 +112,7 @@ __all__ = [
     "NotAttached",
     "Page",
     "Pause",
+    "PeriodicTask",
     "Ping",
     "Provided",
     "QueueCounts",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import pickle
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 from weakref import WeakSet
@@ -170,6 +171,22 @@ class Task(Generic[P, R_co]):
         Returns and raises the same as ``schedule``.
         """
         return await self._scheduler().schedule_at(self, at, *args, **kwargs)
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """The parameters that take the arguments of a job, with their type hints.
+
+        Parameters that a worker fills in are left out. Raises UnsupportedType for hints that cannot be read.
+        """
+        return self._arguments.signature()
+
+    def read_values(self, values: Mapping[str, bytes]) -> dict[str, Any]:
+        """Read values of parameters from JSON, each typed by the hint of its parameter.
+
+        Forms and command lines make arguments of text with it. Returns the values by parameter. Raises
+        InvalidArguments, which names the parameter and not the value, or UnsupportedType.
+        """
+        return self._arguments.read_values(values)
 
     def options(
         self,

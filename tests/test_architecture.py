@@ -66,7 +66,7 @@ USERS = {
 }
 FRAMEWORKS = {
     *("starlette", "fastapi", "pydantic", "uvloop", "attr", "attrs"),
-    *("opentelemetry", "prometheus_client", "sentry_sdk", "structlog"),
+    *("opentelemetry", "prometheus_client", "sentry_sdk", "structlog", "jinja2"),
 }
 IMPORTED_BY_REDIS = {"opentelemetry"}  # where it is installed
 LINES_AT_MOST = 300

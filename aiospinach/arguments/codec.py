@@ -6,6 +6,7 @@ The body of a job is ``[[positional...],{keyword...}]``, which msgspec writes an
 from __future__ import annotations
 
 import contextlib
+import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -133,6 +134,17 @@ class Arguments:
                 self._prepare(shape)
             self._last_reader = shape.read
         return tuple(values[: len(positional)]), dict(zip(keyword, values[len(positional) :], strict=True))
+
+    def signature(self) -> inspect.Signature:
+        """The parameters that take arguments, with their hints. Raises UnsupportedType."""
+        return self._parameters.signature_with({name: hint.type for name, hint in self._resolved().items()})
+
+    def read_values(self, values: Mapping[str, bytes]) -> dict[str, Any]:
+        """Values of parameters from JSON, typed by their hints. Raises InvalidArguments."""
+        if unknown := values.keys() - self._resolved().keys():
+            raise InvalidArguments(f"{self._name}() has no parameter '{min(unknown)}'")
+        read = self._read(tuple(values), [msgspec.Raw(value) for value in values.values()])
+        return dict(zip(values, read, strict=True))
 
     def fit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
         """The parameter that takes each argument. Raises InvalidArguments if the call does not fit."""

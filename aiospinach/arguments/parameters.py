@@ -33,6 +33,13 @@ class Parameters:
     def __iter__(self) -> Iterator[str]:
         return iter(self._signature.parameters)
 
+    def signature_with(self, hints: Mapping[str, Any]) -> inspect.Signature:
+        """The signature of these parameters, with these type hints."""
+        parameters = self._signature.parameters.values()
+        return self._signature.replace(
+            parameters=[each.replace(annotation=hints[each.name]) for each in parameters]
+        )
+
     def taking(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
         """The parameter that takes each argument. Raises InvalidArguments if the call does not fit."""
         for name in self._injected:

@@ -44,3 +44,5 @@ class SteerDead(Act[BulkResult], frozen=True):
     reason: str = ""
     """Why the jobs died, in one word; empty: for any reason."""
     cursor: Cursor = ()
+    error: str | None = None
+    """The class of their last error, with its module; empty: it is not known. None: any."""

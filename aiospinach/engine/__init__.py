@@ -3,6 +3,7 @@
 from .blocking import Blocking
 from .checkup import Finding
 from .counts import QueueCounts
+from .dead_groups import DeadGroup
 from .dead_jobs import DeadJob
 from .engine import Engine
 from .explanation import Explanation, Verdict
@@ -10,11 +11,13 @@ from .listing import Page
 from .live_workers import WorkerInfo
 from .overview import EngineOverview, QueueOverview
 from .pauses import Pause
+from .periodic import PeriodicTask
 from .ping import Ping
 from .throughput import MinuteRow, TaskNumbers
 
 __all__ = [
     "Blocking",
+    "DeadGroup",
     "DeadJob",
     "Engine",
     "EngineOverview",
@@ -23,6 +26,7 @@ __all__ = [
     "MinuteRow",
     "Page",
     "Pause",
+    "PeriodicTask",
     "Ping",
     "QueueCounts",
     "QueueOverview",

@@ -48,6 +48,7 @@ class Twins(Scheduler, Protocol):
         queue: str | None = None,
         task: Task[..., Any] | str | None = None,
         reason: str | None = None,
+        error: str | type[BaseException] | None = None,
     ) -> int: ...
 
     async def result(
@@ -148,10 +149,13 @@ class Blocking:
         queue: str | None = None,
         task: Task[..., Any] | str | None = None,
         reason: str | None = None,
+        error: str | type[BaseException] | None = None,
     ) -> int:
         """Queue dead jobs again as ``Engine.requeue_dead`` does, and return how many."""
         _refuse_in_loop("requeue_dead()")
-        return self._portal.call(self._engine.requeue_dead, queue=queue, task=task, reason=reason)
+        return self._portal.call(
+            self._engine.requeue_dead, queue=queue, task=task, reason=reason, error=error
+        )
 
     @overload
     def result(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
+
 from .. import signals
 from ..brokers.base import Broker
 from ..brokers.bulk import CancelSome, Cursor, SteerDead
@@ -43,12 +45,14 @@ class Bulk:
         await self._broker.open_in_time(self._namespace)
         return sum([count for each in queues async for count in self._cancel(each, name)])
 
-    async def steer_dead(self, task: object, queue: object, reason: object, *, is_to_run: bool) -> int:
+    async def steer_dead(
+        self, task: object, queue: object, reason: object, error: object, *, is_to_run: bool
+    ) -> int:
         """Requeue or discard dead jobs. Returns how many."""
         queues, name = self._target(task, queue)
-        why = _check_reason(reason)
+        chosen = SteerDead(is_to_run, name, _check_reason(reason), error=_check_error(error))
         await self._broker.open_in_time(self._namespace)
-        return sum([await self._steer_dead(each, name, why, is_to_run=is_to_run) for each in queues])
+        return sum([await self._steer_dead(each, chosen) for each in queues])
 
     async def _cancel(self, queue: str, task: str) -> AsyncIterator[int]:
         cursor: Cursor | None = ()
@@ -62,11 +66,11 @@ class Bulk:
             yield result.count
             cursor = result.cursor
 
-    async def _steer_dead(self, queue: str, task: str, reason: str, *, is_to_run: bool) -> int:
+    async def _steer_dead(self, queue: str, chosen: SteerDead) -> int:
         count = bare = 0
         cursor: Cursor | None = ()
         while cursor is not None:
-            result = await self._broker.steer(queue, SteerDead(is_to_run, task, reason, cursor))
+            result = await self._broker.steer(queue, msgspec.structs.replace(chosen, cursor=cursor))
             count, bare, cursor = count + result.count, bare + result.bare, result.cursor
         if bare:
             logger.warning(
@@ -94,3 +98,11 @@ def _check_reason(reason: object) -> str:
         shown = repr(reason[:40]) if isinstance(reason, str) else type(reason).__name__
         raise InvalidValue(f"reason= takes one of {', '.join(DEAD_REASONS)}, not {shown}")
     return reason if isinstance(reason, str) else ""
+
+
+def _check_error(error: object) -> str | None:
+    if error is None or isinstance(error, str):
+        return error
+    if isinstance(error, type) and issubclass(error, BaseException):
+        return f"{error.__module__}.{error.__qualname__}"
+    raise InvalidValue(f"error= takes a class of errors, or its full name, not {type(error).__name__}")

@@ -53,7 +53,7 @@ class DeadJobs:
         await self._broker.open_in_time(self._namespace)
         for queue in queues:
             async for record in self._records(queue):
-                yield self._read(record, queue)
+                yield read_dead(record, self._namespace, queue, self._tasks)
 
     async def requeue(self, queues: Sequence[str], job_id: str) -> bool:
         """Queue a dead job again, in the first of the queues that has it. Returns False if none has it."""
@@ -96,14 +96,16 @@ class DeadJobs:
                 return
             offset += PAGE - 1
 
-    def _read(self, record: DeadRecord, queue: str) -> DeadJob:
-        args, kwargs = self._tasks.read(record.job.task, record.job.arguments)
-        detail = detail_of(record)
-        return DeadJob(
-            job=record.job.as_job(self._namespace, queue, JobStatus.FAILED, args, kwargs),
-            died_at=from_milliseconds(record.died_at),
-            reason=detail.get("reason", ""),
-            error=detail.get("error", ""),
-            message=detail.get("message", ""),
-            traceback=detail.get("traceback", ""),
-        )
+
+def read_dead(record: DeadRecord, namespace: str, queue: str, tasks: AttachedTasks) -> DeadJob:
+    """Return a dead job for users, with its arguments if they can be read here."""
+    args, kwargs = tasks.read(record.job.task, record.job.arguments)
+    detail = detail_of(record)
+    return DeadJob(
+        job=record.job.as_job(namespace, queue, JobStatus.FAILED, args, kwargs),
+        died_at=from_milliseconds(record.died_at),
+        reason=detail.get("reason", ""),
+        error=detail.get("error", ""),
+        message=detail.get("message", ""),
+        traceback=detail.get("traceback", ""),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from types import TracebackType
@@ -165,6 +165,11 @@ class Engine(Declarations, Scheduling, Awaiting, Looking, Steering):
         if not isinstance(tasks, Tasks):
             raise InvalidValue(f"attach_tasks() takes a Tasks registry, not {type(tasks).__name__}")
         tasks._attach_to(self._tasks)
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """The attached tasks by their names, in a view that also shows tasks that are attached later."""
+        return self._tasks.by_name
 
     @property
     def blocking(self) -> Blocking:

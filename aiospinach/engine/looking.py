@@ -14,12 +14,14 @@ from ..validation import check_flag
 from .attached_tasks import AttachedTasks
 from .checkup import Finding, check_queues
 from .counts import QueueCounts, count_jobs
+from .dead_groups import DeadGroup, read_dead_groups
 from .dead_jobs import DeadJob, DeadJobs
 from .explanation import Explanation
 from .listing import PAGE, Listing, Page, filters_of
 from .live_workers import WorkerInfo, read_workers
 from .lookup import Lookup
 from .overview import EngineOverview, read_overview
+from .periodic import PeriodicTask, read_periodic
 from .ping import Ping, read_ping
 from .throughput import MinuteRow, read_throughput
 
@@ -72,6 +74,32 @@ class Looking:
         """
         await self._broker.open_in_time(self.namespace)
         return await read_ping(self._broker)
+
+    async def dead_job(self, job: Job | str, *, queue: str | None = None) -> DeadJob | None:
+        """Look up a dead job, given itself or by its id, with its message and traceback.
+
+        Returns None if no such job is dead. The job is found as ``job`` finds it. Raises UnknownQueue,
+        InvalidValue or a BrokerError. A cancellation changes nothing.
+        """
+        return await self._lookup.find_dead(*self._tasks.whereabouts(job, queue))
+
+    async def dead_groups(self, *, queue: str | None = None) -> list[DeadGroup]:
+        """Count the dead jobs of every queue of the attached tasks, or of one, by their task and error.
+
+        Returns the groups, those with the most jobs first. The broker counts a thousand jobs a call, without
+        sending them. Raises UnknownQueue or a BrokerError. A cancellation changes nothing.
+        """
+        return await read_dead_groups(self._broker, self.namespace, self._tasks.queues_to_search(queue))
+
+    async def periodic_tasks(self, *, queue: str | None = None) -> list[PeriodicTask]:
+        """List the periodic tasks of every queue of the attached tasks, or of one, by their names.
+
+        Tasks that other processes have registered with the queues are listed as well. Raises UnknownQueue or
+        a BrokerError. A cancellation changes nothing.
+        """
+        queues = self._tasks.queues_to_search(queue)
+        await self._broker.open_in_time(self.namespace)
+        return await read_periodic(self._broker, self._tasks, queues)
 
     async def counts(self, *, queue: str | None = None) -> dict[str, QueueCounts]:
         """Count the jobs of each queue of the attached tasks, or of one ``queue``, by their states.

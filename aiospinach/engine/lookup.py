@@ -12,6 +12,7 @@ from ..brokers.results import EndRecord, LookResults
 from ..job import Job
 from ..timing import from_milliseconds
 from .attached_tasks import AttachedTasks
+from .dead_jobs import DeadJob, read_dead
 from .explanation import Explanation, Verdict, explain
 from .snapshots import snapshot_of
 from .stack_request import stack_of
@@ -40,6 +41,12 @@ class Lookup:
         """A job that lives or is dead, in the first of the queues that has it; None if none has it."""
         queue, facts = await self._facts(queues, job_id, is_brief=True)
         return self._job(facts, queue)
+
+    async def find_dead(self, queues: Sequence[str], job_id: str) -> DeadJob | None:
+        """A dead job, in the first of the queues that has a job of its id; None if that is not dead."""
+        queue, facts = await self._facts(queues, job_id, is_brief=True)
+        record = None if facts.seen is None else facts.seen.dead
+        return None if record is None else read_dead(record, self._namespace, queue, self._tasks)
 
     async def explain(self, queues: Sequence[str], job_id: str, *, stack: bool) -> Explanation:
         """Why the job does not run, or what it does; in the first of the queues that has it."""

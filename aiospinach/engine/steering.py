@@ -120,17 +120,18 @@ class Steering:
         queue: str | None = None,
         task: Task[..., Any] | str | None = None,
         reason: str | None = None,
+        error: str | type[BaseException] | None = None,
     ) -> int:
         """Queue dead jobs again, as if they had never run, the oldest of each queue first.
 
         Only those of a ``queue``, of a ``task``, or that died for a ``reason``: lost, poison, exhausted,
-        aborted, interrupted, unknown, result or unreadable. The name of a task need not be attached. Jobs
-        whose id is in use, or that were kept without their arguments, stay dead. Returns how many were
-        queued. The broker takes 500 a call: if a call fails or is cancelled, some jobs are queued, and a
-        repeat goes on with the others. Raises UnknownTask for a Task that is not attached, UnknownQueue,
-        InvalidValue or a BrokerError.
+        aborted, interrupted, unknown, result or unreadable, or of an ``error``: a class, or its name with its
+        module. The name of a task need not be attached. Jobs whose id is in use, or that were kept without
+        their arguments, stay dead. Returns how many were queued. The broker takes 500 a call: if a call fails
+        or is cancelled, some jobs are queued, and a repeat goes on with the others. Raises UnknownTask for a
+        Task that is not attached, UnknownQueue, InvalidValue or a BrokerError.
         """
-        return await self._bulk.steer_dead(task, queue, reason, is_to_run=True)
+        return await self._bulk.steer_dead(task, queue, reason, error, is_to_run=True)
 
     async def discard_dead(
         self,
@@ -138,9 +139,10 @@ class Steering:
         queue: str | None = None,
         task: Task[..., Any] | str | None = None,
         reason: str | None = None,
+        error: str | type[BaseException] | None = None,
     ) -> int:
         """Forget dead jobs, chosen as by ``requeue_dead``. Returns how many. Raises the same errors."""
-        return await self._bulk.steer_dead(task, queue, reason, is_to_run=False)
+        return await self._bulk.steer_dead(task, queue, reason, error, is_to_run=False)
 
     async def cancel_all(self, *, queue: str | None = None, task: Task[..., Any] | str | None = None) -> int:
         """Cancel all jobs that wait or are queued, of every queue, or of a ``queue`` or a ``task``.

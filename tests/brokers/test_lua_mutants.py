@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from aiospinach import RedisBroker
-from aiospinach.brokers.bulk import CancelSome
+from aiospinach.brokers.bulk import CancelSome, SteerDead
 from aiospinach.brokers.pauses import LookPauses
 from aiospinach.brokers.places import JobFacts, LookJobFacts, LookPlace, Place
 from aiospinach.brokers.questions import Counts, LookJob, Requeue
@@ -615,6 +615,15 @@ async def dead_jobs_are_chosen_by_their_task_and_reason(stage: Stage) -> None:
         for task, reason in (("send", "lost"), ("", "poison"), ("other", ""))
     ]
     assert chosen == [1, 1, 1]
+
+
+@scenario("error")
+async def dead_jobs_are_chosen_by_their_error(stage: Stage) -> None:
+    for name, error in (("a", "KeyError"), ("b", "ValueError")):
+        lease = await put_and_take(stage.broker, QUEUE, name)
+        detail = f'{{"reason":"exhausted","error":"{error}"}}'.encode()
+        assert await settle(stage.broker, QUEUE, lease, Action.FAIL, detail=detail)
+    assert (await stage.broker.steer(QUEUE, SteerDead(False, error="KeyError"))).count == 1
 
 
 @scenario("job of another task")

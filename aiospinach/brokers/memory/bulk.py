@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
+
 from ...job import JobStatus
 from ..bulk import BulkResult, CancelSome, SteerDead
 from ..questions import Cancel, Discard, Requeue
-from ..records import Envelope
+from ..records import DeadRecord, Envelope
 from .queue import QueueState
 from .steering import steer
 
@@ -30,12 +32,31 @@ def cancel_some(state: QueueState, act: CancelSome, now: int) -> BulkResult:
 
 def steer_dead(state: QueueState, act: SteerDead, now: int) -> BulkResult:
     """Requeue or discard dead jobs: a queue has 10,000 at most."""
-    beginning = f'{{"reason":"{act.reason}"'.encode() if act.reason else b""
     order = Requeue if act.is_to_run else Discard
     count = bare = 0
     for dead in list(state.dead.values()):
-        if act.task in ("", dead.job.task) and dead.detail.startswith(beginning):
+        if _is_chosen(act, dead):
             steered = steer(state, order(dead.job.id), now)
             count += steered.status is JobStatus.FAILED
             bare += steered.is_bare
     return BulkResult(count, None, bare)
+
+
+class _Detail(msgspec.Struct):
+    reason: str | None = None
+    error: str | None = None
+
+
+_read_detail = msgspec.json.Decoder(_Detail).decode
+
+
+def _is_chosen(act: SteerDead, dead: DeadRecord) -> bool:
+    if act.task not in ("", dead.job.task):
+        return False
+    if not act.reason and act.error is None:
+        return True
+    try:
+        detail = _read_detail(dead.detail)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return act.reason in ("", detail.reason) and act.error in (None, detail.error)

@@ -6,12 +6,15 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from ..dead_groups import LookDeadGroups
 from ..findings import LookFindings
 from ..overview import QueueSeen
 from ..pauses import WHOLE_QUEUE, LookPauses
+from ..periodic import LookPeriodic, TickSeen
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
 from ..results import LookResults
+from .dead_groups import dead_groups
 from .facts import facts_of
 from .listing import list_place
 from .queue import QueueState
@@ -43,6 +46,12 @@ def answer(state: QueueState, question: Question[Any], now: int, clocks: float, 
         return []  # nobody else can damage it
     if isinstance(question, LookRows):
         return state.workers.rows(question.since)
+    if isinstance(question, LookDeadGroups):
+        return dead_groups(state.dead, now, question.offset)
+    if isinstance(question, LookPeriodic):
+        return [
+            TickSeen(task, due, state.ticks.get(task, "")) for task, due in sorted(state.periodic.items())
+        ]
     return state.workers.live(now, lease)
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..findings import LookFindings
+from ..dead_groups import LookDeadGroups
 from ..pauses import LookPauses
+from ..periodic import LookPeriodic
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import (
     LookCounts,
@@ -22,9 +24,11 @@ from ..results import LookResults
 from . import schema, scripts
 from .calls import ScriptCalls
 from .checkup import find_faults
+from .dead_groups import read_dead_groups
 from .facts import facts_of
 from .listing import list_place
 from .overview import counts_of
+from .periodic import read_periodic
 from .queue_session import QueueSession
 from .reports import decode_rows, decode_worker
 from .results import read_results
@@ -65,6 +69,10 @@ class Inspection:
             return await find_faults(self._calls, state)
         if isinstance(question, LookRows):
             return await self._rows(state, question.since)
+        if isinstance(question, LookDeadGroups):
+            return await read_dead_groups(self._calls, state, question.offset)
+        if isinstance(question, LookPeriodic):
+            return await read_periodic(self._calls, state)
         return await self._workers(state)
 
     async def _rows(self, state: QueueSession, since: int) -> Sequence[WorkerRow]:

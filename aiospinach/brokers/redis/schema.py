@@ -72,6 +72,8 @@ class Keys:
         self.nudge: str = self._by_name["nudge"]
         self.leases: str = self._by_name["leases"]
         self.pauses: str = self._by_name["pauses"]
+        self.control: str = self._by_name["control"]
+        self.periodic: str = self._by_name["periodic"]
 
     def of(self, script: Script, job_keys: Sequence[str] = ()) -> list[str]:
         """Return the keys of a script, in its order, and after them keys of single jobs."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
+
 from ...job import JobStatus
 from ..bulk import BulkResult, CancelSome, SteerDead
 from ..orders import ORDERS
@@ -76,7 +78,8 @@ class Steering:
 
     async def _steer_dead(self, state: QueueSession, act: SteerDead) -> BulkResult:
         action = "requeue" if act.is_to_run else "discard"
-        arguments = [action, act.task, act.reason, *(act.cursor or ("", ""))]
+        error = "" if act.error is None else msgspec.json.encode(act.error)
+        arguments = [action, act.task, act.reason, error, *(act.cursor or ("", ""))]
         _, after, last, count, bare = await self._calls.produce(scripts.BULK_DEAD, state, arguments)
         return BulkResult(count, (after, last) if after else None, bare)
 

@@ -2,12 +2,13 @@
 -- Requeues or discards dead jobs, the oldest first, some a call.
 -- KEYS   ready jobs cancels dead deadjobs wake
 -- needs  chunks headers last_error dead_records requeue notify
--- ARGV   'requeue' or 'discard'; task and reason of the jobs (empty: any); the score after which this call goes on, and
+-- ARGV   'requeue' or 'discard'; task and reason of the jobs, and their error as JSON (empty: any);
+--        the score after which this call goes on, and
 --        the score of the last job (empty: the first call)
 -- answer {now, score after which the next call goes on ('': this was the last call), score of the last job, how many jobs
 --        were requeued or discarded, how many could not be requeued, since they were kept without their arguments}
 -- repeat goes on with the jobs that are left
-local action, task, reason, after, last = arg(), arg(), arg(), arg(), arg()
+local action, task, reason, error, after, last = arg(), arg(), arg(), arg(), arg(), arg()
 local AT_ONCE, PAGE = 500, 100
 local BYTES_AT_MOST = 262144 -- of records: a call stays short if they are long
 local beginning = '{"reason":"' .. reason .. '"'
@@ -27,6 +28,13 @@ local function is_chosen(id, record)
   end
   if reason ~= '' and (not detail or string.sub(record, detail, detail + #beginning - 1) ~= beginning) then -- guard: reason
     return false
+  end
+  if error ~= '' then
+    local first = detail and string.match(string.sub(record, detail, detail + 100), '^{"reason":"[^"]*","error":()')
+    first = first and detail + first - 1
+    if not first or string.sub(record, first, first + #error - 1) ~= error then -- guard: error
+      return false
+    end
   end
   return true
 end

@@ -1,0 +1,20 @@
+"""A web view of an engine: its queues, jobs and workers, in a browser.
+
+It needs the extra ``web``: ``pip install 'aiospinach[web]'``.
+"""
+
+try:
+    import jinja2 as _jinja2
+    import starlette as _starlette
+except ImportError as error:
+    raise ImportError(
+        f"the web view needs {error.name}: pip install 'aiospinach[web]'", name=error.name
+    ) from error
+
+from .access import Access, AccessCheck
+from .site import Show
+from .view import web_view
+
+del _jinja2, _starlette
+
+__all__ = ["Access", "AccessCheck", "Show", "web_view"]

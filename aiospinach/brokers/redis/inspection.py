@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..findings import LookFindings
 from ..dead_groups import LookDeadGroups
+from ..findings import LookFindings
 from ..pauses import LookPauses
 from ..periodic import LookPeriodic
 from ..places import LookJobFacts, LookPlace, LookRows

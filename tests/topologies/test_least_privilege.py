@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from aiospinach import BrokerError, RedisBroker
+from aiospinach import BrokerError, Engine, RedisBroker
 
 from ..asking import counts
 from ..servers import Server
@@ -49,6 +50,20 @@ async def test_the_user_of_the_docs_suffices_on_a_cluster(
         await work.schedule_all(range(10, 20))
         await work.done()
         await work.engine.overview()
+        queued, later = work.queues[0], datetime.now(UTC) + timedelta(days=1)
+        job = await work.engine.schedule_at(f"run.{queued}", later, 20)
+        await work.engine.pause(queue=queued)
+        await work.engine.reschedule(job, None)
+        await work.engine.cancel(job)  # it leaves a mark
+        async with Engine(
+            RedisBroker(url), namespace
+        ) as console:  # without tasks, as the command line has it
+            assert await console.find_queues() == sorted(work.queues)
+            assert set(await console.counts()) == set(work.queues)
+            assert await console.check() == []
+            assert [pause.queue for pause in await console.pauses()] == [queued]
+            assert sum(row.done for row in await console.throughput()) <= 20 * len(work.queues)
+            assert (await console.ping()).round_trip > 0
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     other_broker = RedisBroker(url)
     await other_broker.open("another")

@@ -24,7 +24,7 @@ LOOK_AGAIN_AFTER = 1.0
 CONNECTIONS_AT_MOST = 100_000  # to one node: each queue waits on a connection of its own
 
 _KEYLESS = ("HELLO", "INFO")
-_UNCONVERTED = ("INFO", "ZSCAN")
+_UNCONVERTED = ("INFO", "ZSCAN", "HSCAN", "HGETALL", "SMEMBERS")
 """Commands whose answers redis-py would convert."""
 # Later releases deprecate it: there, `retry` has the same effect.
 _NO_REPETITION: dict[str, Any] = {} if redis_version >= "6" else {"cluster_error_retry_attempts": 0}

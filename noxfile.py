@@ -145,6 +145,7 @@ def quick(session: nox.Session) -> None:
     slow = (
         *("contrib/*", "faults/*", "redis/*", "topologies/*", "web/*"),
         "brokers/test_lua_mutants",
+        *("top/test_app", "top/test_calls", "top/test_pictures"),
         *("workers/test_leases", "workers/test_outages", "workers/test_health", "signals/test_backpressure"),
         *("test_docs", "test_examples", "test_python_mutants", "test_redis_examples"),
         *("cli/test_reference", "cli/test_terminal"),

@@ -13,8 +13,8 @@ from ..brokers_under_test import BROKERS, MakeBroker
 
 @pytest.fixture(params=BROKERS)
 async def engine(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator[Engine]:
-    """An engine on every broker, whose workers report often."""
+    """An engine on every broker, whose workers report every second, and live long on a busy machine."""
     make: MakeBroker = request.param
-    broker: Broker = make(lease=1.2)
+    broker: Broker = make(lease=12.0)
     async with Engine(broker, namespace) as engine:
         yield engine

@@ -241,8 +241,10 @@ async def test_the_workers_are_listed(engine: Engine) -> None:
         await user.press("w")
         await user.until("No worker is alive")
         await engine.start_workers(7, block=False)
-        [worker] = await engine.workers()
-        await user.until(worker.name, "0/7", "0 of 7 slots busy", without=["No worker is alive"])
+        async with asyncio.timeout(10):
+            while not (workers := await engine.workers()):
+                await asyncio.sleep(0.01)
+        await user.until(workers[0].name, "0/7", "0 of 7 slots busy", without=["No worker is alive"])
         await user.press("escape")
         await user.until("1 worker consumes the queue mail, with 7 slots")
 

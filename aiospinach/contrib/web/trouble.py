@@ -67,5 +67,6 @@ def bad_request(visit: Visit, error: AiospinachError, *, status: int) -> HTMLRes
     """A response to bad input, or to a name that nobody knows."""
     title = "Not found" if status == 404 else "This does not work"
     text = str(error)
+    text = f"{text[:1].upper()}{text[1:]}"
     text = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
     return render(visit, "trouble.html", Trouble(title=title, text=text), status=status)

@@ -18,9 +18,6 @@ from .job_actions import JOB_KEYS, JobActions
 from .job_page import JobSeen, Stack, job_page
 from .live_screen import BACK, QUIT
 
-DEAD_AT_MOST = 1000
-"""So many of the latest dead jobs are searched for the traceback of one."""
-
 
 class JobScreen(JobActions[JobSeen]):
     """Shows one job: why it does not run, or what has become of it."""
@@ -56,7 +53,7 @@ class JobScreen(JobActions[JobSeen]):
         if explanation.verdict is not Verdict.DEAD:
             self._dead = None
         elif self._dead is None:
-            self._dead = await find_dead(self.engine, self._job)
+            self._dead = await self.engine.dead_job(self._job)
         return JobSeen(self._job, explanation, self.now(), self._dead, self._stack)
 
     def title_of(self, snapshot: JobSeen | None, width: int) -> Content:
@@ -87,15 +84,3 @@ class JobScreen(JobActions[JobSeen]):
         explanation = await self.engine.explain(self._job, stack=True)
         self._stack = Stack(self.now(), explanation.stack)
         return "the worker was asked where the body of the job is"
-
-
-async def find_dead(engine: Engine, job: Job) -> DeadJob | None:
-    """Return a dead job with its traceback, if it is among the latest ones of its queue."""
-    looked = 0
-    async for dead in engine.dead_jobs(queue=job.queue):
-        looked += 1
-        if dead.job == job:
-            return dead
-        if looked == DEAD_AT_MOST:
-            break
-    return None

@@ -89,7 +89,7 @@ async def test_a_dead_job_is_explained_with_its_traceback(
     await fill(engine)
     code, out, _ = await cli("job", "order-17", *store)
     assert code == 0
-    assert out.startswith("job order-17 is dead since ")
+    assert out.startswith("job order-17 died at ")
     assert "exhausted, builtins.ValueError" in out
     assert "ValueError: boom" in out
     report = msgspec.json.decode((await cli("job", "order-17", *store, "--json")).out, type=JobReport)

@@ -37,7 +37,7 @@ async def test_a_dead_job_is_seen_explained_and_requeued(dead_job: Engine, progr
     child.expect("builtins.ValueError")
     child.expect(pexpect.EOF)
     child = terminal("job", "order-17", program)
-    child.expect("is dead since")
+    child.expect("died at")
     child.expect("ValueError: boom")
     child.expect(pexpect.EOF)
     child = terminal("requeue", "order-17", program)

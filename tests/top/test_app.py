@@ -55,7 +55,7 @@ async def test_a_failed_job_is_found_explained_and_requeued(engine: Engine) -> N
         await user.press("left")
         await user.until("order-17", "send", "KeyError", "r Requeue", "D Discard")
         await user.press("enter")
-        screen = await user.until("Job order-17 is dead since", "exhausted", "Traceback", "no such address")
+        screen = await user.until("Job order-17 died at", "exhausted", "Traceback", "no such address")
         assert "CANARY" not in screen
         await user.press("r")
         await user.until("order-17 was queued again", "no live worker consumes the queue mail")
@@ -224,7 +224,7 @@ async def test_the_stack_of_a_running_job_is_asked_for(engine: Engine) -> None:
         await user.press("enter", "right")
         await user.until("held", "Running 1", "1/1")
         await user.press("enter")
-        await user.until("Job held runs since", "s Stack")
+        await user.until("Job held has run since", "s Stack")
         await user.press("s")
         await user.until("Stack at", "test_app.py", " hold")
         release.set()

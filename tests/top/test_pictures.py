@@ -12,7 +12,7 @@ WORDS = {
     "top.svg": ("shop", "payments", "its template is being mended", "43 of 48 slots busy"),
     "top-jobs.svg": ("payments-84224", "httpx.ConnectTimeout", "Dead 14", "Requeue"),
     "top-job.svg": (
-        "Job payments-84224 is dead since 2026-11-27 19:30:42 UTC",
+        "Job payments-84224 died at 2026-11-27 19:30:42 UTC",
         "no answer of api.bank.example",
     ),
 }

@@ -22,6 +22,7 @@ REMAINING = {
         "wake",
         "dead",
         "deadjobs",
+        "events",
     ),
 }
 """Keys that may remain of a drained queue, besides those of sessions, which expire."""
@@ -53,6 +54,7 @@ _TYPES = {
     "reports": "hash",
     "minutes": "hash",
     "pauses": "hash",
+    "events": "stream",
 }
 
 
@@ -101,6 +103,8 @@ class RawKeys:
                 pipe.zrange(name, 0, -1, withscores=True)
             elif kind == "set":
                 pipe.smembers(name)
+            elif kind == "stream":
+                pipe.xrange(name)
             else:
                 pipe.get(name)
         found = pipe.execute() if names else []

@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from threading import RLock
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from ... import forks
 from ...job import JobStatus
 from ...timing import to_seconds
-from ..base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
+from ...validation import check_number
+from ..base import DEFAULT_LEASE, MOST_EVENTS, SHORTEST_LEASE, Broker
+from ..events import Position
 from ..orders import ORDERS, cancel_order
 from ..questions import Act, Cancel, Question, SteerResult
 from ..records import (
@@ -31,6 +34,8 @@ from ..reports import NO_QUEUE_REPORT, NO_REPORTS, QueueReport, WorkerReport
 from ..results import channel_of
 from ..subscriptions import Subscription
 from .channels import Channels, MemorySubscription
+from .clock import Clock
+from .event_waits import EventWaits
 from .inspection import answer
 from .lost_jobs import warn_at_exit
 from .orders import carry_out
@@ -41,32 +46,25 @@ from .waiter import Waiter, set_of
 T = TypeVar("T")
 
 
-class Clock(Protocol):
-    """The clock of a MemoryBroker; the module ``time`` is one."""
-
-    def time(self) -> float:
-        """Return the seconds since 1970, by which jobs are due."""
-
-    def monotonic(self) -> float:
-        """Return the seconds by which leases end; workers compare them with ``time.monotonic()``."""
-
-
 class MemoryBroker(Broker):
     """Keeps jobs in the memory of this process. They outlive event loops, and end with the process.
 
     ``lease``: seconds after which the lease of a job ends, unless it is renewed. Here leases end if the event
-    loop ended while jobs ran. ``clock``: the clock that the broker reads. Several threads, each with its own
+    loop ended while jobs ran. ``events``: how many rows of events each queue keeps, as in RedisBroker.
+    ``clock``: the clock that the broker reads. Several threads, each with its own
     event loop, may use one broker. In a forked child the broker is empty: the jobs are its parent's. Raises
-    InvalidValue if ``lease`` is no number of seconds, or too short.
+    InvalidValue for a wrong argument.
     """
 
-    def __init__(self, *, lease: float = DEFAULT_LEASE, clock: Clock = time) -> None:
+    def __init__(self, *, lease: float = DEFAULT_LEASE, events: int = 0, clock: Clock = time) -> None:
         self.lease: float = to_seconds(lease, what="MemoryBroker(lease=)", least=SHORTEST_LEASE)
         self._clock = clock
-        self._queues: defaultdict[str, QueueState] = defaultdict(QueueState)
+        self.events: int = check_number(events, what="MemoryBroker(events=)", least=0, most=MOST_EVENTS)
+        self._queues: defaultdict[str, QueueState] = defaultdict(partial(QueueState, self.events))
         self._waiters: list[Waiter] = []
         self._channels = Channels()
         self._sessions = Sessions()
+        self._event_waits = EventWaits()
         self._wake_ups: dict[str, None] = {}
         """Queues whose wake-up no wait has taken yet, in their order."""
         # For threads: coroutines of one loop never meet within a method, which awaits nothing. Reentrant: the
@@ -78,8 +76,9 @@ class MemoryBroker(Broker):
     def _forget_parent(self) -> object:
         """Empty the broker in a forked child. A thread of the parent may hold the old lock."""
         inherited = self._queues, self._waiters
-        self._queues, self._waiters, self._wake_ups = defaultdict(QueueState), [], {}
+        self._queues, self._waiters, self._wake_ups = defaultdict(partial(QueueState, self.events)), [], {}
         self._lock = RLock()
+        self._event_waits = EventWaits()
         return inherited
 
     def _belong_to(self, owner: object) -> None:
@@ -106,6 +105,7 @@ class MemoryBroker(Broker):
             state = self._queues[queue]
             replaced = state.leases.limit(limits)
             state.owners.update(dict.fromkeys(limits, worker))
+            state.names[self._sessions.here()] = worker
             for task, due in periodic.items():
                 state.periodic[task] = min(due, state.periodic.get(task, due))
                 state.known.add(task)
@@ -128,6 +128,9 @@ class MemoryBroker(Broker):
                 if known is not None:
                     return list(known)
             stored = [state.add(job, now) for job in jobs]
+            if self.events:
+                new = [job for job, is_new in zip(jobs, stored, strict=True) if is_new]
+                state.events.note_scheduled(new, now)
             if token is not None:
                 state.answers.put(token, tuple(stored), now)
             self._notify(queue, state)
@@ -139,11 +142,13 @@ class MemoryBroker(Broker):
         with self._lock:
             state = self._queues[queue]
             now = self.now()
-            fenced, cancelled = state.settle(settled, now)
             expiry, session = self._clock.monotonic() + self.lease, self._sessions.here()
+            fenced, cancelled = state.settle(settled, now)
             leases = state.take(want, now, expiry, self.margin, parking, session)
+            if self.events:
+                state.events.note_started(leases)
             has_earlier_due, state.earlier_due_pending = state.earlier_due_pending, False
-            self._notify(queue, state)
+            self._notify(queue, state, state.names.get(session, ""))
             is_something_left = state.something_to_run() or state.wanted_to_run(parking.wanted)
             return ExchangeResult(leases, fenced, cancelled, is_something_left, has_earlier_due)
 
@@ -226,6 +231,13 @@ class MemoryBroker(Broker):
                     self._waiters.remove(waiter)
                     waiter.nudge()
 
+    async def wait_for_events(self, places: Mapping[str, Position], timeout: float) -> None:
+        with self._lock:
+            if any(self._queues[queue].events.has_more(place) for queue, place in places.items()):
+                return
+            waiting = self._event_waits.begin(list(places))
+        await self._event_waits.end(waiting, timeout)
+
     def subscribe(self, queue: str) -> Subscription:
         return MemorySubscription(self._channels, queue)
 
@@ -260,11 +272,14 @@ class MemoryBroker(Broker):
         with self._lock:
             return sum(len(state.jobs) for state in self._queues.values())
 
-    def _notify(self, queue: str, state: QueueState) -> None:
-        """Report ends of jobs, and wake one waiter if there is a job to run, or something is due earlier than
-        was known."""
+    def _notify(self, queue: str, state: QueueState, worker: str = "") -> None:
+        """Report ends and events of jobs, and wake one waiter if there is a job to run, or something is due
+        earlier than was known."""
         if state.ends.reports:
             self._report(queue, state)
+        if state.events.lines:
+            state.events.write(self.now(), worker)
+            self._event_waits.wake(queue)
         if state.something_to_run() or state.has_earlier_due:
             state.earlier_due_pending = state.earlier_due_pending or state.has_earlier_due
             state.has_earlier_due = False

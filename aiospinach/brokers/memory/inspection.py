@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from ..events import LookEvents
 from ..pauses import WHOLE_QUEUE, LookPauses
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
@@ -36,6 +37,8 @@ def answer(state: QueueState, question: Question[Any], now: int, clocks: float, 
         return list_place(state, question, now, clocks)
     if isinstance(question, LookJobFacts):
         return facts_of(state, question, now, clocks, lease)
+    if isinstance(question, LookEvents):
+        return state.events.page(question)
     if isinstance(question, LookRows):
         return state.workers.rows(question.since)
     return state.workers.live(now, lease)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..events import LookEvents
 from ..pauses import WHOLE_QUEUE, LookPauses
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import (
@@ -21,6 +22,7 @@ from ..reports import HOUR, MINUTE, ROWS_FOR, WorkerRow
 from ..results import LookResults
 from . import schema, scripts
 from .calls import ScriptCalls
+from .event_reads import read_events
 from .facts import facts_of
 from .listing import list_place
 from .queue_session import QueueSession
@@ -62,6 +64,8 @@ class Inspection:
             return await list_place(self._calls, state, question)
         if isinstance(question, LookJobFacts):
             return await facts_of(self._calls, state, question)
+        if isinstance(question, LookEvents):
+            return await read_events(self._calls, state, question)
         if isinstance(question, LookRows):
             return await self._rows(state, question.since)
         return await self._workers(state)

@@ -10,6 +10,7 @@ from typing import Any
 from ...outcome import Action
 from ..records import Parking, Settlement, SweepResult
 from . import schema
+from .events import rows_of, settled_lines
 from .pending_exchange import ExchangeCall, PendingExchange
 
 TASKS_AT_ONCE = 100
@@ -92,24 +93,25 @@ class QueueSession:
             self.pending = PendingExchange(settled)
         return self.pending
 
-    def next_call(self, want: int, lease: float, parking: Parking, now: int) -> ExchangeCall:
+    def next_call(self, want: int, lease: float, parking: Parking, now: int, event_rows: int) -> ExchangeCall:
         """Return the next call of the pending exchange, or the last one again if it has no answer."""
         some, want = self.pending.next_part(want)
         call = self.pending.unanswered
         if call is None or call.want != want:
             self.seq = max(self.seq + 1, now)  # so that a lease tells when it was made
-            arguments, keys = self.exchange_arguments(some, want, lease, parking)
+            arguments, keys = self.exchange_arguments(some, want, lease, parking, event_rows)
             call = self.pending.unanswered = ExchangeCall(arguments, keys, len(some), want, time.monotonic())
         return call
 
     def exchange_arguments(
-        self, settled: Sequence[Settlement], want: int, lease: float, parking: Parking
+        self, settled: Sequence[Settlement], want: int, lease: float, parking: Parking, event_rows: int
     ) -> tuple[list[Any], list[str]]:
         """Return the arguments of the script ``exchange``, and its keys of single jobs.
 
         Settlements that are simply done stand in rows of one task, others one by one.
         """
         job_keys: list[str] = []
+        events = rows_of(self.worker, settled_lines(settled)) if event_rows else ()
         arguments = [
             self.session,
             self.seq,
@@ -118,6 +120,10 @@ class QueueSession:
             self.epoch,
             " ".join(parking.unknown),
             " ".join([*parking.wanted, schema.OWN_PARKED] if self.has_own_parked else parking.wanted),
+            event_rows,
+            self.worker,
+            len(events),
+            *events,
         ]
         for (task, is_only_done), alike in groupby(settled, _row_of):
             if is_only_done:

@@ -49,6 +49,7 @@ _NAMES = (
     "workers",
     "pauses",
     "reports",
+    "events",
 )
 
 _SWEPT = (
@@ -71,6 +72,7 @@ class Keys:
         self.nudge: str = self._by_name["nudge"]
         self.leases: str = self._by_name["leases"]
         self.pauses: str = self._by_name["pauses"]
+        self.events: str = self._by_name["events"]
 
     def of(self, script: Script, job_keys: Sequence[str] = ()) -> list[str]:
         """Return the keys of a script, in its order, and after them keys of single jobs."""

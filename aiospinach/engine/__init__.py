@@ -4,6 +4,8 @@ from .blocking import Blocking
 from .counts import QueueCounts
 from .dead_jobs import DeadJob
 from .engine import Engine
+from .event import Event
+from .event_stream import EventStream
 from .explanation import Explanation, Verdict
 from .listing import Page
 from .live_workers import WorkerInfo
@@ -14,6 +16,8 @@ __all__ = [
     "Blocking",
     "DeadJob",
     "Engine",
+    "Event",
+    "EventStream",
     "Explanation",
     "MinuteRow",
     "Page",

@@ -58,11 +58,11 @@ from .exceptions import (
     WorkerLost,
     WouldBlock,
 )
-from .job import Job, JobStatus, current_job
+from .job import Job, JobStatus, Progress, current_job
 from .registry import Tasks
 from .release import __version__
 from .task import Task
-from .workers import Health, should_stop
+from .workers import Health, progress, should_stop
 
 __all__ = [
     "AbortException",
@@ -105,6 +105,7 @@ __all__ = [
     "NotAttached",
     "Page",
     "Pause",
+    "Progress",
     "Provided",
     "QueueCounts",
     "RedisBroker",
@@ -125,6 +126,7 @@ __all__ = [
     "WouldBlock",
     "__version__",
     "current_job",
+    "progress",
     "should_stop",
     "signals",
 ]

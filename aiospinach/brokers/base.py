@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from ..exceptions import InvalidValue
-from .events import Position
+from .events import EventPlace
+from .progress import Step
 from .questions import Act, Question
 from .records import (
     NO_PARKING,
@@ -194,8 +195,15 @@ class Broker(ABC):
         once."""
 
     @abstractmethod
-    async def wait_for_events(self, places: Mapping[str, Position], timeout: float) -> None:
-        """Wait until one of the queues of a span has events behind its place in ``places``.
+    async def note_progress(self, queue: str, steps: Mapping[str, tuple[str, Step]]) -> None:
+        """Store how far running jobs have come: the task and the step, by lease.
+
+        A lease that is gone stores nothing. The steps of a lease go with it.
+        """
+
+    @abstractmethod
+    async def wait_for_events(self, places: Mapping[str, EventPlace], timeout: float) -> None:
+        """Wait until one of the queues of a span has events or steps behind its place in ``places``.
 
         Returns after ``timeout`` seconds at the latest, and may return earlier.
         """

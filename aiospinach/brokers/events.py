@@ -38,6 +38,16 @@ class EventRow(msgspec.Struct, frozen=True):
 
     position: Position
     events: Sequence[StoredEvent]
+    is_step: bool = False
+    """It has ``job_progress`` alone, and is no place to go on from."""
+
+
+class EventPlace(NamedTuple):
+    """How far a queue was read."""
+
+    events: Position = START
+    steps: Position = START
+    """The same for ``job_progress``, of which each queue keeps few rows."""
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -46,6 +56,10 @@ class EventPage(msgspec.Struct, frozen=True):
     rows: Sequence[EventRow]
     end: Position
     """The place of the latest row that the queue has ever had; START if it has lost them."""
+    steps: Sequence[EventRow] = ()
+    """Rows of ``job_progress``."""
+    end_of_steps: Position = START
+    """The place of the latest one."""
     is_lost: bool = False
     """Rows behind the asked place may be lost, and ``rows`` is empty."""
     has_gone_back: bool = False
@@ -61,6 +75,8 @@ class LookEvents(Question[EventPage], frozen=True):
     """How many rows to return, at most."""
     with_first: bool = False
     """Return the row at this place as well: it was read in part."""
+    steps_after: Position | None = None
+    """Return the rows of ``job_progress`` behind this place; None: none."""
 
 
 class EventLine(NamedTuple):

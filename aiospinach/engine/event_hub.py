@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
 from ..brokers.base import Broker
-from ..brokers.events import LookEvents, Position
+from ..brokers.events import EventPlace, EventRow, LookEvents, Position
 from ..exceptions import BrokerUnavailable
 from ..logs import Log
 from .event_feed import EventFeed
@@ -49,7 +49,7 @@ class EventHub:
         """The feed of a queue; None if no reader is left."""
         return self._feeds.get(queue)
 
-    def join(self, reader: EventReader, ends: Mapping[str, Position]) -> None:
+    def join(self, reader: EventReader, ends: Mapping[str, EventPlace]) -> None:
         """Add a reader of these queues. ``ends`` has the latest place of each."""
         self._readers[reader] = None
         new = {queue: EventFeed(end) for queue, end in ends.items() if queue not in self._feeds}
@@ -97,7 +97,7 @@ class EventHub:
             try:
                 for queue in queues:
                     await self._read(queue)
-                places = {queue: self._feeds[queue].end for queue in queues}
+                places = {queue: self._feeds[queue].place for queue in queues}
                 await self._broker.wait_for_events(places, WAIT_FOR)
             except BrokerUnavailable as error:
                 if not is_failing:
@@ -122,12 +122,14 @@ class EventHub:
         feed = self._feeds[queue]
         is_full = True
         while is_full:
-            page = await self._broker.look(queue, LookEvents(feed.end, READ_AT_ONCE))
+            question = LookEvents(feed.end, READ_AT_ONCE, steps_after=feed.end_of_steps)
+            page = await self._broker.look(queue, question)
             if page.is_lost:
-                feed.begin_again(page.end)
+                feed.begin_again(EventPlace(page.end, page.end_of_steps))
             else:
-                feed.add(page.rows)
-            if page.rows or page.is_lost:
+                is_full = len(page.rows) == READ_AT_ONCE
+                feed.add(page.rows, _up_to(page.rows[-1].position, page.steps) if is_full else page.steps)
+            if page.rows or page.steps or page.is_lost:
                 for reader in self._readers:
                     if queue in reader.queues:
                         reader.news.set()
@@ -138,3 +140,8 @@ class EventHub:
             reader.error = error
             reader.news.set()
             self.leave(reader)
+
+
+def _up_to(position: Position, steps: Sequence[EventRow]) -> list[EventRow]:
+    """The steps that come before the rows that were not read yet."""
+    return [step for step in steps if step.position <= position]

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from ..brokers.base import Broker
-from ..brokers.events import EventPage, EventRow, LookEvents
+from ..brokers.events import EventPage, EventPlace, EventRow, LookEvents, StoredEvent
 from ..exceptions import BrokerUnavailable, EventsLost
 from ..timing import from_milliseconds
 from .event import Event
@@ -135,9 +135,12 @@ class EventStream(AsyncIterator[Event]):
         pages = await asyncio.gather(
             *(self._broker.look(queue, LookEvents(None, 0)) for queue in self._places)
         )
-        ends = {queue: page.end for queue, page in zip(self._places, pages, strict=True)}
+        ends = {
+            queue: EventPlace(page.end, page.end_of_steps)
+            for queue, page in zip(self._places, pages, strict=True)
+        }
         if self._is_from_now:
-            self._places = {queue: Place(end) for queue, end in ends.items()}
+            self._places = {queue: Place(end.events) for queue, end in ends.items()}
         self._hub, self._reader = self._hubs.here(), EventReader(list(self._places))
         self._hub.join(self._reader, ends)
 
@@ -163,12 +166,13 @@ class EventStream(AsyncIterator[Event]):
         self._take(queue, page.rows)
         if len(page.rows) == ROWS_AT_ONCE:
             return True
-        if (feed := self._feed(queue)) is not None:
-            self._numbers[queue] = feed.number_after(self._places[queue].position or page.end)
-        if self._numbers[queue] is None:  # the feed is far ahead, or behind
+        feed = self._feed(queue)
+        number = None if feed is None else feed.number_after(self._places[queue].position or page.end)
+        self._numbers[queue] = number
+        if feed is None or number is None:  # the feed is far ahead, or behind
             await asyncio.sleep(GATHERED_FOR)
             return True
-        return False
+        return number < feed.next  # steps that came meanwhile
 
     def _feed(self, queue: str) -> EventFeed | None:
         return None if self._hub is None else self._hub.feed(queue)
@@ -176,29 +180,35 @@ class EventStream(AsyncIterator[Event]):
     def _take(self, queue: str, rows: Sequence[EventRow]) -> None:
         """Collect the events of rows, without those that were read."""
         for row in rows:
+            if row.is_step:
+                self._found += [self._event(queue, event) for event in row.events if self._is_wanted(event)]
+                continue
             position, read = self._places[queue]
             is_read_in_part = position == row.position and read > 0
             if position is not None and row.position <= position and not is_read_in_part:
                 continue
             skipped = read if is_read_in_part else 0
             for number, event in enumerate(row.events[skipped:], skipped + 1):
-                if self._job_id not in ("", event.job_id) or self._task not in ("", event.task):
-                    continue
-                is_last = number == len(row.events)
-                self._places[queue] = Place(row.position, 0 if is_last else number)
-                self._found.append(
-                    Event(
-                        cursor=encode_cursor(self._places),
-                        name=event.name,
-                        job_id=event.job_id,
-                        task=event.task,
-                        queue=queue,
-                        at=from_milliseconds(event.at),
-                        worker=event.worker or None,
-                        data=event.data,
-                    )
-                )
+                if self._is_wanted(event):
+                    is_last = number == len(row.events)
+                    self._places[queue] = Place(row.position, 0 if is_last else number)
+                    self._found.append(self._event(queue, event))
             self._places[queue] = Place(row.position)
+
+    def _is_wanted(self, event: StoredEvent) -> bool:
+        return self._job_id in ("", event.job_id) and self._task in ("", event.task)
+
+    def _event(self, queue: str, event: StoredEvent) -> Event:
+        return Event(
+            cursor=encode_cursor(self._places),
+            name=event.name,
+            job_id=event.job_id,
+            task=event.task,
+            queue=queue,
+            at=from_milliseconds(event.at),
+            worker=event.worker or None,
+            data=event.data,
+        )
 
     def _lose(self, queue: str, page: EventPage) -> None:
         """Note that events were lost, and go on behind them."""

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from aiospinach import InvalidValue, MemoryBroker, RedisBroker
+from aiospinach import InvalidValue, MemoryBroker, Progress, RedisBroker
 from aiospinach.brokers.base import Broker
 from aiospinach.brokers.bulk import CancelSome
-from aiospinach.brokers.events import START, EventPage, LookEvents, Position, StoredEvent
+from aiospinach.brokers.events import START, EventPage, EventPlace, LookEvents, Position, StoredEvent
+from aiospinach.brokers.places import LookJobFacts, LookPlace, Place
+from aiospinach.brokers.progress import STEPS_KEPT, Step
 from aiospinach.brokers.questions import Cancel
 from aiospinach.brokers.records import Envelope, Firing, Lease, Settlement
 from aiospinach.outcome import Action
@@ -265,12 +267,12 @@ async def test_a_place_that_the_store_has_not_reached_is_lost(broker: Broker, qu
 async def test_a_wait_ends_with_an_event_of_one_of_its_queues(
     broker: Broker, queue: str, other_queue: str
 ) -> None:
-    places = {queue: START, other_queue: START}
+    places = {queue: EventPlace(), other_queue: EventPlace()}
     waiting = asyncio.create_task(broker.wait_for_events(places, 600))
     await put(broker, other_queue, "a")
     await asyncio.wait_for(waiting, 10)
     await asyncio.wait_for(broker.wait_for_events(places, 600), 10)  # the event has come already
-    places[other_queue] = await end_of(broker, other_queue)
+    places[other_queue] = EventPlace(await end_of(broker, other_queue))
     await broker.wait_for_events(places, 0.01)
     waiting = asyncio.create_task(broker.wait_for_events(places, 600))
     await asyncio.sleep(0)
@@ -285,3 +287,81 @@ async def test_a_wait_ends_with_an_event_of_one_of_its_queues(
 async def test_a_wrong_number_of_rows_is_refused(broker: Broker, number: Any) -> None:
     with pytest.raises(InvalidValue, match="events="):
         (MemoryBroker if isinstance(broker, MemoryBroker) else RedisBroker)(events=number)
+
+
+async def steps_of(broker: Broker, queue: str, after: Position = START) -> list[StoredEvent]:
+    page = await page_of(broker, queue, None, 100, steps_after=after)
+    assert all(row.is_step for row in page.steps)
+    assert not page.steps or page.end_of_steps == page.steps[-1].position
+    return [event for row in page.steps for event in row.events]
+
+
+async def progress_of(broker: Broker, queue: str, job_id: str) -> Progress | None:
+    facts = await broker.look(queue, LookJobFacts(job_id))
+    [listed] = [None] if facts.seen is None else [facts.seen.lease]
+    page = await broker.look(queue, LookPlace(Place.LEASES))
+    in_page = [seen.lease.progress for seen in page.jobs if seen.lease and seen.job.id == job_id]
+    assert in_page == ([] if listed is None else [listed.progress])
+    return None if listed is None else listed.progress
+
+
+async def test_the_last_step_of_a_running_job_is_kept(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    assert await progress_of(broker, queue, "a") is None
+    for step in (Step(1), Step(2**63 - 1, 0.1 + 0.2, 'rows é\n "two" words'), Step(-0.5, None, "")):
+        before = broker.now()
+        await broker.note_progress(queue, {lease.id: ("send", step)})
+        progress = await progress_of(broker, queue, "a")
+        assert progress is not None
+        assert (progress.current, progress.total, progress.note) == (step.current, step.total, step.note)
+        assert type(progress.current) is type(step.current)
+        assert before - 1000 <= progress.at.timestamp() * 1000 <= broker.now() + 1000
+
+
+@pytest.mark.parametrize("action", list(Action))
+async def test_progress_is_gone_with_its_run(broker: Broker, queue: str, action: Action) -> None:
+    await put(broker, queue, "a", "b")
+    a, b = await take(broker, queue)
+    await broker.note_progress(queue, {each.id: ("send", Step(1)) for each in (a, b)})
+    await broker.exchange(queue, [settlement(a, action, detail=b"{}")], 0)
+    for lease in await take(broker, queue):
+        assert await progress_of(broker, queue, lease.job.id) is None
+    await broker.note_progress(queue, {a.id: ("send", Step(2))})  # it comes late
+    for seen in (await broker.look(queue, LookPlace(Place.LEASES))).jobs:
+        assert seen.lease is not None
+        assert (seen.lease.progress is not None) == (seen.job.id == "b")
+
+
+async def test_progress_of_a_lost_job_is_gone(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    await broker.note_progress(queue, {lease.id: ("send", Step(1))})
+    [lost] = await take_when_expired(broker, queue)
+    assert await progress_of(broker, queue, "a") is None
+    await broker.note_progress(queue, {lease.id: ("send", Step(2))})
+    assert await progress_of(broker, queue, "a") is None
+    await broker.exchange(queue, [settlement(lost, Action.FAIL, detail=b"{}")], 0)
+
+
+async def test_readers_that_wait_get_steps(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    page = await page_of(broker, queue, None, 0, steps_after=START)
+    places = {queue: EventPlace(page.end, page.end_of_steps)}
+    waiting = asyncio.create_task(broker.wait_for_events(places, 600))
+    await asyncio.sleep(0)
+    await broker.note_progress(queue, {lease.id: ("send", Step(3, 10, "rows"))})
+    await asyncio.wait_for(waiting, 10)
+    [event] = await steps_of(broker, queue)
+    assert (event.name, event.job_id, event.task, event.worker) == ("job_progress", "a", "send", WORKER)
+    assert event.data == {"current": 3, "total": 10, "note": "rows"}
+    page = await page_of(broker, queue, None, 0, steps_after=START)
+    assert await steps_of(broker, queue, page.end_of_steps) == []
+    assert len(await events_of(broker, queue)) == 2  # steps push no other event out
+
+
+async def test_a_few_hundred_steps_are_kept_at_most(broker: Broker, queue: str) -> None:
+    lease = await put_and_take(broker, queue, "a")
+    for number in range(4 * STEPS_KEPT):
+        await broker.note_progress(queue, {lease.id: ("send", Step(number))})
+    page = await broker.look(queue, LookEvents(None, 1000, steps_after=START))
+    assert STEPS_KEPT <= len(page.steps) < 3 * STEPS_KEPT
+    assert page.steps[-1].events[0].data["current"] == 4 * STEPS_KEPT - 1

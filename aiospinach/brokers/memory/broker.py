@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from itertools import compress
 from threading import RLock
 from typing import TypeVar
 
@@ -15,8 +16,9 @@ from ...job import JobStatus
 from ...timing import to_seconds
 from ...validation import check_number
 from ..base import DEFAULT_LEASE, MOST_EVENTS, SHORTEST_LEASE, Broker
-from ..events import Position
+from ..events import EventPlace
 from ..orders import ORDERS, cancel_order
+from ..progress import Step
 from ..questions import Act, Cancel, Question, SteerResult
 from ..records import (
     NO_PARKING,
@@ -39,6 +41,7 @@ from .event_waits import EventWaits
 from .inspection import answer
 from .lost_jobs import warn_at_exit
 from .orders import carry_out
+from .progress import note_steps
 from .queue import QueueState
 from .sessions import Sessions
 from .waiter import Waiter, set_of
@@ -58,8 +61,8 @@ class MemoryBroker(Broker):
 
     def __init__(self, *, lease: float = DEFAULT_LEASE, events: int = 0, clock: Clock = time) -> None:
         self.lease: float = to_seconds(lease, what="MemoryBroker(lease=)", least=SHORTEST_LEASE)
-        self._clock = clock
         self.events: int = check_number(events, what="MemoryBroker(events=)", least=0, most=MOST_EVENTS)
+        self._clock = clock
         self._queues: defaultdict[str, QueueState] = defaultdict(partial(QueueState, self.events))
         self._waiters: list[Waiter] = []
         self._channels = Channels()
@@ -77,8 +80,7 @@ class MemoryBroker(Broker):
         """Empty the broker in a forked child. A thread of the parent may hold the old lock."""
         inherited = self._queues, self._waiters
         self._queues, self._waiters, self._wake_ups = defaultdict(partial(QueueState, self.events)), [], {}
-        self._lock = RLock()
-        self._event_waits = EventWaits()
+        self._lock, self._event_waits = RLock(), EventWaits()
         return inherited
 
     def _belong_to(self, owner: object) -> None:
@@ -129,8 +131,7 @@ class MemoryBroker(Broker):
                     return list(known)
             stored = [state.add(job, now) for job in jobs]
             if self.events:
-                new = [job for job, is_new in zip(jobs, stored, strict=True) if is_new]
-                state.events.note_scheduled(new, now)
+                state.events.note_scheduled(compress(jobs, stored), now)
             if token is not None:
                 state.answers.put(token, tuple(stored), now)
             self._notify(queue, state)
@@ -231,12 +232,17 @@ class MemoryBroker(Broker):
                     self._waiters.remove(waiter)
                     waiter.nudge()
 
-    async def wait_for_events(self, places: Mapping[str, Position], timeout: float) -> None:
+    async def note_progress(self, queue: str, steps: Mapping[str, tuple[str, Step]]) -> None:
+        with self._lock:
+            if note_steps(self._queues[queue], steps, self.now(), self._sessions.here()):
+                self._event_waits.wake(queue)
+
+    async def wait_for_events(self, places: Mapping[str, EventPlace], timeout: float) -> None:
         with self._lock:
             if any(self._queues[queue].events.has_more(place) for queue, place in places.items()):
                 return
-            waiting = self._event_waits.begin(list(places))
-        await self._event_waits.end(waiting, timeout)
+            waiter = self._event_waits.begin(list(places))
+        await self._event_waits.end(waiter, timeout)
 
     def subscribe(self, queue: str) -> Subscription:
         return MemorySubscription(self._channels, queue)
@@ -275,8 +281,8 @@ class MemoryBroker(Broker):
     def _notify(self, queue: str, state: QueueState, worker: str = "") -> None:
         """Report ends and events of jobs, and wake one waiter if there is a job to run, or something is due
         earlier than was known."""
-        if state.ends.reports:
-            self._report(queue, state)
+        for job_id, message in state.ends.take_reports() if state.ends.reports else ():
+            self._channels.publish(queue, channel_of(job_id), message)
         if state.events.lines:
             state.events.write(self.now(), worker)
             self._event_waits.wake(queue)
@@ -284,12 +290,6 @@ class MemoryBroker(Broker):
             state.earlier_due_pending = state.earlier_due_pending or state.has_earlier_due
             state.has_earlier_due = False
             self._wake_one(queue)
-
-    def _report(self, queue: str, state: QueueState) -> None:
-        """Send the ends of jobs to the subscriptions that wait for them."""
-        reports, state.ends.reports = state.ends.reports, []
-        for job_id, message in reports:
-            self._channels.publish(queue, channel_of(job_id), message)
 
     def _wake_one(self, queue: str) -> None:
         """Give the wake-up of the queue to one waiter, or keep one for the next wait."""

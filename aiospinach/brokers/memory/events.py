@@ -7,7 +7,19 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from ...outcome import Action
-from ..events import EVENTS_AT_ONCE, START, EventLine, EventPage, EventRow, LookEvents, Position, events_of
+from ..events import (
+    EVENTS_AT_ONCE,
+    START,
+    EventLine,
+    EventPage,
+    EventPlace,
+    EventRow,
+    LookEvents,
+    Position,
+    StoredEvent,
+    events_of,
+)
+from ..progress import STEPS_KEPT, Step
 from ..records import Envelope, Lease, Settlement
 
 
@@ -22,6 +34,8 @@ class EventLog:
         self._rows: deque[tuple[Position, str, Sequence[EventLine]]] = deque(maxlen=most)
         self._end: Position = START
         self._has_dropped = False
+        self._steps: deque[EventRow] = deque(maxlen=STEPS_KEPT)
+        self._end_of_steps: Position = START
 
     def note_scheduled(self, jobs: Iterable[Envelope], now: int) -> None:
         """Note that jobs were stored."""
@@ -60,6 +74,12 @@ class EventLog:
         self._append(lines, now, worker)
         self.lines = []
 
+    def note_steps(self, jobs: Iterable[tuple[Envelope, Step]], now: int, worker: str) -> None:
+        """Tell readers that wait how far jobs have come."""
+        self._end_of_steps = _next(self._end_of_steps, now)
+        events = [StoredEvent("job_progress", job.id, job.task, now, worker, step.data) for job, step in jobs]
+        self._steps.append(EventRow(self._end_of_steps, events, is_step=True))
+
     def page(self, question: LookEvents) -> EventPage:
         """Return rows behind a place."""
         after, first = question.after, self._rows[0][0] if self._rows else None
@@ -74,11 +94,14 @@ class EventLog:
             EventRow(position, [event for line in lines for event in events_of(line, position[0], worker)])
             for position, worker, lines in itertools.islice(wanted, question.limit)
         ]
-        return EventPage(rows, self._end)
+        return EventPage(rows, self._end, self._steps_after(question.steps_after), self._end_of_steps)
 
-    def has_more(self, after: Position) -> bool:
-        """Whether there are rows behind a place."""
-        return self._end != after
+    def has_more(self, place: EventPlace) -> bool:
+        """Whether there are rows or steps behind a place."""
+        return place != (self._end, self._end_of_steps)
+
+    def _steps_after(self, after: Position | None) -> Sequence[EventRow]:
+        return () if after is None else [row for row in self._steps if row.position > after]
 
     def _add(self, line: EventLine) -> None:
         for first in range(0, len(line.ids), EVENTS_AT_ONCE):
@@ -86,7 +109,11 @@ class EventLog:
             self.lines.append(line._replace(ids=line.ids[part], durations=line.durations[part]))
 
     def _append(self, lines: Sequence[EventLine], now: int, worker: str) -> None:
-        moment, number = self._end
-        self._end = (now, 0) if now > moment else (moment, number + 1)  # the clock may be set back
+        self._end = _next(self._end, now)
         self._has_dropped = self._has_dropped or len(self._rows) == self.most
         self._rows.append((self._end, worker, lines))
+
+
+def _next(last: Position, now: int) -> Position:
+    """Return the place of a new row. The clock may be set back."""
+    return (now, 0) if now > last[0] else (last[0], last[1] + 1)

@@ -18,7 +18,8 @@ from ..base import (
     SHORTEST_LEASE,
     Broker,
 )
-from ..events import Position
+from ..events import EventPlace
+from ..progress import Step, encode_step
 from ..questions import Act, Question
 from ..records import (
     NO_PARKING,
@@ -173,6 +174,8 @@ class RedisBroker(Broker):
             some = names[first : first + RENEWED_AT_ONCE]
             _, gone, unwanted = await self._work(scripts.RENEW, state, [milliseconds(self.lease), *some])
             lost += gone
+            if gone:
+                state.reported.difference_update(lease.decode() for lease in gone)
             cancelled += unwanted
         return RenewResult(
             lost=[lease.decode() for lease in lost],
@@ -251,7 +254,15 @@ class RedisBroker(Broker):
     async def nudge(self, queues: Sequence[str]) -> None:
         await self._waits.nudge(queues)
 
-    async def wait_for_events(self, places: Mapping[str, Position], timeout: float) -> None:
+    async def note_progress(self, queue: str, steps: Mapping[str, tuple[str, Step]]) -> None:
+        state = self._queue(queue)
+        state.reported.update(steps)
+        arguments: list[Any] = [int(self.events > 0), state.worker]
+        for lease, (task, step) in steps.items():
+            arguments += (lease, task, encode_step(step))
+        await self._work(scripts.PROGRESS, state, arguments)
+
+    async def wait_for_events(self, places: Mapping[str, EventPlace], timeout: float) -> None:
         await wait_for_events(self._calls, places, timeout)
 
     def subscribe(self, queue: str) -> Subscription:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ...outcome import Action
 from ..events import EVENTS_AT_ONCE, EventLine, StoredEvent, events_of
+from ..progress import decode_step
 from ..records import Envelope, Settlement
 
 MICROSECONDS = 1_000_000
@@ -70,6 +71,10 @@ def decode_row(at: int, row: bytes) -> list[StoredEvent]:
     events: list[StoredEvent] = []
     for line in lines:
         try:
+            if line.startswith("progress "):
+                _, task, job_id, step = line.split(" ", 3)
+                events.append(StoredEvent("job_progress", job_id, task, at, worker, decode_step(step).data))
+                continue
             parsed = _parse(line.split(" "), at)
         except (ValueError, IndexError, OverflowError):
             continue  # another program wrote it

@@ -48,6 +48,8 @@ class QueueSession:
         """When a sweep looks for signs of orphans, by time.monotonic()."""
         self.has_orphans: bool = False
         """The queue may have orphans: the next tick finds them."""
+        self.reported: set[str] = set()
+        """Leases whose jobs have told how far they have come."""
         self.has_own_parked: bool = False
         """Another release has parked jobs that this one can read."""
 
@@ -122,6 +124,7 @@ class QueueSession:
             " ".join([*parking.wanted, schema.OWN_PARKED] if self.has_own_parked else parking.wanted),
             event_rows,
             self.worker,
+            " ".join(self._take_reported(settled)) if self.reported else "",
             len(events),
             *events,
         ]
@@ -140,6 +143,12 @@ class QueueSession:
                 if settlement.lease.job.result_ttl:
                     job_keys.append(self.keys.result(settlement.lease.job.id))
         return arguments, job_keys
+
+    def _take_reported(self, settled: Sequence[Settlement]) -> set[str]:
+        """Return the settled leases that have progress in the store. The exchange removes it."""
+        leases = self.reported.intersection([settlement.lease.id for settlement in settled])
+        self.reported -= leases
+        return leases
 
     def sweep_result(
         self, is_something_to_run: bool, due: int, epoch: bytes, flat: Sequence[bytes], has_orphans: int

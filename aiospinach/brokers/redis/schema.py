@@ -50,11 +50,13 @@ _NAMES = (
     "pauses",
     "reports",
     "events",
+    "progress",
+    "steps",
 )
 
 _SWEPT = (
     *("ready", "leases", "future", "periodic", "control", "looked", "open", "lanes", "workers"),
-    *("jobs", "cancels", "slots", "pauses", "reports"),
+    *("jobs", "cancels", "slots", "pauses", "reports", "progress"),
 )
 
 
@@ -73,6 +75,7 @@ class Keys:
         self.leases: str = self._by_name["leases"]
         self.pauses: str = self._by_name["pauses"]
         self.events: str = self._by_name["events"]
+        self.steps: str = self._by_name["steps"]
 
     def of(self, script: Script, job_keys: Sequence[str] = ()) -> list[str]:
         """Return the keys of a script, in its order, and after them keys of single jobs."""

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Settles leased jobs, and leases other jobs.
--- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake pauses sess events
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake pauses sess events progress
 --        and result:<id> of each settled job that keeps its result
 -- needs  chunks headers last_error gates marks pausing parking prune_dead quarantine notify ends events settling leasing
 -- ARGV   session, seq, want, lease (ms), epoch that the caller knows, tasks that the caller does not know (their jobs are
 --        parked), tasks whose parked jobs the caller wants; how many rows of events the stream keeps, 0: there is none;
---        name of the worker; count of new rows, and these, as they are if all settlements change what the caller knows;
+--        name of the worker; settled leases that have progress; count of new rows, and these, as they are if all settlements change what the caller knows;
 --        then the settlements in their order, in one of three forms:
 --        task, count, that many leases that are done;
 --        task, 0, lease, action, delay (ms), detail (of a retry: the class of its error), due (ms) and envelope of the
@@ -19,7 +19,7 @@
 --        the leases that were lost meanwhile. A late copy of an earlier call does nothing
 local session, seq, want, length, known_epoch = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
 local unknown, wanted = arg(), arg()
-local event_rows, worker = arg(), arg()
+local event_rows, worker, reported = arg(), arg(), arg()
 local has_events = event_rows ~= '0'
 local first_event = position + 2
 local last_event = first_event + arg() - 1
@@ -89,6 +89,9 @@ if has_cancels then
   call('HLEN', cancels)
   call('ZCARD', future)
 end
+if reported ~= '' then
+  call('HLEN', progress)
+end
 if has_limits then
   call('ZCARD', slots)
   call('ZCARD', lanes)
@@ -134,6 +137,9 @@ if want > 0 and not is_lost and not is_queue_paused then -- guard: paused queue
 end
 if (has_settled_marks or has_leased_marks) and call('HLEN', cancels) == 0 then
   call('HDEL', control, ' cancels')
+end
+if reported ~= '' then -- guard: progress of a settled lease
+  call_in_chunks('HDEL', progress, words(reported))
 end
 local leased_text = table.concat(leased_ids, ' ')
 call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..

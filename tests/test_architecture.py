@@ -57,7 +57,7 @@ RANKS = {module: rank for rank, (_, modules) in enumerate(LAYERS) for module in 
 # Brokers stand beside the signals, not above them: a store sends none.
 FORBIDDEN = {("brokers", "signals")}
 FRAMEWORKS = {
-    *("starlette", "fastapi", "pydantic", "uvloop", "attr", "attrs"),
+    *("starlette", "sse_starlette", "fastapi", "pydantic", "uvloop", "attr", "attrs"),
     *("opentelemetry", "prometheus_client", "sentry_sdk", "structlog"),
 }
 IMPORTED_BY_REDIS = {"opentelemetry"}  # where it is installed

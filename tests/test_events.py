@@ -291,7 +291,7 @@ async def test_a_store_without_its_events_is_a_loss(engine: Engine) -> None:
         await take(stream, 1)
         await engine._broker.flush("sums")
         with pytest.raises(EventsLost, match="gone back") as lost:
-            await asyncio.wait_for(anext(stream), 20)
+            await asyncio.wait_for(anext(stream), 10)
         ids = await put(engine, 2)
         assert [event.job_id for event in await take(stream, 2)] == ids
     assert [event.job_id for event in await take(engine.events(after=lost.value.oldest), 2)] == ids

@@ -23,6 +23,7 @@ REMAINING = {
         "dead",
         "deadjobs",
         "events",
+        "steps",
     ),
 }
 """Keys that may remain of a drained queue, besides those of sessions, which expire."""
@@ -55,6 +56,8 @@ _TYPES = {
     "minutes": "hash",
     "pauses": "hash",
     "events": "stream",
+    "steps": "stream",
+    "progress": "hash",
 }
 
 

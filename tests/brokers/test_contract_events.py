@@ -365,3 +365,12 @@ async def test_a_few_hundred_steps_are_kept_at_most(broker: Broker, queue: str) 
     page = await broker.look(queue, LookEvents(None, 1000, steps_after=START))
     assert STEPS_KEPT <= len(page.steps) < 3 * STEPS_KEPT
     assert page.steps[-1].events[0].data["current"] == 4 * STEPS_KEPT - 1
+
+
+async def test_the_progress_of_ended_leases_is_not_kept_in_memory() -> None:
+    broker = MemoryBroker()
+    lease = await put_and_take(broker, "mail", "a")
+    await broker.note_progress("mail", {lease.id: ("send", Step(1)), "gone": ("send", Step(2))})
+    assert set(broker._queues["mail"].leases.progress) == {lease.id}
+    await broker.exchange("mail", [settlement(lease, Action.DONE)], 0)
+    assert broker._queues["mail"].leases.progress == {}

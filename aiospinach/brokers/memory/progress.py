@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..progress import Step
+from ..records import Envelope
 from .queue import QueueState
 
 
 def note_steps(state: QueueState, steps: Mapping[str, tuple[str, Step]], now: int, session: str) -> bool:
     """Store how far jobs have come, by lease. Returns whether readers of events are told of it."""
-    live = [(lease, step) for lease, (_, step) in steps.items() if lease in state.leases.jobs]
-    for lease, step in live:  # guard: progress of a lease in memory
-        state.leases.progress[lease] = step.as_progress(now)
-    if not (live and state.events.most):
+    jobs: list[tuple[Envelope, Step]] = []
+    for lease, (_, step) in steps.items():
+        if (job := state.leases.jobs.get(lease)) is not None:
+            state.leases.progress[lease] = step.as_progress(now)
+            jobs.append((job, step))
+    if not (jobs and state.events.most):
         return False
-    jobs = [(state.leases.jobs[lease], step) for lease, step in live]
     state.events.note_steps(jobs, now, state.names.get(session, ""))
     return True

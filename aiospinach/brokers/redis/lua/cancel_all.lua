@@ -11,7 +11,7 @@
 --        cancelled, id and envelope of each, if wanted}
 -- repeat goes on with the jobs that are left
 local task, wants_jobs = arg(), arg() == '1'
-event_rows = arg()
+rows_of_events = arg()
 local place, cursor, left = arg(), arg(), tonumber(arg())
 local AT_ONCE = 500
 local cancelled_ids, cancelled_envelopes, cancelled_jobs = {}, {}, {}

@@ -107,7 +107,7 @@ if has_events and #duplicates == 0 then
   for place = first_event, last_event do
     redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', ARGV[place])
   end
-elseif has_events then -- guard: events of duplicates
+elseif has_events then
   tell_stored(rows, ids, duplicates, event_rows)
 end
 if queued + #unmarked_ids + #moved_ids > 0 or has_earlier_due then

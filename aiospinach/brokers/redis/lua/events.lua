@@ -19,13 +19,17 @@ local function corrected(row, number, odd)
     if not kind then -- the worker
       lines[1] = line
     elseif kind == 'successor' then
-      lines[#lines + 1] = not odd[number] and line or nil -- guard: event of a successor
+      if not odd[number] then -- guard: event of a successor
+        lines[#lines + 1] = line
+      end
     elseif kind ~= 'done' then
       number = number + 1
-      if odd[number] == 'cancelled' then
+      if odd[number] == 'cancelled' then -- guard: event of a cancellation
         line = 'cancelled ' .. task .. ' ' .. words
       end
-      lines[#lines + 1] = odd[number] ~= 'fenced' and line or nil -- guard: event of a fenced job
+      if odd[number] ~= 'fenced' then -- guard: event of a fenced job
+        lines[#lines + 1] = line
+      end
     else
       local durations, ids, first = {}, {}, number
       local all, rest = string.match(words, '^(%S+) (.*)$')

@@ -138,7 +138,7 @@ end
 if (has_settled_marks or has_leased_marks) and call('HLEN', cancels) == 0 then
   call('HDEL', control, ' cancels')
 end
-if reported ~= '' then -- guard: progress of a settled lease
+if reported ~= '' then
   call_in_chunks('HDEL', progress, words(reported))
 end
 local leased_text = table.concat(leased_ids, ' ')
@@ -151,7 +151,7 @@ if has_events and (last_event >= first_event or #leased_ids > 0) then
       redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', row)
     end
     row = ARGV[place]
-    if next(odd) then -- guard: events of odd settlements
+    if next(odd) then
       row, number = corrected(row, number, odd)
     end
   end

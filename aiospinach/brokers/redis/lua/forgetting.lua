@@ -1,5 +1,5 @@
 -- Ends jobs that were cancelled before they ran. Their ids are free at once.
-local event_rows = '0' -- how many rows of events the stream keeps; 0: there is none
+local rows_of_events = '0' -- how many rows of events the stream keeps; 0: there is none
 
 local function note_cancelled(id, envelope)
   local ttl, rest = kept_end(envelope)
@@ -14,7 +14,7 @@ local function tell_cancelled(ids, envelopes)
     for number = first, math.min(#ids, first + EVENTS_AT_ONCE - 1) do
       lines[#lines + 1] = 'cancelled ' .. (task_of(envelopes[number]) or '-') .. ' - - - ' .. ids[number]
     end
-    redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', table.concat(lines, '\n'))
+    redis.pcall('XADD', events, 'MAXLEN', '~', rows_of_events, '*', 'e', table.concat(lines, '\n'))
   end
 end
 
@@ -25,7 +25,7 @@ local function forget(ids, envelopes)
   for number, id in ipairs(ids) do
     note_cancelled(id, envelopes[number])
   end
-  if event_rows ~= '0' then
+  if rows_of_events ~= '0' then
     tell_cancelled(ids, envelopes)
   end
 end

@@ -8,7 +8,9 @@ local function tell_stored(rows, ids, duplicates, event_rows)
     local line = {'-\nscheduled', string.match(ARGV[row.first + 1] or '', '^2 (%S+)'), row.due}
     for _ = row.first, row.last, 2 do
       place = place + 1
-      line[#line + 1] = not is_duplicate[place] and ids[place] or nil
+      if not is_duplicate[place] then -- guard: event of a duplicate
+        line[#line + 1] = ids[place]
+      end
     end
     if #line > 3 then
       redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', table.concat(line, ' '))

@@ -12,7 +12,7 @@
 --        the envelope of a cancelled job, or 'bare' if a dead job was kept without its arguments and cannot be requeued
 -- repeat returns 'not_set' and changes nothing, but marks a running job again
 local action, id, orders = arg(), arg(), arg()
-event_rows = arg()
+rows_of_events = arg()
 
 local function notify_worker() -- a user without this right cancels all the same
   redis.pcall('SPUBLISH', orders, 'cancel ' .. id)
@@ -26,7 +26,7 @@ local function cancel(is_after_search)
     call('HDEL', cancels, id)
     local envelope_of_ended = arg()
     note_cancelled(id, envelope_of_ended)
-    if event_rows ~= '0' then
+    if rows_of_events ~= '0' then
       tell_cancelled({id}, {envelope_of_ended})
     end
     return {now, 'queued', ''}

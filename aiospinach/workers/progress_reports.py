@@ -8,6 +8,7 @@ import math
 import operator
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from typing import SupportsIndex
 
 import msgspec
 
@@ -154,7 +155,7 @@ def _number(value: object, name: str) -> int | float:
         number = value
     elif isinstance(value, float):
         number = float(value)
-    elif isinstance(value, bool) or not hasattr(value, "__index__"):
+    elif isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise InvalidValue(f"progress({name}=) takes a number, not {type(value).__name__}")
     else:
         number = operator.index(value)

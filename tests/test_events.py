@@ -21,6 +21,7 @@ from aiospinach import (
     InvalidValue,
     MemoryBroker,
     UnknownQueue,
+    testing,
 )
 from aiospinach.brokers.events import LookEvents
 from aiospinach.engine.event_cursor import Place, decode_cursor, encode_cursor
@@ -327,3 +328,16 @@ async def test_wrong_filters_are_refused(engine: Engine) -> None:
 def test_a_cursor_is_read_as_it_was_written() -> None:
     places = {"a": Place(), "b:c.d@e-f": Place((1, 2)), "g": Place((3, 0), 4)}
     assert decode_cursor(encode_cursor(places)) == places
+
+
+async def test_the_kit_keeps_events_as_the_broker_does(namespace: str) -> None:
+    engine = Engine(MemoryBroker(events=10), namespace)
+
+    @engine.task
+    async def add() -> None: ...
+
+    async with testing.memory(engine) as jobs, engine.events() as stream:
+        await add.schedule()
+        await jobs.drain()
+        names = [event.name for event in await take(stream, 3)]
+    assert names == ["job_scheduled", "job_started", "job_finished"]

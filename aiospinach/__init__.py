@@ -17,6 +17,8 @@ from .engine import (
     DeadJob,
     Engine,
     EngineOverview,
+    Event,
+    EventStream,
     Explanation,
     Finding,
     MinuteRow,
@@ -40,6 +42,7 @@ from .exceptions import (
     BrokerUnavailable,
     DuplicateTask,
     EnqueueUncertain,
+    EventsLost,
     Interrupted,
     InvalidArguments,
     InvalidResult,
@@ -62,11 +65,11 @@ from .exceptions import (
     WorkerLost,
     WouldBlock,
 )
-from .job import Job, JobStatus, current_job
+from .job import Job, JobStatus, Progress, current_job
 from .registry import Tasks
 from .release import __version__
 from .task import Task
-from .workers import Health, should_stop
+from .workers import Health, progress, should_stop
 
 if typing.TYPE_CHECKING:
     from .brokers import RedisBroker
@@ -91,6 +94,9 @@ __all__ = [
     "Engine",
     "EngineOverview",
     "EnqueueUncertain",
+    "Event",
+    "EventStream",
+    "EventsLost",
     "Explanation",
     "Finding",
     "Health",
@@ -114,6 +120,7 @@ __all__ = [
     "Pause",
     "PeriodicTask",
     "Ping",
+    "Progress",
     "Provided",
     "QueueCounts",
     "QueueOverview",
@@ -135,6 +142,7 @@ __all__ = [
     "WouldBlock",
     "__version__",
     "current_job",
+    "progress",
     "should_stop",
     "signals",
 ]

@@ -22,6 +22,7 @@ AiospinachError
 │   ├── ResultCancelled              it was cancelled
 │   └── UnknownJob (LookupError)     nobody knows the job
 │       └── ResultExpired            its result is not kept any more
+├── EventsLost                       the next events of a stream are not kept any more
 ├── RetryException                   raised by a job: try again, at this moment
 ├── AbortException                   raised by a job: never try again
 └── JobError                         why a run ended, if not by its own code; receivers get it as ``err``
@@ -173,6 +174,19 @@ class ResultExpired(UnknownJob):
 
     A result is kept for the ``result_ttl`` of its task.
     """
+
+
+class EventsLost(AiospinachError):
+    """The next events of a stream are not kept any more: ``after=error.oldest`` goes on with the oldest.
+
+    A queue keeps as many rows of events as ``RedisBroker(events=)`` says. Events are lost as well if the
+    store goes back to an earlier state, as after a failover.
+    """
+
+    def __init__(self, message: str, *, oldest: str) -> None:
+        super().__init__(message)
+        self.oldest: str = oldest
+        """A cursor for ``Engine.events(after=)``."""
 
 
 class RetryException(AiospinachError):

@@ -50,6 +50,17 @@ class JobStatus(enum.Enum):
     CANCELLED = "cancelled"
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How far a running job has come, as its body said last."""
+
+    current: int | float
+    total: int | float | None
+    """None if the body does not know it."""
+    note: str
+    at: datetime
+    """When the store learned it, in UTC."""
+
+
 class Job(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True, eq=False, repr_omit_defaults=True):
     """One call of a task: an immutable snapshot, true when it was made.
 
@@ -86,6 +97,9 @@ class Job(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True, eq=False, re
     running jobs."""
     worker: str | None = None
     """The name of the worker that runs the job."""
+    progress: Progress | None = None
+    """How far it has come, if its body has called ``progress()``. ``Engine.job`` and other listings fill it
+    in, for running jobs, and so does ``job_progress``."""
     error: str | None = None
     """The class of the last error, with its module, of a job that was tried again or is dead; else None."""
 

@@ -16,7 +16,7 @@ from .servers import Server
 class MakeBroker(Protocol):
     """Makes a broker with a lease in seconds."""
 
-    def __call__(self, *, lease: float = 60.0) -> Broker: ...
+    def __call__(self, *, lease: float = 60.0, events: int = 0) -> Broker: ...
 
 
 @functools.cache
@@ -27,9 +27,9 @@ def shared_server() -> Server:
     return server
 
 
-def redis_broker(*, lease: float = 60.0) -> Broker:
+def redis_broker(*, lease: float = 60.0, events: int = 0) -> Broker:
     """A broker on the shared server."""
-    return RedisBroker(shared_server().unix_url, lease=lease)
+    return RedisBroker(shared_server().unix_url, lease=lease, events=events)
 
 
 BROKERS = [pytest.param(MemoryBroker, id="memory"), pytest.param(redis_broker, id="redis")]

@@ -55,6 +55,7 @@ def test_every_example_is_tested_here_and_documents_its_command() -> None:
         "observability.py",
         "periodic.py",
         "plain_callers.py",
+        "progress_bar.py",
         "quickstart.py",
         "request_context.py",
         "redis_worker.py",  # run by test_redis_examples.py, like web_and_worker.py
@@ -102,6 +103,13 @@ def test_the_threads_of_plain_callers_schedule() -> None:
     *queued, last = printed("plain_callers.py")
     assert [line.partition(" ")[0] for line in queued] == ["queued"] * 3
     assert last == "made ann.jpg, bob.jpg, eve.jpg"
+
+
+def test_a_job_is_followed_from_its_schedule_to_its_end() -> None:
+    scheduled, started, *steps, finished = printed("progress_bar.py")
+    assert [scheduled, started, finished] == ["job_scheduled", "job_started", "job_finished"]
+    assert steps
+    assert all(re.fullmatch(r"\[#* *\] \d+ of 1000 rows", step) for step in steps)
 
 
 def test_the_batch_is_stored_run_and_summed() -> None:

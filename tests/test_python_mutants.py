@@ -210,6 +210,22 @@ TESTS: dict[str, str] = {
     "work without a wake-up": (
         "redis/test_many_queues.py::test_an_idle_worker_finds_work_within_a_period_if_the_wake_up_is_lost"
     ),
+    "access to the events of a job": "contrib/test_job_events.py::test_who_may_not_see_it_learns_nothing",
+    "bounded feed": "test_events.py::test_a_slow_reader_reads_from_the_store_and_keeps_no_events",
+    "dropped rows in memory": (
+        "brokers/test_contract_events.py::test_a_place_behind_which_rows_were_dropped_is_lost"
+    ),
+    "feed that is behind": "test_events.py::test_a_store_without_its_events_is_a_loss",
+    "forgotten stream": "test_events.py::test_a_stream_that_is_forgotten_ends_its_reading",
+    "four reports a second": "workers/test_progress.py::test_a_million_steps_are_few_reports",
+    "one report for many steps": "workers/test_progress.py::test_the_jobs_of_a_queue_share_a_report",
+    "progress of an ended lease in memory": (
+        "brokers/test_contract_events.py::test_the_progress_of_ended_leases_is_not_kept_in_memory"
+    ),
+    "progress of another job": (
+        "workers/test_progress.py::test_a_job_within_a_job_has_no_progress_of_the_outer"
+    ),
+    "rows that a feed dropped": "test_events.py::test_readers_share_a_wait_and_reads",
 }
 
 _GUARD = re.compile(r"^(?P<code>.*\S) +# guard: (?P<name>.+)$", re.MULTILINE)

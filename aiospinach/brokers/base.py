@@ -14,7 +14,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from ..exceptions import InvalidValue
+from .events import EventPlace
 from .overview import QueueSeen
+from .progress import Step
 from .questions import Act, Question
 from .records import (
     NO_PARKING,
@@ -42,6 +44,8 @@ SHORTEST_ENQUEUE_TIMEOUT = 0.001
 DEAD_AT_MOST = 10_000
 DEAD_FOR = 180 * 24 * 3600.0
 """How many dead jobs a queue keeps, and for how many seconds."""
+MOST_EVENTS = 1_000_000
+"""How many rows of events a queue keeps, at most."""
 REMEMBERED_FOR = 600.0
 """For how many seconds at least an id that a user gave stays used after the job was stored."""
 
@@ -58,6 +62,9 @@ class Broker(ABC):
 
     enqueue_timeout: float = DEFAULT_ENQUEUE_TIMEOUT
     """Seconds for which ``enqueue``, ``look``, ``steer`` and ``open_in_time`` try to reach the store."""
+
+    events: int = 0
+    """How many rows of events each queue keeps; 0: none."""
 
     _owner: Callable[[], object | None] | None = None
 
@@ -196,6 +203,20 @@ class Broker(ABC):
     async def nudge(self, queues: Sequence[str]) -> None:
         """End the wait of this event loop for exactly these queues. If there is none, the next one may end at
         once."""
+
+    @abstractmethod
+    async def note_progress(self, queue: str, steps: Mapping[str, tuple[str, Step]]) -> None:
+        """Store how far running jobs have come: the task and the step, by lease.
+
+        A lease that is gone stores nothing. The steps of a lease go with it.
+        """
+
+    @abstractmethod
+    async def wait_for_events(self, places: Mapping[str, EventPlace], timeout: float) -> None:
+        """Wait until one of the queues of a span has events or steps behind its place in ``places``.
+
+        Returns after ``timeout`` seconds at the latest, and may return earlier.
+        """
 
     @abstractmethod
     def subscribe(self, queue: str) -> Subscription:

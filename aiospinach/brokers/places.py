@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ..job import JobStatus
+from ..job import JobStatus, Progress
 from .pauses import StoredPause
 from .questions import Question
 from .records import DeadRecord, Envelope
@@ -56,6 +56,8 @@ class LeaseSeen(msgspec.Struct, frozen=True):
     """When it was made; 0 if the worker that ran the job was lost, and another judges the job."""
     worker: str = ""
     """The name of the worker; empty if it has not reported."""
+    progress: Progress | None = None
+    """How far the job has come, if its body has told."""
 
 
 class JobSeen(msgspec.Struct, frozen=True):

@@ -118,6 +118,10 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     pause: str | None = None
     """By whom and why the task is paused for ``delay`` seconds, in two words or more. A retry is then the
     first job of the task when the pause ends. A pause that ends later, or has no end, stays."""
+    duration: float = 0.0
+    """Seconds that the body took, for events; negative if no run of the job has ended."""
+    error: str = ""
+    """The class of the error of the run, for events."""
 
     @property
     def drops_arguments(self) -> bool:

@@ -1,11 +1,12 @@
-"""Workers that start and stop with a FastAPI or Starlette application.
+"""Workers that start and stop with a FastAPI or Starlette application, and the events of a job for a browser.
 
-It imports neither: a lifespan is any function of the application that returns an async context manager.
+It imports neither: a lifespan is any function of the application that returns an async context manager. Only
+``events_endpoint`` imports Starlette.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -43,6 +44,35 @@ def lifespan(
             yield state
 
     return run
+
+
+def events_endpoint(
+    engine: Engine, *, access: Callable[[Any], bool | Awaitable[bool]], queue: str | None = None
+) -> Callable[[Any], Awaitable[Any]]:
+    """An endpoint that sends what becomes of one job to a browser, as server-sent events.
+
+    ``app.add_route("/jobs/{id}/events", events_endpoint(engine, access=may_see))`` in an application of
+    Starlette or FastAPI. ``access`` takes the request, and returns whether it may see the job; it may be
+    ``async``. Without access the answer is 403, and for a job that is not stored it is 404. ``queue`` is the
+    queue of the jobs; None searches every queue of the attached tasks.
+
+    The first message is ``state``: the status of the job and its progress. The others have the name of their
+    event, and its fields as JSON. The stream ends with the job. A browser that connects again goes on behind
+    the last message that it got, and gets 204 if there is nothing more. The extra ``aiospinach[starlette]``
+    has what it needs. Raises InvalidValue for a wrong argument, or a broker that keeps no events.
+    """
+    if not isinstance(engine, Engine):
+        raise InvalidValue(f"events_endpoint() takes an Engine, not {type(engine).__name__}")
+    if not callable(access):
+        raise InvalidValue(f"access= takes a function of the request, not {type(access).__name__}")
+    engine.events(queue=queue)
+    try:
+        from .job_events import JobEvents
+    except ImportError as error:
+        raise InvalidValue(
+            f"events_endpoint() needs {error.name}: pip install 'aiospinach[starlette]'"
+        ) from error
+    return JobEvents(engine, access, queue).respond
 
 
 @asynccontextmanager

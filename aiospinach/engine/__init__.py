@@ -6,6 +6,8 @@ from .counts import QueueCounts
 from .dead_groups import DeadGroup
 from .dead_jobs import DeadJob
 from .engine import Engine
+from .event import Event
+from .event_stream import EventStream
 from .explanation import Explanation, Verdict
 from .listing import Page
 from .live_workers import WorkerInfo
@@ -21,6 +23,8 @@ __all__ = [
     "DeadJob",
     "Engine",
     "EngineOverview",
+    "Event",
+    "EventStream",
     "Explanation",
     "Finding",
     "MinuteRow",

@@ -28,6 +28,7 @@ from .blocking import Blocking
 from .bulk import Bulk
 from .dead_jobs import DeadJobs
 from .declarations import Declarations
+from .event_hubs import EventHubs
 from .listing import Listing
 from .looking import Looking
 from .lookup import Lookup
@@ -131,6 +132,7 @@ class Engine(Declarations, Scheduling, Awaiting, Looking, Steering):
             self._producer.close()
             if is_last:
                 await self._hubs.aclose()
+                await self._event_hubs.aclose()
                 await self._broker.aclose()
 
     def _use_broker(self, broker: Broker) -> Broker:
@@ -149,6 +151,7 @@ class Engine(Declarations, Scheduling, Awaiting, Looking, Steering):
         """Make the parts that ask this broker about jobs, and steer jobs there."""
         self._broker = broker
         self._hubs = ResultHubs(broker, self.namespace)
+        self._event_hubs = EventHubs(broker, self.namespace)
         self._dead_jobs = DeadJobs(broker, self.namespace, self._tasks)
         self._listing = Listing(broker, self.namespace, self._tasks)
         self._lookup = Lookup(broker, self.namespace, self._tasks)

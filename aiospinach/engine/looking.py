@@ -7,15 +7,18 @@ from datetime import timedelta
 from typing import Any
 
 from ..brokers.base import Broker
+from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
 from ..task import Task
 from ..timing import to_seconds
-from ..validation import check_flag
+from ..validation import check_flag, check_identifier
 from .attached_tasks import AttachedTasks
 from .checkup import Finding, check_queues
 from .counts import QueueCounts, count_jobs
 from .dead_groups import DeadGroup, read_dead_groups
 from .dead_jobs import DeadJob, DeadJobs
+from .event_hubs import EventHubs
+from .event_stream import EventStream
 from .explanation import Explanation
 from .listing import PAGE, Listing, Page, filters_of
 from .live_workers import WorkerInfo, read_workers
@@ -32,6 +35,7 @@ class Looking:
     namespace: str
     _broker: Broker
     _dead_jobs: DeadJobs
+    _event_hubs: EventHubs
     _listing: Listing
     _lookup: Lookup
     _tasks: AttachedTasks
@@ -175,6 +179,42 @@ class Looking:
         """
         filters = filters_of(status, task, key, error)
         return await self._listing.page(self._tasks.queues_to_search(queue), filters, after, limit)
+
+    def events(
+        self,
+        *,
+        queue: str | None = None,
+        task: Task[..., Any] | str | None = None,
+        job: Job | str | None = None,
+        after: str | None = None,
+    ) -> EventStream:
+        """Read what becomes of jobs, in any process: of every queue of the attached tasks or of one, of one
+        task, or of one job, given itself or by its id.
+
+        ``async for event in engine.events(): ...`` goes on until the reading is ended. The events of a queue
+        come in their order, and each comes once. ``after`` takes the cursor of an event, and begins with the
+        next one; ``"oldest"`` begins with the oldest one that is kept; None with the first that happens after
+        the ``async with``, or the first ``async for``. ``job_progress`` is not kept: only a reader that waits
+        gets it. The broker has to keep events: ``RedisBroker(events=10_000)``. Raises UnknownQueue or
+        InvalidValue; the stream raises EventsLost if the next events are not kept any more.
+        """
+        if not self._broker.events:
+            kind = type(self._broker).__name__
+            raise InvalidValue(f"this broker keeps no events: give {kind}(events=10_000), in all programs")
+        if job is not None:
+            queues, job_id = self._tasks.whereabouts(job, queue)
+        else:
+            queues, job_id = self._tasks.queues_to_search(queue), ""
+        name = task.name if isinstance(task, Task) else task
+        return EventStream(
+            self._broker,
+            self.namespace,
+            self._event_hubs,
+            queues,
+            task="" if name is None else check_identifier(name, what="task name"),
+            job_id=job_id,
+            after=after,
+        )
 
     async def workers(self, *, queue: str | None = None) -> list[WorkerInfo]:
         """List the live workers of every queue of the attached tasks, or of one, by their names.

@@ -26,6 +26,7 @@ def snapshot_of(seen: JobSeen, namespace: str, queue: str, tasks: AttachedTasks)
         job,
         started_at=from_milliseconds(started) if started else None,
         worker=seen.lease.worker or None,
+        progress=seen.lease.progress,
     )
 
 

@@ -31,6 +31,11 @@ job_finished: Final = SafeNamedSignal(
     "A run of a job ended, whatever its outcome; the last signal of each run. Keywords: job, err (None on"
     " success), duration (seconds), result.",
 )
+job_progress: Final = SafeNamedSignal(
+    "job_progress",
+    "The body of a running job has called progress(); sent four times a second at most. Keyword: job, with"
+    " job.progress.",
+)
 task_unknown: Final = SafeNamedSignal(
     "task_unknown",
     "Jobs wait for a task that is not attached to the engine of the workers; sent at most once a minute for"

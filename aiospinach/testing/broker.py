@@ -9,6 +9,7 @@ import msgspec
 
 from ..brokers import MemoryBroker
 from ..brokers.overview import QueueSeen
+from ..brokers.progress import Step
 from ..brokers.questions import Act, LookWorkers, Question
 from ..brokers.records import (
     NO_PARKING,
@@ -34,8 +35,8 @@ T = TypeVar("T")
 class KeepingBroker(MemoryBroker):
     """Leases jobs only while the test runs them. It loses workers and answers as the test asks for."""
 
-    def __init__(self, clock: MovableClock, is_exempt: Callable[[], bool]) -> None:
-        super().__init__(clock=clock)
+    def __init__(self, clock: MovableClock, is_exempt: Callable[[], bool], events: int) -> None:
+        super().__init__(clock=clock, events=events)
         self.clock: MovableClock = clock
         self.is_leasing: bool = False
         self.lost_workers: LostWorkers = LostWorkers()
@@ -189,6 +190,10 @@ class KeepingBroker(MemoryBroker):
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         self._check_reachable_by_worker()
         return await super().wait(queues, timeout)
+
+    async def note_progress(self, queue: str, steps: Mapping[str, tuple[str, Step]]) -> None:
+        self._check_reachable_by_worker()
+        await super().note_progress(queue, steps)
 
     # Within.
 

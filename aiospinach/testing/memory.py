@@ -70,7 +70,7 @@ class memory:
         clock = MovableClock(self._travel)
         if self._at is not None:
             clock.set(self._at)
-        broker = KeepingBroker(clock, self._stops_when_empty)
+        broker = KeepingBroker(clock, self._stops_when_empty, engine._broker.events)
         self._before = engine._use_broker(broker)
         self._record, self._portal = Record(engine.namespace), Portal()
         self._record.connect()

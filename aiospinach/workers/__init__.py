@@ -7,10 +7,10 @@ leases. A ``Listener`` waits for wake-ups while there is nothing to run. A ``Swe
 every few seconds. Each leased job is a ``Run``, in an asyncio task of its own.
 """
 
-from .current_run import should_stop
+from .current_run import progress, should_stop
 from .health import STOPPED, Health
 from .os_signals import OSSignals
 from .pool import Pool, current_pool
 from .threads import Threads
 
-__all__ = ["STOPPED", "Health", "OSSignals", "Pool", "Threads", "current_pool", "should_stop"]
+__all__ = ["STOPPED", "Health", "OSSignals", "Pool", "Threads", "current_pool", "progress", "should_stop"]

@@ -11,13 +11,7 @@ import msgspec
 
 from .. import signals
 from ..brokers.records import Envelope, Lease, Settlement
-from ..exceptions import (
-    InvalidValue,
-    JobCancelled,
-    LeaseLost,
-    UnknownTask,
-    WorkerLost,
-)
+from ..exceptions import InvalidValue, JobCancelled, LeaseLost, UnknownTask, WorkerLost
 from ..failures import class_name, describe
 from ..job import Job, JobStatus, running_job
 from ..logs import Log
@@ -27,7 +21,7 @@ from ..signals.receivers import share_context, while_handling
 from ..task import Task
 from ..timing import from_milliseconds
 from .body import Body, drop_pending_cancellations
-from .outbox import Outbox, SettleResult
+from .outbox import NO_RUN, Outbox, SettleResult
 from .results import stored_result
 from .state import PoolState
 from .verdict import log_outcome, reason_of_pause, verdict
@@ -135,7 +129,7 @@ class Execution:
             if self.body.reason is not None and self.body.is_lost:
                 self._on_lease_lost()
             else:
-                self._settle()
+                self._settle(is_executed)
                 if self.is_settled:
                     return
                 await self._conclude()
@@ -173,7 +167,7 @@ class Execution:
         self._error = self.body.reason
         self._host.body_ended(self)
 
-    def _settle(self) -> None:
+    def _settle(self, is_executed: bool) -> None:
         """Send the outcome to the broker, and leave the slot to another job."""
         stored = b""
         if self.lease.job.result_ttl and self._error is None:
@@ -182,13 +176,15 @@ class Execution:
             self._outcome = SUCCESS
             # Without receivers of job_finished the task need not wait for the broker's answer.
             self.is_settled = not signals.job_finished.receivers
-            settlement = Settlement(self.lease, Action.DONE, successor=self.successor, result=stored)
+            settlement = Settlement(
+                self.lease, Action.DONE, successor=self.successor, result=stored, duration=self.duration
+            )
         else:
-            settlement = self._judge(self._error)
+            settlement = self._judge(self._error, is_executed)
         self.outbox.settle(settlement, self)
         self._host.body_ended(self)
 
-    def _judge(self, error: BaseException) -> Settlement:
+    def _judge(self, error: BaseException, is_executed: bool) -> Settlement:
         """Decide what becomes of a job that did not succeed."""
         state, task, detail = self._state, self._task, b""
         self._now = state.broker.now()
@@ -204,7 +200,15 @@ class Execution:
         is_bare = state.redaction.arguments
         pause = reason_of_pause(state, error) if outcome.pauses_task else None
         return Settlement(
-            self.lease, outcome.action, outcome.delay, detail, is_bare, self.successor, pause=pause
+            self.lease,
+            outcome.action,
+            outcome.delay,
+            detail,
+            is_bare,
+            self.successor,
+            pause=pause,
+            duration=self.duration if is_executed else NO_RUN,
+            error=class_name(error),
         )
 
     async def _conclude(self) -> None:

@@ -13,6 +13,8 @@ from .bell import Bell
 from .outage import Outage
 from .tally import Tally, Timed
 
+NO_RUN = -1.0
+"""The duration of a settlement of a job that no run here has ended."""
 UNKNOWN_AT_MOST = 50
 """The number of unknown tasks that a worker names to the broker, at most."""
 
@@ -80,7 +82,7 @@ class Outbox:
 
     def release(self, lease: Lease) -> None:
         """Return a job that has not begun to its queue."""
-        self.settle(Settlement(lease, RELEASED.action), None)
+        self.settle(Settlement(lease, RELEASED.action, duration=NO_RUN), None)
 
     def take(self) -> list[Settlement]:
         """All settlements that wait, for an exchange that begins now."""

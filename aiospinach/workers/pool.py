@@ -28,6 +28,7 @@ from .listener import Listener
 from .maintenance import Maintenance
 from .orders import Orders
 from .outbox import Outbox
+from .progress_reports import ProgressReports
 from .reporter import Reporter
 from .runs import Runs
 from .skipped_ticks import SkippedTicks
@@ -83,6 +84,7 @@ class Pool:
         self.reporter: Reporter = Reporter(self.state, self.slots, outboxes)
         self.heartbeat: Heartbeat = Heartbeat(self.state, self.runs, outboxes)
         self.watchdog: LeaseWatchdog = LeaseWatchdog(self.state, self.runs, self.heartbeat)
+        self.progress_reports: ProgressReports = ProgressReports(self.state, outboxes)
         self.orders: Orders = Orders(self.state, self.runs, self.heartbeat, outboxes)
         self.consumers: list[Consumer] = []
         self.maintenances: list[Maintenance] = []
@@ -148,6 +150,7 @@ class Pool:
         yield from (consumer.work for consumer in self.consumers)
         yield from (maintenance.work for maintenance in self.maintenances)
         yield from self.orders.services()
+        yield from self.progress_reports.services()
 
     # What the engine asks for.
 

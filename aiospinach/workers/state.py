@@ -168,9 +168,16 @@ class PoolState:
     def announce(self, signal: SafeNamedSignal, kwargs: dict[str, Any]) -> None:
         """Send a signal that belongs to no run, without waiting for its receivers."""
         if signal.receivers:
-            task = self.loop.create_task(self.send(signal, kwargs))
-            self.announcements.add(task)
-            task.add_done_callback(self._announced)
+            self.send_beside(signal, kwargs)
+
+    def send_beside(
+        self, signal: SafeNamedSignal, kwargs: dict[str, Any], context: Context | None = None
+    ) -> asyncio.Task[None]:
+        """Send a signal in a task of its own, in a context. Returns the task."""
+        task = asyncio.Task(self.send(signal, kwargs, context), loop=self.loop, context=context)
+        self.announcements.add(task)
+        task.add_done_callback(self._announced)
+        return task
 
     async def send(
         self, signal: SafeNamedSignal, kwargs: dict[str, Any], context: Context | None = None

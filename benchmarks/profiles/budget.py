@@ -144,7 +144,7 @@ async def exchanges(broker: RedisBroker) -> list[Part]:
         return [Lease(job.id + SUFFIX, job, 0.0) for job in jobs]
 
     def arguments() -> list[Any]:
-        return state.exchange_arguments(settled, NUMBER, broker.lease, NO_PARKING)[0]
+        return state.exchange_arguments(settled, NUMBER, broker.lease, NO_PARKING, broker.events)[0]
 
     settled = [Settlement(lease, SUCCESS.action) for lease in read()]
     keys = state.keys.of(scripts.EXCHANGE)

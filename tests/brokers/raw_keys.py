@@ -22,6 +22,8 @@ REMAINING = {
         "wake",
         "dead",
         "deadjobs",
+        "events",
+        "steps",
     ),
 }
 """Keys that may remain of a drained queue, besides those of sessions, which expire."""
@@ -53,6 +55,9 @@ _TYPES = {
     "reports": "hash",
     "minutes": "hash",
     "pauses": "hash",
+    "events": "stream",
+    "steps": "stream",
+    "progress": "hash",
 }
 
 
@@ -101,6 +106,8 @@ class RawKeys:
                 pipe.zrange(name, 0, -1, withscores=True)
             elif kind == "set":
                 pipe.smembers(name)
+            elif kind == "stream":
+                pipe.xrange(name)
             else:
                 pipe.get(name)
         found = pipe.execute() if names else []

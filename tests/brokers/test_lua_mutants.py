@@ -21,8 +21,10 @@ import pytest
 
 from aiospinach import RedisBroker
 from aiospinach.brokers.bulk import CancelSome, SteerDead
+from aiospinach.brokers.events import LookEvents
 from aiospinach.brokers.pauses import LookPauses
 from aiospinach.brokers.places import JobFacts, LookJobFacts, LookPlace, Place
+from aiospinach.brokers.progress import Step
 from aiospinach.brokers.questions import Counts, LookJob, Requeue
 from aiospinach.brokers.records import Envelope, Fired, Firing, Lease, Parking, Settlement
 from aiospinach.brokers.redis import scripts
@@ -42,6 +44,8 @@ from .raw_keys import RawKeys
 
 QUEUE = "mail"
 NOTHING = Counts(0, 0, 0, 0)
+EVENTS = 50
+"""How many rows of events a queue keeps."""
 CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
 UNGUARDED = {"check", "nudge", "wake_another", "sweep", "workers", "pause", "overview"}
@@ -91,8 +95,8 @@ class Stage:
 
     def __init__(self, namespace: str) -> None:
         url = shared_server().unix_url
-        self.broker = RedisBroker(url)
-        self.another = RedisBroker(url)
+        self.broker = RedisBroker(url, events=EVENTS)
+        self.another = RedisBroker(url, events=EVENTS)
         self.client = shared_server().client()
         self.raw = RawKeys(self.client, namespace, QUEUE)
         self.calls: list[tuple[Script, Send, Sequence[str], Sequence[Any]]] = []
@@ -1460,7 +1464,7 @@ async def a_lease_that_has_ended_meanwhile_is_not_listed(stage: Stage) -> None:
     keys, send = stage.broker._queue(QUEUE).keys, stage.broker._calls.here().transport.producer_call
     answer = await scripts.LISTING.run(send, keys.of(scripts.LISTING), ["leases", "gone:session.7", lease.id])
     assert answer[1:4] == [None, 2, lease.id.encode()]
-    assert len(answer) == 7
+    assert len(answer) == 8
 
 
 async def where_is(stage: Stage, job_id: str) -> JobFacts:
@@ -1484,6 +1488,100 @@ async def cancelled_jobs_are_not_ahead(stage: Stage) -> None:
         await asking.cancel(stage.broker, QUEUE, job_id)
     await put(stage.broker, QUEUE, "b", at=stage.broker.now() + 60_000)  # in the place of the old one
     assert (await where_is(stage, "d")).ahead == 2
+
+
+async def events_of(stage: Stage) -> list[tuple[str, str]]:
+    page = await stage.broker.look(QUEUE, LookEvents(None, 100))
+    return [(event.name, event.job_id) for row in page.rows for event in row.events]
+
+
+@scenario("event of a duplicate")
+async def a_duplicate_has_no_event(stage: Stage) -> None:
+    assert await stage.broker.enqueue(QUEUE, [job("a"), job("a"), job("b")]) == [True, False, True]
+    assert await events_of(stage) == [("job_scheduled", "a"), ("job_scheduled", "b")]
+
+
+async def ends_of_two(stage: Stage, first: Action, second: Action, **fields: Any) -> list[tuple[str, str]]:
+    """The events of two settlements in one call, of which the first one is fenced."""
+    await put(stage.broker, QUEUE, "a", "b")
+    a, b = await take(stage.broker, QUEUE)
+    stage.client.zrem(stage.raw.prefix + "leases", a.id)
+    settled = [Settlement(a, first, detail=b"{}"), Settlement(b, second, detail=b"{}", **fields)]
+    await stage.broker.exchange(QUEUE, settled, 0)
+    stage.client.hdel(stage.raw.prefix + "jobs", "a")
+    return (await events_of(stage))[4:]
+
+
+@scenario("event of a fenced success")
+async def a_fenced_success_has_no_event(stage: Stage) -> None:
+    assert await ends_of_two(stage, Action.DONE, Action.DONE) == [("job_finished", "b")]
+
+
+@scenario("event of a fenced job")
+async def a_fenced_failure_has_no_event(stage: Stage) -> None:
+    assert await ends_of_two(stage, Action.FAIL, Action.FAIL) == [("job_failed", "b"), ("job_finished", "b")]
+
+
+@scenario("event of a cancellation")
+async def only_a_cancelled_job_is_told_to_be_cancelled(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a", "b")
+    leases = await take(stage.broker, QUEUE)
+    await asking.cancel(stage.broker, QUEUE, "a")
+    settled = [Settlement(lease, Action.RETRY, 600.0) for lease in leases]
+    await stage.broker.exchange(QUEUE, settled, 0)
+    names = [event for event in await events_of(stage) if event[0] != "job_finished"]
+    assert names[4:] == [("job_cancelled", "a"), ("job_schedule_retry", "b")]
+
+
+@scenario("event of a successor")
+async def only_a_stored_successor_is_scheduled(stage: Stage) -> None:
+    successor = job("b", at=stage.broker.now() + 60_000)
+    ends = await ends_of_two(stage, Action.DONE, Action.DONE, successor=successor)
+    assert ends == [("job_finished", "b"), ("job_scheduled", "b")]
+    await put(stage.broker, QUEUE, "c")
+    [lease] = await take(stage.broker, QUEUE)
+    await asking.cancel(stage.broker, QUEUE, "c")
+    await stage.broker.exchange(QUEUE, [Settlement(lease, Action.DONE, successor=job("c"))], 0)
+    assert (await events_of(stage))[-1] == ("job_finished", "c")
+
+
+@scenario("store that has gone back")
+async def a_place_that_was_never_written_is_lost(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "a")
+    end = (await stage.broker.look(QUEUE, LookEvents(None, 0))).end
+    assert not (await stage.broker.look(QUEUE, LookEvents(end, 10))).is_lost
+    assert (await stage.broker.look(QUEUE, LookEvents((end[0] + 1, 0), 10))).has_gone_back
+
+
+@scenario("trimmed events")
+async def a_place_behind_which_rows_were_trimmed_is_lost(stage: Stage) -> None:
+    await put(stage.broker, QUEUE, "first")
+    first = (await stage.broker.look(QUEUE, LookEvents(None, 1))).end
+    assert not (await stage.broker.look(QUEUE, LookEvents(first, 10))).is_lost
+    stage.client.xadd(stage.raw.prefix + "events", {"e": "-"})
+    stage.client.xtrim(stage.raw.prefix + "events", maxlen=1, approximate=False)
+    assert (await stage.broker.look(QUEUE, LookEvents(first, 10))).is_lost
+
+
+@scenario("progress of a lease")
+async def only_a_live_lease_has_progress(stage: Stage) -> None:
+    lease = await put_and_take(stage.broker, QUEUE, "a")
+    steps = {lease.id: ("send", Step(1)), "a:gone.1": ("send", Step(2))}
+    await stage.broker.note_progress(QUEUE, steps)
+    assert set(stage.raw.read().get("progress", {})) == {lease.id.encode()}
+    assert await settle(stage.broker, QUEUE, lease, Action.DONE)
+    assert "progress" not in stage.raw.read()
+
+
+@scenario("progress of a running job")
+async def a_search_for_orphans_forgets_progress_without_a_lease(stage: Stage) -> None:
+    lease = await put_and_take(stage.broker, QUEUE, "a")
+    await stage.broker.note_progress(QUEUE, {lease.id: ("send", Step(1))})
+    stage.client.hset(stage.raw.prefix + "progress", "b:gone.1", '1 [2,null,""]')
+    stage.broker._queue(QUEUE).has_orphans = True
+    await stage.broker.tick(QUEUE)
+    assert set(stage.raw.read().get("progress", {})) == {lease.id.encode()}
+    assert await settle(stage.broker, QUEUE, lease, Action.DONE)
 
 
 @pytest.fixture

@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("namespace")
     parser.add_argument("ledger", type=Path)
     parser.add_argument("--lease", type=float, default=1.0)
+    parser.add_argument("--events", type=int, default=0)
     parser.add_argument("--number", type=int, default=5)
     parser.add_argument("--shutdown-timeout", type=float, default=25.0)
     parser.add_argument("--period", type=float, default=0.0)
@@ -160,7 +161,8 @@ def main() -> None:
         time.time = lambda: right() + options.clock
     ledger = Ledger(options.ledger)
     record_signals(ledger)
-    engine = Engine(RedisBroker(options.url, lease=options.lease), options.namespace)
+    more = {"events": options.events} if options.events else {}  # older releases have none
+    engine = Engine(RedisBroker(options.url, lease=options.lease, **more), options.namespace)
     engine.attach_tasks(
         faulty_tasks(ledger, without=options.without, period=options.period, limit=options.limit)
     )

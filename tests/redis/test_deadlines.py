@@ -45,7 +45,7 @@ class FakeServer:
         self.batcher = EnqueueBatcher("mail", self.send, CallNumbers(), within=5)
 
     async def send(self, round_trip: RoundTrip) -> list[Any]:
-        self.received.append([part for part in round_trip.arguments if str(part).startswith("job")])
+        self.received.append([part for part in round_trip.arguments(0) if str(part).startswith("job")])
         if self.error is not None:
             raise self.error
         async with asyncio.timeout(round_trip.until - time.monotonic()):

@@ -85,6 +85,7 @@ async def test_receivers_that_raise_on_every_signal_affect_no_job(
         "job_failed": 1,
         "job_cancelled": 1,
         "job_finished": 4,
+        "job_progress": 0,
         "task_unknown": 0,
         "worker_started": 1,
         "worker_terminated": 1,

@@ -6,16 +6,21 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from itertools import compress
 from threading import RLock
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from ... import forks
 from ...job import JobStatus
 from ...release import __version__
 from ...timing import to_seconds
-from ..base import DEFAULT_LEASE, SHORTEST_LEASE, Broker
+from ...validation import check_number
+from ..base import DEFAULT_LEASE, MOST_EVENTS, SHORTEST_LEASE, Broker
+from ..events import EventPlace
 from ..orders import ORDERS, cancel_order
 from ..overview import QueueSeen
+from ..progress import Step
 from ..questions import Act, Cancel, Question, SteerResult
 from ..records import (
     NO_PARKING,
@@ -34,9 +39,12 @@ from ..reports import NO_QUEUE_REPORT, NO_REPORTS, QueueReport, WorkerReport
 from ..results import channel_of
 from ..subscriptions import Subscription
 from .channels import Channels, MemorySubscription
+from .clock import Clock
+from .event_waits import EventWaits
 from .inspection import answer, overview_of
 from .lost_jobs import warn_at_exit
 from .orders import carry_out
+from .progress import note_steps
 from .queue import QueueState
 from .sessions import Sessions
 from .waiter import Waiter, set_of
@@ -44,32 +52,25 @@ from .waiter import Waiter, set_of
 T = TypeVar("T")
 
 
-class Clock(Protocol):
-    """The clock of a MemoryBroker; the module ``time`` is one."""
-
-    def time(self) -> float:
-        """Return the seconds since 1970, by which jobs are due."""
-
-    def monotonic(self) -> float:
-        """Return the seconds by which leases end; workers compare them with ``time.monotonic()``."""
-
-
 class MemoryBroker(Broker):
     """Keeps jobs in the memory of this process. They outlive event loops, and end with the process.
 
     ``lease``: seconds after which the lease of a job ends, unless it is renewed. Here leases end if the event
-    loop ended while jobs ran. ``clock``: the clock that the broker reads. Several threads, each with its own
+    loop ended while jobs ran. ``events``: how many rows of events each queue keeps, as in RedisBroker.
+    ``clock``: the clock that the broker reads. Several threads, each with its own
     event loop, may use one broker. In a forked child the broker is empty: the jobs are its parent's. Raises
-    InvalidValue if ``lease`` is no number of seconds, or too short.
+    InvalidValue for a wrong argument.
     """
 
-    def __init__(self, *, lease: float = DEFAULT_LEASE, clock: Clock = time) -> None:
+    def __init__(self, *, lease: float = DEFAULT_LEASE, events: int = 0, clock: Clock = time) -> None:
         self.lease: float = to_seconds(lease, what="MemoryBroker(lease=)", least=SHORTEST_LEASE)
+        self.events: int = check_number(events, what="MemoryBroker(events=)", least=0, most=MOST_EVENTS)
         self._clock = clock
-        self._queues: defaultdict[str, QueueState] = defaultdict(QueueState)
+        self._queues: defaultdict[str, QueueState] = defaultdict(partial(QueueState, self.events))
         self._waiters: list[Waiter] = []
         self._channels = Channels()
         self._sessions = Sessions()
+        self._event_waits = EventWaits()
         self._wake_ups: dict[str, None] = {}
         """Queues whose wake-up no wait has taken yet, in their order."""
         # For threads: coroutines of one loop never meet within a method, which awaits nothing. Reentrant: the
@@ -81,8 +82,8 @@ class MemoryBroker(Broker):
     def _forget_parent(self) -> object:
         """Empty the broker in a forked child. A thread of the parent may hold the old lock."""
         inherited = self._queues, self._waiters
-        self._queues, self._waiters, self._wake_ups = defaultdict(QueueState), [], {}
-        self._lock = RLock()
+        self._queues, self._waiters, self._wake_ups = defaultdict(partial(QueueState, self.events)), [], {}
+        self._lock, self._event_waits = RLock(), EventWaits()
         return inherited
 
     def _belong_to(self, owner: object) -> None:
@@ -116,6 +117,7 @@ class MemoryBroker(Broker):
             state = self._queues[queue]
             replaced = state.leases.limit(limits)
             state.owners.update(dict.fromkeys(limits, worker))
+            state.names[self._sessions.here()] = worker
             for task, due in periodic.items():
                 state.periodic[task] = min(due, state.periodic.get(task, due))
                 state.known.add(task)
@@ -138,6 +140,8 @@ class MemoryBroker(Broker):
                 if known is not None:
                     return list(known)
             stored = [state.add(job, now) for job in jobs]
+            if self.events:
+                state.events.note_scheduled(compress(jobs, stored), now)
             if token is not None:
                 state.answers.put(token, tuple(stored), now)
             self._notify(queue, state)
@@ -149,11 +153,13 @@ class MemoryBroker(Broker):
         with self._lock:
             state = self._queues[queue]
             now = self.now()
-            fenced, cancelled = state.settle(settled, now)
             expiry, session = self._clock.monotonic() + self.lease, self._sessions.here()
+            fenced, cancelled = state.settle(settled, now)
             leases = state.take(want, now, expiry, self.margin, parking, session)
+            if self.events:
+                state.events.note_started(leases)
             has_earlier_due, state.earlier_due_pending = state.earlier_due_pending, False
-            self._notify(queue, state)
+            self._notify(queue, state, state.names.get(session, ""))
             is_something_left = state.something_to_run() or state.wanted_to_run(parking.wanted)
             return ExchangeResult(leases, fenced, cancelled, is_something_left, has_earlier_due)
 
@@ -236,6 +242,18 @@ class MemoryBroker(Broker):
                     self._waiters.remove(waiter)
                     waiter.nudge()
 
+    async def note_progress(self, queue: str, steps: Mapping[str, tuple[str, Step]]) -> None:
+        with self._lock:
+            if note_steps(self._queues[queue], steps, self.now(), self._sessions.here()):
+                self._event_waits.wake(queue)
+
+    async def wait_for_events(self, places: Mapping[str, EventPlace], timeout: float) -> None:
+        with self._lock:
+            if any(self._queues[queue].events.has_more(place) for queue, place in places.items()):
+                return
+            waiter = self._event_waits.begin(list(places))
+        await self._event_waits.end(waiter, timeout)
+
     def subscribe(self, queue: str) -> Subscription:
         return MemorySubscription(self._channels, queue)
 
@@ -275,21 +293,18 @@ class MemoryBroker(Broker):
         with self._lock:
             return sum(len(state.jobs) for state in self._queues.values())
 
-    def _notify(self, queue: str, state: QueueState) -> None:
-        """Report ends of jobs, and wake one waiter if there is a job to run, or something is due earlier than
-        was known."""
-        if state.ends.reports:
-            self._report(queue, state)
+    def _notify(self, queue: str, state: QueueState, worker: str = "") -> None:
+        """Report ends and events of jobs, and wake one waiter if there is a job to run, or something is due
+        earlier than was known."""
+        for job_id, message in state.ends.take_reports() if state.ends.reports else ():
+            self._channels.publish(queue, channel_of(job_id), message)
+        if state.events.lines:
+            state.events.write(self.now(), worker)
+            self._event_waits.wake(queue)
         if state.something_to_run() or state.has_earlier_due:
             state.earlier_due_pending = state.earlier_due_pending or state.has_earlier_due
             state.has_earlier_due = False
             self._wake_one(queue)
-
-    def _report(self, queue: str, state: QueueState) -> None:
-        """Send the ends of jobs to the subscriptions that wait for them."""
-        reports, state.ends.reports = state.ends.reports, []
-        for job_id, message in reports:
-            self._channels.publish(queue, channel_of(job_id), message)
 
     def _wake_one(self, queue: str) -> None:
         """Give the wake-up of the queue to one waiter, or keep one for the next wait."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping
 
+from ...job import Progress
 from ..records import Envelope, Lease
 
 _numbers = itertools.count()  # for all queues: a lease from before a flush must not be live after it
@@ -32,6 +33,8 @@ class Leases:
         """Leases whose job is to be cancelled."""
         self.judged: set[str] = set()
         """Leases of lost jobs, which their workers only judge: if they are lost again, that is no crash."""
+        self.progress: dict[str, Progress] = {}
+        """How far jobs have come, by lease."""
         self._limits: dict[str, int] = {}
         self._slots: dict[str, set[str]] = {}
 
@@ -77,6 +80,8 @@ class Leases:
             del self.of_job[job.id]
             self.cancels.discard(lease)
             self.judged.discard(lease)
+            if self.progress:
+                self.progress.pop(lease, None)  # guard: progress of an ended lease in memory
             holders = self._slots.get(job.task)
             if holders is not None:
                 holders.discard(lease)

@@ -33,7 +33,8 @@ def seen_in_lease(state: QueueState, name: str, clocks: float) -> JobSeen:
     """Return a running job."""
     session, started = read_origin(name)
     ends = round((state.leases.expiry[name] + clocks) * 1000)
-    lease = LeaseSeen(ends, started, state.workers.name_of(session))
+    progress = state.leases.progress.get(name)
+    lease = LeaseSeen(ends, started, state.workers.name_of(session), progress)
     return JobSeen(state.leases.jobs[name], Place.LEASES, name, lease)
 
 

@@ -11,6 +11,7 @@ from ...outcome import Action
 from ..pauses import StoredPause
 from ..records import DeadRecord, Envelope, Fired, Firing, Lease, ParkedTask, Parking, Settlement, SweepResult
 from .dead_set import DeadSet
+from .events import EventLog
 from .leases import Leases, origin_of
 from .live_workers import LiveWorkers
 from .pauses import Pauses
@@ -26,7 +27,7 @@ class QueueState:
     """The jobs of one queue. Each live job is in ``jobs``, and in exactly one of ``ready``, ``lanes``,
     ``parked``, ``waiting`` and ``leases``."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: int) -> None:
         self.jobs: dict[str, Envelope] = {}
         self.ready: deque[str] = deque()
         self.lanes: dict[str, deque[str]] = {}
@@ -57,6 +58,9 @@ class QueueState:
         """The name of the worker that registered a task last."""
         self.rescue_pause: RescuePause = RescuePause()
         self.ends: Ends = Ends()
+        self.events: EventLog = EventLog(events)
+        self.names: dict[str, str] = {}
+        """The name of the worker of an event loop, by its session."""
 
     @property
     def is_used(self) -> bool:
@@ -157,9 +161,18 @@ class QueueState:
                     self.ends.note(job, settlement.action, settlement.result, now)
                 if settlement.successor is not None and not is_unwanted:  # guard: successor in memory
                     self.add(settlement.successor, now)
+            if job is not None and self.events.most:
+                self._note_settled(job, settlement, now, is_unwanted=is_unwanted)
         for job in reversed(released):  # so that the first is at the front again
             self.lanes.get(job.task, self.ready).appendleft(job.id)
         return fenced, cancelled
+
+    def _note_settled(self, job: Envelope, settlement: Settlement, now: int, *, is_unwanted: bool) -> None:
+        """Note the events of a settlement that has counted."""
+        is_unwanted = is_unwanted and settlement.action.puts_back
+        self.events.note_settled(settlement, now, is_unwanted=is_unwanted)
+        if settlement.successor is not None and self.jobs.get(job.id) is settlement.successor:
+            self.events.note_scheduled([settlement.successor], now)
 
     def _settle(self, job: Envelope, settlement: Settlement, now: int) -> None:
         action = settlement.action
@@ -237,7 +250,8 @@ class QueueState:
             if lives and not firing.may_overlap:  # guard: tick before in memory
                 return Fired.OVERLAPPING
             self.ticks[firing.task] = firing.job.id
-            self.add(firing.job, now)
+            if self.add(firing.job, now) and self.events.most:
+                self.events.note_scheduled([firing.job], now)
         return Fired.MOVED
 
     def seconds_to_next(self, now: int) -> float | None:

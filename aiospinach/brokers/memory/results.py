@@ -39,6 +39,11 @@ class Ends:
             message = encode_record(state, now, encode_end(created_of(job), job.task, result))
         self.reports.append((job.id, message))
 
+    def take_reports(self) -> list[tuple[str, bytes]]:
+        """Return the reports that are to be sent now."""
+        reports, self.reports = self.reports, []
+        return reports
+
     def find(
         self, job_id: str, jobs: Mapping[str, Envelope], dead: Mapping[str, DeadRecord], now: int
     ) -> FoundJob:

@@ -74,6 +74,8 @@ def _cancel(state: QueueState, job_id: str, now: int) -> SteerResult:
     del state.jobs[job_id]
     state.named.forget(job_id)
     state.ends.note(job, Action.CANCELLED, b"", now)
+    if state.events.most:
+        state.events.note_cancelled(job)
     parked = state.parked.get(job.task)
     if state.waiting.remove(job_id) or (parked is not None and parked.remove(job_id)):
         return SteerResult(JobStatus.WAITING, job)

@@ -17,6 +17,7 @@ from ..records import Envelope
 from . import schema
 from .call_numbers import CallNumber, CallNumbers
 from .errors import Unanswered
+from .events import NOBODY, rows_of, scheduled_lines
 from .transports import sleep_before_retry
 
 JOBS_AT_MOST = 1000
@@ -29,6 +30,7 @@ TIMER_DELAY = 0.05
 class PendingEnqueue(msgspec.Struct, frozen=True, eq=False):
     """The jobs of one call of ``enqueue``, which waits for the answer."""
 
+    jobs: Sequence[Envelope]
     arguments: list[Any]
     count: int
     size: int
@@ -53,10 +55,14 @@ class RoundTrip:
         """A copy of it may have arrived."""
         return self.call_number.was_sent
 
-    @property
-    def arguments(self) -> list[Any]:
-        """The arguments of the script."""
-        return [self.call_number.field, self.call_number.value, *self._jobs]
+    def arguments(self, event_rows: int) -> list[Any]:
+        """Return the arguments of the script."""
+        head: list[Any] = [self.call_number.field, self.call_number.value, event_rows]
+        if event_rows:
+            jobs = [job for call in self.calls for job in call.jobs]
+            events = rows_of(NOBODY, scheduled_lines(jobs))
+            head += (len(events), *events)
+        return head + self._jobs
 
     def drop(self, late: Sequence[PendingEnqueue]) -> None:
         """Leave out some of its calls. Called only before the round trip is sent."""
@@ -101,7 +107,7 @@ class EnqueueBatcher:
         answer: asyncio.Future[list[bool]] = loop.create_future()
         call_number = None if token is None else self._call_number_of(token)
         rows = schema.encode_rows(jobs)
-        self._waiting.append(PendingEnqueue(rows, len(jobs), size, answer, until, call_number))
+        self._waiting.append(PendingEnqueue(jobs, rows, len(jobs), size, answer, until, call_number))
         if self._task is None or self._task.done():  # with eager tasks it may end within create_task
             self._task = loop.create_task(self._work())
         if until < self._timer_at and not answer.done():  # guard: time of a caller

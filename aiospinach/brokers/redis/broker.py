@@ -9,14 +9,18 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ...timing import to_seconds
+from ...validation import check_number
 from ..base import (
     DEFAULT_ENQUEUE_TIMEOUT,
     DEFAULT_LEASE,
+    MOST_EVENTS,
     SHORTEST_ENQUEUE_TIMEOUT,
     SHORTEST_LEASE,
     Broker,
 )
+from ..events import EventPlace
 from ..overview import QueueSeen
+from ..progress import Step, encode_step
 from ..questions import Act, Question
 from ..records import (
     NO_PARKING,
@@ -39,6 +43,7 @@ from .batching import EnqueueBatcher, RoundTrip
 from .calls import ScriptCalls
 from .endpoints import endpoint_of
 from .errors import StoreFull
+from .event_reads import wait_for_events
 from .handshake import read_server
 from .inspection import Inspection
 from .overview import read_overview
@@ -67,8 +72,10 @@ class RedisBroker(Broker):
     ``redis+sentinel://host:port,host:port/service`` or ``redis+cluster://host:port,host:port``, or a client
     of redis.asyncio, of which only the settings are read. ``lease``: seconds after which the lease of a job
     ends, unless it is renewed. ``enqueue_timeout``: seconds for which ``schedule``, ``cancel`` and questions
-    about queues try to reach Redis, unless ``options(enqueue_timeout=)`` sets another time. Raises
-    InvalidValue for a wrong argument. The broker connects when it is used first.
+    about queues try to reach Redis, unless ``options(enqueue_timeout=)`` sets another time. ``events``: how
+    many rows of events each queue keeps, such as 10,000; a row has the events of one call, of a hundred jobs
+    at most. All programs of a namespace give the same number; 0 keeps no events.
+    Raises InvalidValue for a wrong argument. The broker connects when it is used first.
     """
 
     def __init__(
@@ -77,12 +84,14 @@ class RedisBroker(Broker):
         *,
         lease: float = DEFAULT_LEASE,
         enqueue_timeout: float | timedelta = DEFAULT_ENQUEUE_TIMEOUT,
+        events: int = 0,
     ) -> None:
         self.lease: float = to_seconds(lease, what="RedisBroker(lease=)", least=SHORTEST_LEASE)
         self.enqueue_timeout: float = to_seconds(
             enqueue_timeout, what="RedisBroker(enqueue_timeout=)", least=SHORTEST_ENQUEUE_TIMEOUT
         )
-        self._calls = ScriptCalls(endpoint_of(url_or_client), self.lease, self.enqueue_timeout)
+        self.events: int = check_number(events, what="RedisBroker(events=)", least=0, most=MOST_EVENTS)
+        self._calls = ScriptCalls(endpoint_of(url_or_client), self.lease, self.enqueue_timeout, self.events)
         self._waits = WakeUps(self._calls)
         self._registration = Registration(self._calls)
         self._inspection = Inspection(self._calls)
@@ -136,7 +145,7 @@ class RedisBroker(Broker):
                 produce = partial(here.transport.producer_call, until=until)
                 keys = state.keys.of(scripts.ENQUEUE)
                 answer: list[Any] = await self._calls.run(
-                    scripts.ENQUEUE, produce, keys, round_trip.arguments
+                    scripts.ENQUEUE, produce, keys, round_trip.arguments(self.events)
                 )
                 return answer
 
@@ -153,7 +162,7 @@ class RedisBroker(Broker):
         pending = state.pending_exchange(settled)
         is_last = False
         while not is_last:
-            call = state.next_call(want, self.lease, parking, self.now())
+            call = state.next_call(want, self.lease, parking, self.now(), self.events)
             answer = await self._work(scripts.EXCHANGE, state, call.arguments, call.job_keys)
             _, fenced, cancelled, leased, epoch, is_something_left = answer
             is_last = pending.note_answer(call, fenced, cancelled)
@@ -181,6 +190,8 @@ class RedisBroker(Broker):
             some = names[first : first + RENEWED_AT_ONCE]
             _, gone, unwanted = await self._work(scripts.RENEW, state, [milliseconds(self.lease), *some])
             lost += gone
+            if gone:
+                state.reported.difference_update(lease.decode() for lease in gone)
             cancelled += unwanted
         return RenewResult(
             lost=[lease.decode() for lease in lost],
@@ -228,7 +239,7 @@ class RedisBroker(Broker):
 
     async def _fire(self, state: QueueSession, firings: Sequence[Firing]) -> list[Fired]:
         try:
-            _, moved = await self._work(scripts.FIRE, state, schema.encode_firings(firings))
+            _, moved = await self._work(scripts.FIRE, state, [self.events, *schema.encode_firings(firings)])
             return [(Fired.TAKEN, Fired.MOVED, Fired.OVERLAPPING, Fired.PAUSED)[how] for how in moved]
         except StoreFull:
             dues = [field for each in firings for field in (each.task, each.due, each.next_due)]
@@ -258,6 +269,17 @@ class RedisBroker(Broker):
 
     async def nudge(self, queues: Sequence[str]) -> None:
         await self._waits.nudge(queues)
+
+    async def note_progress(self, queue: str, steps: Mapping[str, tuple[str, Step]]) -> None:
+        state = self._queue(queue)
+        state.reported.update(steps)
+        arguments: list[Any] = [int(self.events > 0), state.worker]
+        for lease, (task, step) in steps.items():
+            arguments += (lease, task, encode_step(step))
+        await self._work(scripts.PROGRESS, state, arguments)
+
+    async def wait_for_events(self, places: Mapping[str, EventPlace], timeout: float) -> None:
+        await wait_for_events(self._calls, places, timeout)
 
     def subscribe(self, queue: str) -> Subscription:
         return RedisSubscription(self._calls.subscriptions(), self._queue(queue).keys.prefix)

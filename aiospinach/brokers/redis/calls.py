@@ -23,9 +23,11 @@ SHORTEST_PATIENCE = 2.0
 class ScriptCalls:
     """Runs the scripts of one broker, which many event loops may use."""
 
-    def __init__(self, endpoint: Endpoint, lease: float, producer_timeout: float) -> None:
+    def __init__(self, endpoint: Endpoint, lease: float, producer_timeout: float, events: int) -> None:
         self.endpoint: Endpoint = endpoint
         self.lease: float = lease
+        self.events: int = events
+        """How many rows of events a queue keeps."""
         self.producer_timeout: float = producer_timeout
         """Seconds within which a call of ``produce`` is answered."""
         self.producer_session: ProducerSession = ProducerSession()

@@ -16,7 +16,7 @@ from redis.exceptions import SlotNotCoveredError
 
 from .errors import CLIENT_ERRORS, to_broker_error
 from .protocol import close, let_go_of
-from .transports import ANSWER_WITHIN, CONNECT_WITHIN, SHORTEST_WAIT, WATCHDOG, Transport, popped
+from .transports import ANSWER_WITHIN, CONNECT_WITHIN, SHORTEST_WAIT, WATCHDOG, Transport, popped, reading
 
 ALIVE_WITHIN = 1.5
 """Seconds in which a live node answers a PING."""
@@ -64,6 +64,9 @@ class ClusterTransport(Transport):
 
     async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
         return popped(await self._call("BLPOP", *keys, max(timeout, SHORTEST_WAIT), limit=timeout + WATCHDOG))
+
+    async def blocking_read(self, after: Mapping[str, str], timeout: float) -> None:
+        await self._call(*reading(after, timeout), limit=timeout + WATCHDOG)
 
     async def place_of(self, key: str) -> str:
         client = await self._initialized()

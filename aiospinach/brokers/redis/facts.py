@@ -26,17 +26,17 @@ async def facts_of(calls: ScriptCalls, state: QueueSession, question: LookJobFac
     if where == b"none":
         return JobFacts(now=now)
     seen = _seen(question.job_id.encode(), Place(where.decode()), answer)
-    if len(answer) < 5:
+    if len(answer) < 6:
         return JobFacts(now=now, seen=seen)
-    return _with_reasons(now, seen, answer[4:])
+    return _with_reasons(now, seen, answer[5:])
 
 
 def _seen(job_id: bytes, place: Place, answer: list[Any]) -> JobSeen:
     if place is Place.DEAD:
         dead = schema.decode_dead(job_id, answer[0], int(answer[1]))
         return JobSeen(dead.job, place, dead=dead)
-    envelope, lease, ends, report = answer[:4]
-    seen = lease_seen(lease, ends, report) if lease else None
+    envelope, lease, ends, report, step = answer[:5]
+    seen = lease_seen(lease, ends, report, step) if lease else None
     return JobSeen(read_job(job_id, envelope), place, lease=seen)
 
 

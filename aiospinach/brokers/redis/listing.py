@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from ..places import JobSeen, LeaseSeen, LookPlace, Place, PlacePage
+from ..progress import decode_progress
 from ..records import Envelope
 from . import schema, scripts
 from .calls import ScriptCalls
@@ -57,11 +58,12 @@ async def scan_leases(calls: ScriptCalls, state: QueueSession, pattern: str = "*
             return list(leases)
 
 
-def lease_seen(lease: bytes, ends: Any, report: bytes) -> LeaseSeen:
-    """Return what is known of a lease: its name, its end, and the report of its worker, or ``b""``."""
+def lease_seen(lease: bytes, ends: Any, report: bytes, step: bytes) -> LeaseSeen:
+    """Return what is known of a lease: its name, its end, the report of its worker or ``b""``, and the
+    progress of its job or ``b""``."""
     worker = decode_worker(b"", report) if report else None
     name = worker.name if worker is not None and worker.level else ""
-    return LeaseSeen(int(float(ends)), _start_of(lease), name)
+    return LeaseSeen(int(float(ends)), _start_of(lease), name, decode_progress(step) if step else None)
 
 
 def _start_of(lease: bytes) -> int:
@@ -80,13 +82,13 @@ async def _list_leases(calls: ScriptCalls, state: QueueSession, question: LookPl
         return PlacePage([], 0, None)
     _, _, _, *flat = await calls.produce(scripts.LISTING, state, ["leases", *names])
     found: list[JobSeen] = []
-    seen = dict(zip(flat[::4], zip(flat[1::4], flat[2::4], flat[3::4], strict=True), strict=True))
+    seen = dict(zip(flat[::5], zip(*(flat[part::5] for part in range(1, 5)), strict=True), strict=True))
     for looks, name in enumerate(names, 1):
         if name in seen:
-            envelope, ends, report = seen[name]
+            envelope, ends, report, step = seen[name]
             job = read_job(name.rpartition(b":")[0], envelope)
             if not question.task or job.task == question.task:
-                found.append(JobSeen(job, Place.LEASES, _text(name), lease_seen(name, ends, report)))
+                found.append(JobSeen(job, Place.LEASES, _text(name), lease_seen(name, ends, report, step)))
         is_last = looks == len(later)
         if len(found) == question.limit or looks == len(names):
             return PlacePage(found, looks, None if is_last else _text(name))

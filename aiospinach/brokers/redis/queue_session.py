@@ -10,6 +10,7 @@ from typing import Any
 from ...outcome import Action
 from ..records import Parking, Settlement, SweepResult
 from . import schema
+from .events import rows_of, settled_lines
 from .pending_exchange import ExchangeCall, PendingExchange
 
 TASKS_AT_ONCE = 100
@@ -47,6 +48,8 @@ class QueueSession:
         """When a sweep looks for signs of orphans, by time.monotonic()."""
         self.has_orphans: bool = False
         """The queue may have orphans: the next tick finds them."""
+        self.reported: set[str] = set()
+        """Leases whose jobs have told how far they have come."""
         self.has_own_parked: bool = False
         """Another release has parked jobs that this one can read."""
 
@@ -92,24 +95,25 @@ class QueueSession:
             self.pending = PendingExchange(settled)
         return self.pending
 
-    def next_call(self, want: int, lease: float, parking: Parking, now: int) -> ExchangeCall:
+    def next_call(self, want: int, lease: float, parking: Parking, now: int, event_rows: int) -> ExchangeCall:
         """Return the next call of the pending exchange, or the last one again if it has no answer."""
         some, want = self.pending.next_part(want)
         call = self.pending.unanswered
         if call is None or call.want != want:
             self.seq = max(self.seq + 1, now)  # so that a lease tells when it was made
-            arguments, keys = self.exchange_arguments(some, want, lease, parking)
+            arguments, keys = self.exchange_arguments(some, want, lease, parking, event_rows)
             call = self.pending.unanswered = ExchangeCall(arguments, keys, len(some), want, time.monotonic())
         return call
 
     def exchange_arguments(
-        self, settled: Sequence[Settlement], want: int, lease: float, parking: Parking
+        self, settled: Sequence[Settlement], want: int, lease: float, parking: Parking, event_rows: int
     ) -> tuple[list[Any], list[str]]:
         """Return the arguments of the script ``exchange``, and its keys of single jobs.
 
         Settlements that are simply done stand in rows of one task, others one by one.
         """
         job_keys: list[str] = []
+        events = rows_of(self.worker, settled_lines(settled)) if event_rows else ()
         arguments = [
             self.session,
             self.seq,
@@ -118,6 +122,11 @@ class QueueSession:
             self.epoch,
             " ".join(parking.unknown),
             " ".join([*parking.wanted, schema.OWN_PARKED] if self.has_own_parked else parking.wanted),
+            event_rows,
+            self.worker,
+            " ".join(self._take_reported(settled)) if self.reported else "",
+            len(events),
+            *events,
         ]
         for (task, is_only_done), alike in groupby(settled, _row_of):
             if is_only_done:
@@ -134,6 +143,12 @@ class QueueSession:
                 if settlement.lease.job.result_ttl:
                     job_keys.append(self.keys.result(settlement.lease.job.id))
         return arguments, job_keys
+
+    def _take_reported(self, settled: Sequence[Settlement]) -> set[str]:
+        """Return the settled leases that have progress in the store. The exchange removes it."""
+        leases = self.reported.intersection([settlement.lease.id for settlement in settled])
+        self.reported -= leases
+        return leases
 
     def sweep_result(
         self, is_something_to_run: bool, due: int, epoch: bytes, flat: Sequence[bytes], has_orphans: int

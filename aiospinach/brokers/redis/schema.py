@@ -49,11 +49,14 @@ _NAMES = (
     "workers",
     "pauses",
     "reports",
+    "events",
+    "progress",
+    "steps",
 )
 
 _SWEPT = (
     *("ready", "leases", "future", "periodic", "control", "looked", "open", "lanes", "workers"),
-    *("jobs", "cancels", "slots", "pauses", "reports"),
+    *("jobs", "cancels", "slots", "pauses", "reports", "progress"),
 )
 _SEEN = ("ready", "jobs", "leases", "future", "dead", "lanes", "pauses", "workers", "reports")
 
@@ -74,6 +77,8 @@ class Keys:
         self.pauses: str = self._by_name["pauses"]
         self.control: str = self._by_name["control"]
         self.periodic: str = self._by_name["periodic"]
+        self.events: str = self._by_name["events"]
+        self.steps: str = self._by_name["steps"]
 
     def of(self, script: Script, job_keys: Sequence[str] = ()) -> list[str]:
         """Return the keys of a script, in its order, and after them keys of single jobs."""

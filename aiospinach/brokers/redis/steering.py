@@ -69,7 +69,7 @@ class Steering:
         return SteerResult(JobStatus(where.decode()))
 
     async def _cancel_some(self, state: QueueSession, act: CancelSome) -> BulkResult:
-        arguments = [act.task, int(act.with_jobs), *(act.cursor or ("future", "", -1))]
+        arguments = [act.task, int(act.with_jobs), self._calls.events, *(act.cursor or ("future", "", -1))]
         _, place, position, left, count, flat = await self._calls.produce(
             scripts.CANCEL_ALL, state, arguments
         )
@@ -84,7 +84,7 @@ class Steering:
         return BulkResult(count, (after, last) if after else None, bare)
 
     async def _steer(self, state: QueueSession, action: str, job_id: str, envelope: bytes = b"") -> Any:
-        arguments = [action, job_id, state.keys.prefix + ORDERS, envelope]
+        arguments = [action, job_id, state.keys.prefix + ORDERS, self._calls.events, envelope]
         return await self._calls.produce(scripts.STEER, state, arguments, [state.keys.result(job_id)])
 
     async def _is_leased(self, state: QueueSession, job_id: str) -> bool:

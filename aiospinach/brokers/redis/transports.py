@@ -7,7 +7,7 @@ import math
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
@@ -43,6 +43,13 @@ class Transport(ABC):
         """
 
     @abstractmethod
+    async def blocking_read(self, after: Mapping[str, str], timeout: float) -> None:
+        """Wait until one of the streams has an entry after its id, or until the time-out.
+
+        A cancellation closes the connection.
+        """
+
+    @abstractmethod
     async def place_of(self, key: str) -> str:
         """Return the name of the server that has a key, for ``connection_to``."""
 
@@ -64,7 +71,7 @@ class Transport(ABC):
 
 
 class DirectTransport(Transport):
-    """At most three connections to one server: for workers, for producers, and for waiting."""
+    """At most four connections to one server: for workers, for producers, for waiting, and for reading."""
 
     def __init__(
         self,
@@ -78,6 +85,7 @@ class DirectTransport(Transport):
         self._work = ServerConnection(endpoint, connection, idle_after)
         self._produce = ServerConnection(endpoint, connection, idle_after)
         self._wait = ServerConnection(endpoint, connection, idle_after)
+        self._read = ServerConnection(endpoint, connection, idle_after)
 
     async def worker_call(self, *command: Any) -> Any:
         patience = min(self._patience, ANSWER_WITHIN)
@@ -95,6 +103,14 @@ class DirectTransport(Transport):
             raise
         return popped(answer)
 
+    async def blocking_read(self, after: Mapping[str, str], timeout: float) -> None:
+        try:
+            command = reading(after, timeout)
+            await self._read.call(*command, timeout=timeout + WATCHDOG, connect_within=ANSWER_WITHIN)
+        except asyncio.CancelledError:
+            await self._read.reset()  # else the next read would wait behind this one
+            raise
+
     async def place_of(self, key: str) -> str:
         return ""
 
@@ -105,12 +121,18 @@ class DirectTransport(Transport):
         pass  # each new connection goes to the server that is the master then
 
     async def aclose(self) -> None:
-        for connection in (self._work, self._produce, self._wait):
+        for connection in (self._work, self._produce, self._wait, self._read):
             await connection.aclose()
 
     def let_go(self) -> None:
-        for connection in (self._work, self._produce, self._wait):
+        for connection in (self._work, self._produce, self._wait, self._read):
             connection.let_go()
+
+
+def reading(after: Mapping[str, str], timeout: float) -> Sequence[Any]:
+    """Return the command that waits for an entry of a stream after its id."""
+    block = max(1, round(timeout * 1000))  # for Redis, 0 is for ever
+    return ("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", *after.keys(), *after.values())
 
 
 def popped(answer: Any) -> tuple[str, bytes] | None:

@@ -1,14 +1,18 @@
 #!lua flags=allow-oom
 -- Cancels the waiting and queued jobs of the queue, or of one task, some a call.
--- KEYS   ready jobs future cancels control lanes dedup:0 dedup:1
+-- KEYS   ready jobs future cancels control lanes dedup:0 dedup:1 events
 --        and result:<id> of each cancelled job that keeps its result: a caller cannot know these ids
--- needs  chunks headers ends forgetting
--- ARGV   task (empty: all); 1 if the caller wants the jobs; then where this call goes on: 'future', 'ready', 'lanes' or
---        'parked', the position there (empty: its beginning), and how many entries are left to look at (-1: all)
+-- needs  chunks headers ends events forgetting
+-- ARGV   task (empty: all); 1 if the caller wants the jobs; how many rows of events the stream keeps, 0: there is
+--        none; then where this call goes on: 'future',
+--        'ready', 'lanes' or 'parked', the position there (empty: its beginning), and how many entries are left to look at
+--        (-1: all)
 -- answer {now, where the next call goes on ('': this was the last call), its position, entries left, how many jobs were
 --        cancelled, id and envelope of each, if wanted}
 -- repeat goes on with the jobs that are left
-local task, wants_jobs, place, cursor, left = arg(), arg() == '1', arg(), arg(), tonumber(arg())
+local task, wants_jobs = arg(), arg() == '1'
+rows_of_events = arg()
+local place, cursor, left = arg(), arg(), tonumber(arg())
 local AT_ONCE = 500
 local BYTES_AT_MOST = 262144 -- of envelopes: a call stays short if they are long
 local WINDOW = 1000

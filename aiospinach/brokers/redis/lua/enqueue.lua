@@ -1,9 +1,10 @@
 #!lua
 -- Stores jobs: all or none.
--- KEYS   ready jobs future cancels dedup:0 dedup:1 wake answers
--- needs  chunks notify
--- ARGV   field and number of the call, then the jobs in rows. A row: named (1 if the user gave the ids), due (ms), count,
---        then id and envelope of each job
+-- KEYS   ready jobs future cancels dedup:0 dedup:1 wake answers events
+-- needs  chunks notify scheduled_events
+-- ARGV   field and number of the call; how many rows of events the stream keeps, 0: there is none; else the count of new
+--        rows, and these, as they are without duplicates; then the jobs in rows. A row: named (1 if the user gave the ids),
+--        due (ms), count, then id and envelope of each job
 -- answer {now, 'stored', numbers of the jobs that are duplicates}, or {now, 'late'}
 -- repeat stores nothing, and returns the same answer: a field of the session keeps the number and the answer of its last
 --        call, for 15 minutes at least. A call with a lower number is late, and stores nothing either
@@ -33,6 +34,11 @@ if last and tonumber(last) > tonumber(number) then -- guard: copy that comes lat
   return {now, 'late'}
 end
 
+local event_rows = arg()
+local has_events = event_rows ~= '0'
+local first_event = has_events and position + 2
+local last_event = has_events and first_event + arg() - 1
+position = last_event or position
 local rows, ids, count = {}, {}, 0
 while position < #ARGV do
   local row = {named = arg() == '1', due = arg(), first = position + 2}
@@ -96,6 +102,13 @@ if #new_names > 0 then
   local newest = window % 2 == 0 and dedup0 or dedup1
   call_in_chunks('SADD', newest, new_names)
   call('PEXPIREAT', newest, (window + 2) * 600000)
+end
+if has_events and #duplicates == 0 then
+  for place = first_event, last_event do
+    redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', ARGV[place])
+  end
+elseif has_events then
+  tell_stored(rows, ids, duplicates, event_rows)
 end
 if queued + #unmarked_ids + #moved_ids > 0 or has_earlier_due then
   notify(has_earlier_due)

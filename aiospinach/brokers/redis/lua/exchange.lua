@@ -1,10 +1,12 @@
 #!lua flags=allow-oom
 -- Settles leased jobs, and leases other jobs.
--- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake pauses sess
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake pauses sess events progress
 --        and result:<id> of each settled job that keeps its result
--- needs  chunks headers last_error gates marks pausing parking prune_dead quarantine notify ends settling leasing
+-- needs  chunks headers last_error gates marks pausing parking prune_dead quarantine notify ends events settling leasing
 -- ARGV   session, seq, want, lease (ms), epoch that the caller knows, tasks that the caller does not know (their jobs are
---        parked), tasks whose parked jobs the caller wants; then the settlements in their order, in one of three forms:
+--        parked), tasks whose parked jobs the caller wants; how many rows of events the stream keeps, 0: there is none;
+--        name of the worker; settled leases that have progress; count of new rows, and these, as they are if all settlements change what the caller knows;
+--        then the settlements in their order, in one of three forms:
 --        task, count, that many leases that are done;
 --        task, 0, lease, action, delay (ms), detail (of a retry: the class of its error), due (ms) and envelope of the
 --        successor (a job of the same id, which takes the place of a job that ends; empty: none), ms for which the end of
@@ -17,6 +19,11 @@
 --        the leases that were lost meanwhile. A late copy of an earlier call does nothing
 local session, seq, want, length, known_epoch = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
 local unknown, wanted = arg(), arg()
+local event_rows, worker, reported = arg(), arg(), arg()
+local has_events = event_rows ~= '0'
+local first_event = position + 2
+local last_event = first_event + arg() - 1
+position = last_event
 local epoch = moment_of(stored_epoch)
 local is_lost = epoch < known_epoch -- guard: lost registration
 if is_lost then -- the marks of the features in use are lost as well
@@ -82,6 +89,9 @@ if has_cancels then
   call('HLEN', cancels)
   call('ZCARD', future)
 end
+if reported ~= '' then
+  call('HLEN', progress)
+end
 if has_limits then
   call('ZCARD', slots)
   call('ZCARD', lanes)
@@ -115,20 +125,56 @@ end
 if is_pausing then
   call('HLEN', pauses)
 end
-local fenced, cancelled, has_more, has_earlier_retry, has_settled_marks = settle(sent, tasks, settled, mark)
+local fenced, cancelled, has_more, has_earlier_retry, has_settled_marks, odd = settle(sent, tasks, settled, mark)
 if has_more then
   head = call('LRANGE', ready, 0, math.min(want, CHUNK - 1))
 end
 local leased_ids, leased_jobs, is_something_left, has_earlier_due, has_leased_marks = {}, {}, #head > 0, false, false
+local starts = {}
 if want > 0 and not is_lost and not is_queue_paused then -- guard: paused queue
-  leased_ids, leased_jobs, is_something_left, has_earlier_due, has_leased_marks =
+  leased_ids, leased_jobs, is_something_left, has_earlier_due, has_leased_marks, starts =
     lease_jobs(head, want, suffix, length, unknown, wanted)
 end
 if (has_settled_marks or has_leased_marks) and call('HLEN', cancels) == 0 then
   call('HDEL', control, ' cancels')
 end
+if reported ~= '' then
+  call_in_chunks('HDEL', progress, words(reported))
+end
+local leased_text = table.concat(leased_ids, ' ')
 call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..
-  table.concat(leased_ids, ' '), 'PX', math.max(length * 2, MEMORY))
+  leased_text, 'PX', math.max(length * 2, MEMORY))
+if has_events and (last_event >= first_event or #leased_ids > 0) then
+  local row, number = '', 0
+  for place = first_event, last_event do
+    if row ~= '' then
+      redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', row)
+    end
+    row = ARGV[place]
+    if next(odd) then
+      row, number = corrected(row, number, odd)
+    end
+  end
+  row = row == '' and worker or row
+  if #starts == 1 and #leased_ids <= EVENTS_AT_ONCE then
+    row = row .. '\nstarted ' .. starts[1].task .. ' ' .. leased_text
+  else
+    for place, start in ipairs(starts) do
+      local last = starts[place + 1] and starts[place + 1].first - 1 or #leased_ids
+      for first = start.first, last, EVENTS_AT_ONCE do
+        if #row > LONGEST_ROW then
+          redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', row)
+          row = worker
+        end
+        row = row .. '\nstarted ' .. start.task .. ' ' ..
+          table.concat(leased_ids, ' ', first, math.min(last, first + EVENTS_AT_ONCE - 1))
+      end
+    end
+  end
+  if row ~= worker then
+    redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', row)
+  end
+end
 is_something_left = not is_queue_paused and (is_something_left or something_to_run()) -- guard: left in a paused queue
 has_earlier_due = has_earlier_due or has_earlier_retry
 if has_earlier_due or is_something_left then

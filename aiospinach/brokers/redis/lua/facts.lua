@@ -1,11 +1,11 @@
 #!lua flags=no-writes
 -- Gathers what the queue knows of one job, and of what the job waits for.
--- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open workers reports pauses
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open workers reports pauses progress
 -- needs  chunks headers gates parking prune_dead dead_records
 -- ARGV   id, lease (ms), 1 if only the place is wanted, and the lease of the job, if the caller has searched the leases;
 --        '-' if it has found none; '' if it has not searched
--- answer {now, place, envelope or record, lease, end of the lease, first line of the report of its worker, 1 if the job
---        was cancelled while it ran, how many jobs are ahead in its line or lane (-1: more than 10,000), limit of the
+-- answer {now, place, envelope or record, lease, end of the lease, first line of the report of its worker, its progress, 1
+--        if the job was cancelled while it ran, how many jobs are ahead in its line or lane (-1: more than 10,000), limit of the
 --        task, how many of its jobs run, how many workers there are, 1 if one of them knows the task, entry of the task in
 --        control, '*' or the task and the pause of the queue or the task, or '' twice, then for each session that runs
 --        jobs of the task: how many, and the first line of its report}
@@ -108,17 +108,18 @@ local function place_in_line()
   return ahead and 'lanes' or 'ready', ahead or -1
 end
 
-local place, ahead, lease, expiry, report = nil, -1, '', '', ''
+local place, ahead, lease, expiry, report, step = nil, -1, '', '', '', ''
 if known_lease == '' and call('ZCARD', leases) > LEASES_AT_MOST and not call('ZSCORE', future, id) then
   return {now, 'asked', ''}
 end
 local found = find_lease()
 if found then
   place, lease, expiry, report = 'leases', found, call('ZSCORE', leases, found), first_line_of(session_of(found))
+  step = call('HGET', progress, found) or ''
 else
   place, ahead = place_in_line()
 end
-local answer = {now, place, task and envelope or '', lease, expiry, report}
+local answer = {now, place, task and envelope or '', lease, expiry, report, step}
 if is_brief or not task then
   return answer
 end

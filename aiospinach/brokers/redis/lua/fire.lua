@@ -1,13 +1,14 @@
 #!lua
 -- Moves periodic tasks to their next dues, and stores the jobs of these ticks.
--- KEYS   ready jobs control periodic wake pauses
+-- KEYS   ready jobs control periodic wake pauses events
 -- needs  notify
--- ARGV   for each tick: task, due, next due, id and envelope of the job (empty: none), 1 if it may overlap with the job of
+-- ARGV   how many rows of events the stream keeps, 0: there is none; for each tick: task, due, next due, id and envelope of the job (empty: none), 1 if it may overlap with the job of
 --        the tick before
 -- answer {now, for each tick: 1 if its due was moved, 0 if another caller had moved it, 2 if it was moved without a job,
 --        because the job of the tick before lives; control has the id of that job as ' @<task>'; 3 if it was moved
 --        without a job, because the task or the queue is paused}
 -- repeat moves nothing: the dues have moved already
+local event_rows = arg()
 call('LLEN', ready)
 call('LLEN', wake)
 local moved, is_something_queued = {}, false
@@ -35,6 +36,10 @@ while position < #ARGV do
       call('HSET', jobs, id, envelope)
       call('HSET', control, ' @' .. task, id)
       is_something_queued = true
+      if event_rows ~= '0' then
+        local row = '-\nscheduled ' .. task .. ' 0 ' .. id
+        redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', row)
+      end
     end
     call('ZADD', periodic, next_due, task)
     moved[#moved + 1] = is_skipped and 3 or is_overlapping and 2 or 1

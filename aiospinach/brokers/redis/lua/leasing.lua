@@ -15,7 +15,7 @@ end
 
 -- Leases up to want jobs as <id><suffix>: first parked jobs of the wanted tasks, then jobs that gates let through, then
 -- jobs of ready. head has the first ids of ready. Returns the ids, ids and envelopes in turn, whether ready has more
--- jobs, whether a job is due earlier than was known, and whether marks were removed.
+-- jobs, whether a job is due earlier than was known, whether marks were removed, and where the jobs of each task begin.
 local function lease_jobs(head, want, suffix, length, unknown, wanted)
   local is_unknown = {}
   for task in string.gmatch(unknown, '%S+') do
@@ -23,6 +23,7 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
   end
   local leased_ids, leased_jobs, is_something_left, has_earlier_due, has_removed_marks = {}, {}, #head > 0, false, false
   local leased_count = 0 -- the length of a table takes longer to find
+  local starts, started_task = {}, nil
   local page_size = math.min(want, CHUNK - 1) + 1
   local lease_entries, slot_entries = {}, {}
   local expiry = string.format('%.0f', now + length) -- once: Lua would convert a number for each command
@@ -59,6 +60,9 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
           local name = id .. suffix
           leased_count = leased_count + 1
           leased_ids[leased_count] = id
+          if task ~= started_task then
+            starts[#starts + 1], started_task = {task = task, first = leased_count}, task
+          end
           leased_jobs[2 * leased_count - 1], leased_jobs[2 * leased_count] = id, envelope
           lease_entries[2 * leased_count - 1], lease_entries[2 * leased_count] = expiry, name
           if limits[task] then
@@ -142,5 +146,5 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
     call('HDEL', control, ' lanes')
     has_lanes = nil
   end
-  return leased_ids, leased_jobs, is_something_left, has_earlier_due, has_removed_marks
+  return leased_ids, leased_jobs, is_something_left, has_earlier_due, has_removed_marks, starts
 end

@@ -1,14 +1,14 @@
 #!lua flags=no-writes
 -- Lists the jobs in one place of a queue, from a position on. A page ends early if its jobs are large.
--- KEYS   ready jobs leases future dead deadjobs lanes reports
+-- KEYS   ready jobs leases future dead deadjobs lanes reports progress
 -- needs  chunks headers prune_dead dead_records
 -- ARGV   'ready', 'lanes', 'future', 'parked' or 'dead'; position ('': the beginning); how many jobs to return and to look
 --        at, at most; task of the jobs ('': any).
 --        Or 'leases', then leases
 -- answer {now, position of the next page or nothing, how many jobs were looked at, for each job: id, envelope ('' if it
 --        cannot be read), '', the position behind it; for a dead job: id, record, 1 if it can be read, else 0, position}.
---        to 'leases': {now, nothing, how many leases there are, lease, envelope, end of the lease and first line of the
---        report of its worker, for each lease that lives}
+--        to 'leases': {now, nothing, how many leases there are, lease, envelope, end of the lease, first line of the
+--        report of its worker, and progress, for each lease that lives}
 -- repeat reads again
 local BYTES_AT_MOST = 262144
 local WINDOWS, SEARCHED_AT_MOST = {500, 10000}, 100000
@@ -167,6 +167,7 @@ local function leased()
       answer[#answer + 1] = task_of(envelope) and envelope or ''
       answer[#answer + 1] = score
       answer[#answer + 1] = string.match(report, '^[^\n]*')
+      answer[#answer + 1] = call('HGET', progress, names[number]) or ''
     end
   end
   return answer

@@ -2,8 +2,8 @@
 -- Finds orphans: live jobs that are in no line, in no lease and not in future, because somebody deleted a key or a part
 -- of one. An orphan that is not due waits again, and a parked one is parked again. Any other orphan may have run. It gets
 -- a lease without a worker, and is lost when that lease ends. By then a worker that ran the job has learned that its own
--- lease is gone. The script also frees slots whose lease is gone, and opens gates that have room.
--- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open pauses
+-- lease is gone. The script also frees slots whose lease is gone, forgets progress without a lease, and opens gates that have room.
+-- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open pauses progress
 -- needs  chunks headers gates parking prune_dead quarantine
 -- ARGV   session, number of this call, lease (ms), cursor of the page of jobs
 -- answer {now, cursor of the next page, or '0' after the last one}
@@ -90,7 +90,18 @@ local function put_back(id, envelope)
   end
 end
 
+local function forget_progress()
+  local names, gone = call('HRANDFIELD', progress, SLOTS_AT_ONCE), {}
+  for place, score in ipairs(read_in_chunks('ZMSCORE', leases, names)) do
+    if not score then -- guard: progress of a running job
+      gone[#gone + 1] = names[place]
+    end
+  end
+  call_in_chunks('HDEL', progress, gone)
+end
+
 free_slots()
+forget_progress()
 local is_found, count = ids_with_a_place()
 if call('HLEN', jobs) <= count + call('ZCARD', future) then
   return {now, '0'}

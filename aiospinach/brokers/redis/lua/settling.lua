@@ -26,7 +26,7 @@ local function park_job(id, envelope)
 end
 
 -- Returns for each action of a settlement a function that applies the action to the job. The function returns true if
--- the job has ended. It notes in pending the steps that are done once for all jobs.
+-- the job has ended, and nil if it was quarantined. It notes in pending the steps that are done once for all jobs.
 local function make_actions()
   local actions = {}
 
@@ -39,6 +39,7 @@ local function make_actions()
     local gate = has_lanes and first_in_lane(settlement.task, 1)[1] and settlement.task or ''
     pending.released[gate] = pending.released[gate] or {}
     table.insert(pending.released[gate], id)
+    return false
   end
 
   -- Wraps an action that needs the envelope. A job that cannot be read is quarantined instead.
@@ -47,9 +48,9 @@ local function make_actions()
       local envelope = call('HGET', jobs, id) or ''
       if not header(envelope) then -- guard: unreadable settled job
         quarantine(id, envelope)
-        return false
+        return nil
       end
-      return action(id, envelope, settlement, pending)
+      return action(id, envelope, settlement, pending) or false
     end
   end
 
@@ -120,16 +121,18 @@ end
 -- Settles the leases in sent. tasks has the task of each lease. settled has the settlement of each lease that is not
 -- simply done, at the same position. mark is the text that follows the id in a lease of this session. Returns fenced
 -- leases, leases whose job was cancelled instead of put back, whether ready has more jobs, whether a job is due earlier
--- than was known, and whether marks were removed.
+-- than was known, whether marks were removed, and the odd settlements, as events have them.
 local function settle(sent, tasks, settled, mark)
   local gone_leases, ended_ids, marked_ids, freed_slots, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}, {}
   local pending = {released = {}, again = {}, has_earlier_due = false, is_dead = false}
-  local is_freed, marks, actions = {}, marks_of(sent), next(settled) and make_actions()
+  local is_freed, marks, odd = {}, marks_of(sent), {}
+  local actions = next(settled) and make_actions()
   local gone_count, ended_count = 0, 0 -- the length of a table takes longer to find
   for number, score in ipairs(read_in_chunks('ZMSCORE', leases, sent)) do
     local lease, task, settlement = sent[number], tasks[number], settled[number]
     if not score or is_settled[lease] then -- guard: fence
       fenced[#fenced + 1] = lease
+      odd[number] = 'fenced'
     else
       is_settled[lease] = true
       gone_count = gone_count + 1
@@ -151,8 +154,10 @@ local function settle(sent, tasks, settled, mark)
       if settlement and is_unwanted and not ENDS[settlement.action] then -- guard: unwanted
         cancelled[#cancelled + 1] = lease
         state = 'cancelled'
+        odd[number] = 'cancelled'
       elseif settlement then
         has_ended = actions[settlement.action](id, settlement, pending)
+        odd[number] = has_ended == nil and 'fenced' or is_unwanted and 'alone' or nil
       end
       if has_ended and settlement and settlement.result_key then
         note_end(settlement.result_key, id, state, settlement.ttl, settlement.rest)
@@ -181,5 +186,5 @@ local function settle(sent, tasks, settled, mark)
     prune_dead()
   end
   local has_more = next(pending.released) ~= nil or #pending.again > 0
-  return fenced, cancelled, has_more, pending.has_earlier_due, #marked_ids > 0
+  return fenced, cancelled, has_more, pending.has_earlier_due, #marked_ids > 0, odd
 end

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Cancels a job, or requeues or discards a dead one.
--- KEYS   ready jobs leases future cancels dead deadjobs control lanes dedup:0 dedup:1 wake
+-- KEYS   ready jobs leases future cancels dead deadjobs control lanes dedup:0 dedup:1 wake events
 --        and result:<id> of the job
--- needs  chunks headers last_error parking dead_records requeue running ends forgetting notify
--- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id; the channel of orders to workers; for 'cancel again' the
+-- needs  chunks headers last_error parking dead_records requeue running ends events forgetting notify
+-- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id; the channel of orders to workers; how many rows of events
+--        the stream keeps, 0: there is none; for 'cancel again' the
 --        envelope that came with 'marked'
 -- answer {now, status, detail}. The status is where the job was: 'waiting', 'queued', 'running' or 'failed'; or 'not_set'
 --        if there was no such job, and nothing was done; or 'marked' if too many jobs run for this script to search them.
@@ -11,6 +12,7 @@
 --        the envelope of a cancelled job, or 'bare' if a dead job was kept without its arguments and cannot be requeued
 -- repeat returns 'not_set' and changes nothing, but marks a running job again
 local action, id, orders = arg(), arg(), arg()
+rows_of_events = arg()
 
 local function notify_worker() -- a user without this right cancels all the same
   redis.pcall('SPUBLISH', orders, 'cancel ' .. id)
@@ -22,7 +24,11 @@ local function cancel(is_after_search)
   local envelope = call('HGET', jobs, id)
   if is_after_search and call('HGET', cancels, id) == 'ended' then -- guard: met in line
     call('HDEL', cancels, id)
-    note_cancelled(id, arg())
+    local envelope_of_ended = arg()
+    note_cancelled(id, envelope_of_ended)
+    if rows_of_events ~= '0' then
+      tell_cancelled({id}, {envelope_of_ended})
+    end
     return {now, 'queued', ''}
   end
   local task, _, _, _, _, parked = header(envelope or '')

@@ -2,7 +2,7 @@
 -- Looks at queues: whether there is something to run, and when the next tick has something to do.
 -- needs  rescue_pause
 --        KEYS are for each queue: ready leases future periodic control looked open lanes workers jobs cancels slots pauses
---        reports, and minutes of two hours
+--        reports progress, and minutes of two hours
 -- ARGV   lease (ms), grace (ms), session, 1 if the worker ends, then for each queue: the task after which the list of
 --        tasks with parked jobs goes on, 1 if the script looks for signs of orphans, the report of the worker, count of
 --        rows, for each row the place of its hour among the two, its field and its contents; count of periodic tasks,
@@ -15,7 +15,7 @@ local length, grace, session, is_last = tonumber(arg()), tonumber(arg()), arg(),
 local TASKS_AT_ONCE, FORGOTTEN_AT_ONCE = 100, 1000
 local ROWS_FOR = 262800000 -- 73 hours
 local NAMES = {'ready', 'leases', 'future', 'periodic', 'control', 'looked', 'open', 'lanes', 'workers', 'jobs',
-  'cancels', 'slots', 'pauses', 'reports', 'first hour', 'second hour'}
+  'cancels', 'slots', 'pauses', 'reports', 'progress', 'first hour', 'second hour'}
 local answer, place = {now}, 0
 
 -- Returns the keys of the next queue, by their names.
@@ -94,7 +94,7 @@ local function may_have_orphans(keys)
   local found = call('LLEN', keys.ready) + running + in_lanes + call('ZCARD', keys.future)
   -- Each job is in one of these. A cancelled job has left jobs; its id may lie there still, and is in cancels.
   local are_missing = call('HLEN', keys.jobs) + call('HLEN', keys.cancels) > found
-  local are_slots_left = call('ZCARD', keys.slots) > running
+  local are_slots_left = call('ZCARD', keys.slots) > running or call('HLEN', keys.progress) > running
   -- Jobs that are not parked are held back, and no running job opens their gate when it ends.
   local are_stuck = running == 0 and call('SCARD', keys.open) == 0
     and in_lanes > call('ZLEXCOUNT', keys.lanes, '[?', '(@')

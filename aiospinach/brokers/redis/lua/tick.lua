@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Queues due jobs, ends pauses, and leases lost jobs to the caller, which judges them. Nothing is lost during a rescue
 -- pause.
--- KEYS   ready jobs leases slots future dead deadjobs control lanes open periodic wake looked pauses
+-- KEYS   ready jobs leases slots future dead deadjobs control lanes open periodic wake looked pauses progress
 -- needs  chunks headers gates resuming parking prune_dead quarantine notify rescue_pause
 -- ARGV   session, number of this tick, lease (ms), grace (ms), how many lost jobs at most, then the periodic tasks that
 --        the caller knows
@@ -60,6 +60,7 @@ if #expired > 0 then
   call('ZCARD', dead)
   call('HLEN', deadjobs)
   call('LLEN', wake)
+  call('HDEL', progress, unpack(expired))
 end
 
 -- The task of a job that cannot be read is unknown, so the lease may hold a slot of any task.

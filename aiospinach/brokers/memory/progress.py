@@ -1,0 +1,22 @@
+"""The progress of running jobs, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..progress import Step
+from ..records import Envelope
+from .queue import QueueState
+
+
+def note_steps(state: QueueState, steps: Mapping[str, tuple[str, Step]], now: int, session: str) -> bool:
+    """Store how far jobs have come, by lease. Returns whether readers of events are told of it."""
+    jobs: list[tuple[Envelope, Step]] = []
+    for lease, (_, step) in steps.items():
+        if (job := state.leases.jobs.get(lease)) is not None:
+            state.leases.progress[lease] = step.as_progress(now)
+            jobs.append((job, step))
+    if not (jobs and state.events.most):
+        return False
+    state.events.note_steps(jobs, now, state.names.get(session, ""))
+    return True

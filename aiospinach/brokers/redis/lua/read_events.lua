@@ -1,0 +1,52 @@
+#!lua flags=no-writes
+-- Reads events.
+-- KEYS   events steps
+-- ARGV   id of the row after which they are wanted (empty: from the oldest on), 1 if that row is wanted as well, how many
+--        rows at most; id after which steps are wanted (empty: none)
+-- answer {now, id of the latest row that there ever was, '', id of the latest step, id and text of each row, and of each
+--        step}; or with 'lost' instead of '' if rows behind the id were trimmed, or 'back' if no such row was written: the
+--        store has gone back to an earlier state
+-- repeat reads again
+local after, with_first, count, after_step = arg(), arg() == '1', arg(), arg()
+
+local function parts_of(id)
+  local moment, number = string.match(id, '^(%d+)%-(%d+)$')
+  return tonumber(moment), tonumber(number)
+end
+
+local function is_before(one, other)
+  local first, first_number = parts_of(one)
+  local second, second_number = parts_of(other)
+  return first < second or first == second and first_number < second_number
+end
+
+local function facts_of(stream)
+  local facts, info = {}, call('EXISTS', stream) == 1 and call('XINFO', 'STREAM', stream) or {}
+  for number = 1, #info, 2 do
+    facts[info[number]] = info[number + 1]
+  end
+  return facts['last-generated-id'] or '0-0', facts
+end
+
+local function rows_from(stream, from)
+  local rows = {}
+  for _, row in ipairs(call('XRANGE', stream, from, '+', 'COUNT', count) or {}) do -- nothing, if count is 0
+    rows[#rows + 1] = row[1]
+    rows[#rows + 1] = row[2][1] == 'e' and row[2][2] or ''
+  end
+  return rows
+end
+
+local last_step = facts_of(steps)
+local new_steps = after_step == '' and {} or rows_from(steps, '(' .. after_step)
+local last, facts = facts_of(events)
+local oldest = facts['first-entry']
+if after ~= '' and is_before(last, after) then -- guard: store that has gone back
+  return {now, last, 'back', last_step, {}, new_steps}
+end
+local is_trimmed = oldest and facts['entries-added'] > facts['length']
+if after ~= '' and is_trimmed and is_before(after, oldest[1]) then -- guard: trimmed events
+  return {now, last, 'lost', last_step, {}, new_steps}
+end
+local rows = rows_from(events, after == '' and '-' or with_first and after or '(' .. after)
+return {now, last, '', last_step, rows, new_steps}

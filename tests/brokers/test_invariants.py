@@ -35,7 +35,7 @@ from aiospinach.brokers.places import LookJobFacts, LookPlace, Place, PlacePage
 from aiospinach.brokers.questions import Counts
 from aiospinach.brokers.records import NO_PARKING, Envelope, Fired, Firing, Lease, Parking, Settlement
 from aiospinach.brokers.redis import broker as redis_broker
-from aiospinach.brokers.redis import calls, queue_session, scripts, sweeps
+from aiospinach.brokers.redis import calls, orphans, queue_session, scripts, sweeps
 from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.brokers.reports import WorkerReport
 from aiospinach.brokers.results import EndRecord, EndState, created_of
@@ -297,7 +297,7 @@ class RedisUnderTest(BrokerUnderTest):
 
     def look_for_orphans(self, number: int) -> None:
         async def look() -> None:
-            await broker._find_orphans(broker._queue(QUEUE))
+            await orphans.find_orphans(broker._calls, broker._queue(QUEUE), broker.lease)
 
         broker, before = self.brokers[number], self._keys.read()
         self.run(look())

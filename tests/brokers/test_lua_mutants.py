@@ -27,7 +27,7 @@ from aiospinach.brokers.places import JobFacts, LookJobFacts, LookPlace, Place
 from aiospinach.brokers.progress import Step
 from aiospinach.brokers.questions import Counts, LookJob, Requeue
 from aiospinach.brokers.records import Envelope, Fired, Firing, Lease, Parking, Settlement
-from aiospinach.brokers.redis import scripts
+from aiospinach.brokers.redis import orphans, scripts
 from aiospinach.brokers.redis.broker import EXPIRED_AT_ONCE
 from aiospinach.brokers.redis.scripts import Script, Send
 from aiospinach.brokers.reports import WorkerReport
@@ -48,7 +48,7 @@ EVENTS = 50
 """How many rows of events a queue keeps."""
 CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
-UNGUARDED = {"check", "nudge", "wake_another", "sweep", "workers", "pause", "overview"}
+UNGUARDED = {"check", "dead_groups", "nudge", "wake_another", "sweep", "workers", "pause", "overview"}
 """Scripts without a guard."""
 UNGUARDED_PARTS = {
     *("prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error", "forgetting"),
@@ -1262,7 +1262,7 @@ async def an_unreadable_dead_job_is_not_requeued(stage: Stage) -> None:
 
 async def find_orphans(stage: Stage) -> dict[str, list[str]]:
     """Have orphans found, and return the job ids by state."""
-    await stage.broker._find_orphans(stage.broker._queue(QUEUE))
+    await orphans.find_orphans(stage.broker._calls, stage.broker._queue(QUEUE), stage.broker.lease)
     stage.raw.check()
     return {state: sorted(ids) for state, ids in stage.raw.ids_by_state().items() if ids}
 

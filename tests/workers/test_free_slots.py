@@ -165,7 +165,7 @@ async def test_a_late_answer_to_a_nudge_does_not_replace_the_next_nudge(namespac
             may_end.clear()
 
         def waits_for(*queues: str) -> bool:
-            return [waiter.queues for waiter in broker._waiters] == [set(queues)]
+            return [waiter.queues for waiter in broker._waits.waiters] == [set(queues)]
 
         await engine.start_workers(1, ["a", "b"], block=False)
         await until(lambda: waits_for("a", "b"))

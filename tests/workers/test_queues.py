@@ -122,11 +122,12 @@ async def test_a_wait_is_extended_to_all_queues_when_a_slot_becomes_free(
     await schedule(engine, "b1")
     await until(lambda: gate.began == ["b1"])
     await until(
-        lambda: [waiter.queues for waiter in broker._waiters] == [{"a"}], "it waits for the earlier queue"
+        lambda: [waiter.queues for waiter in broker._waits.waiters] == [{"a"}],
+        "it waits for the earlier queue",
     )
     gate.let_through(2)
     await until(
-        lambda: [waiter.queues for waiter in broker._waiters] == [{"a", "b"}],
+        lambda: [waiter.queues for waiter in broker._waits.waiters] == [{"a", "b"}],
         "it waits for all queues",
         timeout=3,
     )

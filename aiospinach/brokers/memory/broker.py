@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -47,7 +46,7 @@ from .orders import carry_out
 from .progress import note_steps
 from .queue import QueueState
 from .sessions import Sessions
-from .waiter import Waiter, set_of
+from .wake_ups import WakeUps
 
 T = TypeVar("T")
 
@@ -57,9 +56,9 @@ class MemoryBroker(Broker):
 
     ``lease``: seconds after which the lease of a job ends, unless it is renewed. Here leases end if the event
     loop ended while jobs ran. ``events``: how many rows of events each queue keeps, as in RedisBroker.
-    ``clock``: the clock that the broker reads. Several threads, each with its own
-    event loop, may use one broker. In a forked child the broker is empty: the jobs are its parent's. Raises
-    InvalidValue for a wrong argument.
+    ``clock``: the clock that the broker reads. Several threads, each with its own event loop, may use one
+    broker. In a forked child the broker is empty: the jobs are its parent's. Raises InvalidValue for a wrong
+    argument.
     """
 
     def __init__(self, *, lease: float = DEFAULT_LEASE, events: int = 0, clock: Clock = time) -> None:
@@ -67,23 +66,22 @@ class MemoryBroker(Broker):
         self.events: int = check_number(events, what="MemoryBroker(events=)", least=0, most=MOST_EVENTS)
         self._clock = clock
         self._queues: defaultdict[str, QueueState] = defaultdict(partial(QueueState, self.events))
-        self._waiters: list[Waiter] = []
         self._channels = Channels()
         self._sessions = Sessions()
         self._event_waits = EventWaits()
-        self._wake_ups: dict[str, None] = {}
-        """Queues whose wake-up no wait has taken yet, in their order."""
         # For threads: coroutines of one loop never meet within a method, which awaits nothing. Reentrant: the
         # garbage collector may end a forgotten wait in the middle of a call.
         self._lock = RLock()
+        self._waits = WakeUps(self._lock)
         warn_at_exit(self._count_jobs)
         forks.forget_in_child(self)
 
     def _forget_parent(self) -> object:
         """Empty the broker in a forked child. A thread of the parent may hold the old lock."""
-        inherited = self._queues, self._waiters
-        self._queues, self._waiters, self._wake_ups = defaultdict(partial(QueueState, self.events)), [], {}
+        inherited = self._queues, self._waits
+        self._queues = defaultdict(partial(QueueState, self.events))
         self._lock, self._event_waits = RLock(), EventWaits()
+        self._waits = WakeUps(self._lock)
         return inherited
 
     def _belong_to(self, owner: object) -> None:
@@ -216,31 +214,10 @@ class MemoryBroker(Broker):
             return [self._queues[queue].look(now, moment, self.grace, self.lease) for queue in queues]
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
-        with self._lock:
-            waiter = Waiter(queues)
-            for queue in self._wake_ups:
-                if queue in waiter.queues:
-                    del self._wake_ups[queue]
-                    return queue
-            self._waiters.append(waiter)
-        woken = None
-        try:
-            woken = await waiter.result(timeout)
-            return woken
-        finally:
-            with self._lock:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-                elif woken is None and waiter.woken_for is not None:  # it was woken as it ended
-                    self._wake_one(waiter.woken_for)
+        return await self._waits.wait(queues, timeout)
 
     async def nudge(self, queues: Sequence[str]) -> None:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            for waiter in list(self._waiters):
-                if waiter.loop is loop and waiter.queues == set_of(tuple(queues)):
-                    self._waiters.remove(waiter)
-                    waiter.nudge()
+        self._waits.nudge(queues)
 
     async def note_progress(self, queue: str, steps: Mapping[str, tuple[str, Step]]) -> None:
         with self._lock:
@@ -283,7 +260,7 @@ class MemoryBroker(Broker):
     async def flush(self, queue: str) -> None:
         with self._lock:
             self._queues.pop(queue, None)
-            self._wake_ups.pop(queue, None)
+            self._waits.forget(queue)
 
     def __repr__(self) -> str:
         return "MemoryBroker()"
@@ -304,12 +281,4 @@ class MemoryBroker(Broker):
         if state.something_to_run() or state.has_earlier_due:
             state.earlier_due_pending = state.earlier_due_pending or state.has_earlier_due
             state.has_earlier_due = False
-            self._wake_one(queue)
-
-    def _wake_one(self, queue: str) -> None:
-        """Give the wake-up of the queue to one waiter, or keep one for the next wait."""
-        for waiter in list(self._waiters):
-            if queue in waiter.queues and waiter.wake(queue):
-                self._waiters.remove(waiter)
-                return
-        self._wake_ups[queue] = None
+            self._waits.wake_one(queue)

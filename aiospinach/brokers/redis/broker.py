@@ -46,6 +46,7 @@ from .errors import StoreFull
 from .event_reads import wait_for_events
 from .handshake import read_server
 from .inspection import Inspection
+from .orphans import find_orphans
 from .overview import read_overview
 from .queue_names import QueueNames
 from .queue_session import QueueSession
@@ -202,7 +203,7 @@ class RedisBroker(Broker):
     async def tick(self, queue: str) -> TickResult:
         state = self._queue(queue)
         if state.has_orphans:
-            await self._find_orphans(state)
+            await find_orphans(self._calls, state, self.lease)
         state.ticks += 1
         sent_at = time.monotonic()
         spans = milliseconds(self.lease), milliseconds(self.grace)
@@ -219,17 +220,6 @@ class RedisBroker(Broker):
             now=now,
             is_forgetful=state.has_lost_dues,
         )
-
-    async def _find_orphans(self, state: QueueSession) -> None:
-        """Put orphans back, page by page."""
-        cursor = b"0"
-        while True:
-            state.ticks += 1
-            arguments = [state.session, state.ticks, milliseconds(self.lease), cursor]
-            _, cursor = await self._work(scripts.ORPHANS, state, arguments)
-            if cursor == b"0":
-                break
-        state.has_orphans = False
 
     async def fire(self, queue: str, firings: Sequence[Firing]) -> list[Fired]:
         fired: list[Fired] = []

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from aiospinach import Engine, Job, JobStatus, Verdict
-from aiospinach.views.phrases import age, moment
+from aiospinach.views.phrases import age, moment, progress_text
 from aiospinach.views.text import printable
 
 from .exits import NOT, WELL
@@ -179,10 +179,8 @@ def _arguments_of(job: Job) -> list[str] | None:
 
 
 async def _death_of(engine: Engine, job: Job) -> Death | None:
-    async for dead in engine.dead_jobs(queue=job.queue):
-        if dead.job.id == job.id:
-            return Death.of(dead)
-    return None
+    dead = await engine.dead_job(job)
+    return None if dead is None else Death.of(dead)
 
 
 def _print_report(report: JobReport) -> None:
@@ -194,6 +192,8 @@ def _print_report(report: JobReport) -> None:
             print(f"  try {job.retries + 1} of {job.max_retries + 1}")
         if job.key:
             print(f"  key {printable(job.key)}")
+        if job.progress is not None:
+            print(f"  progress {printable(progress_text(job.progress))}")
     for value in report.arguments or ():
         print(f"  {printable(value)}")
     for frame in report.stack or ():

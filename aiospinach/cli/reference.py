@@ -13,7 +13,7 @@ from typing import get_args, get_origin, get_type_hints
 
 import msgspec
 
-from aiospinach import Finding, WorkerInfo
+from aiospinach import Finding, Progress, WorkerInfo
 
 from .application import make_app
 from .rows import Death, JobReport, JobRow, JobsPage, PingReport, QueueRow
@@ -23,6 +23,7 @@ SHAPES: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("each element of the list that `counts --json` prints", QueueRow),
     ("what `jobs --json` prints", JobsPage),
     ("an element of `jobs`", JobRow),
+    ("the element `progress` of a running job", Progress),
     ("what `job --json` prints", JobReport),
     ("the element `death` of a dead job", Death),
     ("each element of the list that `workers --json` prints", WorkerInfo),

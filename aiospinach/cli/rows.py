@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from aiospinach import DeadJob, Explanation, Job, Page, QueueCounts
+from aiospinach import DeadJob, Explanation, Job, Page, Progress, QueueCounts
 
 
 class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,12 +52,16 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     parked_at: datetime | None
     error: str | None
     """The class of the last error."""
+    progress: Progress | None
+    """How far a running job has come, as its body said last."""
 
     @staticmethod
     def of(job: Job) -> JobRow:
         """Return the row of a job."""
         same = ("id", "queue", "at", "created_at", "retries", "max_retries", "crashes", "key", "worker")
-        fields = {name: getattr(job, name) for name in (*same, "started_at", "parked_at", "error")}
+        fields = {
+            name: getattr(job, name) for name in (*same, "started_at", "parked_at", "error", "progress")
+        }
         return JobRow(task=job.task_name, status=job.status.value, **fields)
 
 

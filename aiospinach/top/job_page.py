@@ -9,7 +9,7 @@ from typing import NamedTuple
 from textual.content import Content
 
 from aiospinach import DeadJob, Explanation, Job, Verdict
-from aiospinach.views import age, moment, printable
+from aiospinach.views import age, moment, printable, progress_text
 
 from .cell import BAD, CAREFUL, GOOD, MUTED, STRONG
 from .jobs import tries_of
@@ -74,6 +74,8 @@ def _fields(seen: JobSeen) -> Iterator[tuple[str, str]]:
         yield "started", _when(job.started_at, seen.now)
     if job.worker:
         yield "worker", job.worker
+    if job.progress is not None:
+        yield "progress", progress_text(job.progress)
     yield "try", tries_of(job).replace("/", " of ")
     if job.crashes:
         yield "crashes", f"{job.crashes} of its workers disappeared"

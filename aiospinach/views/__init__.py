@@ -5,7 +5,7 @@ only.
 """
 
 from .overview import HISTORY, Overview, OverviewReader, QueueRow, read_overview
-from .phrases import age, moment, number, rate, short_number
+from .phrases import age, moment, number, progress_text, rate, short_number
 from .text import printable
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "moment",
     "number",
     "printable",
+    "progress_text",
     "rate",
     "read_overview",
     "short_number",

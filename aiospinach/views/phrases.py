@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from aiospinach import Progress
+
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 _THOUSANDS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
@@ -48,3 +50,12 @@ def rate(per_minute: float) -> str:
     if per_minute < 0.05:
         return "0/min"
     return f"{per_minute:.1f}/min" if per_minute < 9.95 else f"{per_minute:,.0f}/min"
+
+
+def progress_text(progress: Progress) -> str:
+    """Return how far a job has come as ``450 of 1,000 rows (45 %)``, or ``450 rows`` without a total."""
+    done = f"{progress.current:,}"
+    if progress.total is None:
+        return " ".join(filter(None, (done, progress.note)))
+    share = f"({progress.current / progress.total:.0%})".replace("%", " %") if progress.total > 0 else ""
+    return " ".join(filter(None, (f"{done} of {progress.total:,}", progress.note, share)))

@@ -14,6 +14,7 @@ from aiospinach import (
     JobStatus,
     MinuteRow,
     Page,
+    Progress,
     QueueCounts,
     QueueOverview,
     Verdict,
@@ -212,7 +213,12 @@ def explained(verdict: Verdict, sentence: str, **fields: Any) -> Explanation:
 
 def test_the_page_of_a_running_job_with_its_stack() -> None:
     running = job(
-        status=JobStatus.RUNNING, started_at=ago(12), worker="web-1-4711", key="customer-7", crashes=1
+        status=JobStatus.RUNNING,
+        started_at=ago(12),
+        worker="web-1-4711",
+        key="customer-7",
+        crashes=1,
+        progress=Progress(450, 1000, "rows", ago(1)),
     )
     why = explained(Verdict.RUNNING, "runs since 08:01:00, for 12 s, on web-1-4711", job=running)
     stack = Stack(NOW, ("/srv/shop/mail.py:12 send", "/srv/shop/smtp.py:40 talk"))
@@ -226,6 +232,7 @@ def test_the_page_of_a_running_job_with_its_stack() -> None:
         "created   2026-11-29 07:59:42 UTC, 90 s ago",
         "started   2026-11-29 08:01:00 UTC, 12 s ago",
         "worker    web-1-4711",
+        "progress  450 of 1,000 rows (45 %)",
         "try       1 of 4",
         "crashes   1 of its workers disappeared",
         "key       customer-7",

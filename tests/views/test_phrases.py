@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from aiospinach.views import age, moment, number, printable, rate, short_number
+from aiospinach import Progress
+from aiospinach.views import age, moment, number, printable, progress_text, rate, short_number
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,23 @@ def test_a_short_number_is_never_larger_than_the_number(count: int, text: str) -
 def test_rates_are_of_a_minute() -> None:
     texts = ["0/min", "0.1/min", "2.5/min", "10/min", "1,200/min"]
     assert [rate(each) for each in (0, 0.05, 2.5, 9.96, 1200.4)] == texts
+
+
+@pytest.mark.parametrize(
+    ("current", "total", "note", "text"),
+    [
+        (450, 1000, "rows", "450 of 1,000 rows (45 %)"),
+        (1234.5, 1234.5, "", "1,234.5 of 1,234.5 (100 %)"),
+        (450, None, "rows", "450 rows"),
+        (0, 0, "", "0 of 0"),
+        (3, -1, "odd", "3 of -1 odd"),
+    ],
+)
+def test_progress_has_a_share_if_the_total_is_known(
+    current: float, total: float | None, note: str, text: str
+) -> None:
+    at = datetime(2026, 11, 29, tzinfo=UTC)
+    assert progress_text(Progress(current, total, note, at)) == text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from aiospinach import Broker, Engine, JobStatus
+from aiospinach import Broker, Engine, JobStatus, progress
 from aiospinach.contrib.web import Access, web_view
 
 from ..brokers_under_test import BROKERS, MakeBroker
@@ -51,6 +51,7 @@ class Shop:
 
         @engine.task(name="hold", queue="mail")
         async def hold(secret: str = CANARY) -> None:
+            progress(450, 1000, "rows")
             await self._end.wait()
 
         @engine.task(name="send", queue="mail", max_retries=2)
@@ -75,7 +76,7 @@ class Shop:
         await self.engine.start_workers(1, "mail", block=False)
         await self.hold.options(id="held").schedule(CANARY)
         async with asyncio.timeout(10):
-            while (await self.status("held")) is not JobStatus.RUNNING:
+            while (held := await self.engine.job("held")) is None or held.progress is None:
                 await asyncio.sleep(0.01)
         await self.send.options(id="queued", key="tenant-2").schedule(CANARY)
         at = datetime.now(UTC) + timedelta(hours=3)

@@ -27,7 +27,7 @@ PAGES = {
     "queue?name=mail&status=waiting": ["later-1", "later-2"],
     "queue?name=payments&status=dead": ["charge-4", "KeyError", "tenant-1"],
     "queue?name=payments&status=dead&task=charge&error=ValueError": ["charge-3", "ValueError"],
-    "job?id=held": ["has run since", "hold", "started"],
+    "job?id=held": ["has run since", "hold", "started", "450 of 1,000 rows (45 %)"],
     "job?id=queued&queue=mail": ["is queued", "tenant-2"],
     "job?id=later-1": ["is due at", "Reschedule"],
     "job?id=charge-1": ["died at", "no such card", "Traceback", "exhausted"],

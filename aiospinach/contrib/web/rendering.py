@@ -12,7 +12,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from aiospinach import Cron
-from aiospinach.views import age, moment, number, rate, short_number
+from aiospinach.views import age, moment, number, progress_text, rate, short_number
 
 from .access import Access
 from .links import is_link, link, link_with
@@ -137,6 +137,7 @@ _environment.filters.update(
     calendar=_calendar,
     moment=moment,
     number=number,
+    progress_text=progress_text,
     rate=rate,
     short=short_number,
     short_class=_short_class,

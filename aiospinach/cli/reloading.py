@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .supervisor import Supervisor
 
-logger = logging.getLogger("aiospinach.cli")
+logger: logging.Logger = logging.getLogger("aiospinach.cli")
 
 DEBOUNCE = 200
 """Milliseconds in which changes count as one: editors and checkouts write several files."""

@@ -12,7 +12,7 @@ from .exits import INTERRUPTED, NOT, WELL
 from .process import WorkerProcess, named_end
 from .serving import RECYCLED
 
-logger = logging.getLogger("aiospinach.cli")
+logger: logging.Logger = logging.getLogger("aiospinach.cli")
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0

@@ -8,12 +8,12 @@ from aiospinach import Engine
 
 try:
     from .app import TopApp, show
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.partition(".")[0] not in ("textual", "rich"):
+except ModuleNotFoundError as _error:
+    if _error.name is None or _error.name.partition(".")[0] not in ("textual", "rich"):
         raise
     raise ModuleNotFoundError(
-        "aiospinach.top needs Textual: pip install 'aiospinach[top]'", name=error.name
-    ) from error
+        "aiospinach.top needs Textual: pip install 'aiospinach[top]'", name=_error.name
+    ) from _error
 
 __all__ = ["TopApp", "run_top"]
 

@@ -22,8 +22,8 @@ class TopApp(App[None]):
     store a second; where the link is slow, it looks less often. Raises InvalidValue.
     """
 
-    TITLE = "aiospinach top"
-    ENABLE_COMMAND_PALETTE = False
+    TITLE: str | None = "aiospinach top"
+    ENABLE_COMMAND_PALETTE: ClassVar[bool] = False
     BINDINGS: ClassVar[list[BindingType]] = [("ctrl+c", "quit", "Quit")]
 
     def __init__(self, engine: Engine, *, interval: float = 2.0) -> None:

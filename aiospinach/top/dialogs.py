@@ -44,7 +44,7 @@ BOX = """
 class Confirm(ModalScreen[bool]):
     """Asks whether to do what cannot be undone. Only ``y`` does it."""
 
-    DEFAULT_CSS = f"Confirm {{{BOX}}}"
+    DEFAULT_CSS: ClassVar[str] = f"Confirm {{{BOX}}}"
     BINDINGS: ClassVar[list[BindingType]] = [
         ("y", "answer(True)", "Yes"),
         ("n,escape,q", "answer(False)", "No"),
@@ -75,7 +75,7 @@ class Confirm(ModalScreen[bool]):
 class AskText(ModalScreen[str | None]):
     """Asks for a line of text; None if the user leaves with escape."""
 
-    DEFAULT_CSS = f"AskText {{{BOX}}}"
+    DEFAULT_CSS: ClassVar[str] = f"AskText {{{BOX}}}"
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "Back")]
 
     def __init__(self, question: str, help_text: str, text: str = "") -> None:

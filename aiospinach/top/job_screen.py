@@ -22,7 +22,7 @@ from .live_screen import BACK, QUIT
 class JobScreen(JobActions[JobSeen]):
     """Shows one job: why it does not run, or what has become of it."""
 
-    DEFAULT_CSS = """
+    DEFAULT_CSS: ClassVar[str] = """
     #page {
         height: 1fr;
         padding: 1 2;

@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Awaitable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -38,7 +38,7 @@ NOTE_FOR = 6.0
 class LiveScreen(Screen[None], Generic[T]):
     """Shows snapshots of type T. A subclass reads them, and draws them."""
 
-    DEFAULT_CSS = """
+    DEFAULT_CSS: ClassVar[str] = """
     LiveScreen {
         layout: vertical;
         & #title, & #status {

@@ -27,7 +27,7 @@ CHART_FROM = 28
 class OverviewScreen(QueueActions[Overview]):
     """Lists the queues with their counts, rates and pauses."""
 
-    DEFAULT_CSS = """
+    DEFAULT_CSS: ClassVar[str] = """
     #chart {
         padding: 1;
         height: auto;

@@ -32,7 +32,7 @@ LARGEST_PAGE = 1000
 class QueueScreen(JobActions[Jobs], QueueActions[Jobs]):
     """Lists the jobs of one queue: a tab for each state, a page at a time."""
 
-    DEFAULT_CSS = """
+    DEFAULT_CSS: ClassVar[str] = """
     #tabs, #filter, #pauses {
         padding: 0 1;
         height: auto;

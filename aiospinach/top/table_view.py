@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -14,7 +16,7 @@ from .table import Table
 class TableView(Vertical):
     """A header and rows. Enter on a row sends OptionList.OptionSelected."""
 
-    DEFAULT_CSS = """
+    DEFAULT_CSS: ClassVar[str] = """
     TableView {
         height: 1fr;
         padding: 0 1;

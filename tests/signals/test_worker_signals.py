@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiospinach import Broker, BrokerUnavailable, Engine, JobStatus, current_job, signals
+from aiospinach import Broker, BrokerUnavailable, Engine, JobStatus, current_job, progress, signals
 from aiospinach.brokers.records import Envelope
 from aiospinach.signals import SafeNamedSignal
 
@@ -218,6 +218,7 @@ async def test_a_receiver_of_any_signal_may_stop_the_workers(
 
     @engine.task
     async def cancelled() -> None:
+        progress(1)
         job = current_job()
         assert job is not None
         assert await engine.cancel(job) is JobStatus.RUNNING

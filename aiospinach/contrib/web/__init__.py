@@ -6,10 +6,10 @@ It needs the extra ``web``: ``pip install 'aiospinach[web]'``.
 try:
     import jinja2 as _jinja2
     import starlette as _starlette
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
-        f"the web view needs {error.name}: pip install 'aiospinach[web]'", name=error.name
-    ) from error
+        f"the web view needs {_error.name}: pip install 'aiospinach[web]'", name=_error.name
+    ) from _error
 
 from .access import Access, AccessCheck
 from .site import Show

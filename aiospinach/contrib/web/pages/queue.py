@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from starlette.responses import Response
@@ -20,7 +20,7 @@ STATUSES = {
     "waiting": JobStatus.WAITING,
     "dead": JobStatus.FAILED,
 }
-ACTIONS = {
+ACTIONS: Mapping[str, Sequence[tuple[str, str, Access]]] = {
     "queued": (("cancel", "Cancel", Access.CANCEL),),
     "running": (("cancel", "Cancel", Access.CANCEL),),
     "waiting": (("run-now", "Run now", Access.RUN_NOW), ("cancel", "Cancel", Access.CANCEL)),

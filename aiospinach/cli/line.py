@@ -15,12 +15,14 @@ from .probe_server import Answer, AnswerPath
 VARIABLE = "AIOSPINACH_SUPERVISED"
 """Set in the environment of a process whose standard input is the line."""
 UP = b"up\n"
+DONE = b"done\n"
 LONGEST_LINE = 64 * 1024 * 1024
 """Metrics of many tasks are long."""
 
 
 class WorkerEnd:
-    """The end of a worker process: it says when it is up, and answers what the supervisor asks."""
+    """The end of a worker process: it says when its workers begin and have ended, and answers what the
+    supervisor asks."""
 
     def __init__(self, answer: AnswerPath, on_closed: Callable[[], None]) -> None:
         self._answer = answer
@@ -42,8 +44,15 @@ class WorkerEnd:
 
     def say_up(self) -> None:
         """Report that the workers fetch jobs."""
+        self._say(UP)
+
+    def say_done(self) -> None:
+        """Report that the workers have ended."""
+        self._say(DONE)
+
+    def _say(self, word: bytes) -> None:
         if self._writer is not None:
-            self._writer.write(UP)
+            self._writer.write(word)
 
 
 class SupervisorEnd:
@@ -52,6 +61,8 @@ class SupervisorEnd:
     def __init__(self) -> None:
         self.is_up: bool = False
         """The workers of the process have begun to fetch jobs."""
+        self.is_done: bool = False
+        """They have ended. The process may still take signals, but has no handler for them any more."""
         ours, theirs = socket.socketpair()
         self._ours, self._theirs = ours, theirs
         self._writer: asyncio.StreamWriter | None = None
@@ -76,6 +87,8 @@ class SupervisorEnd:
             while line := await reader.readline():
                 if line == UP:
                     self.is_up = True
+                elif line == DONE:
+                    self.is_done = True
                 else:
                     answer = msgspec.msgpack.decode(base64.b64decode(line), type=Answer)
                     self._answers.put_nowait(answer)

@@ -45,6 +45,11 @@ class WorkerProcess:
         return self.line.is_up
 
     @property
+    def is_done(self) -> bool:
+        """Its workers have ended."""
+        return self.line.is_done
+
+    @property
     def age(self) -> float:
         """Seconds since its start."""
         return time.monotonic() - self.started_at

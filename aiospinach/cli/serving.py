@@ -84,11 +84,16 @@ async def _supervised(engine: Engine, probes: Probes, is_supervised: bool) -> As
     def on_up(namespace: str, **kwargs: Any) -> None:
         line.say_up()
 
+    def on_done(namespace: str, **kwargs: Any) -> None:
+        line.say_done()
+
     signals.worker_started.connect(on_up, engine.namespace)
+    signals.worker_terminated.connect(on_done, engine.namespace)
     listening = asyncio.create_task(line.run())
     try:
         yield
     finally:
         signals.worker_started.disconnect(on_up, engine.namespace)
+        signals.worker_terminated.disconnect(on_done, engine.namespace)
         listening.cancel()
         await asyncio.wait([listening, *stopping])

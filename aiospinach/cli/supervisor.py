@@ -19,8 +19,8 @@ LONGEST_PAUSE = 30.0
 LONG_LIFE = 60.0
 """A process that lived for so many seconds is started again without a longer pause."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_BEFORE_WORKERS = (-signal.SIGTERM, -signal.SIGINT, INTERRUPTED)
-"""How a process ends that gets a signal before its workers take it."""
+_WITHOUT_WORKERS = (-signal.SIGTERM, -signal.SIGINT, INTERRUPTED)
+"""How a process ends that gets a signal before its workers take it, or after they have ended."""
 
 
 class Supervisor:
@@ -121,8 +121,9 @@ class Supervisor:
 
     def _note_last(self, process: WorkerProcess, code: int) -> None:
         """Note the exit code of a process that was to stop."""
-        is_early = not process.is_up and code in _BEFORE_WORKERS
-        if code not in (WELL, RECYCLED) and not is_early:
+        is_well = code in (WELL, RECYCLED)
+        has_workers = process.is_up and not process.is_done
+        if not is_well and (has_workers or code not in _WITHOUT_WORKERS):
             logger.error("process %d ended %s", process.pid, named_end(code))
             self._code = self._code or NOT
 

@@ -82,6 +82,24 @@ async def test_a_second_signal_cancels_running_jobs(
     assert job.retries == 0
 
 
+async def test_a_signal_after_the_end_of_the_workers_is_no_failure(worker: WorkerCommand) -> None:
+    worker.text += """
+import atexit, sys, time
+
+@atexit.register
+def leave() -> None:
+    print("leaving", file=sys.stderr, flush=True)
+    time.sleep(30)
+"""
+    worker.program.write_text(worker.text)
+    process = worker.start("--processes", "2")
+    await worker.up(2)
+    process.send_signal(signal.SIGTERM)
+    await until(lambda: worker.log.count("leaving") == 2, "both leave", show=lambda: worker.log)
+    process.send_signal(signal.SIGTERM)
+    assert await worker.ended() == 0, worker.log
+
+
 async def test_running_jobs_are_cancelled_after_the_time_out(
     worker: WorkerCommand, engine: Engine, ledger: Ledger
 ) -> None:

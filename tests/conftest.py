@@ -8,6 +8,8 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
+from signal import SIG_IGN, SIGINT, default_int_handler, getsignal
+from signal import signal as set_handler
 from typing import Any
 
 import pytest
@@ -38,6 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="asyncio",
         help="the event loop that async tests run in",
     )
+
+
+def pytest_configure() -> None:
+    """Let tests and their programs be interrupted, also if a shell has started pytest in the background."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and getsignal(SIGINT) is SIG_IGN:
+        set_handler(SIGINT, default_int_handler)
 
 
 def loop_factory(config: pytest.Config) -> tuple[str, LoopFactory]:

@@ -145,6 +145,10 @@ class ClusterTransport(Transport):
             )
             for name in _UNCONVERTED:
                 self._client.response_callbacks.pop(name, None)
+        manager = self._client.nodes_manager
+        if not manager.startup_nodes:  # old releases of redis-py drop each node after an error
+            nodes = [ClusterNode(host, port, **self._client.connection_kwargs) for host, port in self._nodes]
+            manager.startup_nodes.update({node.name: node for node in nodes})
         return await self._client.initialize()
 
     async def _drop_idle(self, client: redis.RedisCluster) -> None:

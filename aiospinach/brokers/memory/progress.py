@@ -10,7 +10,7 @@ from .queue import QueueState
 
 
 def note_steps(state: QueueState, steps: Mapping[str, tuple[str, Step]], now: int, session: str) -> bool:
-    """Store how far jobs have come, by lease. Returns whether readers of events are told of it."""
+    """Store how far the jobs of these leases have come. Returns True if events of it were written."""
     jobs: list[tuple[Envelope, Step]] = []
     for lease, (_, step) in steps.items():
         if (job := state.leases.jobs.get(lease)) is not None:

@@ -394,6 +394,12 @@ for what, value in [
     ("a list of numbers", [5]),
     ("one wrong of two", ["default", "a b"]),
     ("one twice", ["default", "default"]),
+    ("no shares", {}),
+    ("a share of 0", {"default": 0}),
+    ("a share of 1,001", {"default": 1_001}),
+    ("a share of 0.5", {"default": 0.5}),
+    ("a share of True", {"default": True}),
+    ("a share of a wrong queue", {"a b": 1}),
 ]:
     case(
         f"start_workers(queue=): {what}",
@@ -401,7 +407,7 @@ for what, value in [
         InvalidValue,
         "queue",
     )
-for value in ("mail", ["mail"], ["default", "mail"]):
+for value in ("mail", ["mail"], ["default", "mail"], {"mail": 2}):
     case(
         f"start_workers(queue=): {value} is unknown",
         lambda g, v=value: g.engine.start_workers(1, v),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class Share:
     """What one process runs."""
 
     number: int
-    queues: Sequence[str] | None
+    queues: Sequence[str] | Mapping[str, int] | None
     shutdown_timeout: float
     health: Address | None = None
     recycle_after: int | None = None

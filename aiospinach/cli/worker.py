@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -51,7 +51,8 @@ def worker(
     number
         How many jobs each process runs at once.
     queue
-        A queue; repeat it for several, of which earlier ones come first. By default all queues of the tasks.
+        A queue; repeat it for several, of which earlier ones come first. With shares, as in -q critical=6
+        -q default=3, each gets its part of the jobs that start. By default all queues of the tasks.
     processes
         How many processes run jobs. A process that ends is started again, with growing pauses.
     health
@@ -68,7 +69,7 @@ def worker(
         name = _engine_name(target)
         share = Share(
             number=number,
-            queues=queue or None,
+            queues=_queues(queue or ()),
             shutdown_timeout=shutdown_timeout,
             health=None if health is None else address_of(health),
             recycle_after=recycle_after,
@@ -92,6 +93,23 @@ def _engine_name(target: Target | None) -> str:
     return name
 
 
+def _queues(options: Sequence[str]) -> Sequence[str] | Mapping[str, int] | None:
+    """Return the queues in their order, or with their shares; None if there is no option."""
+    if not any("=" in option for option in options):
+        return options or None
+    shares: dict[str, int] = {}
+    for option in options:
+        queue, _, weight = option.partition("=")
+        if not (weight.isascii() and weight.isdigit()):
+            raise WrongUsage(
+                f"--queue takes a share for each queue or for none, as in -q {queue}=3, not {option}"
+            )
+        if queue in shares:
+            raise WrongUsage(f"--queue names the queue {queue} twice")
+        shares[queue] = int(weight)
+    return shares
+
+
 def _check(processes: int, share: Share, *, reload: bool) -> None:
     if not 1 <= processes <= MOST_PROCESSES:
         raise WrongUsage(f"--processes takes a number from 1 to {MOST_PROCESSES:,}, not {processes}")
@@ -106,8 +124,9 @@ def _command(name: str, share: Share, *, debug: bool) -> list[str]:
     flags = ["-P"] if sys.flags.safe_path else []
     flags += [f"-W{option}" for option in sys.warnoptions]
     options = ["--number", str(share.number), "--shutdown-timeout", str(share.shutdown_timeout)]
+    shares = share.queues if isinstance(share.queues, Mapping) else {}
     for queue in share.queues or ():
-        options += ["--queue", queue]
+        options += ["--queue", f"{queue}={shares[queue]}" if queue in shares else queue]
     if share.health is not None:
         options += ["--health", str(share.health)]
     if debug:

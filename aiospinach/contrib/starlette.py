@@ -20,7 +20,7 @@ def lifespan(
     engine: Engine,
     *,
     number: int = 5,
-    queue: str | Sequence[str] | None = None,
+    queue: str | Sequence[str] | Mapping[str, int] | None = None,
     shutdown_timeout: float | timedelta = 25.0,
     inner: Lifespan | None = None,
 ) -> Lifespan:

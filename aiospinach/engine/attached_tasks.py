@@ -119,8 +119,8 @@ class AttachedTasks:
         return name
 
     def check_queues(self, queue: object) -> list[str]:
-        """The names of the queues in ``queue=``: one name, a list of different names, or None for every
-        queue, the default queue first.
+        """The names of the queues in ``queue=``: one name, a list of different names, a mapping of names to
+        weights, or None for every queue, the default queue first.
 
         Raises UnknownQueue or InvalidValue.
         """
@@ -129,8 +129,10 @@ class AttachedTasks:
             return [DEFAULT_QUEUE, *others] if DEFAULT_QUEUE in self._queues else others or [DEFAULT_QUEUE]
         if isinstance(queue, str):
             return [self.check_queue(queue)]
-        if not isinstance(queue, Sequence) or not queue:
-            raise InvalidValue("queue takes a name, or a list of at least one name")
+        if not isinstance(queue, Sequence | Mapping) or not queue:
+            raise InvalidValue(
+                "queue takes a name, a list of at least one name, or a mapping of names to weights"
+            )
         queues = [self.check_queue(name) for name in queue]
         if len(set(queues)) < len(queues):
             raise InvalidValue("queue names the same queue twice")

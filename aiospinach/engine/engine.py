@@ -184,7 +184,7 @@ class Engine(Declarations, Scheduling, Awaiting, Looking, Steering):
     async def start_workers(
         self,
         number: int = DEFAULT_NUMBER,
-        queue: str | Sequence[str] | None = None,
+        queue: str | Sequence[str] | Mapping[str, int] | None = None,
         *,
         block: bool = True,
         stop_when_queue_empty: bool = False,
@@ -192,8 +192,11 @@ class Engine(Declarations, Scheduling, Awaiting, Looking, Steering):
     ) -> None:
         """Run jobs, ``number`` at a time.
 
-        ``queue`` names one queue, or several, of which earlier ones come first. None means every queue of the
-        attached tasks, ``"default"`` first. The log names queues of tasks that ``queue`` leaves out.
+        ``queue`` names one queue, or several, of which earlier ones come first. A mapping such as
+        ``{"critical": 6, "default": 3, "bulk": 1}`` gives each queue a share instead: of the jobs that start
+        while all of them have jobs, 6, 3 and 1 of ten. An empty queue leaves its share to the others. None
+        means every queue of the attached tasks, ``"default"`` first. The log names queues of tasks that
+        ``queue`` leaves out.
 
         With ``block=True`` it returns when the workers have stopped: after ``stop_workers()``, or after
         SIGINT or SIGTERM in the main thread. Running jobs then have ``shutdown_timeout`` (seconds or a

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from .with_statements import WithStatements
 logger: Log = Log("aiospinach")
 
 LARGEST_NUMBER = 10_000
+LARGEST_WEIGHT = 1_000
 
 
 class WorkerControl:
@@ -67,7 +68,7 @@ class WorkerControl:
     async def start(
         self,
         number: int,
-        queue: str | Sequence[str] | None,
+        queue: str | Sequence[str] | Mapping[str, int] | None,
         *,
         block: bool,
         stop_when_queue_empty: bool,
@@ -89,6 +90,7 @@ class WorkerControl:
             surroundings=self._surroundings,
             lifespan=lifespan,
             queues=queues,
+            weights=check_weights(queue) if isinstance(queue, Mapping) else None,
             number=check_number(number, what="number", least=1, most=LARGEST_NUMBER),
             stop_when_queue_empty=check_flag(stop_when_queue_empty, what="stop_when_queue_empty"),
             shutdown_timeout=to_seconds(shutdown_timeout, what="shutdown_timeout"),
@@ -164,3 +166,11 @@ class WorkerControl:
                 queue,
                 ", ".join(sorted(names)),
             )
+
+
+def check_weights(shares: Mapping[str, int]) -> list[int]:
+    """The weights of ``queue={name: weight}``. Raises InvalidValue."""
+    return [
+        check_number(weight, what=f"the share of queue {queue!r}", least=1, most=LARGEST_WEIGHT)
+        for queue, weight in shares.items()
+    ]

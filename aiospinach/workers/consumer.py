@@ -194,7 +194,9 @@ class Consumer:
                 len(result.leases),
                 fields={**self._state.fields, "queue": self.queue},
             )
-        for lease in result.leases[:room]:
+        started = result.leases[:room]
+        self._slots.turns.charge(self.place, len(started))
+        for lease in started:
             self._runs.start(self._outbox, lease)
         for lease in result.leases[room:]:
             self._outbox.release(lease)
@@ -213,7 +215,7 @@ class Consumer:
 
     def _unclaim(self) -> None:
         """Leave the slots that were claimed for an exchange to other queues."""
-        self._slots.unclaim(self._claimed)
+        self._slots.unclaim(self.place, self._claimed)
         self._claimed = 0
 
     def _update_is_empty(self, want: int, result: ExchangeResult) -> bool:

@@ -111,7 +111,7 @@ class Listener:
         if self._span.asking:
             return ()
         end = self._slots.worth_waiting_for()
-        if end is None and self._slots.turns.last is None:
+        if end is None and self._slots.turns.first is None:
             return self._span.queues
         return tuple(
             consumer.queue

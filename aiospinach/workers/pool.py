@@ -31,6 +31,7 @@ from .outbox import Outbox
 from .progress_reports import ProgressReports
 from .reporter import Reporter
 from .runs import Runs
+from .shares import Shares
 from .skipped_ticks import SkippedTicks
 from .slots import Slots
 from .span import Span
@@ -39,6 +40,7 @@ from .stop_when_empty import StopWhenEmpty
 from .supervisor import Service, Supervisor
 from .sweeper import Sweeper
 from .tally import Tally
+from .turns import Turns
 from .unknown_tasks import UnknownTasks
 
 _current_pool: ContextVar[Pool | None] = ContextVar("aiospinach_pool", default=None)
@@ -59,6 +61,7 @@ class Pool:
         sender: Sender,
         tasks: Mapping[str, Task[..., Any]],
         queues: Sequence[str],
+        weights: Sequence[int] | None,
         number: int,
         stop_when_queue_empty: bool,
         shutdown_timeout: float,
@@ -76,7 +79,7 @@ class Pool:
             context=context,
             number=number,
         )
-        self.slots: Slots = Slots(number)
+        self.slots: Slots = Slots(number, Turns() if weights is None else Shares(weights))
         self.runs: Runs = Runs(self.state, self.slots)
         self.skipped_ticks: SkippedTicks = SkippedTicks()
         self.unknown_tasks: UnknownTasks = UnknownTasks(self.state)

@@ -14,9 +14,9 @@ class Slots:
     *Claimed* slots are asked for in an exchange under way. The pool sets the callbacks.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, turns: Turns) -> None:
         self.number = number
-        self.turns: Turns = Turns()
+        self.turns = turns
         self.on_free: Callable[[], None]
         """Called when a slot is free, for the queue that has the next turn."""
         self.on_turn: Callable[[], None]
@@ -38,30 +38,27 @@ class Slots:
     def claim(self, place: int, most: int | None = None) -> int:
         """Claim free slots for an exchange with the queue at this place: all of them, or at most ``most``.
 
-        Returns the number of claimed slots; 0 while an earlier queue may have jobs. The caller passes the
-        number to ``unclaim`` when the exchange has ended.
+        Returns the number of claimed slots; 0 while the turn is another queue's. The caller passes the number
+        to ``unclaim`` when the exchange has ended.
         """
-        first = self.turns.first
-        if first is not None and first < place:
+        if not self.turns.may_ask(place):
             return 0
         free = self.free if most is None else min(self.free, most)
         self.claimed += free
+        self.turns.charge(place, free)
         return free
 
     def worth_waiting_for(self) -> int | None:
         """The place before which empty queues are worth waiting for; None if all are worth it.
 
-        While a slot is free, all empty queues are worth it. Otherwise only those before the last queue that
-        may have jobs are worth it: their jobs would come first.
+        While a slot is free, all empty queues are worth it.
         """
-        last = self.turns.last
-        if self.free:
-            return None
-        return 0 if last is None else last
+        return None if self.free else self.turns.places_before_which_to_wait()
 
-    def unclaim(self, count: int) -> None:
+    def unclaim(self, place: int, count: int) -> None:
         """Return the slots that an exchange claimed."""
         self.claimed -= count
+        self.turns.charge(place, -count)
 
     def start(self) -> None:
         """Count a job that was leased."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aiospinach import Engine, RedisBroker
+from aiospinach import Batch, Engine, RedisBroker
 from aiospinach.cli.address import address_of
 from aiospinach.cli.exits import WrongUsage
 from aiospinach.cli.supervisor import Supervisor
@@ -257,12 +257,54 @@ async def test_a_store_that_is_away_at_the_start_ends_the_command(
         (["a:b", "--reload", "-p", "2"], "--reload"),
         (["a:b", "--health", "8081"], "HOST:PORT"),
         (["a:b", "-n", "many"], "many"),
+        (["a:b", "-q", "mail=6", "-q", "web"], "-q web=3"),
+        (["a:b", "-q", "mail=six"], "-q mail=3"),
+        (["a:b", "-q", "mail=6", "-q", "mail=2"], "mail twice"),
     ],
 )
 async def test_wrong_options_are_wrong_usage(cli: CommandLine, options: list[str], words: str) -> None:
     code, _, err = await cli("worker", *options)
     assert code == 2
     assert words in err
+
+
+SHARES = """
+from pathlib import Path
+
+from aiospinach import Engine, RedisBroker
+
+engine = Engine(RedisBroker({url!r}), {namespace!r})
+
+@engine.task(queue="mail")
+def in_mail() -> None:
+    with Path("starts").open("a") as file:
+        file.write("m")
+
+@engine.task(queue="web")
+def in_web() -> None:
+    with Path("starts").open("a") as file:
+        file.write("w")
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--processes", "2"]], ids=["one", "supervised"])
+async def test_queues_have_shares(
+    worker: WorkerCommand, url: str, namespace: str, tmp_path: Path, options: list[str]
+) -> None:
+    batch = Batch()
+    for task in ("in_web", "in_mail"):
+        for _ in range(120):
+            batch.schedule(task)
+    async with Engine(RedisBroker(url), namespace) as engine:
+        engine.task(name="in_web", queue="web")(lambda: None)
+        engine.task(name="in_mail", queue="mail")(lambda: None)
+        await engine.schedule_batch(batch)
+    worker.program.write_text(SHARES.format(url=url, namespace=namespace))
+    starts = tmp_path / "starts"
+    worker.start("-n", "1", "-q", "web=1", "-q", "mail=3", *options)
+    await until(lambda: starts.exists() and starts.stat().st_size == 240, timeout=30, show=lambda: worker.log)
+    first = starts.read_text()[:80]
+    assert 50 <= first.count("m") <= 70, first
 
 
 async def test_processes_whose_supervisor_was_killed_drain(

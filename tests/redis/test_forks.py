@@ -60,7 +60,9 @@ async def test_no_job_runs_in_two_children(namespace: str, tmp_path: Path) -> No
 USED_LOOP = """
 import asyncio, os, sys
 from aiospinach import Engine, RedisBroker
+from aiospinach.engine import queue_watch
 
+queue_watch.WARN_AFTER = 60  # no worker runs yet
 url, namespace, path, forks, jobs = sys.argv[1:]
 engine = Engine(RedisBroker(url, enqueue_timeout=3), namespace)
 loop = asyncio.new_event_loop()  # kept by a module of the program, and used by each child as well

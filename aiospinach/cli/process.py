@@ -20,6 +20,7 @@ class WorkerProcess:
         self._process = process
         self.line: SupervisorEnd = line
         self.started_at: float = time.monotonic()
+        self._sent: signal.Signals | None = None
         self._listening = asyncio.create_task(line.listen())
 
     @staticmethod
@@ -55,7 +56,14 @@ class WorkerProcess:
         return time.monotonic() - self.started_at
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process, unless it has ended."""
+        """Send SIGTERM or SIGINT to the process, unless it has ended.
+
+        The other one of the two is sent if the last one was the same: signals of one kind that a busy process
+        has not taken yet count as one.
+        """
+        if number is self._sent:
+            number = signal.SIGINT if number is signal.SIGTERM else signal.SIGTERM
+        self._sent = number
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 

@@ -324,6 +324,28 @@ async def test_processes_whose_supervisor_was_killed_drain(
     assert ledger.counted("end") == {"a": 1}
 
 
+async def test_two_signals_count_as_two_for_a_process_that_has_not_taken_the_first(
+    worker: WorkerCommand, engine: Engine, ledger: Ledger
+) -> None:
+    process = worker.start("-p", "2", "--shutdown-timeout", "300")
+    pids = await worker.up(2)
+    for key in ("a", "b"):
+        await engine.schedule("again", key, 300)
+        await begun(ledger, worker, key)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    for number in (1, 2):
+        process.send_signal(signal.SIGTERM)
+        await until(
+            lambda: worker.log.count("it goes to all processes") == number,  # noqa: B023
+            "the supervisor has passed it on",
+            show=lambda: worker.log,
+        )
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    assert await worker.ended(timeout=60) == 0
+
+
 async def test_changes_during_a_drain_cancel_no_job(
     worker: WorkerCommand, engine: Engine, ledger: Ledger
 ) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -15,14 +13,15 @@ from .address import Address, address_of
 from .all_probes import AllProbes
 from .exits import WrongUsage, exit_code_of
 from .line import VARIABLE
+from .log_setup import set_up_logging
 from .probe_server import probes_at
+from .process import python
 from .reloading import reload_on_changes
 from .serving import Share, serve
 from .supervisor import Supervisor
-from .target import ENGINE_VARIABLE, Target, import_engine
+from .target import Target, import_engine, name_of_program
 
 MOST_PROCESSES = 1000
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def worker(
@@ -65,7 +64,7 @@ def worker(
     """
     debug = target is not None and target.debug
     try:
-        name = _engine_name(target)
+        name = name_of_program(target, "a worker")
         share = Share(
             number=number,
             queues=queue or None,
@@ -75,21 +74,14 @@ def worker(
         )
         _check(processes, share, reload=reload)
         if processes > 1 or reload or (recycle_after is not None and VARIABLE not in os.environ):
-            _set_up_logging()
+            set_up_logging()
             command = _command(name, share, debug=debug)
             return asyncio.run(_supervise(command, processes, share.health, reload=reload))
         engine = import_engine(name)
-        _set_up_logging()
+        set_up_logging()
         return asyncio.run(serve(engine, share))
     except (Exception, KeyboardInterrupt) as error:
         return exit_code_of(error, debug=debug)
-
-
-def _engine_name(target: Target | None) -> str:
-    name = (target.engine if target is not None else None) or os.environ.get(ENGINE_VARIABLE)
-    if name is None or (target is not None and target.url is not None):
-        raise WrongUsage("a worker needs the program that has the tasks: name its engine, as in shop:engine")
-    return name
 
 
 def _check(processes: int, share: Share, *, reload: bool) -> None:
@@ -103,8 +95,6 @@ def _check(processes: int, share: Share, *, reload: bool) -> None:
 
 def _command(name: str, share: Share, *, debug: bool) -> list[str]:
     """Return the command of one process of a supervisor."""
-    flags = ["-P"] if sys.flags.safe_path else []
-    flags += [f"-W{option}" for option in sys.warnoptions]
     options = ["--number", str(share.number), "--shutdown-timeout", str(share.shutdown_timeout)]
     for queue in share.queues or ():
         options += ["--queue", queue]
@@ -114,7 +104,7 @@ def _command(name: str, share: Share, *, debug: bool) -> list[str]:
         options.append("--debug")
     if share.recycle_after is not None:
         options += ["--recycle-after", str(share.recycle_after)]
-    return [sys.executable, *flags, "-m", "aiospinach.cli", "worker", name, *options]
+    return python("aiospinach.cli", "worker", name, *options)
 
 
 async def _supervise(command: Sequence[str], processes: int, health: Address | None, *, reload: bool) -> int:
@@ -126,9 +116,3 @@ async def _supervise(command: Sequence[str], processes: int, health: Address | N
         finally:
             if watching is not None:
                 await asyncio.wait([watching])
-
-
-def _set_up_logging() -> None:
-    """Log to standard error, unless the program has set up logging."""
-    if not logging.root.handlers:
-        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)

@@ -19,7 +19,7 @@ from .line import VARIABLE
 from .log_setup import set_up_logging
 from .probes import Probes
 from .serving import supervised
-from .store import answers
+from .store import until_answered
 from .target import URL_VARIABLE, import_engine
 
 logger: logging.Logger = logging.getLogger("aiospinach.cli")
@@ -51,7 +51,7 @@ async def serve(engine: Engine, share: DevShare) -> int:
 
     signals.job_finished.connect(log_success, engine.namespace)
     async with supervised(engine, Probes(engine, with_metrics=False)) as line:
-        if not await answers(engine, line):
+        if not await until_answered(engine, line):
             return WELL
         async with engine:
             await engine.find_queues()

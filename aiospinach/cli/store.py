@@ -47,7 +47,7 @@ def store_of(engine: Engine) -> Store:
     return Store(Kind.NAMED if endpoint.is_named else Kind.UNNAMED, str(endpoint))
 
 
-async def answers(engine: Engine, line: WorkerEnd) -> bool:
+async def until_answered(engine: Engine, line: WorkerEnd) -> bool:
     """Report the store to the supervisor, which may start it, and wait for an answer of the store.
 
     Returns whether it answers; otherwise the supervisor has ended. Raises BrokerError if the store refuses

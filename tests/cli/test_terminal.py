@@ -11,6 +11,7 @@ import pytest
 from aiospinach import Engine, JobStatus
 
 from .conftest import command, die, environment
+from .dev_command import DevCommand
 
 
 def terminal(*arguments: str) -> pexpect.spawn:
@@ -76,3 +77,16 @@ async def test_ctrl_c_ends_a_worker_in_order(program: str) -> None:
         child.expect(pexpect.EOF)
         child.close()
         assert child.exitstatus == 0
+
+
+async def test_ctrl_c_ends_dev_and_its_server(folder: Path) -> None:
+    dev = DevCommand(folder)
+    child = terminal("dev", "shop:engine", *dev.ports)
+    child.expect("5 at a time")
+    assert dev.has_server
+    child.sendintr()
+    child.expect("running jobs may finish")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert not dev.has_server

@@ -17,6 +17,9 @@ from .conftest import command, environment
 
 _VIEW = re.compile(r"^view: (http://127\.0\.0\.1:\d+/)$", re.MULTILINE)
 PROGRAM = """
+import asyncio
+from pathlib import Path
+
 from aiospinach import Engine, {broker}
 
 engine = Engine({broker}({url}), namespace="shop")
@@ -25,6 +28,8 @@ engine = Engine({broker}({url}), namespace="shop")
 @engine.task(max_retries=3)
 async def send(name: str) -> None:
     print("hello", name, flush=True)
+    while name == "slow" and not Path("released").exists():
+        await asyncio.sleep(0.01)
 """
 
 
@@ -107,8 +112,7 @@ class DevCommand:
     def children(self) -> list[int]:
         """The processes that the command has started."""
         assert self.process is not None
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children_of(self.process.pid)
 
     @property
     def has_server(self) -> bool:
@@ -137,6 +141,11 @@ class DevCommand:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that the main thread of a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def is_alive(pid: int) -> bool:

@@ -140,6 +140,22 @@ async def test_a_program_that_changes_its_broker_gets_a_server(dev: DevCommand) 
 
 @linux
 @pytest.mark.large
+async def test_the_view_shows_jobs_that_a_stop_waits_for(dev: DevCommand) -> None:
+    process = dev.start(*dev.ports, "--shutdown-timeout", "100")
+    await dev.up()
+    dev.schedule("slow")
+    await dev.logs("hello slow")
+    process.send_signal(signal.SIGTERM)
+    await dev.logs("stops; jobs that run: 1")
+    assert (await dev.page()).status_code == 200
+    (dev.folder / "released").touch()
+    await dev.logs("succeeded in")
+    assert await dev.ended() == 0
+    assert not dev.has_server
+
+
+@linux
+@pytest.mark.large
 async def test_what_a_killed_command_has_started_ends(dev: DevCommand) -> None:
     process = dev.start()
     await dev.up()

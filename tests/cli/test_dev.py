@@ -241,6 +241,19 @@ async def test_a_command_that_waits_for_a_store_ends_at_once(dev: DevCommand) ->
     assert await dev.stop() == 0, dev.log
 
 
+@linux
+@pytest.mark.large
+async def test_a_process_that_waits_for_a_store_ends_with_its_command(dev: DevCommand) -> None:
+    dev.write("RedisBroker", f"redis://127.0.0.1:{dev.server_port}/0")
+    process = dev.start()
+    await dev.logs("dev goes on when it answers")
+    [child] = dev.children
+    process.kill()
+    process.wait()
+    await until(lambda: not is_alive(child), "it has ended", timeout=30, show=lambda: dev.log)
+    assert "Traceback" not in dev.log
+
+
 # What is refused.
 
 

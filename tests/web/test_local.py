@@ -35,7 +35,7 @@ async def test_a_page_whose_name_leads_to_this_machine_cannot_act(shop: Shop, ho
     assert not shop.ran
 
 
-@pytest.mark.parametrize("host", ["localhost:8765", "127.0.0.1", "LOCALHOST:1"])
+@pytest.mark.parametrize("host", ["localhost:8765", "127.0.0.1"])
 async def test_this_machine_may_do_everything_and_sees_the_arguments(shop: Shop, host: str) -> None:
     async with client_for(shop, host, **OWN) as client:
         page = await client.get("job?id=held")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import signal
 import socket
@@ -22,6 +23,11 @@ from ..waiting import until
 from .conftest import ROOT, CommandLine
 from .dev_command import DevCommand, is_alive
 
+LATER = (
+    "from datetime import UTC, datetime, timedelta; import shop; shop.engine.blocking.schedule_at("
+    "shop.send.options(id='later'), datetime.now(UTC) + timedelta(hours=1), 'canary')"
+)
+"""Schedules a job of the id ``later``."""
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
@@ -75,11 +81,7 @@ async def test_an_edit_is_taken_and_jobs_outlive_it_and_the_command(dev: DevComm
     text = dev.write("RedisBroker")
     dev.start()
     await dev.up()
-    dev.schedule(
-        "",
-        "from datetime import UTC, datetime, timedelta; import shop; shop.engine.blocking.schedule_at("
-        "shop.send.options(id='later'), datetime.now(UTC) + timedelta(hours=1), 'canary')",
-    )
+    dev.schedule("", LATER)
     view = dev.view
     dev.program.write_text(text.replace("hello", "good morning"))
     await dev.up(2)
@@ -152,6 +154,22 @@ async def test_the_view_shows_jobs_that_a_stop_waits_for(dev: DevCommand) -> Non
     await dev.logs("succeeded in")
     assert await dev.ended() == 0
     assert not dev.has_server
+
+
+@linux
+@pytest.mark.large
+async def test_a_server_that_was_killed_is_started_again_with_its_jobs(dev: DevCommand) -> None:
+    text = dev.write("RedisBroker")
+    dev.start()
+    await dev.up()
+    dev.schedule("", LATER)
+    [server] = [pid for pid in dev.children if "valkey" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(server, signal.SIGKILL)
+    await until(lambda: not dev.has_server, "it has ended")
+    dev.program.write_text(text + "\n")
+    await dev.up(2)
+    assert (await dev.page("job?id=later")).status_code == 200
+    assert await dev.stop() == 0, dev.log
 
 
 @linux

@@ -8,7 +8,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from aiospinach import __version__
 
-from . import checking, looking, steering, watching, worker
+from . import checking, dev, looking, steering, watching, worker
 from .exits import USAGE, exit_code_of, say
 
 RUN = Group("Run", sort_key=0)
@@ -17,7 +17,7 @@ STEER = Group("Steer", sort_key=2)
 
 
 COMMANDS: Mapping[Group, Sequence[Callable[..., int]]] = {
-    RUN: (worker.worker,),
+    RUN: (worker.worker, dev.dev),
     LOOK: (
         *(watching.top, looking.counts, looking.jobs, looking.job, looking.workers, looking.ping),
         checking.check,

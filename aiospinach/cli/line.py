@@ -16,8 +16,12 @@ VARIABLE = "AIOSPINACH_SUPERVISED"
 """Set in the environment of a process whose standard input is the line."""
 UP = b"up\n"
 DONE = b"done\n"
+WORD = b"! "
+"""Begins a line for the command that has the supervisor."""
 LONGEST_LINE = 64 * 1024 * 1024
 """Metrics of many tasks are long."""
+
+OnWord = Callable[[bytes], None]
 
 
 class WorkerEnd:
@@ -27,38 +31,44 @@ class WorkerEnd:
     def __init__(self, answer: AnswerPath, on_closed: Callable[[], None]) -> None:
         self._answer = answer
         self._on_closed = on_closed
-        self._writer: asyncio.StreamWriter | None = None
+        self.is_closed: bool = False
+        """The supervisor has ended."""
+
+    async def open(self) -> None:
+        """Connect to the supervisor, before anything is said."""
+        self._reader, self._writer = await asyncio.open_connection(sock=socket.socket(fileno=0))
 
     async def run(self) -> None:
         """Answer until the supervisor has ended."""
-        reader, self._writer = await asyncio.open_connection(sock=socket.socket(fileno=0))
         try:
             with contextlib.suppress(OSError):
-                while line := await reader.readline():
+                while line := await self._reader.readline():
                     answer = await self._answer(line.decode().strip())
                     self._writer.write(base64.b64encode(msgspec.msgpack.encode(answer)) + b"\n")
                     await self._writer.drain()
         finally:
             self._writer.close()
+            self.is_closed = True
         self._on_closed()
 
     def say_up(self) -> None:
         """Report that the workers fetch jobs."""
-        self._say(UP)
+        self._writer.write(UP)
 
     def say_done(self) -> None:
         """Report that the workers have ended."""
-        self._say(DONE)
+        self._writer.write(DONE)
 
-    def _say(self, word: bytes) -> None:
-        if self._writer is not None:
-            self._writer.write(word)
+    def say(self, word: bytes) -> None:
+        """Report something to the command that has the supervisor, in one line."""
+        self._writer.write(WORD + word + b"\n")
 
 
 class SupervisorEnd:
-    """The end of the supervisor."""
+    """The end of the supervisor. ``on_word`` is called with each report for its command."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_word: OnWord | None = None) -> None:
+        self._on_word = on_word
         self.is_up: bool = False
         """The workers of the process have begun to fetch jobs."""
         self.is_done: bool = False
@@ -89,6 +99,9 @@ class SupervisorEnd:
                     self.is_up = True
                 elif line == DONE:
                     self.is_done = True
+                elif line.startswith(WORD):
+                    if self._on_word is not None:
+                        self._on_word(line.removeprefix(WORD).rstrip(b"\n"))
                 else:
                     answer = msgspec.msgpack.decode(base64.b64decode(line), type=Answer)
                     self._answers.put_nowait(answer)

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 
-from .line import VARIABLE, SupervisorEnd
+from .line import VARIABLE, OnWord, SupervisorEnd
 
 
 class WorkerProcess:
@@ -24,12 +25,18 @@ class WorkerProcess:
         self._listening = asyncio.create_task(line.listen())
 
     @staticmethod
-    async def start(command: Sequence[str]) -> WorkerProcess:
-        """Start a process. Raises OSError."""
-        line = SupervisorEnd()
+    async def start(
+        command: Sequence[str], on_word: OnWord | None = None, pass_fds: Sequence[int] = ()
+    ) -> WorkerProcess:
+        """Start a process, which inherits these files. Raises OSError."""
+        line = SupervisorEnd(on_word)
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=line.of_worker.fileno(), env={**os.environ, VARIABLE: "1"}, process_group=0
+                *command,
+                stdin=line.of_worker.fileno(),
+                env={**os.environ, VARIABLE: "1"},
+                process_group=0,
+                pass_fds=pass_fds,
             )
         except BaseException:
             line.close()
@@ -76,6 +83,13 @@ class WorkerProcess:
         await asyncio.wait([self._listening], timeout=1)  # what it said last
         self._listening.cancel()
         return code
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module as this process runs."""
+    flags = ["-P"] if sys.flags.safe_path else []
+    flags += [f"-W{option}" for option in sys.warnoptions]
+    return [sys.executable, *flags, "-m", module, *arguments]
 
 
 def named_end(code: int) -> str:

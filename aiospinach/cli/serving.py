@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from .exits import WELL
 from .line import VARIABLE, WorkerEnd
 from .probe_server import probes_at
 from .probes import Probes
+from .queue_options import Queues
 
 RECYCLED = 75
 """The exit code of a process that has run its share of jobs, and wants a successor."""
@@ -27,7 +28,7 @@ class Share:
     """What one process runs."""
 
     number: int
-    queues: Sequence[str] | Mapping[str, int] | None
+    queues: Queues | None
     shutdown_timeout: float
     health: Address | None = None
     recycle_after: int | None = None
@@ -40,7 +41,8 @@ async def serve(engine: Engine, share: Share) -> int:
     recycling = Recycling(engine, share.recycle_after) if share.recycle_after is not None else None
     async with engine:
         address = None if is_supervised else share.health
-        async with probes_at(address, probes.answer), _supervised(engine, probes, is_supervised):
+        line = supervised(engine, probes) if is_supervised else contextlib.nullcontext()
+        async with probes_at(address, probes.answer), line:
             await engine.start_workers(share.number, share.queues, shutdown_timeout=share.shutdown_timeout)
     return RECYCLED if recycling is not None and recycling.is_over else WELL
 
@@ -69,11 +71,8 @@ class Recycling:
 
 
 @contextlib.asynccontextmanager
-async def _supervised(engine: Engine, probes: Probes, is_supervised: bool) -> AsyncIterator[None]:
-    """Keep the line to the supervisor open while entered. Without a supervisor, do nothing."""
-    if not is_supervised:
-        yield
-        return
+async def supervised(engine: Engine, probes: Probes) -> AsyncIterator[WorkerEnd]:
+    """Keep the line to the supervisor open while entered. The workers stop if the supervisor ends."""
     stopping: set[asyncio.Task[None]] = set()
 
     def stop() -> None:
@@ -87,11 +86,12 @@ async def _supervised(engine: Engine, probes: Probes, is_supervised: bool) -> As
     def on_done(namespace: str, **kwargs: Any) -> None:
         line.say_done()
 
+    await line.open()
     signals.worker_started.connect(on_up, engine.namespace)
     signals.worker_terminated.connect(on_done, engine.namespace)
     listening = asyncio.create_task(line.run())
     try:
-        yield
+        yield line
     finally:
         signals.worker_started.disconnect(on_up, engine.namespace)
         signals.worker_terminated.disconnect(on_done, engine.namespace)

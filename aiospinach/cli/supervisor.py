@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 
 from .exits import INTERRUPTED, NOT, WELL
+from .line import OnWord
 from .process import WorkerProcess, named_end
 from .serving import RECYCLED
 
@@ -26,11 +27,22 @@ _WITHOUT_WORKERS = (-signal.SIGTERM, -signal.SIGINT, INTERRUPTED)
 class Supervisor:
     """Starts worker processes, and starts again those that end, with growing pauses.
 
-    SIGTERM and SIGINT go to all processes, each time. ``run`` returns when all have ended.
+    SIGTERM and SIGINT go to all processes, each time. ``run`` returns when all have ended. ``on_word`` is
+    called with what a process reports to the command, and ``pass_fds`` are files that processes inherit.
     """
 
-    def __init__(self, command: Sequence[str], number: int, *, waits_for_changes: bool = False) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        number: int,
+        *,
+        waits_for_changes: bool = False,
+        on_word: OnWord | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self._command = command
+        self._on_word = on_word
+        self._pass_fds = pass_fds
         self._waits_for_changes = waits_for_changes
         """A process that cannot start waits for ``restart``. Otherwise the supervisor ends with it."""
         self.processes: list[WorkerProcess | None] = [None] * number
@@ -71,6 +83,11 @@ class Supervisor:
             if process is not None:
                 process.send(signal.SIGTERM)
 
+    def fail(self, code: int) -> None:
+        """Stop all processes. ``run`` then returns this code."""
+        self._code = code
+        self._stop()
+
     def _on_signal(self, number: signal.Signals) -> None:
         logger.warning("%s: it goes to all processes", number.name)
         self._stop(number)
@@ -87,7 +104,7 @@ class Supervisor:
         while not self._stopping.is_set():
             self._restarts.clear()
             try:
-                process = await WorkerProcess.start(self._command)
+                process = await WorkerProcess.start(self._command, self._on_word, self._pass_fds)
             except OSError as error:  # no memory, or too many processes
                 failures += 1
                 await self._pause(f"no process can be started: {error}", failures)
@@ -109,8 +126,7 @@ class Supervisor:
                 failures = 1 if process.age > LONG_LIFE else failures + 1
                 await self._pause(f"process {process.pid} ended {named_end(code)}", failures)
             else:
-                self._code = code if code > 0 else NOT
-                self._stop()
+                self.fail(code if code > 0 else NOT)
 
     async def _pause(self, why: str, failures: int) -> None:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (min(failures, 20) - 1))

@@ -67,13 +67,28 @@ def engine_on(url: str, namespace: str | None) -> Engine:
     return Engine(broker) if namespace is None else Engine(broker, namespace)
 
 
-def import_engine(name: str) -> Engine:
-    """Return the engine ``module:attribute``. Raises WrongUsage."""
+def name_of_program(target: Target | None, what: str) -> str:
+    """Return the ``module:attribute`` of a command that needs the code, such as "a worker". Raises
+    WrongUsage."""
+    name = (target.engine if target is not None else None) or os.environ.get(ENGINE_VARIABLE)
+    if name is None or (target is not None and target.url is not None):
+        raise WrongUsage(f"{what} needs the program that has the tasks: name its engine, as in shop:engine")
+    return name
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return the module and the attribute of ``module:attribute``. Raises WrongUsage."""
     if "://" in name:  # it may have a password
         raise WrongUsage("an engine is named as module:attribute: give the URL of a store with --url")
     module_name, colon, path = name.partition(":")
     if not (colon and module_name and path):
         raise WrongUsage(f"{name!r} names no engine: give module:attribute, as in shop:engine")
+    return module_name, path
+
+
+def import_engine(name: str) -> Engine:
+    """Return the engine ``module:attribute``. Raises WrongUsage."""
+    module_name, path = split_name(name)
     found: Any = _import(module_name)
     for part in path.split("."):
         if not hasattr(found, part):
@@ -86,18 +101,27 @@ def import_engine(name: str) -> Engine:
     return found
 
 
-def _import(name: str) -> Any:
+def find_modules_here() -> None:
+    """Let modules of the current directory be imported."""
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
+
+
+def no_module(name: str) -> WrongUsage:
+    """Return the error about a module that there is not."""
+    return WrongUsage(
+        f"there is no module {name}: run the command in the folder that has it, or set PYTHONPATH"
+    )
+
+
+def _import(name: str) -> Any:
+    find_modules_here()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise WrongUsage(
-                f"there is no module {error.name}: run the command in the folder that has it, or set"
-                " PYTHONPATH"
-            ) from error
+            raise no_module(error.name) from error
         raise WrongUsage(_failed_import(name, error)) from error
     except (Exception, SystemExit) as error:
         raise WrongUsage(_failed_import(name, error)) from error

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,14 +13,16 @@ from .address import Address, address_of
 from .all_probes import AllProbes
 from .exits import WrongUsage, exit_code_of
 from .line import VARIABLE
+from .log_setup import set_up_logging
 from .probe_server import probes_at
+from .process import python
+from .queue_options import queue_options, read_queues
 from .reloading import reload_on_changes
 from .serving import Share, serve
 from .supervisor import Supervisor
-from .target import ENGINE_VARIABLE, Target, import_engine
+from .target import Target, import_engine, name_of_program
 
 MOST_PROCESSES = 1000
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def worker(
@@ -66,48 +66,24 @@ def worker(
     """
     debug = target is not None and target.debug
     try:
-        name = _engine_name(target)
+        name = name_of_program(target, "a worker")
         share = Share(
             number=number,
-            queues=_queues(queue or ()),
+            queues=read_queues(queue),
             shutdown_timeout=shutdown_timeout,
             health=None if health is None else address_of(health),
             recycle_after=recycle_after,
         )
         _check(processes, share, reload=reload)
         if processes > 1 or reload or (recycle_after is not None and VARIABLE not in os.environ):
-            _set_up_logging()
+            set_up_logging()
             command = _command(name, share, debug=debug)
             return asyncio.run(_supervise(command, processes, share.health, reload=reload))
         engine = import_engine(name)
-        _set_up_logging()
+        set_up_logging()
         return asyncio.run(serve(engine, share))
     except (Exception, KeyboardInterrupt) as error:
         return exit_code_of(error, debug=debug)
-
-
-def _engine_name(target: Target | None) -> str:
-    name = (target.engine if target is not None else None) or os.environ.get(ENGINE_VARIABLE)
-    if name is None or (target is not None and target.url is not None):
-        raise WrongUsage("a worker needs the program that has the tasks: name its engine, as in shop:engine")
-    return name
-
-
-def _queues(options: Sequence[str]) -> Sequence[str] | Mapping[str, int] | None:
-    """Return the queues in their order, or with their shares; None if there is no option."""
-    if not any("=" in option for option in options):
-        return options or None
-    shares: dict[str, int] = {}
-    for option in options:
-        queue, _, weight = option.partition("=")
-        if not (weight.isascii() and weight.isdigit()):
-            raise WrongUsage(
-                f"--queue takes a share for each queue or for none, as in -q {queue}=3, not {option}"
-            )
-        if queue in shares:
-            raise WrongUsage(f"--queue names the queue {queue} twice")
-        shares[queue] = int(weight)
-    return shares
 
 
 def _check(processes: int, share: Share, *, reload: bool) -> None:
@@ -121,19 +97,15 @@ def _check(processes: int, share: Share, *, reload: bool) -> None:
 
 def _command(name: str, share: Share, *, debug: bool) -> list[str]:
     """Return the command of one process of a supervisor."""
-    flags = ["-P"] if sys.flags.safe_path else []
-    flags += [f"-W{option}" for option in sys.warnoptions]
     options = ["--number", str(share.number), "--shutdown-timeout", str(share.shutdown_timeout)]
-    shares = share.queues if isinstance(share.queues, Mapping) else {}
-    for queue in share.queues or ():
-        options += ["--queue", f"{queue}={shares[queue]}" if queue in shares else queue]
+    options += queue_options(share.queues)
     if share.health is not None:
         options += ["--health", str(share.health)]
     if debug:
         options.append("--debug")
     if share.recycle_after is not None:
         options += ["--recycle-after", str(share.recycle_after)]
-    return [sys.executable, *flags, "-m", "aiospinach.cli", "worker", name, *options]
+    return python("aiospinach.cli", "worker", name, *options)
 
 
 async def _supervise(command: Sequence[str], processes: int, health: Address | None, *, reload: bool) -> int:
@@ -145,9 +117,3 @@ async def _supervise(command: Sequence[str], processes: int, health: Address | N
         finally:
             if watching is not None:
                 await asyncio.wait([watching])
-
-
-def _set_up_logging() -> None:
-    """Log to standard error, unless the program has set up logging."""
-    if not logging.root.handlers:
-        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)

@@ -50,7 +50,9 @@ def test_every_command_has_an_example_in_its_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "example", [e for e in EXAMPLES if e.split()[1] not in ("worker", "top")], ids=lambda e: e.split()[1]
+    "example",
+    [e for e in EXAMPLES if e.split()[1] not in ("worker", "top", "dev")],
+    ids=lambda e: e.split()[1],
 )
 async def test_the_example_of_a_command_runs(
     example: str, engine: Engine, write_program: Callable[[], str], folder: Path, url: str, namespace: str
@@ -75,21 +77,33 @@ async def test_the_example_of_a_command_runs(
 
 @pytest.mark.large
 async def test_the_example_of_worker_runs(write_program: Callable[[], str], folder: Path) -> None:
-    [example] = [each for each in EXAMPLES if each.split()[1] == "worker"]
     text = (folder / write_program().replace(":engine", ".py")).read_text()
     text = text.replace('"mail"', '"critical"').replace('"web"', '"default"')
     (folder / "shop.py").write_text(text)
-    log = folder / "log"
+    await run_until_up("worker", "the queues critical, default, 20 at a time", 2)
+
+
+@pytest.mark.large
+async def test_the_example_of_dev_runs(write_program: Callable[[], str], folder: Path) -> None:
+    (folder / "shop.py").write_text((folder / write_program().replace(":engine", ".py")).read_text())
+    await run_until_up("dev", "5 at a time", 1, "--port", "0")
+
+
+async def run_until_up(name: str, text: str, count: int, *more: str) -> None:
+    """Run the example of a command until its log has a text so many times, and end it."""
+    [example] = [each for each in EXAMPLES if each.split()[1] == name]
+    log = Path("log")
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command(*shlex.split(example)[1:]), env=environment(), stdin=subprocess.DEVNULL, stderr=file
+            command(*shlex.split(example)[1:], *more),
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
         )
     try:
         await until(
-            lambda: log.read_text().count("the queues critical, default, 20 at a time") == 2,
-            "both processes are up",
-            timeout=30,
-            show=log.read_text,
+            lambda: log.read_text().count(text) == count, "all are up", timeout=30, show=log.read_text
         )
         process.send_signal(signal.SIGTERM)
         await until(lambda: process.poll() is not None, "the end", timeout=20)

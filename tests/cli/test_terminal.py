@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from aiospinach import Engine, JobStatus
 
 from .conftest import command, die, environment
+from .dev_command import DevCommand, children_of
 
 
 def terminal(*arguments: str) -> pexpect.spawn:
@@ -76,3 +78,23 @@ async def test_ctrl_c_ends_a_worker_in_order(program: str) -> None:
         child.expect(pexpect.EOF)
         child.close()
         assert child.exitstatus == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_ctrl_c_ends_dev_and_its_server(folder: Path) -> None:
+    dev = DevCommand(folder)
+    child = terminal("dev", "shop:engine", *dev.ports, "--shutdown-timeout", "100")
+    child.expect("5 at a time")
+    dev.schedule("slow")
+    child.expect("hello slow")
+    child.sendintr()
+    child.expect("stops; jobs that run: 1")
+    children = children_of(child.pid)
+    assert len(children) == 2
+    assert [os.getpgid(pid) for pid in children] == children, "the terminal sends its signal to none of them"
+    (folder / "released").touch()
+    child.expect("succeeded in")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert not dev.has_server

@@ -64,6 +64,33 @@ def test_a_url_of_one_server_is_parsed(
     assert repr(RedisBroker(url)) == f"RedisBroker({shown!r})"
 
 
+def test_a_broker_without_a_url_takes_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOSPINACH_URL", "redis://user:pw@a:7/3")
+    broker = RedisBroker()
+    assert repr(broker) == "RedisBroker('redis://a:7/3')"
+    assert not broker._calls.endpoint.is_named
+    named = RedisBroker("redis://b")
+    assert repr(named) == "RedisBroker('redis://b:6379/0')"
+    assert named._calls.endpoint.is_named
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_broker_without_any_url_is_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    monkeypatch.delenv("AIOSPINACH_URL", raising=False)
+    if value is not None:
+        monkeypatch.setenv("AIOSPINACH_URL", value)
+    assert repr(RedisBroker()) == "RedisBroker('redis://localhost:6379/0')"
+
+
+def test_a_wrong_url_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOSPINACH_URL", "http://:canary@a")
+    with pytest.raises(InvalidValue, match=r"'http' is no known scheme.* AIOSPINACH_URL") as caught:
+        RedisBroker()
+    assert "canary" not in str(caught.value)
+
+
 def test_a_url_of_sentinels_is_parsed() -> None:
     endpoint = endpoint_of("redis+sentinel://user:pw@a,b:7/mymaster/3")
     assert isinstance(endpoint, SentinelEndpoint)

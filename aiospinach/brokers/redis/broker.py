@@ -41,7 +41,7 @@ from ..subscriptions import Subscription
 from . import schema, scripts
 from .batching import EnqueueBatcher, RoundTrip
 from .calls import ScriptCalls
-from .endpoints import endpoint_of
+from .endpoints import FROM_ENVIRONMENT, endpoint_of
 from .errors import StoreFull
 from .event_reads import wait_for_events
 from .handshake import read_server
@@ -71,17 +71,18 @@ class RedisBroker(Broker):
 
     ``url_or_client``: a URL ``redis://``, ``rediss://`` (TLS), ``unix://``,
     ``redis+sentinel://host:port,host:port/service`` or ``redis+cluster://host:port,host:port``, or a client
-    of redis.asyncio, of which only the settings are read. ``lease``: seconds after which the lease of a job
-    ends, unless it is renewed. ``enqueue_timeout``: seconds for which ``schedule``, ``cancel`` and questions
-    about queues try to reach Redis, unless ``options(enqueue_timeout=)`` sets another time. ``events``: how
-    many rows of events each queue keeps, such as 10,000; a row has the events of one call, of a hundred jobs
-    at most. All programs of a namespace give the same number; 0 keeps no events.
+    of redis.asyncio, of which only the settings are read. By default it is the URL in ``$AIOSPINACH_URL``, or
+    else ``redis://localhost:6379/0``. ``lease``: seconds after which the lease of a job ends, unless it is
+    renewed. ``enqueue_timeout``: seconds for which ``schedule``, ``cancel`` and questions about queues try to
+    reach Redis, unless ``options(enqueue_timeout=)`` sets another time. ``events``: how many rows of events
+    each queue keeps, such as 10,000; a row has the events of one call, of a hundred jobs at most. All
+    programs of a namespace give the same number; 0 keeps no events.
     Raises InvalidValue for a wrong argument. The broker connects when it is used first.
     """
 
     def __init__(
         self,
-        url_or_client: object = "redis://localhost:6379/0",
+        url_or_client: object = FROM_ENVIRONMENT,
         *,
         lease: float = DEFAULT_LEASE,
         enqueue_timeout: float | timedelta = DEFAULT_ENQUEUE_TIMEOUT,

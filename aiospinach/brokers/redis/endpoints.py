@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import inspect
 import math
+import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import redis.asyncio as redis
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
@@ -24,6 +25,8 @@ from .transports import ANSWER_WITHIN, CONNECT_WITHIN, DirectTransport, Transpor
 from .urls import read_url
 
 SENTINEL_WITHIN = 1.5  # a call must have time for three Sentinels
+DEFAULT_URL = "redis://localhost:6379/0"
+URL_VARIABLE = "AIOSPINACH_URL"
 _KEPT_SETTINGS = frozenset(
     {"username", "password", "db", "credential_provider", "client_name", "path", "host", "port"}
 )
@@ -53,11 +56,23 @@ _ANONYMOUS: dict[str, None] = (
 )
 
 
+class FromEnvironment:
+    """Stands for the URL of an endpoint that the program does not name."""
+
+    def __repr__(self) -> str:
+        return f"<${URL_VARIABLE}, or {DEFAULT_URL}>"
+
+
+FROM_ENVIRONMENT: Final = FromEnvironment()
+
+
 class Endpoint(ABC):
     """A place to connect to. Its str() has no password."""
 
     spans_queues: bool = True
     """Whether one call may name keys of several queues."""
+    is_named: bool = True
+    """Whether the program names it; else the environment does, or nothing."""
 
     @abstractmethod
     def transport(self, patience: float = ANSWER_WITHIN) -> Transport:
@@ -156,6 +171,8 @@ class ClusterEndpoint(Endpoint):
 def endpoint_of(url_or_client: object) -> Endpoint:
     """Return the endpoint of a URL or a client of redis.asyncio, without connecting. Raises InvalidValue if
     the argument is neither, or the URL is wrong."""
+    if isinstance(url_or_client, FromEnvironment):
+        return _endpoint_of_environment()
     if isinstance(url_or_client, str):
         return _endpoint_of_url(url_or_client)
     if isinstance(url_or_client, redis.RedisCluster):
@@ -183,6 +200,15 @@ def endpoint_of(url_or_client: object) -> Endpoint:
         "RedisBroker takes a URL such as 'redis://localhost:6379/0', or a client of redis.asyncio, not"
         f" {type(url_or_client).__name__}"
     )
+
+
+def _endpoint_of_environment() -> Endpoint:
+    try:
+        endpoint = _endpoint_of_url(os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+    except InvalidValue as error:
+        raise InvalidValue(f"{error}; the URL is in the environment, as {URL_VARIABLE}") from None
+    endpoint.is_named = False
+    return endpoint
 
 
 def _endpoint_of_url(url: str) -> Endpoint:

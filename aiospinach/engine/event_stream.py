@@ -11,8 +11,7 @@ from typing import Self
 from ..brokers.base import Broker
 from ..brokers.events import EventPage, EventPlace, EventRow, LookEvents, StoredEvent
 from ..exceptions import BrokerUnavailable, EventsLost
-from ..timing import from_milliseconds
-from .event import Event
+from .event import Event, event_of
 from .event_cursor import OLDEST, Place, decode_cursor, encode_cursor
 from .event_feed import EventFeed
 from .event_hub import GATHERED_FOR, EventHub, EventReader
@@ -199,16 +198,7 @@ class EventStream(AsyncIterator[Event]):
         return self._job_id in ("", event.job_id) and self._task in ("", event.task)
 
     def _event(self, queue: str, event: StoredEvent) -> Event:
-        return Event(
-            cursor=encode_cursor(self._places),
-            name=event.name,
-            job_id=event.job_id,
-            task=event.task,
-            queue=queue,
-            at=from_milliseconds(event.at),
-            worker=event.worker or None,
-            data=event.data,
-        )
+        return event_of(event, queue, encode_cursor(self._places))
 
     def _lose(self, queue: str, page: EventPage) -> None:
         """Note that events were lost, and go on behind them."""

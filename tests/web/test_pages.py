@@ -34,6 +34,8 @@ PAGES = {
     "dead": ["charge", "KeyError", "ValueError", "5 in 2 groups"],
     "periodic": ["poll", "every 7 h", "Run now"],
     "workers": ["1 alive", "hold"],
+    "events": ["scheduled", "started", "failed", "KeyError", "held", "450 of 1,000 rows", "due in 2 h"],
+    "events?queue=payments&task=charge&job=charge-1": ["charge-1", "ValueError", "finished"],
     "schedule": ["charge", "hold", "send"],
     "schedule?task=send": ["to", "str"],
 }

@@ -40,13 +40,41 @@
     live().dispatchEvent(new Event("refresh"));
   };
   const isRefreshed = () => live() !== null && live().hasAttribute("hx-get");
+
+  // A stream tells when the page has changed. It is closed while the page is hidden, since a browser has few connections
+  // to a server. A stream that is refused is opened anew at the next turn; one that breaks is opened by the browser.
+  let stream = null;
+  const listen = () => {
+    const url = live().dataset.changes;
+    if (stream && (document.hidden || stream.readyState === EventSource.CLOSED)) {
+      stream.close();
+      stream = null;
+    }
+    if (stream || document.hidden || !url) return;
+    stream = new EventSource(url);
+    stream.addEventListener("open", refresh); // what has changed before
+    stream.addEventListener("changed", refresh);
+  };
+
+  // While the stream is open, a page is refreshed at each third turn only, for ages, rates and pauses.
+  let turns = 0;
+  const turn = () => {
+    listen();
+    turns += 1;
+    const isTold = stream && stream.readyState === EventSource.OPEN && pulse.dataset.state === "live";
+    if (!isTold || turns % 3 === 0) refresh();
+  };
   if (isRefreshed()) {
     showPulse("live", "Live");
-    setInterval(refresh, every);
-    document.addEventListener("visibilitychange", refresh);
+    listen();
+    setInterval(turn, every);
+    document.addEventListener("visibilitychange", () => {
+      listen();
+      refresh();
+    });
     document.addEventListener("htmx:after:request", (event) => {
       const response = event.detail.ctx && event.detail.ctx.response;
-      if (response && response.status < 400) showPulse("live", "Live");
+      if (response && (response.status < 400 || response.status === 404)) showPulse("live", "Live");
       else showPulse("away", "No answer");
     });
     document.addEventListener("htmx:error", () => showPulse("away", "No answer"));

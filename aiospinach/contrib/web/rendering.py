@@ -88,13 +88,14 @@ def compile_templates() -> None:
 
 
 def _time(at: datetime | None, *, is_short: bool = False) -> Markup:
-    """A moment, which the script shows in the zone of the visitor."""
+    """A moment, which the script shows in the zone of the visitor. A short one of today has no date."""
     if at is None:
         return NONE
     utc = at.astimezone(UTC)
-    text = f"{utc:%H:%M:%S}" if is_short else moment(at)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        f"{utc:%Y-%m-%dT%H:%M:%SZ}", moment(at), text
+    is_today = utc.date() == datetime.now(UTC).date()
+    text = f"{utc:%H:%M:%S} UTC" if is_short and is_today else moment(at)
+    return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(
+        f"{utc:%Y-%m-%dT%H:%M:%SZ}", moment(at), Markup(" data-short") if is_short else "", text
     )
 
 
@@ -111,7 +112,10 @@ def _ago(at: datetime | None) -> Markup:
 
 def _duration(seconds: float) -> str:
     """How long a body took."""
-    return age(seconds) if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+    milliseconds = seconds * 1000
+    if milliseconds >= 1000:
+        return age(seconds)
+    return f"{milliseconds:.0f} ms" if milliseconds >= 9.95 else f"{milliseconds:.1f} ms"
 
 
 def _calendar(periodicity: timedelta | Cron | None) -> str:

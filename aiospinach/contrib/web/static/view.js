@@ -9,10 +9,13 @@
 
   // Times are written in UTC by the server. Here they become local; their titles keep UTC.
   const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const shortFormat = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+  const isToday = (at) => at.toDateString() === new Date().toDateString();
   const showLocalTimes = () => {
     for (const time of find("time:not([data-kept])")) {
       const at = new Date(time.dateTime);
-      if (!Number.isNaN(at.getTime())) time.textContent = format.format(at);
+      const isShort = "short" in time.dataset && isToday(at);
+      if (!Number.isNaN(at.getTime())) time.textContent = (isShort ? shortFormat : format).format(at);
     }
   };
 

@@ -16,7 +16,7 @@ async def test_events_come_page_by_page(shop: Shop) -> None:
     for _ in range(150):
         batch.schedule("charge", 1, "a")
     await shop.engine.schedule_batch(batch)
-    await shop.engine.stop_workers()
+    await shop.close()
     await shop.engine.start_workers(5, "payments", stop_when_queue_empty=True)
     seen: list[tuple[str, str, str]] = []
     sizes: list[int] = []

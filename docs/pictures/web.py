@@ -202,6 +202,8 @@ SHORT_PATHS = """names => {
     }
 }"""
 """Shortens what tells of this machine: the folders of files, and the name of the host."""
+NO_STREAM = "window.EventSource = class extends EventTarget { close() {} }"
+"""A page that runs this first is not refreshed before its picture is taken."""
 NAMES = [
     (f"{FOLDER.parent.parent}/docs/pictures/web.py", "shop/tasks.py"),
     (f"{Path(aiospinach.__file__).parent.parent}/", ""),
@@ -215,6 +217,7 @@ async def picture(browser: Browser, url: str, file: Path, **options: Any) -> Non
     page = await browser.new_page(timezone_id="Europe/Paris", locale="en-GB", **options)
     page.on("console", lambda message: print(file.name, message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: print(file.name, error))
+    await page.add_init_script(NO_STREAM)
     await page.goto(url)
     width = await page.evaluate("document.documentElement.scrollWidth")
     if width > options["viewport"]["width"]:

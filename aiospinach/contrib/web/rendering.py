@@ -115,7 +115,7 @@ def _duration(seconds: float) -> str:
     milliseconds = seconds * 1000
     if milliseconds >= 1000:
         return age(seconds)
-    return f"{milliseconds:.0f} ms" if milliseconds >= 9.95 else f"{milliseconds:.1f} ms"
+    return f"{milliseconds:.1f} ms" if 0.05 <= milliseconds < 9.95 else f"{milliseconds:.0f} ms"
 
 
 def _calendar(periodicity: timedelta | Cron | None) -> str:

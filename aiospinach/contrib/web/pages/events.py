@@ -12,7 +12,7 @@ from aiospinach import Event, JobStatus, LatestEvents, Progress
 from ..rendering import render
 from ..site import Visit
 
-ROWS = 75
+ROWS = 60
 RUNNING_JOBS = 100
 """Of how many running jobs the progress is read."""
 BADGES = {

@@ -30,7 +30,7 @@ class LatestEvents(msgspec.Struct, frozen=True, kw_only=True):
     """Some of the events that are kept, the latest first."""
 
     events: Sequence[Event]
-    """Those of one queue in the order in which they happened; those of several queues by their moments."""
+    """The latest first. Those of several queues are merged by their moments."""
     cursor: str | None
     """``before=`` of a call that goes on with earlier events; None if none is kept. The last page may be
     empty."""
@@ -56,19 +56,20 @@ async def read_latest_events(
     events: list[Event] = []
     looks = 0
     while True:
-        await asyncio.gather(*(queue.fill() for queue in queues if queue.next_at is None))
+        if unread := [queue for queue in queues if queue.has_unread_rows]:
+            await asyncio.gather(*(queue.fill() for queue in unread))
         latest = max((queue for queue in queues if queue.next_at), key=attrgetter("next_at"), default=None)
-        cursor = encode_cursor({queue.name: queue.place or Place() for queue in queues})
         if latest is None or len(events) == limit or looks == LOOKS_AT_MOST:
             break
-        event = latest.pop()
-        looks += 1
+        event = latest.next_event
         if job_id in ("", event.job_id) and task in ("", event.task):
-            events.append(event_of(event, latest.name, cursor))
+            events.append(event_of(event, latest.name, _cursor_of(queues)))
+        latest.advance()
+        looks += 1
     dropped = [queue.dropped_before for queue in queues if queue.dropped_before and not queue.next_at]
     return LatestEvents(
         events=events,
-        cursor=None if latest is None else cursor,
+        cursor=None if latest is None else _cursor_of(queues),
         is_truncated=latest is not None and len(events) < limit,
         dropped_before=from_milliseconds(max(dropped)[0]) if dropped else None,
     )
@@ -94,9 +95,19 @@ class _Backwards:
         """The place of the row that has the next event; None if there is none, or it was not read yet."""
         return self._rows[0].position if self._rows else None
 
+    @property
+    def next_event(self) -> StoredEvent:
+        """The next event, of a queue that has one."""
+        return self._rows[0].events[self._left - 1]
+
+    @property
+    def has_unread_rows(self) -> bool:
+        """The next event was not read yet, and there may be one."""
+        return not (self._rows or self._is_at_end)
+
     async def fill(self) -> None:
         """Read rows, unless the queue has no more."""
-        while not (self._rows or self._is_at_end):
+        while self.has_unread_rows:
             place = self.place or Place()
             found = await self._broker.look(self.name, LookLatestEvents(place.position, ROWS_AT_ONCE))
             if len(found.rows) < ROWS_AT_ONCE:
@@ -110,24 +121,26 @@ class _Backwards:
                 self.place = Place(_in_front_of(found.rows[-1].position))
             self._begin_row()
 
-    def pop(self) -> StoredEvent:
-        """Return the next event."""
-        row = self._rows[0]
+    def advance(self) -> None:
+        """Go on with the event before the next one."""
+        position = self._rows[0].position
         self._left -= 1
-        event = row.events[self._left]
         if self._left:
-            self.place = Place(row.position, self._left)
+            self.place = Place(position, self._left)
         else:
-            self.place = Place(_in_front_of(row.position))
+            self.place = Place(_in_front_of(position))
             self._rows.popleft()
             self._begin_row()
-        return event
 
     def _begin_row(self) -> None:
         if self._rows:
             row = self._rows[0]
             self._left = len(row.events)
             self.place = Place(row.position, self._left)
+
+
+def _cursor_of(queues: Sequence[_Backwards]) -> str:
+    return encode_cursor({queue.name: queue.place or Place() for queue in queues})
 
 
 def _in_front_of(position: Position) -> Position:

@@ -201,7 +201,7 @@ SHORT_PATHS = """names => {
         }
     }
 }"""
-"""Shortens what tells of this machine: the folders of files, and the name of the host."""
+"""Shortens names of this machine: its folders, and its host."""
 NO_STREAM = "window.EventSource = class extends EventTarget { close() {} }"
 """A page that runs this first is not refreshed before its picture is taken."""
 NAMES = [

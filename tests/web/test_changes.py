@@ -1,4 +1,4 @@
-"""The stream that tells a page that it has changed: to whom, about what, how often, and until when."""
+"""The stream of changes: its access, its scope, how often it sends a message, and its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stream that tells an open page that it has changed, as server-sent events."""
+"""Reports changes to pages that are open, as server-sent events."""
 
 from __future__ import annotations
 

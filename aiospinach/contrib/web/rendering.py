@@ -42,7 +42,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """Of the files in ``static``."""
     keeps_events: bool
     changes: str
-    """The relative link to the stream that tells when this page has changed; empty if there is none."""
+    """The relative link to the stream that reports changes of this page; empty if there is none."""
     every: int = REFRESHED_EVERY
 
 

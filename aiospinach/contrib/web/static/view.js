@@ -44,7 +44,7 @@
   };
   const isRefreshed = () => live() !== null && live().hasAttribute("hx-get");
 
-  // A stream tells when the page has changed. It is closed while the page is hidden, since a browser has few connections
+  // A stream reports changes of the page. It is closed while the page is hidden, since a browser has few connections
   // to a server. A stream that is refused is opened anew at the next turn; one that breaks is opened by the browser.
   let stream = null;
   const listen = () => {
@@ -64,8 +64,8 @@
   const turn = () => {
     listen();
     turns += 1;
-    const isTold = stream && stream.readyState === EventSource.OPEN && pulse.dataset.state === "live";
-    if (!isTold || turns % 3 === 0) refresh();
+    const isStreaming = stream && stream.readyState === EventSource.OPEN && pulse.dataset.state === "live";
+    if (!isStreaming || turns % 3 === 0) refresh();
   };
   if (isRefreshed()) {
     showPulse("live", "Live");

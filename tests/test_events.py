@@ -228,6 +228,77 @@ async def test_readers_share_a_wait_and_reads(engine: Engine, monkeypatch: pytes
     assert not hub._feeds
 
 
+async def test_a_reader_that_skips_learns_that_something_has_changed(engine: Engine) -> None:
+    async with engine.events(queue="sums") as stream:
+        waiting = asyncio.create_task(stream.skip())
+        await engine.schedule("idle")
+        assert not (await asyncio.wait([waiting], timeout=0.1))[0], "an event of another queue"
+        await put(engine, 3)
+        assert await asyncio.wait_for(waiting, 10)
+        feed = stream._hub.feed("sums") if stream._hub is not None else None
+        assert feed is not None
+        await until(lambda: feed.next == 3, "all rows were read")
+        if stream._numbers["sums"] != 3:
+            assert await asyncio.wait_for(stream.skip(), 10)
+        waiting = asyncio.create_task(stream.skip())
+        assert not (await asyncio.wait([waiting], timeout=0.1))[0], "all were left out"
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        [job_id] = await put(engine, 1)
+        assert [event.job_id for event in await take(stream, 1)] == [job_id]
+
+
+async def test_a_reader_of_a_job_skips_the_events_of_others(engine: Engine) -> None:
+    job = await engine.schedule("idle")
+    async with engine.events(job=job) as stream:
+        await engine.schedule("idle")
+        waiting = asyncio.create_task(stream.skip())
+        assert not (await asyncio.wait([waiting], timeout=0.1))[0]
+        await engine.cancel(job)
+        assert await asyncio.wait_for(waiting, 10)
+
+
+async def test_a_reader_that_skips_reads_nothing_of_its_own(
+    make_broker: MakeBroker, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Engine(make_broker(events=10_000), namespace) as engine:
+
+        @engine.task(name="add")
+        async def add(a: int) -> None: ...
+
+        async with engine.events() as stream:
+            await put(engine, 2 * ROWS_KEPT)
+            feed = stream._hub.feed("default") if stream._hub is not None else None
+            assert feed is not None
+            await until(lambda: feed.next == 2 * ROWS_KEPT, "all rows were read")
+            monkeypatch.setattr(stream, "_read_queue", None)
+            monkeypatch.setattr(stream, "_event", None)
+            assert await asyncio.wait_for(stream.skip(), 10)
+            waiting = asyncio.create_task(stream.skip())
+            assert not (await asyncio.wait([waiting], timeout=0.1))[0]
+            await engine.schedule("add", 1)
+            assert await asyncio.wait_for(waiting, 10)
+        assert await asyncio.wait_for(stream.skip(), 10) is False
+        await engine._broker.flush("default")
+
+
+async def test_a_reader_that_skips_learns_of_a_loss_and_of_the_end(engine: Engine) -> None:
+    stream = engine.events(queue="sums")
+    await stream.__aenter__()
+    await put(engine, 1)
+    assert await asyncio.wait_for(stream.skip(), 10)
+    await engine._broker.flush("sums")
+    await asyncio.sleep(0.01)  # a row of the same millisecond would have the same place
+    await put(engine, 1)
+    assert await asyncio.wait_for(stream.skip(), 10)
+    waiting = asyncio.create_task(stream.skip())
+    await asyncio.sleep(0)
+    await engine._event_hubs.aclose()
+    with pytest.raises(BrokerUnavailable):
+        await asyncio.wait_for(waiting, 10)
+    await stream.aclose()
+
+
 async def _nothing(stream: EventStream) -> None:
     """Have a stream catch up with the store."""
     while await stream._read():

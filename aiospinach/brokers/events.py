@@ -79,6 +79,23 @@ class LookEvents(Question[EventPage], frozen=True):
     """Return the rows of ``job_progress`` behind this place; None: none."""
 
 
+class LatestRows(msgspec.Struct, frozen=True):
+    """Some of the rows that a queue keeps, the latest first."""
+
+    rows: Sequence[EventRow]
+    dropped_before: Position | None = None
+    """The place of the oldest row that is kept, if there were others before it."""
+
+
+class LookLatestEvents(Question[LatestRows], frozen=True):
+    """Which events has the queue up to this place? No broker that writes none is asked."""
+
+    up_to: Position | None
+    """The place of the latest row that is wanted; None: the latest one that there is."""
+    limit: int
+    """How many rows to return, at most."""
+
+
 class EventLine(NamedTuple):
     """Events that are alike: what one call has done with jobs of one task."""
 

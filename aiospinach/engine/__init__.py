@@ -9,6 +9,7 @@ from .engine import Engine
 from .event import Event
 from .event_stream import EventStream
 from .explanation import Explanation, Verdict
+from .latest_events import LatestEvents
 from .listing import Page
 from .live_workers import WorkerInfo
 from .overview import EngineOverview, QueueOverview
@@ -27,6 +28,7 @@ __all__ = [
     "EventStream",
     "Explanation",
     "Finding",
+    "LatestEvents",
     "MinuteRow",
     "Page",
     "Pause",

@@ -8,6 +8,9 @@ from typing import Any
 
 import msgspec
 
+from ..brokers.events import StoredEvent
+from ..timing import from_milliseconds
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What has become of a job, in any process."""
@@ -30,3 +33,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     succeed. ``due`` is a datetime: when a job that waits is to run, of ``job_scheduled`` and
     ``job_schedule_retry``. ``job_progress`` has ``current``, ``total`` and ``note``. No event has arguments,
     results or messages of errors."""
+
+
+def event_of(stored: StoredEvent, queue: str, cursor: str) -> Event:
+    """Return an event as programs see it."""
+    return Event(
+        cursor=cursor,
+        name=stored.name,
+        job_id=stored.job_id,
+        task=stored.task,
+        queue=queue,
+        at=from_milliseconds(stored.at),
+        worker=stored.worker or None,
+        data=stored.data,
+    )

@@ -25,29 +25,30 @@ class Place(NamedTuple):
     """How many events of this row were read; 0: all."""
 
 
+Places = dict[str, Place]
+"""How far the events of each queue were read."""
+
+
 def encode_cursor(places: Mapping[str, Place]) -> str:
     """Return the cursor of these places, by queue."""
     words = ",".join([f"{queue}={_encode(place)}" for queue, place in places.items()])
     return base64.urlsafe_b64encode(words.encode()).rstrip(b"=").decode()
 
 
-def decode_cursor(text: object) -> dict[str, Place]:
-    """Return the places that a cursor has, by queue. Raises InvalidValue."""
+def decode_cursor(text: object, takes: str = f'after= takes the cursor of an event, or "{OLDEST}"') -> Places:
+    """Return the places that a cursor has. Raises InvalidValue with what the argument ``takes``."""
     if not isinstance(text, str):
-        raise InvalidValue(f"after= takes the cursor of an event, not {type(text).__name__}")
+        raise InvalidValue(f"{takes}, not {type(text).__name__}")
     try:
         words = base64.b64decode(
             text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", validate=True
         ).decode()
     except (UnicodeError, binascii.Error):
         words = ""
-    places = {}
+    places: Places = {}
     for part in words.split(","):
         if (found := _PART.fullmatch(part)) is None:
-            raise InvalidValue(
-                f'after= takes the cursor of an event, or "{OLDEST}", and this is another text: leave it out'
-                " to begin with the next event"
-            )
+            raise InvalidValue(f"{takes}, and this is another text: leave it out to begin anew")
         queue, moment, number, count = found.groups()
         places[queue] = Place() if moment is None else Place((int(moment), int(number)), int(count or 0))
     return places

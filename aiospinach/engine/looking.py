@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,15 +11,17 @@ from ..exceptions import InvalidValue
 from ..job import Job, JobStatus
 from ..task import Task
 from ..timing import to_seconds
-from ..validation import check_flag, check_identifier
+from ..validation import check_flag, check_identifier, check_number
 from .attached_tasks import AttachedTasks
 from .checkup import Finding, check_queues
 from .counts import QueueCounts, count_jobs
 from .dead_groups import DeadGroup, read_dead_groups
 from .dead_jobs import DeadJob, DeadJobs
+from .event_cursor import Place, decode_cursor
 from .event_hubs import EventHubs
 from .event_stream import EventStream
 from .explanation import Explanation
+from .latest_events import BEFORE, LARGEST, LATEST, LatestEvents, read_latest_events
 from .listing import PAGE, Listing, Page, filters_of
 from .live_workers import WorkerInfo, read_workers
 from .lookup import Lookup
@@ -198,7 +200,55 @@ class Looking:
         gets it. The broker has to keep events: ``RedisBroker(events=10_000)``. Raises UnknownQueue or
         InvalidValue; the stream raises EventsLost if the next events are not kept any more.
         """
-        if not self._broker.events:
+        queues, task_name, job_id = self._event_filters(queue, task, job)
+        return EventStream(
+            self._broker,
+            self.namespace,
+            self._event_hubs,
+            queues,
+            task=task_name,
+            job_id=job_id,
+            after=after,
+        )
+
+    async def latest_events(
+        self,
+        *,
+        queue: str | None = None,
+        task: Task[..., Any] | str | None = None,
+        job: Job | str | None = None,
+        before: str | None = None,
+        limit: int = LATEST,
+    ) -> LatestEvents:
+        """Read the events that have come last, the latest first; ``limit`` of them, and 1000 at most.
+
+        ``queue``, ``task`` and ``job`` choose events as in ``events()``. ``before`` takes the cursor of the
+        call before, with the same other arguments, and goes on with earlier events. A call looks at 10,000
+        events at most. ``job_progress`` is not kept, and so not found. Raises UnknownQueue, InvalidValue or a
+        BrokerError. A cancellation changes nothing.
+        """
+        queues, task_name, job_id = self._event_filters(queue, task, job)
+        count = check_number(limit, what="limit=", least=1, most=LARGEST)
+        places = None if before is None else decode_cursor(before, BEFORE)
+        return await read_latest_events(
+            self._broker,
+            self.namespace,
+            {name: None if places is None else places.get(name, Place()) for name in queues},
+            task=task_name,
+            job_id=job_id,
+            limit=count,
+        )
+
+    @property
+    def keeps_events(self) -> bool:
+        """Whether the broker keeps events: it was made with ``events=``."""
+        return self._broker.events > 0
+
+    def _event_filters(
+        self, queue: str | None, task: Task[..., Any] | str | None, job: Job | str | None
+    ) -> tuple[Sequence[str], str, str]:
+        """The queues, the name of the task and the id of the job whose events are read; empty: all."""
+        if not self.keeps_events:
             kind = type(self._broker).__name__
             raise InvalidValue(f"this broker keeps no events: give {kind}(events=10_000), in all programs")
         if job is not None:
@@ -206,15 +256,7 @@ class Looking:
         else:
             queues, job_id = self._tasks.queues_to_search(queue), ""
         name = task.name if isinstance(task, Task) else task
-        return EventStream(
-            self._broker,
-            self.namespace,
-            self._event_hubs,
-            queues,
-            task="" if name is None else check_identifier(name, what="task name"),
-            job_id=job_id,
-            after=after,
-        )
+        return queues, "" if name is None else check_identifier(name, what="task name"), job_id
 
     async def workers(self, *, queue: str | None = None) -> list[WorkerInfo]:
         """List the live workers of every queue of the attached tasks, or of one, by their names.

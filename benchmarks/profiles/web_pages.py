@@ -44,6 +44,8 @@ PAGES = {
     "a dead job": f"job?id=dead-9999&queue={QUEUE}",
     "periodic": "periodic",
     "workers": "workers",
+    "events": "events",
+    "events, of one task": "events?task=task-3",
     "schedule": "schedule",
 }
 
@@ -122,7 +124,7 @@ async def measure(client: httpx.AsyncClient, page: str) -> tuple[float, float, i
 
 async def pages(jobs: int, depth: int, binary: str) -> None:
     with Server(binary) as server:
-        async with Engine(RedisBroker(server.url), "bench") as engine:
+        async with Engine(RedisBroker(server.url, events=10_000), "bench") as engine:
             declare(engine)
             await fill(engine, jobs, depth)
             await engine.pause(queue=QUEUE)

@@ -28,7 +28,8 @@ from typing import Any
 import uvicorn
 from playwright.async_api import Browser, async_playwright
 
-from aiospinach import Cron, Engine, Job, MemoryBroker, RetryException
+import aiospinach
+from aiospinach import Cron, Engine, Job, MemoryBroker, RetryException, progress
 from aiospinach.brokers import QueueReport, TaskRow, WorkerReport, WorkerRow
 from aiospinach.contrib.web import Access, web_view
 
@@ -51,6 +52,8 @@ PAGES = {
     "form": "schedule?task=invoice",
     "empty": "queue?name=search&status=dead",
     "error": "queue?name=unknown",
+    "events": "events",
+    "events-filtered": "events?task=charge",
 }
 
 
@@ -61,13 +64,14 @@ class Plan(Enum):
     PRO = "pro"
 
 
-engine = Engine(MemoryBroker(lease=60), namespace="shop")
+engine = Engine(MemoryBroker(lease=60, events=10_000), namespace="shop")
 ended = asyncio.Event()
 
 
 @engine.task(name="newsletter", queue="mail", max_retries=3)
 async def newsletter(customer: str) -> None:
     """Send the newsletter to one customer."""
+    progress(450, 1000, "mails")
     await ended.wait()
 
 
@@ -189,15 +193,36 @@ async def served(port: int) -> AsyncIterator[str]:
         await serving
 
 
+SHORT_PATHS = """names => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        for (const [long, short] of names) {
+            texts.currentNode.data = texts.currentNode.data.replaceAll(long, short);
+        }
+    }
+}"""
+"""Shortens names of this machine: its folders, and its host."""
+NO_STREAM = "window.EventSource = class extends EventTarget { close() {} }"
+"""A page that runs this first is not refreshed before its picture is taken."""
+NAMES = [
+    (f"{FOLDER.parent.parent}/docs/pictures/web.py", "shop/tasks.py"),
+    (f"{Path(aiospinach.__file__).parent.parent}/", ""),
+    (f"{Path(asyncio.__file__).parent.parent}/", ""),
+    (socket.gethostname(), "web-1"),
+]
+
+
 async def picture(browser: Browser, url: str, file: Path, **options: Any) -> None:
     """Take a picture of a page, and complain about each error in it."""
     page = await browser.new_page(timezone_id="Europe/Paris", locale="en-GB", **options)
     page.on("console", lambda message: print(file.name, message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: print(file.name, error))
+    await page.add_init_script(NO_STREAM)
     await page.goto(url)
     width = await page.evaluate("document.documentElement.scrollWidth")
     if width > options["viewport"]["width"]:
         print(f"{file.name} is {width} pixels wide")
+    await page.evaluate(SHORT_PATHS, NAMES)
     await page.screenshot(path=file, full_page=file.parent != FOLDER)
     await page.close()
 

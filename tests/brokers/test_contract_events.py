@@ -12,7 +12,16 @@ import pytest
 from aiospinach import InvalidValue, MemoryBroker, Progress, RedisBroker
 from aiospinach.brokers.base import Broker
 from aiospinach.brokers.bulk import CancelSome
-from aiospinach.brokers.events import START, EventPage, EventPlace, LookEvents, Position, StoredEvent
+from aiospinach.brokers.events import (
+    START,
+    EventPage,
+    EventPlace,
+    LatestRows,
+    LookEvents,
+    LookLatestEvents,
+    Position,
+    StoredEvent,
+)
 from aiospinach.brokers.places import LookJobFacts, LookPlace, Place
 from aiospinach.brokers.progress import STEPS_KEPT, Step
 from aiospinach.brokers.questions import Cancel
@@ -374,3 +383,29 @@ async def test_the_progress_of_ended_leases_is_not_kept_in_memory() -> None:
     assert set(broker._queues["mail"].leases.progress) == {lease.id}
     await broker.exchange("mail", [settlement(lease, Action.DONE)], 0)
     assert broker._queues["mail"].leases.progress == {}
+
+
+async def latest(broker: Broker, queue: str, up_to: Position | None = None, limit: int = 1000) -> LatestRows:
+    return await broker.look(queue, LookLatestEvents(up_to, limit))
+
+
+async def test_the_latest_rows_come_first_up_to_any_row(broker: Broker, queue: str) -> None:
+    assert await latest(broker, queue) == LatestRows([])
+    for number in range(20):
+        await put(broker, queue, f"j{number}")
+    rows = [*reversed((await page_of(broker, queue)).rows)]
+    assert await latest(broker, queue) == LatestRows(rows)
+    for number, row in enumerate(rows):
+        assert await latest(broker, queue, row.position, 3) == LatestRows(rows[number : number + 3])
+    moment, _ = rows[0].position
+    assert await latest(broker, queue, (moment + 1, 0), 2) == LatestRows(rows[:2])
+    assert await latest(broker, queue, START) == LatestRows([])
+
+
+async def test_the_latest_rows_know_whether_others_were_dropped(broker: Broker, queue: str) -> None:
+    for number in range(3 * ROWS):
+        await put(broker, queue, f"j{number}")
+    kept = (await page_of(broker, queue)).rows
+    found = await latest(broker, queue)
+    assert [*reversed(found.rows)] == kept
+    assert found.dropped_before == kept[0].position

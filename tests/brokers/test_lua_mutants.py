@@ -48,11 +48,14 @@ EVENTS = 50
 """How many rows of events a queue keeps."""
 CALLS_AT_MOST = 100
 """A mutant may make its caller repeat a call endlessly."""
-UNGUARDED = {"check", "dead_groups", "nudge", "wake_another", "sweep", "workers", "pause", "overview"}
+UNGUARDED = {
+    *("check", "dead_groups", "nudge", "wake_another", "sweep", "workers", "pause", "overview"),
+    "latest_events",
+}
 """Scripts without a guard."""
 UNGUARDED_PARTS = {
     *("prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error", "forgetting"),
-    *("counting", "seen_workers"),
+    *("counting", "seen_workers", "streams"),
 }
 """Parts that are included in scripts, and have no guard."""
 

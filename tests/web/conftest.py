@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -97,17 +95,9 @@ class Shop:
 async def shop(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator[Shop]:
     """A filled shop on every broker."""
     make: MakeBroker = request.param
-    broker: Broker = make()
+    broker: Broker = make(events=10_000)
     async with Engine(broker, namespace) as engine:
         shop = Shop(engine)
         await shop.fill()
         yield shop
         await shop.close()
-
-
-def chromium() -> str | None:
-    """The path of a Chromium: ``$AIOSPINACH_CHROMIUM``, or one on PATH."""
-    for name in (os.environ.get("AIOSPINACH_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"):
-        if name and (found := shutil.which(name)):
-            return found
-    return None

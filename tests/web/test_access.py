@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from aiospinach import Engine, InvalidValue, JobStatus, MemoryBroker
 from aiospinach.contrib.web import Access, web_view
-from aiospinach.contrib.web.view import ACTIONS, PAGES
+from aiospinach.contrib.web.view import ACTIONS, PAGES, STREAMS
 
 from .conftest import EVERYTHING, OWN, Shop, allow, client_of, view_of
 
@@ -123,7 +123,7 @@ async def test_what_the_view_itself_sends_is_let_in(shop: Shop, headers: dict[st
 
 async def test_without_read_no_page_is_shown(shop: Shop) -> None:
     async with view_of(shop.engine, EVERYTHING & ~Access.READ, title="Secret shop") as client:
-        for page in PAGES:
+        for page in PAGES | STREAMS:
             response = await client.get(page)
             assert response.status_code == 403
             assert "mail" not in response.text

@@ -7,29 +7,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from aiospinach import BrokerUnavailable, Engine, JobStatus, MemoryBroker
 from aiospinach.contrib.web import web_view
 
-from .conftest import EVERYTHING, Shop, allow, chromium
+from .browser import chromium, opened, served
+from .conftest import EVERYTHING, Shop, allow
 from .test_pages import PAGES
 
-playwright = pytest.importorskip("playwright.async_api", reason="the tests in a browser need playwright")
+pytest.importorskip("playwright.async_api", reason="the tests in a browser need playwright")
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium on PATH or in $AIOSPINACH_CHROMIUM")
-
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture
-async def shop(namespace: str) -> AsyncIterator[Shop]:
-    async with Engine(MemoryBroker(), namespace) as engine:
+async def shop(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator[Shop]:
+    """A shop that keeps so many rows of events, by default none: then a page asks every few seconds."""
+    async with Engine(MemoryBroker(events=getattr(request, "param", 0)), namespace) as engine:
         shop = Shop(engine)
         await shop.fill()
         yield shop
@@ -40,39 +38,13 @@ async def shop(namespace: str) -> AsyncIterator[Shop]:
 async def url(shop: Shop) -> AsyncIterator[str]:
     """The address of the view, mounted under a prefix and served on this machine."""
     app = Starlette(routes=[Mount("/jobs", web_view(shop.engine, access=allow(EVERYTHING), title="Shop"))])
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
-    )
-    serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(20):
-        while not server.started:
-            await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}/jobs/"
-    server.should_exit = True
-    await serving
-
-
-@asynccontextmanager
-async def opened(*, is_away: bool = False, **options: Any) -> AsyncIterator[Any]:
-    """A page of a browser. Nothing may be reported on its console but answers that are no success."""
-    async with playwright.async_playwright() as running:
-        browser = await running.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
-        page = await browser.new_page(**options)
-        complaints: list[str] = []
-        page.on(
-            "console", lambda message: complaints.append(message.text) if message.type == "error" else None
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.set_default_timeout(15_000)
-        yield page
-        expected = "status of 503" if is_away else "status of 404"
-        assert [text for text in complaints if expected not in text] == []
-        await browser.close()
+    async with served(app) as address:
+        yield f"{address}/jobs/"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("shop", [0, 1000], ids=["no-events", "events"], indirect=True)
 async def test_no_page_breaks_its_policy_or_its_frame(url: str, scheme: str, width: int) -> None:
     size = {"width": width, "height": 700}
     async with opened(viewport=size, color_scheme=scheme) as page:
@@ -173,7 +145,7 @@ async def test_an_outage_shows_on_the_page_and_passes(
     async def away() -> None:
         raise BrokerUnavailable("it is away")
 
-    async with opened(is_away=True) as page:
+    async with opened(expected="status of 503") as page:
         await page.goto(url)
         await page.get_by_role("link", name="payments").wait_for()
         with monkeypatch.context() as patch:

@@ -26,13 +26,14 @@ PAGES = [
     "dead",
     "periodic",
     "workers",
+    "events",
     "schedule",
 ]
 
 
 @pytest.mark.parametrize("make", BROKERS)
 async def test_text_stays_text(make: MakeBroker, namespace: str) -> None:
-    broker: Broker = make()
+    broker: Broker = make(events=1000)
     odd = type(QUOTES, (AbortException,), {"__module__": SCRIPT})
 
     async with Engine(broker, namespace) as engine:
@@ -55,18 +56,21 @@ async def test_text_stays_text(make: MakeBroker, namespace: str) -> None:
         pages += [
             f"queue?name=mail.slow-1&task=x&key={QUOTES}&error={SCRIPT}",
             f"dead?filter={QUOTES}{SCRIPT}",
+            f"events?queue={QUOTES}",
+            f"events?task={SCRIPT}&job={QUOTES}",
+            f"events?before={SCRIPT}",
         ]
         async with view_of(engine, show=show, title=SCRIPT + QUOTES) as client:
             for page in pages:
                 response = await client.get(page)
-                assert response.status_code in (200, 400), page
+                assert response.status_code in (200, 400, 404), page
                 _check(response.text, page)
                 assert len(response.content) < 100_000, page
             question = await client.post("cancel", data={"id": QUOTES, SCRIPT: QUOTES, "back": QUOTES})
             _check(question.text, "question")
-            for path in ("queue", "job", "dead", "schedule"):
+            for path in ("queue", "job", "dead", "schedule", "events", "changes"):
                 response = await client.get(
-                    path, params=dict.fromkeys(("name", "id", "task", "after"), SCRIPT)
+                    path, params=dict.fromkeys(("name", "id", "task", "after", "job"), SCRIPT)
                 )
                 _check(response.text, path)
 

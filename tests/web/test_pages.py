@@ -34,6 +34,8 @@ PAGES = {
     "dead": ["charge", "KeyError", "ValueError", "5 in 2 groups"],
     "periodic": ["poll", "every 7 h", "Run now"],
     "workers": ["1 alive", "hold"],
+    "events": ["scheduled", "started", "failed", "KeyError", "held", "450 of 1,000 rows", "due in 2 h"],
+    "events?queue=payments&task=charge&job=charge-1": ["charge-1", "ValueError", "finished"],
     "schedule": ["charge", "hold", "send"],
     "schedule?task=send": ["to", "str"],
 }
@@ -219,6 +221,11 @@ async def test_long_lists_are_cut(namespace: str) -> None:
         ("queue?name=mail&status=odd", 400),
         ("queue?name=mail&after=odd", 400),
         ("queue", 400),
+        ("events?queue=unknown", 404),
+        ("events?task=two%20words", 400),
+        ("events?before=odd", 400),
+        ("changes?queue=unknown", 404),
+        ("changes?job=un%20known", 400),
         ("job?id=unknown", 404),
         ("job?id=un%20known", 400),
         ("job?id=" + "x" * 20_000, 400),
@@ -241,19 +248,30 @@ async def test_a_new_engine_has_pages_that_teach(namespace: str) -> None:
             ("periodic", "No periodic task"),
             ("workers", "No worker is alive"),
             ("schedule", "No task"),
+            ("events", "RedisBroker(events=10_000)"),
         ):
             assert word in (await client.get(page)).text
 
 
 async def test_while_the_store_is_away_pages_say_so(namespace: str) -> None:
-    broker = RedisBroker(f"redis://user:{CANARY}@127.0.0.1:{free_port()}/0", enqueue_timeout=0.2)
+    url = f"redis://user:{CANARY}@127.0.0.1:{free_port()}/0"
+    broker = RedisBroker(url, enqueue_timeout=0.2, events=1000)
     engine = Engine(broker, namespace)
 
     @engine.task(name="send")
     async def send() -> None: ...
 
     async with view_of(engine) as client:
-        for page in ("./", "queue?name=default", "job?id=a", "dead", "periodic", "workers"):
+        for page in (
+            "./",
+            "queue?name=default",
+            "job?id=a",
+            "dead",
+            "periodic",
+            "workers",
+            "events",
+            "changes",
+        ):
             response = await client.get(page)
             assert response.status_code == 503, page
             assert response.headers["retry-after"] == "5"

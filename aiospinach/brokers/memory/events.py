@@ -14,13 +14,18 @@ from ..events import (
     EventPage,
     EventPlace,
     EventRow,
+    LatestRows,
     LookEvents,
+    LookLatestEvents,
     Position,
     StoredEvent,
     events_of,
 )
 from ..progress import STEPS_KEPT, Step
 from ..records import Envelope, Lease, Settlement
+
+_Row = tuple[Position, str, Sequence[EventLine]]
+"""The place of a row, the name of the worker, and the events."""
 
 
 class EventLog:
@@ -31,7 +36,7 @@ class EventLog:
         self.most: int = most
         self.lines: list[EventLine] = []
         """Events of the call that goes on."""
-        self._rows: deque[tuple[Position, str, Sequence[EventLine]]] = deque(maxlen=most)
+        self._rows: deque[_Row] = deque(maxlen=most)
         self._end: Position = START
         self._has_dropped = False
         self._steps: deque[EventRow] = deque(maxlen=STEPS_KEPT)
@@ -90,11 +95,15 @@ class EventLog:
         elif first is not None and after < first and self._has_dropped:  # guard: dropped rows in memory
             return EventPage([], self._end, is_lost=True)
         wanted = (row for row in self._rows if row[0] > after or (question.with_first and row[0] == after))
-        rows = [
-            EventRow(position, [event for line in lines for event in events_of(line, position[0], worker)])
-            for position, worker, lines in itertools.islice(wanted, question.limit)
-        ]
+        rows = [_decoded(row) for row in itertools.islice(wanted, question.limit)]
         return EventPage(rows, self._end, self._steps_after(question.steps_after), self._end_of_steps)
+
+    def latest(self, question: LookLatestEvents) -> LatestRows:
+        """Return rows up to a place, the latest first."""
+        up_to = question.up_to
+        wanted = (row for row in reversed(self._rows) if up_to is None or row[0] <= up_to)
+        rows = [_decoded(row) for row in itertools.islice(wanted, question.limit)]
+        return LatestRows(rows, self._rows[0][0] if self._has_dropped else None)
 
     def has_more(self, place: EventPlace) -> bool:
         """Whether there are rows or steps behind a place."""
@@ -112,6 +121,11 @@ class EventLog:
         self._end = _next(self._end, now)
         self._has_dropped = self._has_dropped or len(self._rows) == self.most
         self._rows.append((self._end, worker, lines))
+
+
+def _decoded(row: _Row) -> EventRow:
+    position, worker, lines = row
+    return EventRow(position, [event for line in lines for event in events_of(line, position[0], worker)])
 
 
 def _next(last: Position, now: int) -> Position:

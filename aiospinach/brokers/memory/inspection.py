@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..dead_groups import LookDeadGroups
-from ..events import LookEvents
+from ..events import LookEvents, LookLatestEvents
 from ..findings import LookFindings
 from ..overview import QueueSeen
 from ..pauses import WHOLE_QUEUE, LookPauses
@@ -47,6 +47,8 @@ def answer(state: QueueState, question: Question[Any], now: int, clocks: float, 
         return []  # nobody else can damage it
     if isinstance(question, LookEvents):
         return state.events.page(question)
+    if isinstance(question, LookLatestEvents):
+        return state.events.latest(question)
     if isinstance(question, LookRows):
         return state.workers.rows(question.since)
     if isinstance(question, LookDeadGroups):

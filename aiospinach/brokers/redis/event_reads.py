@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..events import EventPage, EventPlace, EventRow, LookEvents, Position
+from ..events import (
+    EventPage,
+    EventPlace,
+    EventRow,
+    LatestRows,
+    LookEvents,
+    LookLatestEvents,
+    Position,
+)
 from . import scripts
 from .calls import ScriptCalls
 from .events import decode_row
@@ -25,6 +33,15 @@ async def read_events(calls: ScriptCalls, state: QueueSession, question: LookEve
         is_lost=fault != b"",
         has_gone_back=fault == b"back",
     )
+
+
+async def read_latest_events(
+    calls: ScriptCalls, state: QueueSession, question: LookLatestEvents
+) -> LatestRows:
+    """Return rows up to a place, the latest first."""
+    up_to = "" if question.up_to is None else _id_of(question.up_to)
+    _, oldest, rows = await calls.produce(scripts.LATEST_EVENTS, state, [up_to, question.limit])
+    return LatestRows(_rows_of(rows), _position_of(oldest) if oldest else None)
 
 
 async def wait_for_events(calls: ScriptCalls, places: Mapping[str, EventPlace], timeout: float) -> None:

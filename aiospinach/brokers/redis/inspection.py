@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..dead_groups import LookDeadGroups
-from ..events import LookEvents
+from ..events import LookEvents, LookLatestEvents
 from ..findings import LookFindings
 from ..pauses import LookPauses
 from ..periodic import LookPeriodic
@@ -26,7 +26,7 @@ from . import schema, scripts
 from .calls import ScriptCalls
 from .checkup import find_faults
 from .dead_groups import read_dead_groups
-from .event_reads import read_events
+from .event_reads import read_events, read_latest_events
 from .facts import facts_of
 from .listing import list_place
 from .overview import counts_of
@@ -71,6 +71,8 @@ class Inspection:
             return await find_faults(self._calls, state)
         if isinstance(question, LookEvents):
             return await read_events(self._calls, state, question)
+        if isinstance(question, LookLatestEvents):
+            return await read_latest_events(self._calls, state, question)
         if isinstance(question, LookRows):
             return await self._rows(state, question.since)
         if isinstance(question, LookDeadGroups):

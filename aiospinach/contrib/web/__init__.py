@@ -5,6 +5,7 @@ It needs the extra ``web``: ``pip install 'aiospinach[web]'``.
 
 try:
     import jinja2 as _jinja2
+    import sse_starlette as _sse_starlette
     import starlette as _starlette
 except ImportError as _error:
     raise ImportError(
@@ -15,6 +16,6 @@ from .access import Access, AccessCheck
 from .site import Show
 from .view import web_view
 
-del _jinja2, _starlette
+del _jinja2, _sse_starlette, _starlette
 
 __all__ = ["Access", "AccessCheck", "Show", "web_view"]

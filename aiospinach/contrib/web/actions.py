@@ -23,6 +23,17 @@ from .site import Form, Visit
 
 MOST_JOBS = 200
 """How many selected jobs an action takes."""
+REQUEUE_GROUP = (
+    "requeue-group",
+    "Queue all dead jobs of task {} with the error {} again? They run as if they had never run before.",
+    "Requeue all",
+)
+DISCARD_GROUP = (
+    "discard-group",
+    "Discard all dead jobs of task {} with the error {}? Their arguments and their errors are forgotten.",
+    "Discard all",
+)
+"""The path of the action, its question and its button."""
 MOVED = (JobStatus.WAITING, JobStatus.QUEUED)
 
 
@@ -107,29 +118,11 @@ async def resume(visit: Visit) -> Response:
 
 
 async def requeue_group(visit: Visit) -> Response:
-    form = await visit.form()
-    text = "Queue all dead jobs of task {} with the error {} again? They run as if they had never run before."
-    if (question := _asked_of_group(visit, form, "requeue-group", text, "Requeue all")) is not None:
-        return question
-    visit.site.groups.forget()
-    count = await visit.engine.requeue_dead(
-        queue=form.one("queue"), task=form.one("task"), error=form.one("error")
-    )
-    return _back(form, "requeued", count)
+    return await _change_group(visit, discards=False)
 
 
 async def discard_group(visit: Visit) -> Response:
-    form = await visit.form()
-    text = (
-        "Discard all dead jobs of task {} with the error {}? Their arguments and their errors are forgotten."
-    )
-    if (question := _asked_of_group(visit, form, "discard-group", text, "Discard all")) is not None:
-        return question
-    visit.site.groups.forget()
-    count = await visit.engine.discard_dead(
-        queue=form.one("queue"), task=form.one("task"), error=form.one("error")
-    )
-    return _back(form, "discarded", count)
+    return await _change_group(visit, discards=True)
 
 
 async def run_task(visit: Visit) -> Response:
@@ -184,6 +177,18 @@ def _asked(visit: Visit, form: Form, action: str, text: str, button: str) -> Res
     jobs = f"the job {job_ids[0]}" if len(job_ids) == 1 else f"{number(len(job_ids))} jobs"
     few = "this job" if len(job_ids) == 1 else "these jobs"
     return _ask(visit, form, action, text.format(jobs), button.format(few))
+
+
+async def _change_group(visit: Visit, *, discards: bool) -> Response:
+    """Requeue or discard all dead jobs of a group, once the visitor is sure."""
+    form = await visit.form()
+    question = DISCARD_GROUP if discards else REQUEUE_GROUP
+    if (asked := _asked_of_group(visit, form, *question)) is not None:
+        return asked
+    visit.site.groups.forget()
+    change = visit.engine.discard_dead if discards else visit.engine.requeue_dead
+    count = await change(queue=form.one("queue"), task=form.one("task"), error=form.one("error"))
+    return _back(form, "discarded" if discards else "requeued", count)
 
 
 def _asked_of_group(visit: Visit, form: Form, action: str, text: str, button: str) -> Response | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, urlencode
 
-PAGES = ("", "queue", "job", "dead", "periodic", "workers", "schedule")
+PAGES = ("", "queue", "job", "dead", "periodic", "workers", "events", "schedule")
 """The paths of the pages that a visitor may return to."""
 _PAGE = re.compile(rf"(?:\./|(?:{'|'.join(filter(None, PAGES))}))(?:\?[!-~]*)?")
 LONGEST = 4000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -39,11 +40,22 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     may: Access
     version: str
     """Of the files in ``static``."""
+    keeps_events: bool
+    changes: str
+    """The relative link to the stream that reports changes of this page; empty if there is none."""
     every: int = REFRESHED_EVERY
 
 
-def render(visit: Visit, template: str, page: msgspec.Struct, *, status: int = 200) -> HTMLResponse:
-    """The response with a page."""
+def render(
+    visit: Visit,
+    template: str,
+    page: msgspec.Struct,
+    *,
+    status: int = 200,
+    scope: Mapping[str, str] | None = None,
+) -> HTMLResponse:
+    """The response with a page. ``scope`` chooses the events that change the page, as ``Engine.events`` takes
+    them; None: no event does."""
     path = visit.request.url.path.rpartition("/")[2]
     query = {
         name: value for name, value in visit.request.query_params.items() if name not in ("done", "count")
@@ -57,6 +69,8 @@ def render(visit: Visit, template: str, page: msgspec.Struct, *, status: int = 2
         note=note_of(visit.query("done"), visit.query("count")),
         may=visit.access,
         version=VERSION,
+        keeps_events=visit.engine.keeps_events,
+        changes=link("changes", **scope) if scope is not None and visit.engine.keeps_events else "",
     )
     return HTMLResponse(_environment.get_template(template).render(page=page, frame=frame), status)
 
@@ -74,13 +88,14 @@ def compile_templates() -> None:
 
 
 def _time(at: datetime | None, *, is_short: bool = False) -> Markup:
-    """A moment, which the script shows in the zone of the visitor."""
+    """A moment, which the script shows in the zone of the visitor. A short one of today has no date."""
     if at is None:
         return NONE
     utc = at.astimezone(UTC)
-    text = f"{utc:%H:%M:%S}" if is_short else moment(at)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        f"{utc:%Y-%m-%dT%H:%M:%SZ}", moment(at), text
+    is_today = utc.date() == datetime.now(UTC).date()
+    text = f"{utc:%H:%M:%S} UTC" if is_short and is_today else moment(at)
+    return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(
+        f"{utc:%Y-%m-%dT%H:%M:%SZ}", moment(at), Markup(" data-short") if is_short else "", text
     )
 
 
@@ -93,6 +108,14 @@ def _ago(at: datetime | None) -> Markup:
     return Markup('<time datetime="{}" title="{}" data-kept>{}</time>').format(
         f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", moment(at), text
     )
+
+
+def _duration(seconds: float) -> str:
+    """How long a body took."""
+    milliseconds = seconds * 1000
+    if milliseconds >= 1000:
+        return age(seconds)
+    return f"{milliseconds:.1f} ms" if 0.05 <= milliseconds < 9.95 else f"{milliseconds:.0f} ms"
 
 
 def _calendar(periodicity: timedelta | Cron | None) -> str:
@@ -135,6 +158,7 @@ _environment.filters.update(
     age=age,
     ago=_ago,
     calendar=_calendar,
+    duration=_duration,
     moment=moment,
     number=number,
     progress_text=progress_text,

@@ -16,10 +16,12 @@ from aiospinach.views import OverviewReader
 
 from . import actions
 from .access import Access, AccessCheck
+from .changes import changes
 from .endpoint import endpoint
 from .group_cache import GroupCache
 from .headers import SecureHeaders
 from .pages.dead import dead_page
+from .pages.events import events_page
 from .pages.job import job_page
 from .pages.overview import overview_page
 from .pages.periodic import periodic_page
@@ -36,8 +38,10 @@ PAGES: dict[str, tuple[Access, Handler]] = {
     "/dead": (Access.READ, dead_page),
     "/periodic": (Access.READ, periodic_page),
     "/workers": (Access.READ, workers_page),
+    "/events": (Access.READ, events_page),
     "/schedule": (Access.SCHEDULE, schedule_page),
 }
+STREAMS: dict[str, tuple[Access, Handler]] = {"/changes": (Access.READ, changes)}
 ACTIONS: dict[str, tuple[Access, Handler]] = {
     "/cancel": (Access.CANCEL, actions.cancel),
     "/requeue": (Access.REQUEUE, actions.requeue),
@@ -105,7 +109,8 @@ def web_view(
         async with engine:
             yield
 
-    pages = [Route(path, endpoint(site, *page), methods=["GET"]) for path, page in PAGES.items()]
+    seen = PAGES | STREAMS
+    pages = [Route(path, endpoint(site, *page), methods=["GET"]) for path, page in seen.items()]
     posts = [Route(path, endpoint(site, *action), methods=["POST"]) for path, action in ACTIONS.items()]
     files = Mount("/static", StaticFiles(directory=STATIC))
     return Starlette(

@@ -1,6 +1,7 @@
 #!lua flags=no-writes
 -- Reads events.
 -- KEYS   events steps
+-- needs  streams
 -- ARGV   id of the row after which they are wanted (empty: from the oldest on), 1 if that row is wanted as well, how many
 --        rows at most; id after which steps are wanted (empty: none)
 -- answer {now, id of the latest row that there ever was, '', id of the latest step, id and text of each row, and of each
@@ -20,21 +21,8 @@ local function is_before(one, other)
   return first < second or first == second and first_number < second_number
 end
 
-local function facts_of(stream)
-  local facts, info = {}, call('EXISTS', stream) == 1 and call('XINFO', 'STREAM', stream) or {}
-  for number = 1, #info, 2 do
-    facts[info[number]] = info[number + 1]
-  end
-  return facts['last-generated-id'] or '0-0', facts
-end
-
 local function rows_from(stream, from)
-  local rows = {}
-  for _, row in ipairs(call('XRANGE', stream, from, '+', 'COUNT', count) or {}) do -- nothing, if count is 0
-    rows[#rows + 1] = row[1]
-    rows[#rows + 1] = row[2][1] == 'e' and row[2][2] or ''
-  end
-  return rows
+  return flat(call('XRANGE', stream, from, '+', 'COUNT', count) or {}) -- nothing, if count is 0
 end
 
 local last_step = facts_of(steps)

@@ -31,7 +31,7 @@ async def dead_page(visit: Visit) -> Response:
         total=sum(group.count for group in groups),
         filter=wanted,
     )
-    return render(visit, "dead.html", page)
+    return render(visit, "dead.html", page, scope={})
 
 
 def _matches(group: DeadGroup, wanted: str) -> bool:

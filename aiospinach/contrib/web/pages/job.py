@@ -61,11 +61,13 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True):
 
 async def job_page(visit: Visit) -> Response:
     job_id, queue = visit.query("id").strip(), visit.query("queue") or None
+    scope = {"job": job_id, "queue": visit.query("queue")}
     with_stack = visit.query("stack") == "1"
     why = await visit.engine.explain(job_id, queue=queue, stack=with_stack)
     if why.job is None:
         page = JobPage(id=job_id, sentence=why.sentence, verdict=why.verdict, job=None)
-        return render(visit, "job.html", page, status=404 if why.verdict is Verdict.UNKNOWN else 200)
+        status = 404 if why.verdict is Verdict.UNKNOWN else 200
+        return render(visit, "job.html", page, status=status, scope=scope)
     dead = await visit.engine.dead_job(why.job) if why.job.status is JobStatus.FAILED else None
     page = JobPage(
         id=job_id,
@@ -78,7 +80,7 @@ async def job_page(visit: Visit) -> Response:
         asked_for_stack=with_stack,
         stack=why.stack,
     )
-    return render(visit, "job.html", page)
+    return render(visit, "job.html", page, scope=scope)
 
 
 def _steps_of(why: Explanation, job: Job, dead: DeadJob | None) -> list[Step]:

@@ -39,4 +39,4 @@ async def overview_page(visit: Visit) -> Response:
         dead=sum(queue.dead for queue in queues),
         failed=tuple(map(sum, zip(*(queue.failed_per_minute for queue in queues), strict=True))),
     )
-    return render(visit, "overview.html", page)
+    return render(visit, "overview.html", page, scope={})

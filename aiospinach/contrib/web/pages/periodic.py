@@ -49,4 +49,4 @@ async def periodic_page(visit: Visit) -> Response:
         )
 
     rows = await asyncio.gather(*(row_of(task) for task in part.rows))
-    return render(visit, "periodic.html", PeriodicPage(rows=part, tasks=rows))
+    return render(visit, "periodic.html", PeriodicPage(rows=part, tasks=rows), scope={})

@@ -102,4 +102,4 @@ async def queue_page(visit: Visit) -> Response:
         empty=EMPTY[status],
         **filters,
     )
-    return render(visit, "queue.html", page)
+    return render(visit, "queue.html", page, scope={"queue": name})

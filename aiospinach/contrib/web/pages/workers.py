@@ -49,4 +49,4 @@ async def workers_page(visit: Visit) -> Response:
         busy=sum(worker.running for worker in workers),
         slots=sum(worker.number for worker in workers),
     )
-    return render(visit, "workers.html", page)
+    return render(visit, "workers.html", page, scope={})

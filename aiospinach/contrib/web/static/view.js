@@ -9,10 +9,13 @@
 
   // Times are written in UTC by the server. Here they become local; their titles keep UTC.
   const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const shortFormat = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+  const isToday = (at) => at.toDateString() === new Date().toDateString();
   const showLocalTimes = () => {
     for (const time of find("time:not([data-kept])")) {
       const at = new Date(time.dateTime);
-      if (!Number.isNaN(at.getTime())) time.textContent = format.format(at);
+      const isShort = "short" in time.dataset && isToday(at);
+      if (!Number.isNaN(at.getTime())) time.textContent = (isShort ? shortFormat : format).format(at);
     }
   };
 
@@ -40,13 +43,41 @@
     live().dispatchEvent(new Event("refresh"));
   };
   const isRefreshed = () => live() !== null && live().hasAttribute("hx-get");
+
+  // A stream reports changes of the page. It is closed while the page is hidden, since a browser has few connections
+  // to a server. A stream that is refused is opened anew at the next turn; one that breaks is opened by the browser.
+  let stream = null;
+  const listen = () => {
+    const url = live().dataset.changes;
+    if (stream && (document.hidden || stream.readyState === EventSource.CLOSED)) {
+      stream.close();
+      stream = null;
+    }
+    if (stream || document.hidden || !url) return;
+    stream = new EventSource(url);
+    stream.addEventListener("open", refresh); // what has changed before
+    stream.addEventListener("changed", refresh);
+  };
+
+  // While the stream is open, a page is refreshed at each third turn only, for ages, rates and pauses.
+  let turns = 0;
+  const turn = () => {
+    listen();
+    turns += 1;
+    const isStreaming = stream && stream.readyState === EventSource.OPEN && pulse.dataset.state === "live";
+    if (!isStreaming || turns % 3 === 0) refresh();
+  };
   if (isRefreshed()) {
     showPulse("live", "Live");
-    setInterval(refresh, every);
-    document.addEventListener("visibilitychange", refresh);
+    listen();
+    setInterval(turn, every);
+    document.addEventListener("visibilitychange", () => {
+      listen();
+      refresh();
+    });
     document.addEventListener("htmx:after:request", (event) => {
       const response = event.detail.ctx && event.detail.ctx.response;
-      if (response && response.status < 400) showPulse("live", "Live");
+      if (response && (response.status < 400 || response.status === 404)) showPulse("live", "Live");
       else showPulse("away", "No answer");
     });
     document.addEventListener("htmx:error", () => showPulse("away", "No answer"));

@@ -50,7 +50,7 @@ def answer(state: QueueState, question: Question[Any], now: int, clocks: float, 
     if isinstance(question, LookRows):
         return state.workers.rows(question.since)
     if isinstance(question, LookDeadGroups):
-        return dead_groups(state.dead, now, question.offset)
+        return dead_groups(state.dead, now, question)
     if isinstance(question, LookPeriodic):
         return [
             TickSeen(task, due, state.ticks.get(task, "")) for task, due in sorted(state.periodic.items())

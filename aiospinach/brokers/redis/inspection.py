@@ -74,7 +74,7 @@ class Inspection:
         if isinstance(question, LookRows):
             return await self._rows(state, question.since)
         if isinstance(question, LookDeadGroups):
-            return await read_dead_groups(self._calls, state, question.offset)
+            return await read_dead_groups(self._calls, state, question)
         if isinstance(question, LookPeriodic):
             return await read_periodic(self._calls, state)
         return await self._workers(state)

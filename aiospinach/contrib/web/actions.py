@@ -54,8 +54,9 @@ async def requeue(visit: Visit) -> Response:
     async def act(job_id: str, queue: str | None) -> bool:
         return await visit.engine.requeue(job_id, queue=queue)
 
+    response = await _each(await visit.form(), "requeued", act)
     visit.site.groups.forget()
-    return await _each(await visit.form(), "requeued", act)
+    return response
 
 
 async def discard(visit: Visit) -> Response:
@@ -67,8 +68,9 @@ async def discard(visit: Visit) -> Response:
     async def act(job_id: str, queue: str | None) -> bool:
         return await visit.engine.discard(job_id, queue=queue)
 
+    response = await _each(form, "discarded", act)
     visit.site.groups.forget()
-    return await _each(form, "discarded", act)
+    return response
 
 
 async def run_now(visit: Visit) -> Response:
@@ -111,10 +113,9 @@ async def requeue_group(visit: Visit) -> Response:
     text = "Queue all dead jobs of task {} with the error {} again? They run as if they had never run before."
     if (question := _asked_of_group(visit, form, "requeue-group", text, "Requeue all")) is not None:
         return question
-    visit.site.groups.forget()
-    count = await visit.engine.requeue_dead(
-        queue=form.one("queue"), task=form.one("task"), error=form.one("error")
-    )
+    group = {name: form.one(name) for name in ("queue", "task", "error")}
+    count = await visit.engine.requeue_dead(**group)
+    visit.site.groups.forget(**group)
     return _back(form, "requeued", count)
 
 
@@ -125,10 +126,9 @@ async def discard_group(visit: Visit) -> Response:
     )
     if (question := _asked_of_group(visit, form, "discard-group", text, "Discard all")) is not None:
         return question
-    visit.site.groups.forget()
-    count = await visit.engine.discard_dead(
-        queue=form.one("queue"), task=form.one("task"), error=form.one("error")
-    )
+    group = {name: form.one(name) for name in ("queue", "task", "error")}
+    count = await visit.engine.discard_dead(**group)
+    visit.site.groups.forget(**group)
     return _back(form, "discarded", count)
 
 

@@ -10,7 +10,7 @@ from ..dead_groups import LookDeadGroups
 from ..events import LookEvents
 from ..findings import LookFindings
 from ..overview import QueueSeen
-from ..pauses import WHOLE_QUEUE, LookPauses
+from ..pauses import LookPauses, paused_of
 from ..periodic import LookPeriodic, TickSeen
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
@@ -70,9 +70,8 @@ def _counts(state: QueueState, now: int) -> Counts:
     scheduled, due = len(state.waiting.dues), state.waiting.count_due(now)
     running, parked = len(state.leases.jobs), sum(len(parked.dues) for parked in state.parked.values())
     ready = len(state.jobs) - running - scheduled - parked + due
-    tasks = tuple(sorted(state.pauses.keys() - {WHOLE_QUEUE}))
-    paused = state.pauses.has_queue
-    return Counts(ready, running, scheduled - due, len(state.dead), parked, paused, tasks)
+    paused = paused_of(state.pauses.values(), now)
+    return Counts(ready, running, scheduled - due, len(state.dead), parked, *paused)
 
 
 def _oldest(state: QueueState, now: int) -> int | None:

@@ -48,6 +48,19 @@ async def test_groups_of_all_queues_come_with_the_largest_first(any_engine: Engi
     assert [group.queue for group in await any_engine.dead_groups(queue="mail")] == ["mail"]
 
 
+async def test_the_latest_dead_jobs_of_each_queue_are_counted_alone(any_engine: Engine) -> None:
+    await with_dead_jobs(any_engine)
+    groups = await any_engine.dead_groups(latest=1)
+    assert [(group.queue, group.count, group.latest_id) for group in groups] == [
+        ("default", 1, "charge-2"),
+        ("mail", 1, "send-1"),
+    ]
+    assert sum(group.count for group in await any_engine.dead_groups(latest=3)) == 4
+    for latest in (0, True, 1.5, 2**31):
+        with pytest.raises(InvalidValue, match="latest="):
+            await any_engine.dead_groups(latest=latest)  # type: ignore[arg-type]
+
+
 async def test_a_dead_job_is_found_with_its_traceback(any_engine: Engine) -> None:
     await with_dead_jobs(any_engine)
     dead = await any_engine.dead_job("charge-0")

@@ -130,10 +130,16 @@ TABLE: list[tuple[str, dict[str, Any], Verdict, str]] = [
     ),
     (
         "task paused",
-        {"seen": seen(Place.LANES), "ahead": 0, "pause": paused(until=NOW, reason="429"), **WORKS},
+        {"seen": seen(Place.LANES), "ahead": 0, "pause": paused(until=NOW + 1000, reason="429"), **WORKS},
         Verdict.TASK_PAUSED,
-        "waits: task send has been paused since 2026-09-21 14:12:20 UTC by web-7, until 2026-09-21 14:13:20"
+        "waits: task send has been paused since 2026-09-21 14:12:20 UTC by web-7, until 2026-09-21 14:13:21"
         " UTC: 429",
+    ),
+    (
+        "pause is over, and no worker is there to end it",
+        {"seen": seen(), "ahead": 0, "pause": paused(until=NOW)},
+        Verdict.NO_WORKER,
+        "waits: no live worker consumes the queue mail",
     ),
     (
         "not due, and paused",

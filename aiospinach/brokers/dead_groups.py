@@ -8,6 +8,9 @@ import msgspec
 
 from .questions import Question
 
+COUNTED_AT_ONCE = 1000
+"""How many dead jobs a page looks at."""
+
 
 class DeadGroupRow(msgspec.Struct, frozen=True, gc=False):
     """Dead jobs of one page that have the same task and the same error."""
@@ -26,14 +29,17 @@ class DeadGroupPage(msgspec.Struct, frozen=True):
     """The groups of some dead jobs. A group may have rows in several pages."""
 
     rows: Sequence[DeadGroupRow]
-    offset: int | None
-    """How many jobs the next page leaves out; None if this is the last one."""
+    position: str | None
+    """Where the next page begins; None if this is the last one."""
 
 
 class LookDeadGroups(Question[DeadGroupPage], frozen=True):
     """Which tasks and errors do dead jobs have, and how many each? The latest jobs come first.
 
-    A page looks at a thousand jobs at most, and at fewer if they are large.
+    Jobs that die or are requeued between two pages are in none of them, or in one.
     """
 
-    offset: int = 0
+    position: str = ""
+    """Where the page begins; empty: with the latest job."""
+    limit: int = COUNTED_AT_ONCE
+    """How many jobs the page looks at, at most; it looks at fewer if they are large."""

@@ -55,7 +55,8 @@ class EventPage(msgspec.Struct, frozen=True):
 
     rows: Sequence[EventRow]
     end: Position
-    """The place of the latest row that the queue has ever had; START if it has lost them."""
+    """The place of the latest row that the queue has ever had; START if it has lost them. If the store has
+    gone back, it is the place to go on from."""
     steps: Sequence[EventRow] = ()
     """Rows of ``job_progress``."""
     end_of_steps: Position = START
@@ -63,7 +64,7 @@ class EventPage(msgspec.Struct, frozen=True):
     is_lost: bool = False
     """Rows behind the asked place may be lost, and ``rows`` is empty."""
     has_gone_back: bool = False
-    """They are lost since the store has gone back to an earlier state, which ends at ``end``."""
+    """They are lost since the store has gone back to an earlier state, which does not have the asked row."""
 
 
 class LookEvents(Question[EventPage], frozen=True):

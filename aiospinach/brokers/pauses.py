@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -23,6 +23,17 @@ class StoredPause(msgspec.Struct, frozen=True):
     by: str
     """The host and process that paused it, or the worker whose job did."""
     reason: str
+
+    def is_over(self, now: int) -> bool:
+        """Whether the next tick ends it."""
+        return 0 < self.until <= now
+
+
+def paused_of(pauses: Iterable[StoredPause], now: int) -> tuple[bool, Sequence[str]]:
+    """Return whether the queue is paused, and the names of paused tasks. A pause that is over is left out,
+    also while no worker is there to end it."""
+    names = {pause.task for pause in pauses if not pause.is_over(now)}
+    return WHOLE_QUEUE in names, tuple(sorted(names - {WHOLE_QUEUE}))
 
 
 class LookPauses(Question[Sequence[StoredPause]], frozen=True):

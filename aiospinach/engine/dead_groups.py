@@ -8,8 +8,9 @@ from datetime import datetime
 import msgspec
 
 from ..brokers.base import Broker
-from ..brokers.dead_groups import DeadGroupRow, LookDeadGroups
+from ..brokers.dead_groups import COUNTED_AT_ONCE, DeadGroupRow, LookDeadGroups
 from ..timing import from_milliseconds
+from ..validation import LARGEST_NUMBER, check_number
 
 
 class DeadGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,23 +28,27 @@ class DeadGroup(msgspec.Struct, frozen=True, kw_only=True):
     """The id of this job."""
 
 
-async def read_dead_groups(broker: Broker, namespace: str, queues: Sequence[str]) -> list[DeadGroup]:
+async def read_dead_groups(
+    broker: Broker, namespace: str, queues: Sequence[str], latest: object
+) -> list[DeadGroup]:
     """The groups of these queues, those with the most jobs first."""
+    most = LARGEST_NUMBER if latest is None else check_number(latest, what="latest=", least=1)
     await broker.open_in_time(namespace)
-    groups = [group for queue in queues for group in await _groups_of(broker, queue)]
+    groups = [group for queue in queues for group in await _groups_of(broker, queue, most)]
     return sorted(groups, key=lambda group: (-group.count, group.queue, group.task, group.error))
 
 
-async def _groups_of(broker: Broker, queue: str) -> list[DeadGroup]:
-    """The groups of a queue, page by page."""
+async def _groups_of(broker: Broker, queue: str, left: int) -> list[DeadGroup]:
+    """The groups of so many dead jobs of a queue, page by page."""
     found: dict[tuple[str, str], DeadGroupRow] = {}
-    offset: int | None = 0
-    while offset is not None:
-        page = await broker.look(queue, LookDeadGroups(offset))
+    position: str | None = ""
+    while position is not None and left > 0:
+        page = await broker.look(queue, LookDeadGroups(position, min(left, COUNTED_AT_ONCE)))
         for row in page.rows:
             earlier = found.get((row.task, row.error))
             found[row.task, row.error] = row if earlier is None else _sum(earlier, row)
-        offset = page.offset
+            left -= row.count
+        position = page.position
     return [
         DeadGroup(
             queue=queue,

@@ -177,7 +177,7 @@ def _explain_future(facts: JobFacts, seen: JobSeen) -> Reason:
 
 def _explain_queued(facts: JobFacts, seen: JobSeen, queue: str) -> Reason:
     task, ahead = seen.job.task, _ahead(facts, seen)
-    if facts.pause is not None:
+    if facts.pause is not None and not facts.pause.is_over(facts.now):
         return _explain_pause(facts.pause, queue)
     if not facts.workers:
         return Reason(Verdict.NO_WORKER, f"waits: no live worker consumes the queue {queue}")

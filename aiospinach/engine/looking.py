@@ -89,13 +89,16 @@ class Looking:
         """
         return await self._lookup.find_dead(*self._tasks.whereabouts(job, queue))
 
-    async def dead_groups(self, *, queue: str | None = None) -> list[DeadGroup]:
+    async def dead_groups(self, *, queue: str | None = None, latest: int | None = None) -> list[DeadGroup]:
         """Count the dead jobs of every queue of the attached tasks, or of one, by their task and error.
 
-        Returns the groups, those with the most jobs first. The broker counts a thousand jobs a call, without
-        sending them. Raises UnknownQueue or a BrokerError. A cancellation changes nothing.
+        ``latest=2000`` looks at the 2,000 jobs of each queue that died last, and at no others. Groups may
+        have more jobs then than are counted, and requeue_dead() requeues them all. Returns the groups, those
+        with the most jobs first. The broker counts a thousand jobs a call, without sending them. Raises
+        InvalidValue, UnknownQueue or a BrokerError. A cancellation changes nothing.
         """
-        return await read_dead_groups(self._broker, self.namespace, self._tasks.queues_to_search(queue))
+        queues = self._tasks.queues_to_search(queue)
+        return await read_dead_groups(self._broker, self.namespace, queues, latest)
 
     async def periodic_tasks(self, *, queue: str | None = None) -> list[PeriodicTask]:
         """List the periodic tasks of every queue of the attached tasks, or of one, by their names.

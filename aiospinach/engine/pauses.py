@@ -96,7 +96,7 @@ def _length_of(length: object) -> float:
 
 def pauses_of(queue: str, stored: Sequence[StoredPause], now: int) -> list[Pause]:
     """The pauses of a queue that have not ended."""
-    return [_read(pause, queue) for pause in stored if not pause.until or pause.until > now]
+    return [_read(pause, queue) for pause in stored if not pause.is_over(now)]
 
 
 def _read(stored: StoredPause, queue: str) -> Pause:

@@ -31,14 +31,14 @@ async def groups_of(broker: Broker, queue: str) -> dict[tuple[str, str], tuple[i
     """The counts and the latest ids of all pages, by task and error."""
     counts: Counter[tuple[str, str]] = Counter()
     latest: dict[tuple[str, str], str] = {}
-    offset: int | None = 0
-    while offset is not None:
-        page = await broker.look(queue, LookDeadGroups(offset))
+    position: str | None = ""
+    while position is not None:
+        page = await broker.look(queue, LookDeadGroups(position))
         for row in page.rows:
             assert 0 < row.latest_at <= broker.now()
             counts[row.task, row.error] += row.count
             latest.setdefault((row.task, row.error), row.latest_id)
-        offset = page.offset
+        position = page.position
     return {group: (count, latest[group]) for group, count in counts.items()}
 
 
@@ -66,6 +66,19 @@ async def test_many_dead_jobs_are_counted_in_pages(broker: Broker, queue: str, s
     await broker.exchange(queue, [Settlement(each, Action.FAIL, detail=detail) for each in leases], 0)
     [(count, _)] = (await groups_of(broker, queue)).values()
     assert count == 1250
+
+
+async def test_pages_stay_right_while_jobs_die_and_are_requeued(broker: Broker, queue: str) -> None:
+    await die(broker, queue, VALUE, "a", "b", "c", "d", "e")
+    page = await broker.look(queue, LookDeadGroups("", 2))
+    assert [(row.count, row.latest_id) for row in page.rows] == [(2, "e")]
+    await die(broker, queue, VALUE, "f", "g")
+    for gone in ("e", "d"):  # the second one is where the page has ended
+        await asking.discard(broker, queue, gone)
+        assert page.position
+        then = await broker.look(queue, LookDeadGroups(page.position, 10))
+        assert [(row.count, row.latest_id) for row in then.rows] == [(3, "c")]
+        assert then.position is None
 
 
 @pytest.mark.parametrize("is_to_run", [True, False])

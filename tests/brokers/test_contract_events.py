@@ -29,6 +29,7 @@ from aiospinach.brokers.records import Envelope, Firing, Lease, Settlement
 from aiospinach.outcome import Action
 
 from ..brokers_under_test import BROKERS, MakeBroker
+from ..waiting import until
 from .conftest import LEASE, ids, job, put, put_and_take, take, take_when_expired
 
 ROWS = 100
@@ -271,6 +272,22 @@ async def test_a_place_that_the_store_has_not_reached_is_lost(broker: Broker, qu
     assert not (await page_of(broker, queue, end)).is_lost
     await broker.flush(queue)
     assert (await page_of(broker, queue, end)).end == START
+
+
+async def test_a_place_between_rows_is_of_another_history(broker: Broker, queue: str) -> None:
+    """A new master may have gone on: its rows are before and behind the place of a row that is lost."""
+    await put(broker, queue, "a")
+    moment, number = before = await end_of(broker, queue)
+    await until(lambda: broker.now() > moment + 1, "the clock has gone on")
+    await put(broker, queue, "b")
+    for place in ((moment, number + 1), (moment + 1, 0)):
+        for with_first in (True, False):
+            page = await page_of(broker, queue, place, with_first=with_first)
+            assert (page.is_lost, page.has_gone_back, page.end, page.rows) == (True, True, before, [])
+    assert await new_events(broker, queue, page.end) == [("job_scheduled", "b")]
+    place = (moment - 1, 0)
+    page = await page_of(broker, queue, place)
+    assert (page.is_lost, page.has_gone_back, page.end) == (True, True, START)
 
 
 async def test_a_wait_ends_with_an_event_of_one_of_its_queues(

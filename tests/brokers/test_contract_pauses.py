@@ -127,10 +127,24 @@ async def test_a_pause_ends_by_a_tick(broker: Broker, queue: str) -> None:
     while broker.now() < until:
         await asyncio.sleep(0.005)
     assert await take(broker, queue) == [], "until a tick ends the pause"
+    [seen] = await broker.overview([queue])
+    for counts in (await asking.counts(broker, queue), seen.counts):
+        assert (counts.ready, counts.paused, counts.paused_tasks) == (1, False, ()), "also before that"
     await broker.tick(queue)
     assert await broker.wait([queue], 10) == queue
     assert ids(await take(broker, queue)) == ["a"]
     assert not await asking.resume(broker, queue, "send")
+
+
+async def test_a_pause_of_a_queue_that_is_over_is_not_counted(broker: Broker, queue: str) -> None:
+    until = broker.now() + 50
+    await asking.pause(broker, queue, until=until)
+    await asking.pause(broker, queue, "send", until=until + LATER)
+    while broker.now() < until:
+        await asyncio.sleep(0.005)
+    [seen] = await broker.overview([queue])
+    for counts in (await asking.counts(broker, queue), seen.counts):
+        assert (counts.paused, tuple(counts.paused_tasks)) == (False, ("send",))
 
 
 async def test_a_pause_with_an_end_has_a_worker_tick(broker: Broker, queue: str) -> None:

@@ -1,11 +1,13 @@
 """Random sequences of calls by workers, zombies and users keep the invariants of a broker.
 
 The results are compared with a model, which knows the state of each job; on Redis the keys are checked too.
+Events are read by cursor, and equal the transitions that the model has made.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
 import time
@@ -44,11 +46,12 @@ from aiospinach.outcome import Action
 
 from .. import asking
 from ..servers import Server
+from .event_ledger import ROWS, EventLedger
 from .raw_keys import Header, RawKeys
 
 T = TypeVar("T")
 
-QUEUE = "mail"
+NAMESPACE, QUEUE = "invariants", "mail"
 LEASE = 12.0
 """Its margin of 1 s and grace of 2 s are exact in binary, so that model and broker agree at boundaries."""
 PLAIN = ("plain", "other")
@@ -143,9 +146,9 @@ class MemoryUnderTest(BrokerUnderTest):
     def __init__(self) -> None:
         self._clock = Clock()
         self._runner = asyncio.Runner()
-        self.broker = MemoryBroker(lease=LEASE, clock=self._clock)
+        self.broker = MemoryBroker(lease=LEASE, events=ROWS, clock=self._clock)
         self.brokers = [self.broker] * WORKERS_IN_ALL
-        self.run(self.broker.open("invariants"))
+        self.run(self.broker.open(NAMESPACE))
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(call)
@@ -193,7 +196,7 @@ class RedisUnderTest(BrokerUnderTest):
         self._clock = Clock(int(time.time()) + 3600)  # in the future, so that no key expires by itself
         self._client = server.client()
         self._client.flushdb()
-        self._keys = RawKeys(self._client, "invariants", QUEUE)
+        self._keys = RawKeys(self._client, NAMESPACE, QUEUE)
         self._calls = 0
         self._earlier: deque[tuple[Script, Send, Sequence[str], Sequence[Any]]] = deque(maxlen=8)
         self._patch = pytest.MonkeyPatch()
@@ -209,10 +212,11 @@ class RedisUnderTest(BrokerUnderTest):
         self.pass_time(0)
         self._runner = asyncio.Runner()
         self.brokers: list[RedisBroker] = [
-            RedisBroker(server.unix_url, lease=LEASE, enqueue_timeout=3600) for _ in range(WORKERS_IN_ALL)
+            RedisBroker(server.unix_url, lease=LEASE, enqueue_timeout=3600, events=ROWS)
+            for _ in range(WORKERS_IN_ALL)
         ]
         for broker in self.brokers:
-            self.run(broker.open("invariants"))
+            self.run(broker.open(NAMESPACE))
 
     def _sometimes_twice(self, run: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
         async def sometimes_twice(
@@ -224,7 +228,8 @@ class RedisUnderTest(BrokerUnderTest):
                 self._earlier.append((script, send, keys, arguments))
             if self._earlier and self._calls % 5 == 0:
                 earlier = self._earlier[0]
-                if self._client.exists(earlier[2][-1]):  # the session's answers: a flush removes them
+                [answers] = [name for name in earlier[2] if ":answers:" in name]
+                if self._client.exists(answers):  # a flush removes them
                     before = self._keys.read()
                     await run(*earlier)
                     assert self._keys.read() == before, "I6: a late copy changes nothing"
@@ -372,9 +377,11 @@ class Promises(RuleBasedStateMachine):
         self.workers = [Worker(broker) for broker in self.under_test.brokers]
         self.forget()
         self.flushes = 0
+        self.durations = itertools.count()
         self.settled_leases: list[str] = []
 
     def forget(self) -> None:
+        self.events = EventLedger(NAMESPACE, QUEUE)
         self.live: dict[str, Known] = {}
         self.dead: dict[str, tuple[Envelope, bytes]] = {}
         self.cancelled_in_queue: dict[str, Known] = {}
@@ -449,6 +456,7 @@ class Promises(RuleBasedStateMachine):
         self.stored += 1
         # A copy, which the broker cannot change.
         known = self.live[job.id] = Known(msgspec.structs.replace(job), JobStatus.WAITING, had_queue_entry)
+        self.events.note("job_scheduled", job.id, job.task)
         self.put_off(known, job.at)
         self.take_over(known)
 
@@ -471,6 +479,14 @@ class Promises(RuleBasedStateMachine):
 
     def forget_live(self, known: Known) -> None:
         del self.live[known.job.id]
+
+    def forget_cancelled(self, known: Known) -> None:
+        """Forget a job that was cancelled before it ran, and its id."""
+        self.named.pop(known.job.id, None)
+        self.forget_live(known)
+        self.note_end(known.job, EndState.CANCELLED)
+        self.events.note("job_cancelled", known.job.id, known.job.task)
+        self.cancelled += 1
 
     def worker(self, number: int) -> Worker:
         """That worker, or the first one, which never dies, if it is dead."""
@@ -511,12 +527,14 @@ class Promises(RuleBasedStateMachine):
             for held, _, delay in back
             if has_successors
         }
+        durations = {held.lease.id: self.duration(held, action) for held, action, _ in back}
         settled = [
             Settlement(
                 held.lease,
                 action,
                 delay,
                 b"why",
+                duration=durations[held.lease.id],
                 successor=successors.get(held.lease.job.id),
                 pause="web-1 429" if is_pausing else None,
                 result=held.lease.id.encode() if action is Action.DONE else b"",
@@ -539,12 +557,12 @@ class Promises(RuleBasedStateMachine):
                     self.pause_task(known.job.task, end)
             if known.cancel_wanted and action in (Action.RETRY, Action.RELEASE, Action.PARK):
                 cancelled.append(held.lease.id)
-                self.settle(known, Action.CANCELLED, 0)
-            else:
-                self.settle(known, action, delay, is_pausing=is_pausing)
-                successor = successors.get(known.job.id)
-                if successor is not None and known.job.id not in self.live and not known.cancel_wanted:
-                    self.store(successor)
+                action = Action.CANCELLED
+            self.events.note_settled(known.job.id, known.job.task, action, durations[held.lease.id])
+            self.settle(known, action, delay, is_pausing=is_pausing)
+            successor = successors.get(known.job.id)
+            if successor is not None and known.job.id not in self.live and not known.cancel_wanted:
+                self.store(successor)
         assert list(exchanged.fenced) == fenced, "I5: a lost lease changes nothing"
         assert list(exchanged.cancelled) == cancelled, "a job cancelled while running is not requeued"
         for held, _, _ in back:
@@ -568,6 +586,7 @@ class Promises(RuleBasedStateMachine):
             assert known.job.at <= self.now(), "I7: no job starts before it is due"
             self.lease(known, lease, worker)
             known.starts += 1
+            self.events.note("job_started", known.job.id, known.job.task)
             assert known.starts <= 1 + known.job.max_retries + known.allowed, "I4"
             taken.append(known)
         for task in LIMITED:
@@ -596,6 +615,11 @@ class Promises(RuleBasedStateMachine):
             )
         elif self.runnable([*self.queued(), *(known for known in wanted if known.is_parked)]):
             assert exchanged.is_something_left
+
+    def duration(self, held: Held, action: Action) -> float:
+        """How long a body took: each another time; negative if none has run, as of a lost job."""
+        has_run = action is Action.DONE or not (held.is_recovery or action is Action.PARK)
+        return next(self.durations) / 8 if has_run else -1.0
 
     def check_order(self, queued: list[Known], taken: list[Known]) -> None:
         """I10: for all tasks without a limit together, and for each limited one."""
@@ -967,10 +991,7 @@ class Promises(RuleBasedStateMachine):
             return
         if known.status is JobStatus.QUEUED:
             self.cancelled_in_queue[job_id] = known
-        self.named.pop(job_id, None)
-        self.forget_live(known)
-        self.note_end(known.job, EndState.CANCELLED)
-        self.cancelled += 1
+        self.forget_cancelled(known)
         assert self.under_test.run(asking.cancel(self.broker, QUEUE, job_id)).status is JobStatus.NOT_SET
 
     @rule(name=PAUSABLE, delay=DELAYS, again=st.booleans())
@@ -1032,10 +1053,7 @@ class Promises(RuleBasedStateMachine):
         for known in chosen:
             if known.status is JobStatus.QUEUED:
                 self.cancelled_in_queue[known.job.id] = known
-            self.named.pop(known.job.id, None)
-            self.forget_live(known)
-            self.note_end(known.job, EndState.CANCELLED)
-            self.cancelled += 1
+            self.forget_cancelled(known)
 
     @precondition(lambda self: self.dead)
     @rule(task=st.sampled_from(("", *PLAIN, *LIMITED)), is_to_run=st.booleans())
@@ -1183,6 +1201,13 @@ class Promises(RuleBasedStateMachine):
         self.forget()
         self.under_test.forget_results()
 
+    @precondition(lambda self: self.events.unread)
+    @rule(count=st.integers(1, 30), number=WORKERS)
+    def read_some_events(self, count: int, number: int) -> None:
+        """A reader goes on from its cursor, and is cut again."""
+        broker, count = self.workers[number].broker, min(count, self.events.unread)
+        self.under_test.run(self.events.read(broker, count))
+
     # Invariants.
 
     @invariant()
@@ -1259,6 +1284,7 @@ class Promises(RuleBasedStateMachine):
             self.exchange(worker, [(held, Action.RELEASE, 0.0) for held in list(worker.held)], 5)
             assert worker.held == []
         self.every_job_is_in_one_place()
+        self.under_test.run(self.events.read_all(self.broker))
         self.under_test.check_drained()
         again = [Envelope(job_id, "plain", b"") for job_id in OWN_IDS]
         assert self.under_test.run(self.broker.enqueue(QUEUE, again)) == [True] * len(again)

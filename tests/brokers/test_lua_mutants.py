@@ -1551,8 +1551,11 @@ async def only_a_stored_successor_is_scheduled(stage: Stage) -> None:
 @scenario("store that has gone back")
 async def a_place_that_was_never_written_is_lost(stage: Stage) -> None:
     await put(stage.broker, QUEUE, "a")
+    first = (await stage.broker.look(QUEUE, LookEvents(None, 0))).end
+    await put(stage.broker, QUEUE, "b")
     end = (await stage.broker.look(QUEUE, LookEvents(None, 0))).end
-    assert not (await stage.broker.look(QUEUE, LookEvents(end, 10))).is_lost
+    for place in (first, end):
+        assert not (await stage.broker.look(QUEUE, LookEvents(place, 10))).is_lost
     assert (await stage.broker.look(QUEUE, LookEvents((end[0] + 1, 0), 10))).has_gone_back
 
 
@@ -1563,7 +1566,9 @@ async def a_place_behind_which_rows_were_trimmed_is_lost(stage: Stage) -> None:
     assert not (await stage.broker.look(QUEUE, LookEvents(first, 10))).is_lost
     stage.client.xadd(stage.raw.prefix + "events", {"e": "-"})
     stage.client.xtrim(stage.raw.prefix + "events", maxlen=1, approximate=False)
-    assert (await stage.broker.look(QUEUE, LookEvents(first, 10))).is_lost
+    page = await stage.broker.look(QUEUE, LookEvents(first, 10))
+    assert page.is_lost
+    assert not page.has_gone_back
 
 
 @scenario("progress of a lease")

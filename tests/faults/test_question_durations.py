@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from aiospinach.brokers.bulk import CancelSome, Cursor, SteerDead
+from aiospinach.brokers.dead_groups import LookDeadGroups
 from aiospinach.brokers.places import LookJobFacts, LookPlace, Place
 from aiospinach.brokers.results import LookResults
 
@@ -133,6 +134,26 @@ async def test_no_call_is_slow_that_steers_large_dead_jobs(
             queue.store("HSET", "deadjobs", job_id, b"%d %d\n%b{}" % (now, len(envelope), envelope))
             queue.store("ZADD", "dead", now - HOUR + place, job_id)
         return parts(queue, lambda cursor: SteerDead(is_to_run, cursor=cursor))
+
+    await check(queue, play, report)
+
+
+async def test_no_call_is_slow_that_counts_large_dead_jobs(queue: Queue, report: Report) -> None:
+    async def play(queue: Queue) -> Call:
+        now, position, counted = queue.broker.now(), "", 0
+        for place, (job_id, envelope) in enumerate(large(queue)):
+            queue.store("HSET", "deadjobs", job_id, b"%d %d\n%b{}" % (now, len(envelope), envelope))
+            queue.store("ZADD", "dead", now - HOUR + place, job_id)
+
+        async def count() -> bool:
+            nonlocal position, counted
+            page = await queue.broker.look("default", LookDeadGroups(position))
+            counted += sum(row.count for row in page.rows)
+            position = page.position or ""
+            assert position or counted == MANY
+            return page.position is not None
+
+        return count
 
     await check(queue, play, report)
 

@@ -44,6 +44,8 @@ class Proxy:
         """If set, nothing is forwarded, and no connection is closed."""
         self.calls: Counter[bytes] = Counter()
         """The number of calls by command or script."""
+        self.bytes_sent = 0
+        """How much the clients have sent."""
         self.lost: Counter[bytes] = Counter()
         """The number of lost answers by command or script."""
 
@@ -138,6 +140,7 @@ class Proxy:
 
     async def _ask(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(1 << 16):
+            self.bytes_sent += len(data)
             # A chunk begins with a command, or goes on with a long one.
             for name in self._names_of(data):
                 self.calls[name] += 1

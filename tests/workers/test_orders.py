@@ -12,6 +12,7 @@ import pytest
 
 from aiospinach import Broker, BrokerError, Engine, JobCancelled, JobStatus, MemoryBroker, should_stop
 from aiospinach.brokers.orders import ORDERS, cancel_order
+from aiospinach.brokers.records import RenewResult
 from aiospinach.brokers.subscriptions import Message, Subscription
 from aiospinach.workers import orders
 
@@ -24,6 +25,7 @@ from .job_results import finish_of
 
 LONG = 600.0
 """Seconds of a lease that no test waits for: a quarter of it is over before a renewal."""
+HELD = 100
 
 
 @pytest.fixture(params=BROKERS)
@@ -68,6 +70,44 @@ async def test_a_job_that_another_process_cancels_ends_without_a_renewal(
     assert "job_finished" not in heard.names(other.id)
     await engine.cancel(other)
     await finish_of(heard, other)
+    await engine.stop_workers()
+
+
+async def test_no_cancellation_waits_for_a_renewal_while_a_queue_is_drained(
+    engine: Engine, elsewhere: Broker, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew, late, runs, is_over = engine._broker.renew, list[str](), 0, False
+
+    async def watched(queue: str, leases: Collection[str]) -> RenewResult:
+        renewed = await renew(queue, leases)
+        late.extend(renewed.cancelled)
+        return renewed
+
+    @engine.task(name="hold")
+    async def hold() -> None:
+        await asyncio.Event().wait()
+
+    @engine.task(name="churn")
+    async def churn() -> None:
+        nonlocal runs
+        runs += 1
+        if not is_over:
+            await churn.schedule()
+
+    monkeypatch.setattr(engine._broker, "renew", watched)
+    await engine.start_workers(HELD + 10, block=False)
+    jobs = [await hold.schedule() for _ in range(HELD)]
+    await until(lambda: heard.count("job_started") == HELD, "all are held")
+    for _ in range(20):
+        await churn.schedule()
+    for number, scheduled in enumerate(jobs):
+        await until(lambda number=number: runs > 5 * number, "the queue is drained")  # type: ignore[misc]
+        cancelled = await asking.cancel(elsewhere, "default", scheduled.id)
+        assert cancelled.status is JobStatus.RUNNING
+    for scheduled in jobs:
+        assert (await finish_of(heard, scheduled))["job"].status is JobStatus.CANCELLED
+    is_over = True
+    assert late == []
     await engine.stop_workers()
 
 

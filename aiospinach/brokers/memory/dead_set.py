@@ -34,6 +34,14 @@ class DeadSet(dict[str, DeadRecord]):
         self.forget_old(now)
         return list(itertools.islice(reversed(self.values()), offset, offset + limit))
 
+    def behind(self, now: int, number: int, limit: int) -> list[DeadRecord]:
+        """Return ``limit`` dead jobs before the one of a number, the latest first; 0: the latest of all."""
+        self.forget_old(now)
+        latest = reversed(self.values())
+        if number:
+            latest = itertools.dropwhile(lambda dead: self.numbers[dead.job.id] >= number, latest)
+        return list(itertools.islice(latest, limit))
+
     def forget_old(self, now: int) -> None:
         oldest = now - DEAD_FOR * 1000
         while self:

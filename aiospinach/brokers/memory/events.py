@@ -90,10 +90,10 @@ class EventLog:
         after, first = question.after, self._rows[0][0] if self._rows else None
         if after is None:
             after = START
-        elif after > self._end:
-            return EventPage([], self._end, is_lost=True, has_gone_back=True)
         elif first is not None and after < first and self._has_dropped:  # guard: dropped rows in memory
             return EventPage([], self._end, is_lost=True)
+        elif (before := self._last_before(after)) != after:
+            return EventPage([], before, is_lost=True, has_gone_back=True)
         wanted = (row for row in self._rows if row[0] > after or (question.with_first and row[0] == after))
         rows = [_decoded(row) for row in itertools.islice(wanted, question.limit)]
         return EventPage(rows, self._end, self._steps_after(question.steps_after), self._end_of_steps)
@@ -108,6 +108,12 @@ class EventLog:
     def has_more(self, place: EventPlace) -> bool:
         """Whether there are rows or steps behind a place."""
         return place != (self._end, self._end_of_steps)
+
+    def _last_before(self, place: Position) -> Position:
+        """This place if a reader may have come to it; otherwise the place of the last row before it."""
+        if place in (START, self._end):
+            return place
+        return max((position for position, _, _ in self._rows if position <= place), default=START)
 
     def _steps_after(self, after: Position | None) -> Sequence[EventRow]:
         return () if after is None else [row for row in self._steps if row.position > after]

@@ -10,7 +10,7 @@ from ..dead_groups import LookDeadGroups
 from ..events import LookEvents, LookLatestEvents
 from ..findings import LookFindings
 from ..overview import QueueSeen
-from ..pauses import WHOLE_QUEUE, LookPauses
+from ..pauses import LookPauses, paused_of
 from ..periodic import LookPeriodic, TickSeen
 from ..places import LookJobFacts, LookPlace, LookRows
 from ..questions import Counts, LookCounts, LookDead, LookJob, LookOldest, Question
@@ -52,7 +52,7 @@ def answer(state: QueueState, question: Question[Any], now: int, clocks: float, 
     if isinstance(question, LookRows):
         return state.workers.rows(question.since)
     if isinstance(question, LookDeadGroups):
-        return dead_groups(state.dead, now, question.offset)
+        return dead_groups(state.dead, now, question)
     if isinstance(question, LookPeriodic):
         return [
             TickSeen(task, due, state.ticks.get(task, "")) for task, due in sorted(state.periodic.items())
@@ -72,9 +72,8 @@ def _counts(state: QueueState, now: int) -> Counts:
     scheduled, due = len(state.waiting.dues), state.waiting.count_due(now)
     running, parked = len(state.leases.jobs), sum(len(parked.dues) for parked in state.parked.values())
     ready = len(state.jobs) - running - scheduled - parked + due
-    tasks = tuple(sorted(state.pauses.keys() - {WHOLE_QUEUE}))
-    paused = state.pauses.has_queue
-    return Counts(ready, running, scheduled - due, len(state.dead), parked, paused, tasks)
+    paused = paused_of(state.pauses.values(), now)
+    return Counts(ready, running, scheduled - due, len(state.dead), parked, *paused)
 
 
 def _oldest(state: QueueState, now: int) -> int | None:

@@ -35,7 +35,7 @@ class Pauses(dict[str, StoredPause]):
     def end(self, now: int) -> None:
         """Remove the pauses whose time is over."""
         for pause in list(self.values()):
-            if pause.until and pause.until <= now:
+            if pause.is_over(now):
                 del self[pause.task]
 
     def next_end(self) -> int | None:

@@ -6,7 +6,7 @@ import contextlib
 
 import msgspec
 
-from ..dead_groups import DeadGroupPage, DeadGroupRow
+from ..dead_groups import DeadGroupPage, DeadGroupRow, LookDeadGroups
 from . import scripts
 from .calls import ScriptCalls
 from .queue_session import QueueSession
@@ -15,16 +15,19 @@ VALUES = 5
 """How many values of the script's answer make a row."""
 
 
-async def read_dead_groups(calls: ScriptCalls, state: QueueSession, offset: int) -> DeadGroupPage:
-    """Return the answer to LookDeadGroups."""
-    _, following, *flat = await calls.produce(scripts.DEAD_GROUPS, state, [offset])
+async def read_dead_groups(
+    calls: ScriptCalls, state: QueueSession, question: LookDeadGroups
+) -> DeadGroupPage:
+    """Return the answer to the question."""
+    arguments = [question.position, question.limit]
+    _, position, *flat = await calls.produce(scripts.DEAD_GROUPS, state, arguments)
     rows = [
         DeadGroupRow(
             task.decode(), _text_of(error), count, int(latest), job_id.decode(errors="backslashreplace")
         )
         for task, error, count, latest, job_id in zip(*(flat[n::VALUES] for n in range(VALUES)), strict=True)
     ]
-    return DeadGroupPage(rows, int(following) if following else None)
+    return DeadGroupPage(rows, position.decode() or None)
 
 
 def _text_of(json: bytes) -> str:

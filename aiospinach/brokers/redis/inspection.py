@@ -48,8 +48,8 @@ class Inspection:
     async def look(self, queue: str, question: Question[Any]) -> Any:
         state = self._calls.queue(queue)
         if isinstance(question, LookCounts):
-            _, pauses, *numbers = await self._look(state, "counts")
-            return counts_of(numbers, sorted(name.decode(errors="replace") for name in pauses))
+            now, found, *numbers = await self._look(state, "counts")
+            return counts_of(numbers, schema.decode_pauses(found), now)
         if isinstance(question, LookOldest):
             _, at = await self._look(state, "oldest")
             return None if at is None else int(at)
@@ -62,7 +62,7 @@ class Inspection:
             return await read_results(self._calls, state, question.job_ids)
         if isinstance(question, LookPauses):
             found = await self._calls.ask("HGETALL", state.keys.pauses)
-            return [schema.decode_pause(*pair) for pair in sorted(schema.pairs(found))]
+            return schema.decode_pauses(found)
         if isinstance(question, LookPlace):
             return await list_place(self._calls, state, question)
         if isinstance(question, LookJobFacts):
@@ -76,7 +76,7 @@ class Inspection:
         if isinstance(question, LookRows):
             return await self._rows(state, question.since)
         if isinstance(question, LookDeadGroups):
-            return await read_dead_groups(self._calls, state, question.offset)
+            return await read_dead_groups(self._calls, state, question)
         if isinstance(question, LookPeriodic):
             return await read_periodic(self._calls, state)
         return await self._workers(state)

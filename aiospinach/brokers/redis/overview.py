@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ..overview import QueueSeen
-from ..pauses import WHOLE_QUEUE
+from ..pauses import StoredPause, paused_of
 from ..questions import Counts, WorkerSeen
 from ..reports import HOUR, MINUTE
 from . import schema, scripts
@@ -32,22 +33,23 @@ async def read_overview(
                 for key in calls.queue(queue).keys.of_overview(hours)
             ]
             arguments = [schema.milliseconds(calls.lease), *minutes]
-            _, *answer = await calls.run(scripts.OVERVIEW, calls.ask, keys, arguments)
-            seen += map(_queue_of, *(answer[part::_PARTS] for part in range(_PARTS)))
+            now, *answer = await calls.run(scripts.OVERVIEW, calls.ask, keys, arguments)
+            seen += map(partial(_queue_of, now), *(answer[part::_PARTS] for part in range(_PARTS)))
     return seen
 
 
 def _queue_of(
+    now: int,
     numbers: Sequence[int],
     oldest: bytes | None,
     paused: Sequence[bytes],
     reports: Sequence[bytes],
     rows: Sequence[bytes],
 ) -> QueueSeen:
-    pauses = [schema.decode_pause(*pair) for pair in sorted(schema.pairs(paused))]
+    pauses = schema.decode_pauses(paused)
     workers = zip(reports[::3], reports[1::3], reports[2::3], strict=True)
     return QueueSeen(
-        counts=counts_of(numbers, [pause.task for pause in pauses]),
+        counts=counts_of(numbers, pauses, now),
         oldest=None if oldest is None else int(oldest),
         pauses=pauses,
         workers=[WorkerSeen(decode_worker(session, report), int(at)) for session, at, report in workers],
@@ -55,8 +57,7 @@ def _queue_of(
     )
 
 
-def counts_of(numbers: Sequence[Any], pauses: Sequence[str]) -> Counts:
-    """Return the counts that a script has made; ``pauses`` has the names of paused tasks, or WHOLE_QUEUE."""
+def counts_of(numbers: Sequence[Any], pauses: Sequence[StoredPause], now: int) -> Counts:
+    """Return the counts that a script has made."""
     ready, running, waiting, parked, dead = numbers
-    tasks = tuple(name for name in pauses if name != WHOLE_QUEUE)
-    return Counts(ready, running, waiting, dead, parked, len(tasks) < len(pauses), tasks)
+    return Counts(ready, running, waiting, dead, parked, *paused_of(pauses, now))

@@ -256,6 +256,11 @@ def decode_pause(task: bytes, pause: bytes) -> StoredPause:
     )
 
 
+def decode_pauses(flat: Sequence[bytes]) -> list[StoredPause]:
+    """Return the pauses of a queue, sorted by name."""
+    return [decode_pause(*pair) for pair in sorted(pairs(flat))]
+
+
 def milliseconds(seconds: float) -> int:
     """Return seconds as whole milliseconds, at least 0."""
     return max(0, round(seconds * 1000))

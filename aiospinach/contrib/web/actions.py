@@ -65,8 +65,9 @@ async def requeue(visit: Visit) -> Response:
     async def act(job_id: str, queue: str | None) -> bool:
         return await visit.engine.requeue(job_id, queue=queue)
 
+    response = await _each(await visit.form(), "requeued", act)
     visit.site.groups.forget()
-    return await _each(await visit.form(), "requeued", act)
+    return response
 
 
 async def discard(visit: Visit) -> Response:
@@ -78,8 +79,9 @@ async def discard(visit: Visit) -> Response:
     async def act(job_id: str, queue: str | None) -> bool:
         return await visit.engine.discard(job_id, queue=queue)
 
+    response = await _each(form, "discarded", act)
     visit.site.groups.forget()
-    return await _each(form, "discarded", act)
+    return response
 
 
 async def run_now(visit: Visit) -> Response:
@@ -185,9 +187,10 @@ async def _change_group(visit: Visit, *, discards: bool) -> Response:
     question = DISCARD_GROUP if discards else REQUEUE_GROUP
     if (asked := _asked_of_group(visit, form, *question)) is not None:
         return asked
-    visit.site.groups.forget()
     change = visit.engine.discard_dead if discards else visit.engine.requeue_dead
-    count = await change(queue=form.one("queue"), task=form.one("task"), error=form.one("error"))
+    group = {name: form.one(name) for name in ("queue", "task", "error")}
+    count = await change(**group)
+    visit.site.groups.forget(**group)
     return _back(form, "discarded" if discards else "requeued", count)
 
 

@@ -2,14 +2,14 @@
 -- Counts dead jobs by task and error, the latest first, a page a call.
 -- KEYS   dead deadjobs
 -- needs  chunks headers prune_dead dead_records
--- ARGV   offset
--- answer {now, offset of the next page ('': this was the last one), for each group: task, error as in the JSON of the
+-- ARGV   score of the job before which this page begins (empty: with the latest one), how many jobs it looks at
+-- answer {now, where the next page begins ('': this was the last one), for each group: task, error as in the JSON of the
 --        detail, how many jobs, when the latest died, its id}. Task and error are empty if they cannot be read
 -- repeat reads again
-local PAGE, PAGES_AT_MOST = 100, 10
+local PAGE = 100
 local BYTES_AT_MOST = 1000000 -- of records: a call stays short if they are long
 local ERROR_AT_MOST = 1000 -- bytes of the name of an error
-local offset = tonumber(arg())
+local before, left = arg(), tonumber(arg())
 local groups, kinds, in_order, bytes = {}, {}, {}, 0
 
 -- Returns the error in a detail, as JSON; '' if there is none.
@@ -53,21 +53,21 @@ local function add(id, record)
   group[3] = group[3] + 1
 end
 
-local next_offset = offset
-for _ = 1, PAGES_AT_MOST do
-  local ids = call('ZREVRANGEBYSCORE', dead, '+inf', now - DEAD_FOR, 'LIMIT', offset, PAGE)
-  for number, record in ipairs(read_in_chunks('HMGET', deadjobs, ids)) do
-    record = record or ''
-    bytes = bytes + #record
-    add(ids[number], record)
+local is_last = false
+while not is_last and left > 0 and bytes <= BYTES_AT_MOST do
+  local latest, count = before == '' and '+inf' or '(' .. before, math.min(PAGE, left)
+  local page = call('ZREVRANGEBYSCORE', dead, latest, now - DEAD_FOR, 'WITHSCORES', 'LIMIT', 0, count)
+  for number = 1, #page, 2 do
+    local record = call('HGET', deadjobs, page[number]) or ''
+    add(page[number], record)
+    before, left, bytes = page[number + 1], left - 1, bytes + #record
+    if bytes > BYTES_AT_MOST then -- the next page goes on
+      break
+    end
   end
-  offset = offset + #ids
-  next_offset = #ids == PAGE and offset < DEAD_AT_MOST and offset or ''
-  if next_offset == '' or bytes > BYTES_AT_MOST then
-    break
-  end
+  is_last = #page < 2 * count and (#page == 0 or before == page[#page])
 end
-local answer = {now, next_offset}
+local answer = {now, is_last and '' or before}
 for _, group in ipairs(in_order) do
   for _, value in ipairs(group) do
     answer[#answer + 1] = value

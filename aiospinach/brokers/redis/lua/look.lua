@@ -3,7 +3,7 @@
 -- KEYS   ready jobs leases future dead deadjobs lanes pauses
 -- needs  chunks headers prune_dead dead_records counting
 -- ARGV   'counts'; or 'oldest'; or 'dead', offset, count; or 'job', id
--- answer to 'counts': {now, names of pauses, ready, running, waiting, parked, dead}
+-- answer to 'counts': {now, name and entry of each pause, ready, running, waiting, parked, dead}
 --        to 'oldest': {now, when the first job in line was due, or nothing}
 --        to 'dead': {now, offset of the next page, id, record and 1 if it can be read, for each dead job, the latest
 --        first}. A record is time of death, length of the envelope, newline, envelope, detail
@@ -32,7 +32,7 @@ end
 
 local question = arg()
 if question == 'counts' then
-  return {now, call('HKEYS', pauses), counts_of(keys)}
+  return {now, call('HGETALL', pauses), counts_of(keys)}
 end
 if question == 'oldest' then
   return {now, oldest_of(keys) or false}

@@ -18,17 +18,23 @@ class DeadPage(msgspec.Struct, frozen=True, kw_only=True):
     """The groups, the largest first."""
 
     groups: Slice[DeadGroup]
-    total: int
+    counted: int
     """How many jobs the groups have together."""
+    total: int
+    """How many dead jobs there are; shown if some of them were counted alone."""
+    is_partial: bool
     filter: str
 
 
 async def dead_page(visit: Visit) -> Response:
     wanted = visit.query("filter").strip()
-    groups = [group for group in await visit.site.groups.read() if _matches(group, wanted.casefold())]
+    found = await visit.site.groups.read()
+    groups = [group for group in found.groups if _matches(group, wanted.casefold())]
     page = DeadPage(
         groups=slice_of(groups, visit.query("from"), ROWS),
-        total=sum(group.count for group in groups),
+        counted=sum(group.count for group in groups),
+        total=found.total,
+        is_partial=found.is_partial,
         filter=wanted,
     )
     return render(visit, "dead.html", page, scope={})

@@ -1223,8 +1223,8 @@ class Promises(RuleBasedStateMachine):
         parked = sum(known.is_parked for known in self.live.values())
         assert len(due) >= running
         ready = len(self.live) - running - waiting - parked
-        tasks = tuple(sorted(self.paused.keys() - {WHOLE_QUEUE}))
-        paused = WHOLE_QUEUE in self.paused
+        names = {name for name, until in self.paused.items() if not until or until > self.now()}
+        tasks, paused = tuple(sorted(names - {WHOLE_QUEUE})), WHOLE_QUEUE in names
         assert counts == Counts(ready, running, waiting, len(self.dead), parked, paused, tasks)
         ended = self.succeeded + self.cancelled + self.discarded + self.replaced
         assert self.stored == len(self.live) + len(self.dead) + ended, "I1"

@@ -12,7 +12,7 @@ import msgspec
 
 from aiospinach import AiospinachError, DeadGroup, Engine
 
-AT_ONCE = 2000
+AT_ONCE = 1000
 """How many dead jobs are counted while a visitor waits. More of them are counted behind the page."""
 CHANGED_KEPT_FOR = 3.0
 """Seconds for which the groups are shown again, although the numbers of dead jobs have changed."""

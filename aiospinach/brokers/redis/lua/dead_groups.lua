@@ -7,7 +7,7 @@
 --        detail, how many jobs, when the latest died, its id}. Task and error are empty if they cannot be read
 -- repeat reads again
 local PAGE = 100
-local BYTES_AT_MOST = 1000000 -- of records: a call stays short if they are long
+local BYTES_AT_MOST = 500000 -- of records: a call stays short if they are long
 local ERROR_AT_MOST = 1000 -- bytes of the name of an error
 local before, left = arg(), tonumber(arg())
 local groups, kinds, in_order, bytes = {}, {}, {}, 0

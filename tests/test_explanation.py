@@ -243,7 +243,7 @@ TABLE: list[tuple[str, dict[str, Any], Verdict, str]] = [
         "dead",
         {"seen": dead(reason="exhausted", error="builtins.ValueError", message="a secret")},
         Verdict.DEAD,
-        "died at 2026-09-21 14:13:20 UTC: exhausted, builtins.ValueError",
+        "died at 2026-09-21 14:13:20 UTC: it raised builtins.ValueError, and has no retries left (exhausted)",
     ),
     (
         "dead without a reason",

@@ -39,7 +39,7 @@ class Shares(Turns):
                 clocks[place] = self._clock_of_an_empty(place)
             self._now = max(self._now, clocks[place])
         clocks[place] += jobs / self._weights[place]
-        self._find_first()
+        self._note_first()
 
     def places_before_which_to_wait(self) -> int | None:
         """Every empty queue is worth waiting for, if another one has jobs: it has a share."""
@@ -48,5 +48,5 @@ class Shares(Turns):
     def _clock_of_an_empty(self, place: int) -> float:
         return max(self._clocks[place], self._now)
 
-    def _find_first(self) -> None:
-        self.first = min(self._places, key=self._clocks.__getitem__, default=None)
+    def _find_first(self) -> int | None:
+        return min(self._places, key=self._clocks.__getitem__, default=None)

@@ -19,12 +19,12 @@ class Turns:
     def join(self, place: int) -> None:
         """Add the queue at this place: it was empty, and may have jobs."""
         insort(self._places, place)
-        self._find_first()
+        self._note_first()
 
     def leave(self, place: int) -> None:
         """Remove the queue at this place: it is empty."""
         del self._places[bisect_left(self._places, place)]
-        self._find_first()
+        self._note_first()
 
     def may_ask(self, place: int) -> bool:
         """The queue at this place, which may be an empty one, need not wait for another one."""
@@ -40,5 +40,8 @@ class Turns:
         """
         return self._places[-1] if self._places else 0
 
-    def _find_first(self) -> None:
-        self.first = self._places[0] if self._places else None
+    def _note_first(self) -> None:
+        self.first = self._find_first()
+
+    def _find_first(self) -> int | None:
+        return self._places[0] if self._places else None

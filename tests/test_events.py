@@ -397,7 +397,7 @@ async def test_wrong_filters_are_refused(engine: Engine) -> None:
 
 
 def test_a_cursor_is_read_as_it_was_written() -> None:
-    places = {"a": Place(), "b:c.d@e-f": Place((1, 2)), "g": Place((3, 0), 4)}
+    places = {"a": Place(), "b:c.d@e-f": Place((1, 2)), "g": Place((3, 0), 4), "h": Place((5, 6), 0)}
     assert decode_cursor(encode_cursor(places)) == places
 
 

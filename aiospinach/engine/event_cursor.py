@@ -20,9 +20,15 @@ class Place(NamedTuple):
     """How far the events of a queue were read."""
 
     position: Position | None = None
-    """The row that was read last; None: begin with the oldest one."""
-    read: int = 0
-    """How many events of this row were read; 0: all."""
+    """The row that was read last; None: begin with the oldest one. There was such a row: a store that does
+    not have it has lost rows."""
+    read: int | None = None
+    """How many events of this row were read; None: all."""
+
+    @property
+    def is_within(self) -> bool:
+        """Events of the row were not read."""
+        return self.read is not None
 
 
 Places = dict[str, Place]
@@ -50,7 +56,8 @@ def decode_cursor(text: object, takes: str = f'after= takes the cursor of an eve
         if (found := _PART.fullmatch(part)) is None:
             raise InvalidValue(f"{takes}, and this is another text: leave it out to begin anew")
         queue, moment, number, count = found.groups()
-        places[queue] = Place() if moment is None else Place((int(moment), int(number)), int(count or 0))
+        read = None if count is None else int(count)
+        places[queue] = Place() if moment is None else Place((int(moment), int(number)), read)
     return places
 
 
@@ -58,4 +65,4 @@ def _encode(place: Place) -> str:
     if place.position is None:
         return OLDEST
     moment, number = place.position
-    return f"{moment}-{number}.{place.read}" if place.read else f"{moment}-{number}"
+    return f"{moment}-{number}" if place.read is None else f"{moment}-{number}.{place.read}"

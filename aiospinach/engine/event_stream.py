@@ -179,7 +179,7 @@ class EventStream(AsyncIterator[Event]):
             self._take(queue, feed.rows_from(number))
             return False
         place = self._places[queue]
-        page = await self._broker.look(queue, LookEvents(place.position, ROWS_AT_ONCE, place.read > 0))
+        page = await self._broker.look(queue, LookEvents(place.position, ROWS_AT_ONCE, place.is_within))
         if page.is_lost:
             self._lose(queue, page)
             return True
@@ -208,7 +208,7 @@ class EventStream(AsyncIterator[Event]):
 
     def _has_news(self, feed: EventFeed, place: Place, number: int | None) -> bool:
         """Whether a feed has wanted events behind a place, or has dropped some."""
-        if number is None and place.position is not None and not place.read:
+        if number is None and place.position is not None and not place.is_within:
             number = feed.number_after(place.position)
         if number is None or not feed.has(number):
             return True
@@ -224,14 +224,13 @@ class EventStream(AsyncIterator[Event]):
                 self._found += [self._event(queue, event) for event in row.events if self._is_wanted(event)]
                 continue
             position, read = self._places[queue]
-            is_read_in_part = position == row.position and read > 0
-            if position is not None and row.position <= position and not is_read_in_part:
+            skipped = read if position == row.position else 0
+            if skipped is None or (position is not None and row.position < position):
                 continue
-            skipped = read if is_read_in_part else 0
             for number, event in enumerate(row.events[skipped:], skipped + 1):
                 if self._is_wanted(event):
                     is_last = number == len(row.events)
-                    self._places[queue] = Place(row.position, 0 if is_last else number)
+                    self._places[queue] = Place(row.position, None if is_last else number)
                     self._found.append(self._event(queue, event))
             self._places[queue] = Place(row.position)
 

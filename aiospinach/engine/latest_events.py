@@ -22,8 +22,6 @@ BEFORE = "before= takes the cursor that latest_events() has returned"
 ROWS_AT_ONCE = 50
 LOOKS_AT_MOST = 10_000
 """A call looks at so many events at most."""
-LARGEST_NUMBER = 2**63 - 1
-"""Of a row among those of its millisecond."""
 
 
 class LatestEvents(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,22 +111,19 @@ class _Backwards:
             if len(found.rows) < ROWS_AT_ONCE:
                 self._is_at_end, self.dropped_before = True, found.dropped_before
             for row in found.rows:
-                is_read_in_part = place.read > 0 and row.position == place.position
-                events = row.events[: place.read] if is_read_in_part else row.events
+                events = row.events[: place.read] if row.position == place.position else row.events
                 if events:
                     self._rows.append(EventRow(row.position, events))
             if found.rows:
-                self.place = Place(_in_front_of(found.rows[-1].position))
+                self.place = Place(found.rows[-1].position, 0)
             self._begin_row()
 
     def advance(self) -> None:
         """Go on with the event before the next one."""
         position = self._rows[0].position
         self._left -= 1
-        if self._left:
-            self.place = Place(position, self._left)
-        else:
-            self.place = Place(_in_front_of(position))
+        self.place = Place(position, self._left)
+        if not self._left:
             self._rows.popleft()
             self._begin_row()
 
@@ -141,9 +136,3 @@ class _Backwards:
 
 def _cursor_of(queues: Sequence[_Backwards]) -> str:
     return encode_cursor({queue.name: queue.place or Place() for queue in queues})
-
-
-def _in_front_of(position: Position) -> Position:
-    """Return a place in front of a row, and behind the row before it."""
-    moment, number = position
-    return (moment, number - 1) if number else (moment - 1, LARGEST_NUMBER)

@@ -73,6 +73,6 @@ class EventLedger:
         """Read all events that are due, and assert that there are no others."""
         await self.read(broker, self.unread)
         place = decode_cursor(self._cursor)[self._queue]
-        page = await broker.look(self._queue, LookEvents(place.position, ROWS, place.read > 0))
-        left = [event for row in page.rows for event in row.events][place.read :]
+        page = await broker.look(self._queue, LookEvents(place.position, ROWS, place.is_within))
+        left = [event for row in page.rows for event in row.events][place.read or 0 :]
         assert left == [], "no event is invented"

@@ -16,7 +16,7 @@ from ..topologies.conftest import Cluster, slot_of, spread, wait_for
 from ..waiting import until
 from .conftest import Report, Size
 
-LEASE = 3.0
+LEASE = 4.0
 
 
 @pytest.fixture

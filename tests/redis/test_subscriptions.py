@@ -235,7 +235,9 @@ async def test_a_channel_is_left_when_its_last_reader_leaves(
         assert subscribers_of(plain, namespace) == 1
 
 
-async def test_many_channels_take_few_commands(network: Network, broker: RedisBroker) -> None:
+async def test_many_channels_take_few_commands(
+    network: Network, broker: RedisBroker, publisher: RedisBroker
+) -> None:
     channels = [f"done:{number}" for number in range(10_000)]
     async with broker.subscribe(QUEUE) as subscription:
         await subscription.add(["first"])
@@ -244,6 +246,9 @@ async def test_many_channels_take_few_commands(network: Network, broker: RedisBr
             await subscription.add(channels)
             calls = client.info("commandstats")["cmdstat_ssubscribe"]["calls"]
         assert calls == 20
+        await publisher.publish(QUEUE, channels[-1], b"x")
+        message = await subscription.next(PATIENCE)
+        assert message is not None, "the connection was not given up"
         await subscription.remove(channels)
 
 

@@ -264,4 +264,4 @@ def ping(target: Target | None = None, *, json: Json = False) -> int:
             f" {abs(difference):.0f} ms {ahead} this machine's"
         )
 
-    return ask(target, show)
+    return ask(target, show, needs_queue=False)

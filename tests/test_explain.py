@@ -208,7 +208,7 @@ async def test_it_is_dead(stage: Stage) -> None:
     await stage.work()
     job = await stage.broken.schedule()
     why = await stage.until(job, Verdict.DEAD)
-    assert str(why).endswith(": exhausted, builtins.ValueError")
+    assert str(why).endswith(": exhausted (no retry was left), builtins.ValueError")
     assert why.job is not None
     assert (why.job.status, why.job.error) == (JobStatus.FAILED, "builtins.ValueError")
     assert "secret" not in str(why)

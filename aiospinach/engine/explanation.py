@@ -18,6 +18,17 @@ from .snapshots import detail_of
 
 NAMED_AT_MOST = 5
 """How many workers or queues a sentence names."""
+DEATHS = {
+    "exhausted": "no retry was left",
+    "aborted": "its body asked for no other try",
+    "interrupted": "its workers stopped, or lost its lease",
+    "lost": "its worker disappeared",
+    "poison": "three of its workers disappeared",
+    "result": "its result cannot be kept",
+    "unknown": "no worker had its task for a day",
+    "unreadable": "what is stored of it is damaged",
+}
+"""What the reasons of dead jobs mean."""
 
 
 class Verdict(enum.Enum):
@@ -133,7 +144,9 @@ def _explain_dead(seen: JobSeen) -> Reason:
     if seen.dead is None:
         return Reason(Verdict.DEAD, "is dead")
     detail = detail_of(seen.dead)
-    why = ", ".join(filter(None, (detail.get("reason"), detail.get("error")))) or "for an unknown reason"
+    reason = detail.get("reason") or ""
+    named = f"{reason} ({DEATHS[reason]})" if reason in DEATHS else reason
+    why = ", ".join(filter(None, (named, detail.get("error")))) or "for an unknown reason"
     return Reason(Verdict.DEAD, f"died at {_moment(seen.dead.died_at)}: {why}")
 
 

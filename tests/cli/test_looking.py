@@ -90,7 +90,7 @@ async def test_a_dead_job_is_explained_with_its_traceback(
     code, out, _ = await cli("job", "order-17", *store)
     assert code == 0
     assert out.startswith("job order-17 died at ")
-    assert "exhausted, builtins.ValueError" in out
+    assert "exhausted (no retry was left), builtins.ValueError" in out
     assert "ValueError: boom" in out
     report = msgspec.json.decode((await cli("job", "order-17", *store, "--json")).out, type=JobReport)
     assert report.death is not None

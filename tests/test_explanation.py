@@ -12,7 +12,8 @@ from aiospinach.brokers.pauses import StoredPause
 from aiospinach.brokers.places import JobFacts, JobSeen, LeaseSeen, Place
 from aiospinach.brokers.records import DeadRecord, Envelope
 from aiospinach.brokers.results import EndRecord, EndState
-from aiospinach.engine.explanation import explain
+from aiospinach.engine.explanation import DEATHS, explain
+from aiospinach.outcome import DEAD_REASONS
 
 NOW = 1_790_000_000_000  # 2026-09-21 14:13:20 UTC
 MINUTE = 60_000
@@ -295,3 +296,7 @@ def test_a_moment_to_come_is_a_field() -> None:
     assert until(seen(Place.FUTURE, at=NOW + 1)) == NOW + 1
     assert until(leased(ends=NOW - 1)) == NOW - 1 + 10_000
     assert until(seen()) is until(leased()) is None
+
+
+def test_each_reason_of_a_death_has_its_meaning() -> None:
+    assert set(DEATHS) == set(DEAD_REASONS)

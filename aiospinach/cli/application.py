@@ -57,8 +57,12 @@ def run(arguments: Sequence[str]) -> int:
             list(arguments), exit_on_error=False, print_error=False, result_action="return_value"
         )
     except CycloptsError as error:
-        say(f"{error}; --help shows the usage")
+        say(f"{_without_full_stop(str(error))}; --help shows the usage")
         return USAGE
     except (Exception, KeyboardInterrupt) as error:
         return exit_code_of(error, debug=False)
     return code if isinstance(code, int) else 0
+
+
+def _without_full_stop(sentence: str) -> str:
+    return sentence if sentence.endswith("...") else sentence.removesuffix(".")

@@ -82,7 +82,7 @@ class DevSession:
 
     def _lines_of(self, store: Store, server: OwnServer | None) -> list[str]:
         module, path = split_name(self._share.engine)
-        code = f"import {module}; {module}.{path}.blocking.schedule('TASK')"
+        code = f"import {module}; {module}.{path}.blocking.schedule('TASK', ARGUMENTS)"
         lines = [f"jobs: {store.place}", f'{SCHEDULE}, or anywhere: python -c "{code}"']
         if server is not None and server.is_running:
             lines[0] += f", a server of dev with its data in {server.folder}"

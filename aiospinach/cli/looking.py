@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from aiospinach import Engine, Job, JobStatus, Verdict
-from aiospinach.views.phrases import age, moment, progress_text
+from aiospinach.views.phrases import age, moment, progress_text, status_name
 from aiospinach.views.text import printable
 
 from .exits import NOT, WELL
@@ -126,8 +126,7 @@ def jobs(
 def _cells(job: Job) -> tuple[str | None, ...]:
     due = f"since {age_of(job.started_at)}" if job.started_at else moment(job.at)
     tries = f"{job.retries + 1}/{job.max_retries + 1}" if job.max_retries else "1"
-    status = "dead" if job.status is JobStatus.FAILED else job.status.value
-    return job.task_name, job.id, job.queue, status, due, tries, job.worker, job.error
+    return job.task_name, job.id, job.queue, status_name(job.status), due, tries, job.worker, job.error
 
 
 def job(
@@ -264,4 +263,4 @@ def ping(target: Target | None = None, *, json: Json = False) -> int:
             f" {abs(difference):.0f} ms {ahead} this machine's"
         )
 
-    return ask(target, show)
+    return ask(target, show, needs_queue=False)

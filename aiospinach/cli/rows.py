@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from aiospinach import DeadJob, Explanation, Job, Page, Progress, QueueCounts
+from aiospinach.views.phrases import status_name
 
 
 class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
         fields = {
             name: getattr(job, name) for name in (*same, "started_at", "parked_at", "error", "progress")
         }
-        return JobRow(task=job.task_name, status=job.status.value, **fields)
+        return JobRow(task=job.task_name, status=status_name(job.status), **fields)
 
 
 class JobsPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 from collections.abc import AsyncIterator
@@ -18,6 +19,8 @@ from .line import VARIABLE, WorkerEnd
 from .probe_server import probes_at
 from .probes import Probes
 from .queue_options import Queues
+
+logger: logging.Logger = logging.getLogger("aiospinach.cli")
 
 RECYCLED = 75
 """The exit code of a process that has run its share of jobs, and wants a successor."""
@@ -55,7 +58,7 @@ class Recycling:
 
     def __init__(self, engine: Engine, jobs: int) -> None:
         self._engine = engine
-        self._left = jobs + random.randint(0, jobs // 10)
+        self._jobs = self._left = jobs + random.randint(0, jobs // 10)
         self._stopping: asyncio.Task[None] | None = None
         signals.job_started.connect(self._on_started, engine.namespace)
 
@@ -67,6 +70,7 @@ class Recycling:
     def _on_started(self, namespace: str, **kwargs: Any) -> None:
         self._left -= 1
         if self._left <= 0 and self._stopping is None:
+            logger.info("recycling after %d jobs: a new process follows this one", self._jobs)
             self._stopping = asyncio.get_running_loop().create_task(self._engine.stop_workers())
 
 

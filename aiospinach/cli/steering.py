@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from aiospinach import Engine, JobStatus
+from aiospinach import Engine, JobStatus, UnknownTask
 from aiospinach.views.phrases import moment
 
 from .exits import NOT, WELL, Refused, WrongUsage, say
 from .moments import span_of
-from .options import Queue, Task, Yes
+from .options import PausedQueue, Queue, Task, Yes
 from .target import Target, ask
 
 JobId = Annotated[str, Parameter(name="ID", help="The id of the job.")]
@@ -149,7 +151,7 @@ def pause(
     target: Target | None = None,
     *,
     task: Task = None,
-    queue: Queue = None,
+    queue: PausedQueue = None,
     for_: Annotated[str | None, Parameter(name="--for")] = None,
     reason: str = "",
 ) -> int:
@@ -171,7 +173,8 @@ def pause(
 
     async def change(engine: Engine) -> int:
         length = None if for_ is None else _length_of(for_)
-        await engine.pause(task, queue=queue, for_=length, reason=reason)
+        with _named_target(task, queue):
+            await engine.pause(task, queue=queue, for_=length, reason=reason)
         until = "until it is resumed" if for_ is None else f"for {for_}"
         print(f"{_named(task, queue)} is paused {until}")
         return WELL
@@ -185,7 +188,7 @@ def _length_of(text: str) -> timedelta:
     return span
 
 
-def resume(target: Target | None = None, *, task: Task = None, queue: Queue = None) -> int:
+def resume(target: Target | None = None, *, task: Task = None, queue: PausedQueue = None) -> int:
     """End a pause of a task, or of a whole queue.
 
     ```console
@@ -196,12 +199,27 @@ def resume(target: Target | None = None, *, task: Task = None, queue: Queue = No
     """
 
     async def change(engine: Engine) -> int:
-        if not await engine.resume(task, queue=queue):
+        with _named_target(task, queue):
+            was_paused = await engine.resume(task, queue=queue)
+        if not was_paused:
             raise Refused(f"{_named(task, queue)} was not paused")
         print(f"{_named(task, queue)} goes on")
         return WELL
 
     return ask(target, change)
+
+
+@contextmanager
+def _named_target(task: str | None, queue: str | None) -> Iterator[None]:
+    """Have an error about the task or the queue of a pause name the options of the command."""
+    if task is None and queue is None:
+        raise WrongUsage("name a queue or a task, as in --queue mail or --task send")
+    try:
+        yield
+    except UnknownTask as error:
+        raise WrongUsage(
+            f"the engine has no task {task!r}, so its queue is not known: if the name is right, add --queue"
+        ) from error
 
 
 def _named(task: str | None, queue: str | None) -> str:
@@ -237,14 +255,16 @@ def purge(
 
     async def change(engine: Engine) -> int:
         if not (live or dead):
-            raise WrongUsage("say what to purge: --live, --dead or both")
+            raise WrongUsage("name the jobs to purge: --live, --dead or both")
         if not yes and not await _is_sure(engine, live=live, dead=dead, queue=queue, task=task):
             say("nothing was purged")
             return NOT
         if live:
-            print(f"{await engine.cancel_all(queue=queue, task=task):,} jobs were cancelled")
+            number = await engine.cancel_all(queue=queue, task=task)
+            print("1 job was cancelled" if number == 1 else f"{number:,} jobs were cancelled")
         if dead:
-            print(f"{await engine.discard_dead(queue=queue, task=task):,} dead jobs were forgotten")
+            number = await engine.discard_dead(queue=queue, task=task)
+            print("1 dead job was forgotten" if number == 1 else f"{number:,} dead jobs were forgotten")
         return WELL
 
     return ask(target, change)

@@ -15,7 +15,7 @@ from cyclopts import Group, Parameter
 
 from aiospinach import Engine, MemoryBroker
 
-from .exits import WELL, WrongUsage, exit_code_of
+from .exits import WELL, WrongUsage, exit_code_of, say
 
 ENGINE_VARIABLE = "AIOSPINACH_ENGINE"
 URL_VARIABLE = "AIOSPINACH_URL"
@@ -135,16 +135,20 @@ def _failed_import(name: str, error: BaseException) -> str:
     return f"the import of {name} raises {type(error).__name__}: {error}{where}"
 
 
-def ask(target: Target | None, call: Callable[[Engine], Awaitable[int | None]]) -> int:
+def ask(
+    target: Target | None, call: Callable[[Engine], Awaitable[int | None]], *, needs_queue: bool = True
+) -> int:
     """Call with the engine of a target, which knows all queues of its namespace. Returns the exit code.
 
-    Errors become sentences. Without a code of its own, the call ended well.
+    Errors become sentences, and so does a namespace without a queue, unless the call does without. Without a
+    code of its own, the call ended well.
     """
     target = target or Target()
 
     async def within() -> int:
         async with engine:
-            await engine.find_queues()
+            if not (await engine.find_queues() or engine._tasks.by_name) and needs_queue:
+                say(f"the store has no queue of the namespace {engine.namespace!r}: is that its name?")
             code = await call(engine)
         return WELL if code is None else code
 

@@ -51,10 +51,10 @@ def events_endpoint(
 ) -> Callable[[Any], Awaitable[Any]]:
     """An endpoint that sends what becomes of one job to a browser, as server-sent events.
 
-    ``app.add_route("/jobs/{id}/events", events_endpoint(engine, access=may_see))`` in an application of
-    Starlette or FastAPI. ``access`` takes the request, and returns whether it may see the job; it may be
-    ``async``. Without access the answer is 403, and for a job that is not stored it is 404. ``queue`` is the
-    queue of the jobs; None searches every queue of the attached tasks.
+    ``app.add_route("/follow/{id}", events_endpoint(engine, access=may_see))`` in an application of Starlette
+    or FastAPI. ``access`` takes the request, and returns whether it may see the job; it may be ``async``.
+    Without access the answer is 403, and for a job that is not stored it is 404. ``queue`` is the queue of
+    the jobs; None searches every queue of the attached tasks.
 
     The first message is ``state``: the status of the job and its progress. The others have the name of their
     event, and its fields as JSON. The stream ends with the job. A browser that connects again goes on behind

@@ -18,17 +18,17 @@ from .snapshots import detail_of
 
 NAMED_AT_MOST = 5
 """How many workers or queues a sentence names."""
-_WHY_DEAD = {
+DEATHS = {
     "exhausted": "it {error}, and has no retries left",
     "aborted": "it {error}, which asks for no retry",
     "lost": "its worker disappeared, and a job without retries starts at most once",
-    "interrupted": "its worker stopped, and a job without retries starts at most once",
+    "interrupted": "its worker stopped or lost its lease, and a job without retries starts at most once",
     "poison": "it ran on several workers that disappeared",
     "result": "its result could not be kept",
     "unknown": "no worker has known its task for a day",
     "unreadable": "what is stored of it cannot be read",
 }
-"""By the reasons of DEAD_REASONS."""
+"""What the reasons of dead jobs mean."""
 
 
 class Verdict(enum.Enum):
@@ -145,9 +145,7 @@ def _explain_dead(seen: JobSeen) -> Reason:
         return Reason(Verdict.DEAD, "is dead")
     detail = detail_of(seen.dead)
     reason, error = detail.get("reason", ""), detail.get("error")
-    why = _WHY_DEAD.get(reason, "for an unknown reason").format(
-        error=f"raised {error}" if error else "failed"
-    )
+    why = DEATHS.get(reason, "for an unknown reason").format(error=f"raised {error}" if error else "failed")
     named = f" ({reason})" if reason else ""
     return Reason(Verdict.DEAD, f"died at {_moment(seen.dead.died_at)}: {why}{named}")
 

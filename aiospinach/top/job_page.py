@@ -9,7 +9,7 @@ from typing import NamedTuple
 from textual.content import Content
 
 from aiospinach import DeadJob, Explanation, Job, Verdict
-from aiospinach.views import age, moment, printable, progress_text
+from aiospinach.views import age, moment, printable, progress_text, status_name
 
 from .cell import BAD, CAREFUL, GOOD, MUTED, STRONG
 from .jobs import tries_of
@@ -66,7 +66,7 @@ def _fields(seen: JobSeen) -> Iterator[tuple[str, str]]:
     yield "task", job.task_name or "unreadable"
     yield "id", job.id
     yield "queue", job.queue
-    yield "status", job.status.value if seen.explanation.job is not None else "stored no more"
+    yield "status", status_name(job.status) if seen.explanation.job is not None else "stored no more"
     yield "created", _when(job.created_at, seen.now)
     if job.at != job.created_at:
         yield "due", _when(job.at, seen.now)

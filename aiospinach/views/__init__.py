@@ -5,7 +5,7 @@ only.
 """
 
 from .overview import HISTORY, Overview, OverviewReader, QueueRow, read_overview
-from .phrases import age, moment, number, progress_text, rate, short_number
+from .phrases import age, moment, number, progress_text, rate, short_number, status_name
 from .text import printable
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "rate",
     "read_overview",
     "short_number",
+    "status_name",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from aiospinach import Progress
+from aiospinach import JobStatus, Progress
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 _THOUSANDS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
@@ -50,6 +50,11 @@ def rate(per_minute: float) -> str:
     if per_minute < 0.05:
         return "0/min"
     return f"{per_minute:.1f}/min" if per_minute < 9.95 else f"{per_minute:,.0f}/min"
+
+
+def status_name(status: JobStatus) -> str:
+    """Return the word of people for the status of a stored job: ``running``, or ``dead`` for FAILED."""
+    return "dead" if status is JobStatus.FAILED else status.value
 
 
 def progress_text(progress: Progress) -> str:

@@ -71,7 +71,7 @@ async def test_the_line_about_scheduling_is_a_command_that_schedules(dev: DevCom
     await dev.up()
     shown = re.search(r'or anywhere: python -c "(.+)"$', dev.log, re.MULTILINE)
     assert shown
-    dev.schedule("", shown[1].replace("'TASK'", "'send', 'bob'"))
+    dev.schedule("", shown[1].replace("'TASK', ARGUMENTS", "'send', 'bob'"))
     await dev.logs("hello bob")
 
 

@@ -55,7 +55,7 @@ async def test_jobs_are_listed_with_filters_and_pages(
     assert {(job.id, job.status) for job in everything.jobs} == {
         ("mail-1", "queued"),
         ("mail-2", "waiting"),
-        ("order-17", "failed"),
+        ("order-17", "dead"),
     }
     assert everything.cursor is None
     assert [job.id for job in (await page("--status", "dead", "--task", "crash")).jobs] == ["order-17"]

@@ -92,9 +92,17 @@ async def test_queues_and_tasks_are_paused_and_resumed(
     assert (await cli("resume", *store, "--queue", "mail")).code == 1
     assert (await cli("resume", *store, "--queue", "web", "--task", "crash")).code == 0
     assert await engine.pauses() == []
-    assert (await cli("pause", *store, "--task", "crash")).code == 2
     assert (await cli("pause", *store, "--queue", "mail", "--for", "soon")).code == 2
-    assert (await cli("pause", *store)).code == 2
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+async def test_errors_about_pauses_name_the_options(cli: CommandLine, program: str, command: str) -> None:
+    code, _, err = await cli(command, program)
+    assert (code, err) == (2, "aiospinach: name a queue or a task, as in --queue mail or --task send\n")
+    code, _, err = await cli(command, program, "--task", "sned")
+    assert code == 2
+    assert "no task 'sned'" in err
+    assert "--queue" in err
 
 
 async def test_a_purge_needs_a_yes(cli: CommandLine, engine: Engine, store: list[str]) -> None:
@@ -109,7 +117,7 @@ async def test_a_purge_needs_a_yes(cli: CommandLine, engine: Engine, store: list
     code, out, _ = await cli("purge", *store, "--live", "--dead", "--yes", "--task", "send")
     assert (code, out) == (0, "2 jobs were cancelled\n0 dead jobs were forgotten\n")
     code, out, _ = await cli("purge", *store, "--dead", "--queue", "web", "-y")
-    assert (code, out) == (0, "1 dead jobs were forgotten\n")
+    assert (code, out) == (0, "1 dead job was forgotten\n")
     assert [job async for job in engine.jobs()] == []
 
 

@@ -149,3 +149,18 @@ def test_the_command_runs_as_a_module(program: str) -> None:
     code, out, err = ran("counts", program)
     assert (code, err) == (0, "")
     assert out.startswith("queue ")
+
+
+async def test_a_namespace_without_a_queue_is_noted(
+    cli: CommandLine, program: str, url: str, store: list[str]
+) -> None:
+    """A typing error in a namespace would else look like a store without jobs."""
+    code, out, err = await cli("counts", "--url", url, "--namespace", "shopp", "--json")
+    assert (code, out.strip()) == (0, "[]")
+    assert err == "aiospinach: the store has no queue of the namespace 'shopp': is that its name?\n"
+    assert (await cli("counts", program)).err == ""  # its tasks name queues
+
+
+async def test_a_sentence_about_an_option_has_one_end(cli: CommandLine) -> None:
+    _, _, err = await cli("jobs", "--status", "failed")
+    assert err.endswith('"dead"; --help shows the usage\n')

@@ -222,6 +222,7 @@ async def test_processes_are_recycled_and_no_job_is_lost(
     assert set(ledger.counted("start").values()) == {1}
     assert len(await worker.up(4)) >= 4
     assert "ended" not in worker.log.replace("have ended", "")
+    assert "recycling after 1" in worker.log, "10 jobs, or one more"
     assert await worker.stop() == 0, worker.log
 
 

@@ -268,6 +268,7 @@ def test_the_page_of_a_dead_job_has_its_traceback() -> None:
         "KeyError: 'ann'",
     ]
     assert "error     builtins.KeyError" not in lines
+    assert "status    dead" in lines
 
 
 def test_the_page_of_other_jobs_and_no_arguments() -> None:

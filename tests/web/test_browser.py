@@ -51,6 +51,8 @@ async def test_no_page_breaks_its_policy_or_its_frame(url: str, scheme: str, wid
         for path in [*PAGES, "job?id=unknown"]:
             await page.goto(url + path)
             assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
+            nav = "document.querySelector('nav')"
+            assert await page.evaluate(f"{nav}.scrollWidth <= {nav}.clientWidth"), "all tabs are seen"
             assert await page.locator("main").inner_text() != ""
             back = await page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (back == "rgb(17, 21, 20)") is (scheme == "dark"), "the stylesheet was read"

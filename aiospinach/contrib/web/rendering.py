@@ -12,7 +12,7 @@ import msgspec
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
-from aiospinach import Cron
+from aiospinach import Cron, Progress
 from aiospinach.views import age, moment, number, progress_text, rate, short_number
 
 from .access import Access
@@ -131,6 +131,11 @@ def _calendar(periodicity: timedelta | Cron | None) -> str:
     return "of another program"
 
 
+def _progress(progress: Progress) -> str:
+    """How far a job has come, with its share on one line."""
+    return progress_text(progress).replace(" %)", "\N{NO-BREAK SPACE}%)")
+
+
 def _short_class(name: str | None) -> str:
     """The name of a class without its module."""
     return (name or "").rpartition(".")[2]
@@ -161,7 +166,7 @@ _environment.filters.update(
     duration=_duration,
     moment=moment,
     number=number,
-    progress_text=progress_text,
+    progress=_progress,
     rate=rate,
     short=short_number,
     short_class=_short_class,

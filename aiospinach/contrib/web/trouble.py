@@ -23,7 +23,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     retry: bool = False
 
 
-NO_ACCESS = Trouble(title="No access", text="You may not see this page. Its owner decides who may.")
+NO_ACCESS = Trouble(title="No access", text="Your login does not give you the right to see this page.")
 NOT_ALLOWED = Trouble(title="Not allowed", text="You may look, and you may not do this. Nothing was changed.")
 FORGED = Trouble(
     title="Refused",

@@ -57,9 +57,10 @@ async def serve(engine: Engine, share: DevShare) -> int:
             await engine.find_queues()
             view = local_view(engine, title=share.engine)
             async with served(view, socket.socket(fileno=share.listening)):
-                await engine.start_workers(
-                    share.number, share.queues, shutdown_timeout=share.shutdown_timeout
-                )
+                if not line.is_closed:  # nothing would stop workers that start later
+                    await engine.start_workers(
+                        share.number, share.queues, shutdown_timeout=share.shutdown_timeout
+                    )
     return WELL
 
 

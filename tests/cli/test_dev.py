@@ -272,6 +272,24 @@ async def test_a_process_that_waits_for_a_store_ends_with_its_command(dev: DevCo
     assert "Traceback" not in dev.log
 
 
+@linux
+@pytest.mark.large
+async def test_a_store_that_answers_after_the_end_of_the_command_starts_no_workers(dev: DevCommand) -> None:
+    server = Server().start()
+    try:
+        dev.write("RedisBroker", server.url)
+        server.pause()
+        process = dev.start()
+        await dev.logs("jobs: ")
+        [child] = dev.children
+        process.kill()
+        process.wait()
+        server.resume()
+        await until(lambda: not is_alive(child), "it has ended", timeout=30, show=lambda: dev.log)
+    finally:
+        server.close()
+
+
 # What is refused.
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from aiospinach.cli.own_server import ending_with
 from aiospinach.cli.view_server import served
 
 from ..servers import Server
@@ -184,6 +186,15 @@ async def test_what_a_killed_command_has_started_ends(dev: DevCommand) -> None:
     dev.start()
     await dev.up()
     assert await dev.stop() == 0, dev.log
+
+
+@linux
+def test_a_server_does_not_start_after_the_end_of_its_command() -> None:
+    def started(parent: int) -> bytes:
+        return subprocess.run([*ending_with(parent), "/bin/echo", "started"], stdout=subprocess.PIPE).stdout
+
+    assert started(os.getpid()) == b"started\n"
+    assert started(os.getppid()) == b""
 
 
 @pytest.mark.large

@@ -82,7 +82,7 @@ class OwnServer:
             await asyncio.sleep(0.01)
 
     def _launch(self, binary: str) -> subprocess.Popen[bytes]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # jobs may have secrets
         (FOLDER / ".gitignore").write_text("*\n")
         with (self.folder / LOG).open("wb") as log:
             return subprocess.Popen(

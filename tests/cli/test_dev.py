@@ -64,6 +64,7 @@ async def test_a_job_of_another_process_runs_and_is_seen_and_nothing_is_left(
     assert await dev.stop(number) == 0, dev.log
     assert not dev.has_server
     assert (dev.folder / ".aiospinach" / ".gitignore").read_text() == "*\n"
+    assert (dev.folder / ".aiospinach" / str(dev.server_port)).stat().st_mode & 0o077 == 0
     assert "Traceback" not in dev.log
 
 

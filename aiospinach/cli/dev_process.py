@@ -76,6 +76,7 @@ def main() -> int:
     """Serve the share in the first argument, as JSON. Returns the exit code."""
     share = msgspec.json.decode(sys.argv[1], type=DevShare)
     del os.environ[VARIABLE]  # not for processes that jobs start
+    os.set_inheritable(share.listening, False)  # they would hold the port
     if share.url is not None:
         os.environ[URL_VARIABLE] = share.url
     try:

@@ -177,6 +177,17 @@ async def test_a_server_that_was_killed_is_started_again_with_its_jobs(dev: DevC
 
 @linux
 @pytest.mark.large
+async def test_a_process_that_a_job_starts_and_leaves_does_not_hold_the_port(dev: DevCommand) -> None:
+    ls = 'import os; os.system("ls -l /proc/self/fd > files")'
+    dev.write("MemoryBroker", more=f"\n{ls}\n")
+    dev.start()
+    await dev.up()
+    files = (dev.folder / "files").read_text()
+    assert "socket:" not in files.partition(" 2 -> ")[2], files
+
+
+@linux
+@pytest.mark.large
 async def test_what_a_killed_command_has_started_ends(dev: DevCommand) -> None:
     process = dev.start()
     await dev.up()

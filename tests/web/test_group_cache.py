@@ -136,6 +136,17 @@ async def test_a_count_that_a_visitor_awaits_is_not_kept_after_an_action(
     assert shown(await visitor) == shown(await cache.read()) == {"ValueError": 2}
 
 
+async def test_an_action_has_groups_counted_again_however_long_the_last_count_took(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_cache, "SHARE", 1e-9)
+    cache = GroupCache(shop.engine)
+    await cache.read()
+    await shop.engine.discard_dead(error="builtins.KeyError")
+    cache.forget()
+    assert shown(await cache.read()) == {"ValueError": 2}
+
+
 async def test_a_count_that_fails_is_made_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_cache, "AT_ONCE", 1)
     cache, count = GroupCache(shop.engine), shop.engine.dead_groups

@@ -70,6 +70,7 @@ class GroupCache:
             self._counting.cancel()
         self._counting = None
         self._actions += 1
+        self._changed_kept_for = CHANGED_KEPT_FOR
         self._read_at = min(self._read_at, time.monotonic() - KEPT_FOR)
         gone = (queue, task, error)
         left = [each for each in self._counted.groups if (each.queue, each.task, each.error) != gone]

@@ -20,7 +20,7 @@ import pytest
 from aiospinach.cli.own_server import ending_with
 from aiospinach.cli.view_server import served
 
-from ..servers import Server
+from ..servers import Server, free_port
 from ..waiting import until
 from .conftest import ROOT, CommandLine
 from .dev_command import DevCommand, is_alive
@@ -357,6 +357,18 @@ async def test_a_port_in_use_is_one_sentence(dev: DevCommand) -> None:
     assert f"aiospinach: the web view cannot listen at 127.0.0.1:{port} (" in dev.log
     assert "another --port, or 0 for any free one" in dev.log
     assert "Traceback" not in dev.log
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-"])
+async def test_the_view_is_served_if_standard_files_are_closed(dev: DevCommand, closed: str) -> None:
+    dev.write("MemoryBroker")
+    dev.launcher = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    port = free_port()
+    dev.start("--port", str(port))
+    await dev.up()
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+        assert (await client.get(f"http://127.0.0.1:{port}/")).status_code == 200
 
 
 @pytest.mark.large

@@ -51,7 +51,7 @@ async def serve(engine: Engine, share: DevShare) -> int:
 
     signals.job_finished.connect(log_success, engine.namespace)
     async with supervised(engine, Probes(engine, with_metrics=False)) as line:
-        if not await until_answered(engine, line):
+        if not await until_answered(engine, line, has_own_server=share.url is not None):
             return WELL
         async with engine:
             await engine.find_queues()

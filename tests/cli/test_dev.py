@@ -313,6 +313,19 @@ async def test_a_store_that_answers_after_the_end_of_the_command_starts_no_worke
         server.close()
 
 
+@pytest.mark.large
+async def test_another_program_at_the_port_of_the_server_is_named_as_a_reason(dev: DevCommand) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", dev.server_port):
+        dev.start()
+        await dev.logs(
+            "dev goes on when it answers; if another program listens at that port, give --server-port"
+        )
+
+
 # What is refused.
 
 

@@ -161,6 +161,22 @@ async def test_the_view_shows_jobs_that_a_stop_waits_for(dev: DevCommand) -> Non
 
 @linux
 @pytest.mark.large
+async def test_a_closed_terminal_waits_for_running_jobs_with_the_server(dev: DevCommand) -> None:
+    process = dev.start(*dev.ports, "--shutdown-timeout", "100")
+    await dev.up()
+    dev.schedule("slow")
+    await dev.logs("hello slow")
+    process.send_signal(signal.SIGHUP)
+    await dev.logs("stops; jobs that run: 1")
+    process.send_signal(signal.SIGHUP)
+    (dev.folder / "released").touch()
+    assert await dev.ended() == 0
+    assert "succeeded in" in dev.log
+    assert not dev.has_server
+
+
+@linux
+@pytest.mark.large
 async def test_a_server_that_was_killed_is_started_again_with_its_jobs(dev: DevCommand) -> None:
     text = dev.write("RedisBroker")
     dev.start()

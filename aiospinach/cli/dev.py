@@ -105,6 +105,7 @@ def _check(name: str, port: int, server_port: int | None) -> None:
 
 def _listen(port: int) -> socket.socket:
     """Return a socket that listens. Requests between two processes wait in it. Raises Refused."""
+    _open_standard_files()
     try:
         return socket.create_server(("127.0.0.1", port))
     except OSError as error:
@@ -112,3 +113,11 @@ def _listen(port: int) -> socket.socket:
             f"the web view cannot listen at 127.0.0.1:{port} ({error.strerror or error}): give another"
             " --port, or 0 for any free one"
         ) from error
+
+
+def _open_standard_files() -> None:
+    """Open those of the first three files that are closed: a socket with the number of one would be replaced
+    by it in another process."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(number)

@@ -51,15 +51,16 @@ async def serve(engine: Engine, share: DevShare) -> int:
 
     signals.job_finished.connect(log_success, engine.namespace)
     async with supervised(engine, Probes(engine, with_metrics=False)) as line:
-        if not await until_answered(engine, line):
+        if not await until_answered(engine, line, has_own_server=share.url is not None):
             return WELL
         async with engine:
             await engine.find_queues()
             view = local_view(engine, title=share.engine)
             async with served(view, socket.socket(fileno=share.listening)):
-                await engine.start_workers(
-                    share.number, share.queues, shutdown_timeout=share.shutdown_timeout
-                )
+                if not line.is_closed:  # nothing would stop workers that start later
+                    await engine.start_workers(
+                        share.number, share.queues, shutdown_timeout=share.shutdown_timeout
+                    )
     return WELL
 
 
@@ -75,6 +76,7 @@ def main() -> int:
     """Serve the share in the first argument, as JSON. Returns the exit code."""
     share = msgspec.json.decode(sys.argv[1], type=DevShare)
     del os.environ[VARIABLE]  # not for processes that jobs start
+    os.set_inheritable(share.listening, False)  # they would hold the port
     if share.url is not None:
         os.environ[URL_VARIABLE] = share.url
     try:

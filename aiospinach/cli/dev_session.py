@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 
 import msgspec
 
 from .dev_process import DevShare
-from .exits import Refused, exit_code_of
+from .exits import WELL, Refused, exit_code_of
 from .own_server import OwnServer
 from .process import python
 from .reloading import reload_on_changes
@@ -34,6 +35,7 @@ class DevSession:
         self._shown: Store | None = None
         self._serving = asyncio.Lock()
         self._starts: set[asyncio.Task[None]] = set()
+        self._has_hung_up = False
         command = python("aiospinach.cli.dev_process", msgspec.json.encode(share).decode())
         self._supervisor = Supervisor(
             command, 1, waits_for_changes=True, on_word=self._on_word, pass_fds=[share.listening]
@@ -44,6 +46,8 @@ class DevSession:
         host, port = self._listening.getsockname()
         print(f"{self._share.engine} runs, and starts anew when a Python file changes; Ctrl-C ends it")
         print(f"view: http://{host}:{port}/", flush=True)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
         watching = asyncio.create_task(reload_on_changes(self._supervisor))
         try:
             return await self._supervisor.run()
@@ -51,6 +55,12 @@ class DevSession:
             await asyncio.wait([watching, *self._starts])
             if self._server is not None:
                 await self._server.stop()
+
+    def _on_hangup(self) -> None:
+        """The terminal was closed. A shell reports it as well as the kernel: that cancels no running jobs."""
+        if not self._has_hung_up:
+            self._has_hung_up = True
+            self._supervisor.fail(WELL)
 
     def _on_word(self, word: bytes) -> None:
         """The process reports where its jobs are, and waits for an answer from there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
@@ -20,10 +21,12 @@ LOG = "server.log"
 USUAL_PORT = 6379
 START_WITHIN = 20.0
 STOP_WITHIN = 10.0
-_DEATH_SIGNAL = (  # the kernel sends SIGTERM when the parent has ended, however it ended
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
-)
-_ENDING_WITH_PARENT = [sys.executable, "-I", "-S", "-c", _DEATH_SIGNAL] if sys.platform == "linux" else []
+_DEATH_SIGNAL = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)  # the kernel sends SIGTERM when the parent has ended, however it ended
+if os.getppid() == int(sys.argv[1]):  # it has not ended before
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 _BESIDE = ("valkey-server", "redis-server")
 
 
@@ -79,12 +82,12 @@ class OwnServer:
             await asyncio.sleep(0.01)
 
     def _launch(self, binary: str) -> subprocess.Popen[bytes]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # jobs may have secrets
         (FOLDER / ".gitignore").write_text("*\n")
         with (self.folder / LOG).open("wb") as log:
             return subprocess.Popen(
                 [
-                    *(*_ENDING_WITH_PARENT, binary, "--port", str(self.port), "--bind", "127.0.0.1"),
+                    *(*ending_with(os.getpid()), binary, "--port", str(self.port), "--bind", "127.0.0.1"),
                     *("--dir", str(self.folder), "--appendonly", "yes", "--save", ""),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -103,6 +106,13 @@ class OwnServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def ending_with(parent: int) -> list[str]:
+    """Return words that begin a command, which then ends with its parent; none but on Linux."""
+    if sys.platform != "linux":
+        return []
+    return [sys.executable, "-I", "-S", "-c", _DEATH_SIGNAL, str(parent)]
 
 
 def find_binary() -> str | None:

@@ -47,13 +47,14 @@ def store_of(engine: Engine) -> Store:
     return Store(Kind.NAMED if endpoint.is_named else Kind.UNNAMED, str(endpoint))
 
 
-async def until_answered(engine: Engine, line: WorkerEnd) -> bool:
+async def until_answered(engine: Engine, line: WorkerEnd, *, has_own_server: bool) -> bool:
     """Report the store to the supervisor, which may start it, and wait for an answer of the store.
 
-    Returns whether it answers; otherwise the supervisor has ended. Raises BrokerError if the store refuses
-    this program.
+    With ``has_own_server`` the supervisor starts a server for a program that names none. Returns whether the
+    store answers; otherwise the supervisor has ended. Raises BrokerError if the store refuses this program.
     """
     store = store_of(engine)
+    hint = _HINT_AT_PORT if has_own_server and store.kind is Kind.UNNAMED else _HINTS[store.kind]
     is_told = False
     while not line.is_closed:
         line.say(msgspec.json.encode(store))
@@ -62,7 +63,7 @@ async def until_answered(engine: Engine, line: WorkerEnd) -> bool:
             return True
         except BrokerUnavailable as error:
             if not is_told:
-                say(f"{error} dev goes on when it answers{_HINTS[store.kind]}")
+                say(f"{error} dev goes on when it answers{hint}")
             is_told = True
         await asyncio.sleep(PAUSE)
     return False
@@ -73,3 +74,4 @@ _HINTS = {
     Kind.NAMED: "; RedisBroker() without a URL has dev start a server",
     Kind.UNNAMED: "; without $AIOSPINACH_URL it starts a server",
 }
+_HINT_AT_PORT = "; if another program listens at that port, give --server-port"

@@ -41,6 +41,8 @@ class DevCommand:
         self.program = folder / "shop.py"
         self.server_port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.launcher: list[str] = []
+        """Words in front of the command."""
         self._log = folder / "dev.log"
         self.write("RedisBroker")
 
@@ -54,7 +56,7 @@ class DevCommand:
         """Start the command, on ports that are free, and return at once."""
         with self._log.open("wb") as file:
             self.process = subprocess.Popen(
-                command("dev", "shop:engine", *(options or self.ports)),
+                [*self.launcher, *command("dev", "shop:engine", *(options or self.ports))],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

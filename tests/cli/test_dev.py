@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
+from aiospinach.cli.own_server import ending_with
 from aiospinach.cli.view_server import served
 
-from ..servers import Server
+from ..servers import Server, free_port
 from ..waiting import until
 from .conftest import ROOT, CommandLine
 from .dev_command import DevCommand, is_alive
@@ -62,6 +64,7 @@ async def test_a_job_of_another_process_runs_and_is_seen_and_nothing_is_left(
     assert await dev.stop(number) == 0, dev.log
     assert not dev.has_server
     assert (dev.folder / ".aiospinach" / ".gitignore").read_text() == "*\n"
+    assert (dev.folder / ".aiospinach" / str(dev.server_port)).stat().st_mode & 0o077 == 0
     assert "Traceback" not in dev.log
 
 
@@ -158,6 +161,22 @@ async def test_the_view_shows_jobs_that_a_stop_waits_for(dev: DevCommand) -> Non
 
 @linux
 @pytest.mark.large
+async def test_a_closed_terminal_waits_for_running_jobs_with_the_server(dev: DevCommand) -> None:
+    process = dev.start(*dev.ports, "--shutdown-timeout", "100")
+    await dev.up()
+    dev.schedule("slow")
+    await dev.logs("hello slow")
+    process.send_signal(signal.SIGHUP)
+    await dev.logs("stops; jobs that run: 1")
+    process.send_signal(signal.SIGHUP)
+    (dev.folder / "released").touch()
+    assert await dev.ended() == 0
+    assert "succeeded in" in dev.log
+    assert not dev.has_server
+
+
+@linux
+@pytest.mark.large
 async def test_a_server_that_was_killed_is_started_again_with_its_jobs(dev: DevCommand) -> None:
     text = dev.write("RedisBroker")
     dev.start()
@@ -174,6 +193,17 @@ async def test_a_server_that_was_killed_is_started_again_with_its_jobs(dev: DevC
 
 @linux
 @pytest.mark.large
+async def test_a_process_that_a_job_starts_and_leaves_does_not_hold_the_port(dev: DevCommand) -> None:
+    ls = 'import os; os.system("ls -l /proc/self/fd > files")'
+    dev.write("MemoryBroker", more=f"\n{ls}\n")
+    dev.start()
+    await dev.up()
+    files = (dev.folder / "files").read_text()
+    assert "socket:" not in files.partition(" 2 -> ")[2], files
+
+
+@linux
+@pytest.mark.large
 async def test_what_a_killed_command_has_started_ends(dev: DevCommand) -> None:
     process = dev.start()
     await dev.up()
@@ -184,6 +214,15 @@ async def test_what_a_killed_command_has_started_ends(dev: DevCommand) -> None:
     dev.start()
     await dev.up()
     assert await dev.stop() == 0, dev.log
+
+
+@linux
+def test_a_server_does_not_start_after_the_end_of_its_command() -> None:
+    def started(parent: int) -> bytes:
+        return subprocess.run([*ending_with(parent), "/bin/echo", "started"], stdout=subprocess.PIPE).stdout
+
+    assert started(os.getpid()) == b"started\n"
+    assert started(os.getppid()) == b""
 
 
 @pytest.mark.large
@@ -272,6 +311,37 @@ async def test_a_process_that_waits_for_a_store_ends_with_its_command(dev: DevCo
     assert "Traceback" not in dev.log
 
 
+@linux
+@pytest.mark.large
+async def test_a_store_that_answers_after_the_end_of_the_command_starts_no_workers(dev: DevCommand) -> None:
+    server = Server().start()
+    try:
+        dev.write("RedisBroker", server.url)
+        server.pause()
+        process = dev.start()
+        await dev.logs("jobs: ")
+        [child] = dev.children
+        process.kill()
+        process.wait()
+        server.resume()
+        await until(lambda: not is_alive(child), "it has ended", timeout=30, show=lambda: dev.log)
+    finally:
+        server.close()
+
+
+@pytest.mark.large
+async def test_another_program_at_the_port_of_the_server_is_named_as_a_reason(dev: DevCommand) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", dev.server_port):
+        dev.start()
+        await dev.logs(
+            "dev goes on when it answers; if another program listens at that port, give --server-port"
+        )
+
+
 # What is refused.
 
 
@@ -316,6 +386,18 @@ async def test_a_port_in_use_is_one_sentence(dev: DevCommand) -> None:
     assert f"aiospinach: the web view cannot listen at 127.0.0.1:{port} (" in dev.log
     assert "another --port, or 0 for any free one" in dev.log
     assert "Traceback" not in dev.log
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-"])
+async def test_the_view_is_served_if_standard_files_are_closed(dev: DevCommand, closed: str) -> None:
+    dev.write("MemoryBroker")
+    dev.launcher = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    port = free_port()
+    dev.start("--port", str(port))
+    await dev.up()
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+        assert (await client.get(f"http://127.0.0.1:{port}/")).status_code == 200
 
 
 @pytest.mark.large

@@ -111,6 +111,42 @@ async def test_a_count_that_an_action_has_overtaken_is_left(
     assert shown(await cache.read()) == {"ValueError": 2}
 
 
+@pytest.mark.parametrize("at_once", [2000, 3])
+async def test_a_count_that_a_visitor_awaits_is_not_kept_after_an_action(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(group_cache, "AT_ONCE", at_once)
+    counted, may_answer = asyncio.Event(), asyncio.Event()
+    count = shop.engine.dead_groups
+
+    async def slow(**limits: Any) -> list[DeadGroup]:
+        groups = await count(**limits)
+        counted.set()
+        await may_answer.wait()
+        return groups
+
+    monkeypatch.setattr(shop.engine, "dead_groups", slow)
+    cache = GroupCache(shop.engine)
+    visitor = asyncio.create_task(cache.read())
+    await counted.wait()
+    group = {"queue": "payments", "task": "charge", "error": "builtins.KeyError"}
+    await shop.engine.discard_dead(**group)
+    cache.forget(**group)
+    may_answer.set()
+    assert shown(await visitor) == shown(await cache.read()) == {"ValueError": 2}
+
+
+async def test_an_action_has_groups_counted_again_however_long_the_last_count_took(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_cache, "SHARE", 1e-9)
+    cache = GroupCache(shop.engine)
+    await cache.read()
+    await shop.engine.discard_dead(error="builtins.KeyError")
+    cache.forget()
+    assert shown(await cache.read()) == {"ValueError": 2}
+
+
 async def test_a_count_that_fails_is_made_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_cache, "AT_ONCE", 1)
     cache, count = GroupCache(shop.engine), shop.engine.dead_groups

@@ -44,6 +44,8 @@ class GroupCache:
         self._numbers: Mapping[str, int] = {}
         self._read_at = float("-inf")
         self._changed_kept_for = CHANGED_KEPT_FOR
+        self._actions = 0
+        """How often ``forget`` was called."""
         self._turn: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._counting: asyncio.Task[None] | None = None
@@ -54,10 +56,11 @@ class GroupCache:
         if self._turn is None or self._loop is not loop:
             self._turn, self._loop, self._counting = asyncio.Lock(), loop, None
         async with self._turn:
-            if not self._is_counting and self._age() >= self._changed_kept_for:
-                numbers = {name: queue.dead for name, queue in (await self._engine.counts()).items()}
-                if self._age() >= KEPT_FOR or numbers != self._numbers:
-                    await self._count_anew(numbers, loop)
+            actions = self._actions
+            await self._refresh(loop)
+            if actions != self._actions:  # it has counted jobs that are gone
+                self.forget()
+                await self._refresh(loop)
             return self._counted
 
     def forget(self, queue: str = "", task: str = "", error: str = "") -> None:
@@ -66,6 +69,8 @@ class GroupCache:
         if self._counting is not None:
             self._counting.cancel()
         self._counting = None
+        self._actions += 1
+        self._changed_kept_for = CHANGED_KEPT_FOR
         self._read_at = min(self._read_at, time.monotonic() - KEPT_FOR)
         gone = (queue, task, error)
         left = [each for each in self._counted.groups if (each.queue, each.task, each.error) != gone]
@@ -77,6 +82,14 @@ class GroupCache:
 
     def _age(self) -> float:
         return time.monotonic() - self._read_at
+
+    async def _refresh(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count again, if the groups have been shown for long enough, or have changed."""
+        if self._is_counting or self._age() < self._changed_kept_for:
+            return
+        numbers = {name: queue.dead for name, queue in (await self._engine.counts()).items()}
+        if self._age() >= KEPT_FOR or numbers != self._numbers:
+            await self._count_anew(numbers, loop)
 
     async def _count_anew(self, numbers: Mapping[str, int], loop: asyncio.AbstractEventLoop) -> None:
         if sum(numbers.values()) <= AT_ONCE:

@@ -195,7 +195,7 @@ class Consumer:
                 fields={**self._state.fields, "queue": self.queue},
             )
         started = result.leases[:room]
-        self._slots.turns.charge(self.place, len(started))
+        self._slots.turns.serve(self.place, len(started))
         for lease in started:
             self._runs.start(self._outbox, lease)
         for lease in result.leases[room:]:

@@ -31,7 +31,10 @@ class Turns:
         return self.first is None or place <= self.first
 
     def charge(self, place: int, jobs: int) -> None:
-        """Count jobs that the queue at this place asked for; a negative number for those it did not get."""
+        """Count jobs that the queue at this place asks for; a negative number once it is answered."""
+
+    def serve(self, place: int, jobs: int) -> None:
+        """Count jobs that the queue at this place has started."""
 
     def places_before_which_to_wait(self) -> int | None:
         """While no slot is free: empty queues before this place are worth waiting for; None if all are.

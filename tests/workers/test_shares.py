@@ -106,6 +106,20 @@ async def test_a_new_job_of_an_empty_queue_gets_the_next_free_slot(engine: Engin
     await engine.stop_workers()
 
 
+def test_jobs_that_started_while_others_were_empty_are_not_made_up_for() -> None:
+    shares = Shares([6, 1])
+    shares.join(1)
+    shares.charge(1, 50)
+    shares.charge(1, -50)
+    shares.serve(1, 50)
+    shares.join(0)
+    turns = 0
+    while shares.first == 0:
+        shares.serve(0, 1)
+        turns += 1
+    assert 6 <= turns <= 7
+
+
 def test_a_queue_is_charged_for_the_jobs_that_it_got() -> None:
     shares = Shares([1, 1])
     shares.join(0)

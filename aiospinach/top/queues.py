@@ -110,7 +110,7 @@ def _pause_words(pause: Pause, now: datetime) -> str:
     since = age((now - pause.since).total_seconds())
     until = f"until {moment(pause.until)}" if pause.until else "until it is resumed"
     why = f": {pause.reason}" if pause.reason else ""
-    return f"{what} is paused for {since} by {pause.by}, {until}{why}"
+    return f"{what} has been paused for {since} by {pause.by}, {until}{why}"
 
 
 def summary(overview: Overview) -> Content:

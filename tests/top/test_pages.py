@@ -81,8 +81,8 @@ def test_the_highlighted_queue_is_described() -> None:
     details = {row.name: queue_detail(EVENING, row.name).plain for row in EVENING.queues}
     assert details == {
         "images": "1 worker consumes the queue images, with 8 slots",
-        "mail": "task digest is paused for 5 min by web-1, until it is resumed: provider is down",
-        "reports": "the queue mail is paused for 5 min by web-1, until it is resumed: provider is down",
+        "mail": "task digest has been paused for 5 min by web-1, until it is resumed: provider is down",
+        "reports": "the queue mail has been paused for 5 min by web-1, until it is resumed: provider is down",
         "web": "2 workers consume the queue web, with 40 slots",
     }
     assert queue_detail(EVENING, None).plain == queue_detail(EVENING, "gone").plain == ""
@@ -94,7 +94,7 @@ def test_many_pauses_are_counted() -> None:
     paused = [pause(f"task-{number}", until=ago(-60), reason="") for number in range(5)]
     lines = queue_detail(overview(queue(ready=1, paused_tasks=paused)), "mail").plain.split("\n")
     assert lines == [
-        "task task-0 is paused for 5 min by web-1, until 2026-11-29 08:02:12 UTC",
+        "task task-0 has been paused for 5 min by web-1, until 2026-11-29 08:02:12 UTC",
         "4 other tasks are paused",
     ]
 

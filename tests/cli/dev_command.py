@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -31,6 +32,12 @@ async def send(name: str) -> None:
     while name == "slow" and not Path("released").exists():
         await asyncio.sleep(0.01)
 """
+
+
+def before_exec() -> Callable[[], object]:
+    """A preexec_fn for a child that ends with its parent, and hears SIGHUP also if the suite does not."""
+    end_with_parent = kill_with_parent() or (lambda: None)
+    return lambda: (signal.signal(signal.SIGHUP, signal.SIG_DFL), end_with_parent())
 
 
 class DevCommand:
@@ -62,7 +69,7 @@ class DevCommand:
                 stdout=file,
                 stderr=file,
                 env=environment(**variables),
-                preexec_fn=kill_with_parent(),
+                preexec_fn=before_exec(),
             )
         return self.process
 

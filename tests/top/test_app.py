@@ -140,11 +140,11 @@ async def test_resume_ends_the_pauses_of_tasks_also_of_those_that_are_not_attach
     await engine.pause(send)
     await engine.pause("old_task", queue="mail", reason="gone")
     async with opened(engine) as user:
-        await user.until("2 tasks paused", "task old_task is paused")
+        await user.until("2 tasks paused", "task old_task has been paused")
         await user.press("enter")
-        await user.until("task old_task is paused", "u Resume")
+        await user.until("task old_task has been paused", "u Resume")
         await user.press("u")
-        await user.until("old_task, send of the queue mail go on", without=["is paused"])
+        await user.until("old_task, send of the queue mail go on", without=["been paused"])
     assert await engine.pauses() == []
 
 

@@ -26,7 +26,7 @@ async def kept() -> tuple[int, int]:
 
 
 async def main() -> None:
-    engine = Engine(RedisBroker(sys.argv[1], lease=1), sys.argv[2])
+    engine = Engine(RedisBroker(sys.argv[1], lease=3), sys.argv[2])
     engine.attach_tasks(tasks)
     async with engine:
         await engine.start_workers(1)

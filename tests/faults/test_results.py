@@ -87,7 +87,7 @@ async def test_the_result_is_that_of_the_second_run_if_the_first_was_killed_befo
         async with Engine(RedisBroker(server.url), namespace) as engine:
             engine.attach_tasks(tasks)
             job = await engine.schedule("kept")
-            pid, crashes = await engine.result(job, timeout=30)
+            pid, crashes = await engine.result(job, timeout=60)
         killed = [worker for worker in workers if worker.poll() is not None]
         assert len(killed) == 1
         assert crashes == 1

@@ -270,7 +270,7 @@ async def test_calls_to_cancel_requeue_discard_and_list_time_out_in_time(
     namespace: str, proxy: Proxy, what: str, is_open: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiospinach.brokers.redis.transports.ANSWER_WITHIN", 600)
-    engine = Engine(RedisBroker(proxy.url, enqueue_timeout=0.2), namespace)
+    engine = Engine(RedisBroker(proxy.url, enqueue_timeout=1.0), namespace)
     engine.task(name="job")(lambda: None)
     if is_open:
         await engine.cancel("any")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ nox.options.error_on_missing_interpreters = False
 os.environ.setdefault("PIP_NO_COMPILE", "1")
 os.environ.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
 
+RUN_AGAIN_AT_MOST = 3
+
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -29,11 +32,29 @@ def group(name: str) -> list[str]:
 
 
 def pytest(session: nox.Session, processes: int, *arguments: str, **env: str) -> None:
-    """Run tests in more processes than there are cores, since most tests wait; the slowest are named last."""
+    """Run tests in more processes than there are cores, since most tests wait; the slowest are named last.
+
+    Up to three that have failed run again, alone: on a machine that stands still for a second, a lease ends
+    or a call is late. Both runs are in the log. What fails twice has failed.
+    """
     # One by one, in the order of collection: the large ones first, and no process is left with many.
     options = ["-q", f"--numprocesses={processes}", "--dist=load", "--maxschedchunk=1", "--durations=10"]
     # With bytecode, or each of the many programs that tests start would be compiled anew.
-    session.run("pytest", *options, *arguments, env={"PYTHONDONTWRITEBYTECODE": "", **env})
+    env = {"PYTHONDONTWRITEBYTECODE": "", **env}
+    try:
+        session.run("pytest", *options, *arguments, env=env)
+    except CommandFailed:
+        failed = failed_tests()
+        if not 0 < len(failed) <= RUN_AGAIN_AT_MOST:
+            raise
+        session.warn("run again, alone: %s", ", ".join(failed))
+        session.run("pytest", "-q", "--last-failed", *arguments, env=env)
+
+
+def failed_tests() -> list[str]:
+    """The tests that have failed in their last run."""
+    path = Path(".pytest_cache/v/cache/lastfailed")
+    return list(json.loads(path.read_text())) if path.exists() else []
 
 
 def without(*parts: str) -> list[str]:

@@ -32,7 +32,7 @@ class Told(NamedTuple):
 
 
 class EventLedger:
-    """What a model has made of each job, and what a reader was told of it."""
+    """Compares the transitions of a model with the events that a reader has read, job by job."""
 
     def __init__(self, namespace: str, queue: str) -> None:
         self._namespace = namespace

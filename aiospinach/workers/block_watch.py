@@ -17,57 +17,83 @@ logger: Log = Log("aiospinach")
 
 BLOCKED_AFTER = 1.0
 """Seconds after which an event loop that does not turn is logged."""
-LOOKS = 4
-"""The number of looks within ``BLOCKED_AFTER`` seconds."""
+TURNS = 2
+"""How often the event loop rings the thread within ``BLOCKED_AFTER`` seconds."""
+HAND_OVER_WITHIN = 0.002
+"""Seconds for which the event loop waits at most until the thread has heard the ring."""
 
 
 class BlockWatch:
-    """A thread that calls back into the event loop again and again while jobs run.
+    """A thread that logs which task blocks the event loop, unless the loop rings in time.
 
-    If the callback does not run in time, the current task of the loop does not await. The log names the line
-    that this task has reached.
+    The loop rings while jobs run, and waits until the thread has heard it, for some 50 microseconds. Without
+    this wait, the thread would have to win the interpreter's lock from a busy loop, which gives it away for
+    an instant only. The thread would wake a thousand times for one look, and this costs the loop 8 % of its
+    time. A thread that is rung in time never has to look.
     """
 
     def __init__(self, state: PoolState, runs: Runs) -> None:
         self._loop = state.loop
         self._runs = runs
         self._loop_thread = threading.get_ident()
-        self._ended = threading.Event()
-        self._has_answered = True
-        """The last callback has run. Only this attribute is shared by the two threads."""
+        self._rung = threading.Event()
+        self._heard = threading.Event()
+        self._has_ended = False
+        self._turned_at = 0.0
+        """When the loop turned last, by time.monotonic()."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Rings the thread. It is None while no job runs."""
+        runs.on_first_start = self._on_first_start
         self._thread = threading.Thread(target=self._work, name=f"aiospinach watch {state.name}", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
         """End the thread, and wait for it, which takes no time."""
-        self._ended.set()
+        self._has_ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rung.set()
         self._thread.join()
 
+    # In the event loop.
+
+    def _on_first_start(self) -> None:
+        if self._timer is None and not self._has_ended:
+            self._note_turn()
+
+    def _note_turn(self) -> None:
+        self._turned_at = time.monotonic()
+        self._timer = self._loop.call_later(BLOCKED_AFTER / TURNS, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._runs:
+            self._note_turn()
+            self._heard.clear()
+            self._rung.set()
+            self._heard.wait(HAND_OVER_WITHIN)
+
+    # In the thread.
+
     def _work(self) -> None:
-        period = BLOCKED_AFTER / LOOKS
-        looked_at = asked_at = time.monotonic()
-        is_logged = False
-        while not self._ended.wait(period):
-            now = time.monotonic()
-            stood_still, looked_at = now - looked_at > 2 * period, now  # the process was suspended, perhaps
-            if self._has_answered:
-                if self._runs:
-                    asked_at, is_logged = now, False
-                    self._ask()
-            elif stood_still:
-                asked_at = now
-            elif now - asked_at >= BLOCKED_AFTER and not is_logged:
-                is_logged = self._log_blocker(now - asked_at)
-
-    def _ask(self) -> None:
-        self._has_answered = False
-        try:
-            self._loop.call_soon_threadsafe(self._on_answer)
-        except RuntimeError:  # the event loop has ended
-            self._ended.set()
-
-    def _on_answer(self) -> None:
-        self._has_answered = True
+        pause, resumed_at, logged = BLOCKED_AFTER, 0.0, -1.0
+        while not self._has_ended:
+            planned = time.monotonic() + pause
+            if self._rung.wait(pause):
+                self._rung.clear()
+                self._heard.set()
+                pause = BLOCKED_AFTER
+                continue
+            now, turned_at = time.monotonic(), self._turned_at
+            if now - planned > BLOCKED_AFTER / 2:
+                resumed_at = now  # this thread stood still as well: the process was suspended, perhaps
+            pause = max(turned_at, resumed_at) + BLOCKED_AFTER - now
+            if self._timer is None or turned_at == logged:
+                pause = BLOCKED_AFTER
+            elif pause <= 0:
+                pause = BLOCKED_AFTER / TURNS
+                if self._log_blocker(now - turned_at):
+                    logged = turned_at
 
     def _log_blocker(self, seconds: float) -> bool:
         """Log which task blocks the event loop. Returns False if no task runs at this moment."""

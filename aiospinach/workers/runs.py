@@ -34,6 +34,8 @@ class Runs:
         """Called for a new run whose lease ends before one of these two moments."""
         self.on_start: Callable[[Run], None] | None = None
         """Called for each new run."""
+        self.on_first_start: Callable[[], None] | None = None
+        """Called for a new run if there was none."""
         self.on_retry: Callable[[Execution, float], None]
         """Called when a job was put back, to be tried again in so many seconds."""
         self.on_parked: Callable[[], None]
@@ -60,6 +62,8 @@ class Runs:
         if self.on_start is not None:
             self.on_start(run)
         self._runs[run] = run
+        if len(self._runs) == 1 and self.on_first_start is not None:
+            self.on_first_start()
         if run.holds_slot:
             self.count += 1
             self._slots.start()

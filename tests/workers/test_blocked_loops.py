@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from aiospinach import Engine
+from aiospinach import Batch, Engine
 from aiospinach.workers import block_watch
 
 from ..conftest import Heard
@@ -83,3 +83,26 @@ async def test_the_watch_thread_ends_with_the_workers(engine: Engine) -> None:
     await until(watch_threads)
     await engine.stop_workers()
     assert watch_threads() == []
+
+
+async def test_the_watch_costs_a_busy_loop_next_to_nothing(
+    engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that asks a busy loop for the lock of the interpreter is woken a thousand times in vain."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(block_watch, "BLOCKED_AFTER", 0.1)
+    caplog.set_level(logging.WARNING)
+
+    @engine.task
+    async def tiny() -> None:
+        pass
+
+    for _ in range(3):
+        batch = Batch()
+        for _ in range(10_000):
+            batch.schedule(tiny)
+        await engine.schedule_batch(batch)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+    await engine.start_workers(stop_when_queue_empty=True)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before < 500
+    assert warnings(caplog) == []

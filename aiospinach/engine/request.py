@@ -11,6 +11,9 @@ from ..brokers.records import Envelope
 from ..job import Job, JobStatus
 from ..task import Task
 
+NOT_SET, QUEUED, WAITING = JobStatus.NOT_SET, JobStatus.QUEUED, JobStatus.WAITING
+"""As in the class, which Python 3.11 reads them from ten times as slowly."""
+
 
 class Request(msgspec.Struct, frozen=True, gc=False):
     """An envelope that is about to be stored, and the facts about its job that the envelope lacks."""
@@ -23,9 +26,9 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     def as_job(self, namespace: str, is_new: bool) -> Job:
         """The job after the broker's answer: stored if ``is_new``, else a duplicate."""
-        status = JobStatus.NOT_SET
+        status = NOT_SET
         if is_new:
-            status = JobStatus.QUEUED if self.is_due else JobStatus.WAITING
+            status = QUEUED if self.is_due else WAITING
         return self.envelope.as_job(namespace, self.queue, status, self.args, self.kwargs)
 
 

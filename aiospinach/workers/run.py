@@ -13,7 +13,7 @@ from ..exceptions import Interrupted, JobError, LeaseLost
 from ..job import Job, JobStatus
 from ..logs import Log, fields_of
 from .execution import Execution
-from .outbox import SettleResult
+from .outbox import FENCED, SettleResult
 
 logger: Log = Log("aiospinach")
 
@@ -116,7 +116,7 @@ class Run(Execution):
         self.settle_result = result
         if self.is_settled:
             try:
-                if result is SettleResult.FENCED:
+                if result is FENCED:
                     self._log_fence(self._snapshot(JobStatus.NOT_SET))
             finally:
                 self._host.ended(self)

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import Protocol
 
 from ..brokers.records import Settlement
 from ..brokers.reports import HOUR, MINUTE, TaskRow, WorkerRow
-from ..outcome import Action
+from ..outcome import SUCCESS, Action
 
 DONE, FAILED, RETRIED, SECONDS = range(4)
-WELL = Action.DONE
-NO_ROW: list[float] = []
+WELL = SUCCESS.action
 TASKS_AT_MOST = 500
 """Tasks in one row. The jobs of other tasks are counted together, under an empty name."""
 MINUTES_PER_HOUR = HOUR // MINUTE
-
-
-class Timed(Protocol):
-    """A run that has ended."""
-
-    duration: float
-    """Seconds that the body took."""
 
 
 class Tally:
@@ -53,26 +44,35 @@ class Tally:
             self._ended[self._minute] = self._row
         self._minute, self._row, self._count, self._sent_count = minute, {}, 0, 0
 
-    def add(self, settled: Iterable[tuple[Settlement, Timed | None]], refused: Container[str]) -> None:
-        """Count the jobs that the broker has settled. Jobs that never began have no duration, and do not
-        count; nor do those whose lease is in ``refused``."""
-        self.turn()
-        row, row_task = NO_ROW, None
-        for settlement, timed in settled:
-            lease = settlement.lease
-            column = DONE if settlement.action is WELL else _column_of(settlement.action)
-            if timed is None or column is None or (refused and lease.id in refused):
-                continue
-            task = lease.job.task
-            if task != row_task:
-                row, row_task = self._row.get(task) or self._new_row(task), task
-            row[column] += 1
-            row[SECONDS] += timed.duration
-            self._count += 1
+    def add(self, settled: Iterable[tuple[Settlement, object]], refused: Container[str]) -> None:
+        """Count the jobs that the broker has settled, but for those whose lease is in ``refused``.
 
-    def _new_row(self, task: str) -> list[float]:
-        key = task if len(self._row) < TASKS_AT_MOST else ""
-        return self._row.setdefault(key, [0, 0, 0, 0.0])
+        Jobs that were put back for another reason than an error do not count.
+        """
+        self.turn()
+        task, action, count, seconds = "", WELL, 0, 0.0
+        for settlement, _ in settled:
+            lease = settlement.lease
+            if refused and lease.id in refused:
+                continue
+            if lease.job.task != task or settlement.action is not action:
+                self._count_alike(task, action, count, seconds)
+                task, action, count, seconds = lease.job.task, settlement.action, 0, 0.0
+            count += 1
+            if settlement.duration > 0:
+                seconds += settlement.duration
+        self._count_alike(task, action, count, seconds)
+
+    def _count_alike(self, task: str, action: Action, count: int, seconds: float) -> None:
+        """Count jobs of one task that have ended in the same way."""
+        column = _column_of(action)
+        if count == 0 or column is None:
+            return
+        key = task if task in self._row or len(self._row) < TASKS_AT_MOST else ""
+        row = self._row.setdefault(key, [0, 0, 0, 0.0])
+        row[column] += count
+        row[SECONDS] += seconds
+        self._count += count
 
     def unsent(self) -> Sequence[WorkerRow]:
         """Return the rows that are not stored yet, those of the last two hours at most."""
@@ -98,6 +98,8 @@ class Tally:
 
 
 def _column_of(action: Action) -> int | None:
+    if action is WELL:
+        return DONE
     if action is Action.FAIL:
         return FAILED
     return RETRIED if action is Action.RETRY else None

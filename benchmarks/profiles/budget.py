@@ -23,6 +23,7 @@ import redis.asyncio
 from aiospinach import Batch, Broker, Engine, Job, MemoryBroker, RedisBroker, Task, signals
 from aiospinach.brokers.records import NO_PARKING, Envelope, ExchangeResult, Lease, Settlement
 from aiospinach.brokers.redis import schema, scripts
+from aiospinach.brokers.redis.settlements import encode_settlements
 from aiospinach.engine import request
 from aiospinach.engine.request import new_ids
 from aiospinach.job import JobStatus, running_job
@@ -140,11 +141,11 @@ async def exchanges(broker: RedisBroker) -> list[Part]:
         reader.gets()
 
     def read() -> list[Lease]:
-        jobs = [schema.decode(job_id, envelope) for job_id, envelope in schema.pairs(stored)]
-        return [Lease(job.id + SUFFIX, job, 0.0) for job in jobs]
+        return schema.decode_leased(stored, SUFFIX, 0.0)
 
     def arguments() -> list[Any]:
-        return state.exchange_arguments(settled, NUMBER, broker.lease, NO_PARKING, broker.events)[0]
+        part = encode_settlements(settled, state.keys)
+        return state.exchange_arguments(part, NUMBER, broker.lease, NO_PARKING, broker.events)
 
     settled = [Settlement(lease, SUCCESS.action) for lease in read()]
     keys = state.keys.of(scripts.EXCHANGE)

@@ -174,10 +174,7 @@ class RedisBroker(Broker):
         state.pending_exchange(())
         trusted_until = call.sent_at + self.lease - self.margin
         suffix = f":{state.session}.{call.arguments[1]}"
-        leases = []
-        for job_id, envelope in schema.pairs(leased):
-            job = schema.decode(job_id, envelope)
-            leases.append(Lease(job.id + suffix, job, trusted_until))
+        leases = schema.decode_leased(leased, suffix, trusted_until)
         has_earlier_due, state.has_earlier_due = state.has_earlier_due, False
         return ExchangeResult(
             leases, pending.fenced, pending.cancelled, bool(is_something_left), has_earlier_due

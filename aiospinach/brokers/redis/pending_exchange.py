@@ -7,10 +7,6 @@ from typing import Any, NamedTuple
 
 from ..records import Settlement
 
-SETTLED_AT_ONCE = 1000
-BYTES_AT_ONCE = 256 * 1024
-"""Bytes of details, results and successors in one call, unless a single settlement has more."""
-
 
 class ExchangeCall(NamedTuple):
     """One call of the script. A call without an answer may have arrived, so it is repeated unchanged."""
@@ -27,7 +23,7 @@ class ExchangeCall(NamedTuple):
 
 
 class PendingExchange:
-    """Settles in calls of a thousand settlements at most, and collects the answers.
+    """The settlements of an exchange, and the answers so far: one call may not settle them all.
 
     If a call was not answered, and the caller repeats the exchange with the same list, the exchange goes on
     with that call.
@@ -40,19 +36,10 @@ class PendingExchange:
         self.unanswered: ExchangeCall | None = None
         self._done = 0
 
-    def next_part(self, want: int) -> tuple[Sequence[Settlement], int]:
-        """Return the settlements of the next call, and how many jobs it asks for: 0 unless it is the last."""
-        some = self.settled[self._done : self._done + SETTLED_AT_ONCE]
-        size = 0
-        for number, settlement in enumerate(some):
-            size += len(settlement.detail) + len(settlement.result)
-            if settlement.successor is not None:
-                size += len(settlement.successor.body)
-            if size > BYTES_AT_ONCE:
-                some = some[: number + 1]
-                break
-        is_last = self._done + len(some) == len(self.settled)
-        return some, want if is_last else 0
+    @property
+    def left(self) -> Sequence[Settlement]:
+        """The settlements that no call has settled."""
+        return self.settled[self._done :] if self._done else self.settled
 
     def note_answer(self, call: ExchangeCall, fenced: Sequence[bytes], cancelled: Sequence[bytes]) -> bool:
         """Add the answer to a call. Returns whether all is settled."""

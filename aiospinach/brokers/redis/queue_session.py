@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
-from ...outcome import Action
 from ..records import Parking, Settlement, SweepResult
 from . import schema
 from .events import rows_of, settled_lines
 from .pending_exchange import ExchangeCall, PendingExchange
+from .settlements import SettlementArguments, encode_settlements
 
 TASKS_AT_ONCE = 100
 """How many tasks with parked jobs a sweep returns at most."""
@@ -96,25 +95,30 @@ class QueueSession:
         return self.pending
 
     def next_call(self, want: int, lease: float, parking: Parking, now: int, event_rows: int) -> ExchangeCall:
-        """Return the next call of the pending exchange, or the last one again if it has no answer."""
-        some, want = self.pending.next_part(want)
+        """Return the next call of the pending exchange, or the last one again if it has no answer.
+
+        Only the last call asks for jobs.
+        """
+        left = self.pending.left
+        part = encode_settlements(left, self.keys)
+        count = len(part.settled)
+        if count < len(left):
+            want = 0
         call = self.pending.unanswered
         if call is None or call.want != want:
             self.seq = max(self.seq + 1, now)  # so that a lease tells when it was made
-            arguments, keys = self.exchange_arguments(some, want, lease, parking, event_rows)
-            call = self.pending.unanswered = ExchangeCall(arguments, keys, len(some), want, time.monotonic())
+            arguments = self.exchange_arguments(part, want, lease, parking, event_rows)
+            call = self.pending.unanswered = ExchangeCall(
+                arguments, part.job_keys, count, want, time.monotonic()
+            )
         return call
 
     def exchange_arguments(
-        self, settled: Sequence[Settlement], want: int, lease: float, parking: Parking, event_rows: int
-    ) -> tuple[list[Any], list[str]]:
-        """Return the arguments of the script ``exchange``, and its keys of single jobs.
-
-        Settlements that are simply done stand in rows of one task, others one by one.
-        """
-        job_keys: list[str] = []
-        events = rows_of(self.worker, settled_lines(settled)) if event_rows else ()
-        arguments = [
+        self, part: SettlementArguments, want: int, lease: float, parking: Parking, event_rows: int
+    ) -> list[Any]:
+        """Return the arguments of the script ``exchange``."""
+        events = rows_of(self.worker, settled_lines(part.settled)) if event_rows else ()
+        return [
             self.session,
             self.seq,
             want,
@@ -124,25 +128,11 @@ class QueueSession:
             " ".join([*parking.wanted, schema.OWN_PARKED] if self.has_own_parked else parking.wanted),
             event_rows,
             self.worker,
-            " ".join(self._take_reported(settled)) if self.reported else "",
+            " ".join(self._take_reported(part.settled)) if self.reported else "",
             len(events),
             *events,
+            *part.arguments,
         ]
-        for (task, is_only_done), alike in groupby(settled, _row_of):
-            if is_only_done:
-                leases = [settlement.lease.id for settlement in alike]
-                arguments += (task, len(leases), *leases)
-                continue
-            for settlement in alike:
-                word = "fail bare" if settlement.drops_arguments else settlement.action.value
-                arguments += (task, 0) if settlement.pause is None else (task, -1, settlement.pause)
-                arguments += (settlement.lease.id, word)
-                arguments += (schema.milliseconds(settlement.delay), settlement.detail)
-                arguments += schema.encode_successor(settlement.successor)
-                arguments += schema.encode_end_of(settlement)
-                if settlement.lease.job.result_ttl:
-                    job_keys.append(self.keys.result(settlement.lease.job.id))
-        return arguments, job_keys
 
     def _take_reported(self, settled: Sequence[Settlement]) -> set[str]:
         """Return the settled leases that have progress in the store. The exchange removes it."""
@@ -165,13 +155,6 @@ class QueueSession:
         if is_lost or self.has_lost_dues or self.has_orphans:
             return SweepResult(is_something, 0.0, parked)
         return SweepResult(is_something, None if due < 0 else due / 1000, parked)
-
-
-def _row_of(settlement: Settlement) -> tuple[str, bool]:
-    """Return the task of a settled job, and whether it is simply done, without a result and a successor."""
-    job = settlement.lease.job
-    is_done = settlement.action is Action.DONE and settlement.successor is None
-    return job.task, is_done and not job.result_ttl
 
 
 def _moment_of(epoch: bytes) -> int:

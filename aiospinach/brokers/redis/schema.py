@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from ..pauses import StoredPause
-from ..records import DeadRecord, Envelope, Firing, ParkedTask, Settlement
+from ..records import DeadRecord, Envelope, Firing, Lease, ParkedTask, Settlement
 from ..reports import HOUR, ROWS_FOR
 from ..results import created_of, encode_end
 from .scripts import Script
@@ -71,6 +71,7 @@ class Keys:
         self._by_name["sess"] = f"{self.prefix}sess:{session}"
         self._by_name["answers"] = f"{self.prefix}answers:{producer_session}"
         self._by_name["nudge"] = f"{self.prefix}nudge:{session}"
+        self._of_script: dict[Script, list[str]] = {}
         self.wake: str = self._by_name["wake"]
         self.nudge: str = self._by_name["nudge"]
         self.leases: str = self._by_name["leases"]
@@ -80,9 +81,12 @@ class Keys:
         self.events: str = self._by_name["events"]
         self.steps: str = self._by_name["steps"]
 
-    def of(self, script: Script, job_keys: Sequence[str] = ()) -> list[str]:
+    def of(self, script: Script, job_keys: Sequence[str] = ()) -> Sequence[str]:
         """Return the keys of a script, in its order, and after them keys of single jobs."""
-        return [*(self._by_name[name] for name in script.keys), *job_keys]
+        keys = self._of_script.get(script)
+        if keys is None:
+            keys = self._of_script[script] = [self._by_name[name] for name in script.keys]
+        return [*keys, *job_keys] if job_keys else keys
 
     def result(self, job_id: str) -> str:
         """Return the key that keeps the end of a job."""
@@ -162,23 +166,41 @@ def encode_end_of(settlement: Settlement) -> tuple[int, bytes]:
 
 def decode(job_id: bytes, envelope: bytes) -> Envelope:
     """Return the job in an envelope. A script has checked the header."""
-    static, variable, body = envelope.split(b"\n", 2)
-    task, max_retries, has_meta, result_ttl = _static_words(static)
-    at, retries, crashes, parked_at, created, error = _variable_words(variable)
-    return Envelope(
-        job_id.decode(),
-        task,
-        body,
-        at,
-        max_retries,
-        retries,
-        crashes,
-        parked_at,
-        created=created,
-        has_meta=has_meta,
-        result_ttl=result_ttl,
-        error=error,
-    )
+    [lease] = decode_leased((job_id, envelope), "", 0.0)
+    return lease.job
+
+
+def decode_leased(flat: Sequence[bytes], suffix: str, trusted_until: float) -> list[Lease]:
+    """Return the leases of jobs, from an id and an envelope for each. Scripts have checked the headers.
+
+    Jobs that were scheduled together have a common header, which is read once.
+    """
+    leases: list[Lease] = []
+    header, length = b"", 0
+    for raw_id, envelope in pairs(flat):
+        if not (length and envelope.startswith(header)):
+            static, variable, body = envelope.split(b"\n", 2)
+            length = len(envelope) - len(body)
+            header = envelope[:length]
+            task, max_retries, has_meta, result_ttl = _static_words(static)
+            at, retries, crashes, parked_at, created, error = _variable_words(variable)
+        job_id = raw_id.decode()
+        job = Envelope(
+            job_id,
+            task,
+            envelope[length:],
+            at,
+            max_retries,
+            retries,
+            crashes,
+            parked_at,
+            created=created,
+            has_meta=has_meta,
+            result_ttl=result_ttl,
+            error=error,
+        )
+        leases.append(Lease(job_id + suffix, job, trusted_until))
+    return leases
 
 
 _header_fields = attrgetter(

@@ -48,7 +48,7 @@ class BlockWatch:
         self._thread.start()
 
     def end(self) -> None:
-        """End the thread, and wait for it, which takes no time."""
+        """End the thread, and wait for it, which takes no time. If its loop is closed instead, it ends itself."""
         self._has_ended = True
         if self._timer is not None:
             self._timer.cancel()
@@ -77,7 +77,7 @@ class BlockWatch:
 
     def _work(self) -> None:
         pause, resumed_at, logged = BLOCKED_AFTER, 0.0, -1.0
-        while not self._has_ended:
+        while not (self._has_ended or self._loop.is_closed()):
             planned = time.monotonic() + pause
             if self._rung.wait(pause):
                 self._rung.clear()

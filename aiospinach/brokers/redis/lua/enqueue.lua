@@ -55,7 +55,7 @@ local found, seen, duplicates, new_names = read_in_chunks('HMGET', jobs, ids), {
 local queued_ids, fields, future_entries = {}, {}, {}
 local queued, stored, place_in_call = 0, 0, 0 -- the length of a table takes longer to find
 -- The id of a job that was cancelled in its line stays in the line. A new job of that id takes over the place.
-local marks = call('EXISTS', cancels) == 1 and read_in_chunks('HMGET', cancels, ids) or {}
+local marks = call('EXISTS', cancels) == 1 and read_in_chunks('HMGET', cancels, ids)
 local unmarked_ids, moved_ids = {}, {}
 for _, row in ipairs(rows) do
   local named = row.named
@@ -74,7 +74,7 @@ for _, row in ipairs(rows) do
       end
       fields[2 * stored + 1], fields[2 * stored + 2] = id, ARGV[place + 1]
       stored = stored + 1
-      if marks[place_in_call] and marks[place_in_call] ~= 'ended' then -- guard: place of a cancelled job
+      if marks and marks[place_in_call] and marks[place_in_call] ~= 'ended' then -- guard: place of a cancelled job
         local list = is_later and moved_ids or unmarked_ids
         list[#list + 1] = id
       elseif is_later then

@@ -104,7 +104,10 @@ while position < #ARGV do
   is_pausing = is_pausing or why
   for _ = 1, math.max(done, 1) do
     position, count = position + 1, count + 1
-    sent[count], tasks[count] = ARGV[position], task
+    sent[count] = ARGV[position]
+    if has_limits then
+      tasks[count] = task
+    end
   end
   if done <= 0 then
     settled[count] = {task = task, action = arg(), delay = tonumber(arg()), detail = arg(), due = tonumber(arg()),

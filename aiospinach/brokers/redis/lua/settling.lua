@@ -118,18 +118,46 @@ local function put_first(released)
   end
 end
 
--- Settles the leases in sent. tasks has the task of each lease. settled has the settlement of each lease that is not
--- simply done, at the same position. mark is the text that follows the id in a lease of this session. Returns fenced
--- leases, leases whose job was cancelled instead of put back, whether ready has more jobs, whether a job is due earlier
--- than was known, whether marks were removed, and the odd settlements, as events have them.
+-- Settles the leases in sent. tasks has the task of each lease, if there are limits. settled has the settlement of each
+-- lease that is not simply done, at the same position. mark is the text that follows the id in a lease of this session.
+-- Returns fenced leases, leases whose job was cancelled instead of put back, whether ready has more jobs, whether a job is
+-- due earlier than was known, whether marks were removed, and the odd settlements, as events have them.
 local function settle(sent, tasks, settled, mark)
   local gone_leases, ended_ids, marked_ids, freed_slots, is_settled, fenced, cancelled = {}, {}, {}, {}, {}, {}, {}
   local pending = {released = {}, again = {}, has_earlier_due = false, is_dead = false}
   local is_freed, marks, odd = {}, marks_of(sent), {}
   local actions = next(settled) and make_actions()
   local gone_count, ended_count = 0, 0 -- the length of a table takes longer to find
+
+  -- Applies a settlement that is not simply done. Returns whether the id is free: the job has ended, and no other has
+  -- taken its place.
+  local function apply(settlement, number, id, is_unwanted)
+    if settlement.why then
+      prolong_pause(settlement.task, math.min(now + settlement.delay, LAST_MOMENT - 1), settlement.why)
+      pending.has_earlier_due = true
+    end
+    local has_ended, state = true, settlement.action
+    if is_unwanted and not ENDS[settlement.action] then -- guard: unwanted
+      cancelled[#cancelled + 1] = sent[number]
+      state = 'cancelled'
+      odd[number] = 'cancelled'
+    else
+      has_ended = actions[settlement.action](id, settlement, pending)
+      odd[number] = has_ended == nil and 'fenced' or is_unwanted and 'alone' or nil
+    end
+    if has_ended and settlement.result_key then
+      note_end(settlement.result_key, id, state, settlement.ttl, settlement.rest)
+    end
+    if has_ended and settlement.successor ~= '' and not is_unwanted then -- guard: successor
+      local is_earliest = store_again(id, settlement.successor, settlement.due, pending.again)
+      pending.has_earlier_due = is_earliest or pending.has_earlier_due
+      return false
+    end
+    return has_ended
+  end
+
   for number, score in ipairs(read_in_chunks('ZMSCORE', leases, sent)) do
-    local lease, task, settlement = sent[number], tasks[number], settled[number]
+    local lease, settlement = sent[number], settled[number]
     if not score or is_settled[lease] then -- guard: fence
       fenced[#fenced + 1] = lease
       odd[number] = 'fenced'
@@ -139,33 +167,16 @@ local function settle(sent, tasks, settled, mark)
       gone_leases[gone_count] = lease
       local length_of_id = string.find(lease, mark, 1, true) -- nearly all leases are of this session
       local id = length_of_id and string.sub(lease, 1, length_of_id - 1) or id_of(lease)
-      if marks[lease] then
+      local mark_of_job = marks[lease]
+      if mark_of_job then
         marked_ids[#marked_ids + 1] = id
       end
       if has_limits then
+        local task = tasks[number]
         freed_slots[#freed_slots + 1] = task .. '\n' .. lease
         is_freed[task] = true
       end
-      if settlement and settlement.why then
-        prolong_pause(task, math.min(now + settlement.delay, LAST_MOMENT - 1), settlement.why)
-        pending.has_earlier_due = true
-      end
-      local has_ended, is_unwanted, state = true, marks[lease] and is_cancelled(marks[lease]), settlement and settlement.action
-      if settlement and is_unwanted and not ENDS[settlement.action] then -- guard: unwanted
-        cancelled[#cancelled + 1] = lease
-        state = 'cancelled'
-        odd[number] = 'cancelled'
-      elseif settlement then
-        has_ended = actions[settlement.action](id, settlement, pending)
-        odd[number] = has_ended == nil and 'fenced' or is_unwanted and 'alone' or nil
-      end
-      if has_ended and settlement and settlement.result_key then
-        note_end(settlement.result_key, id, state, settlement.ttl, settlement.rest)
-      end
-      if has_ended and settlement and settlement.successor ~= '' and not is_unwanted then -- guard: successor
-        local is_earliest = store_again(id, settlement.successor, settlement.due, pending.again)
-        pending.has_earlier_due = is_earliest or pending.has_earlier_due
-      elseif has_ended then
+      if not settlement or apply(settlement, number, id, mark_of_job and is_cancelled(mark_of_job)) then
         ended_count = ended_count + 1
         ended_ids[ended_count] = id
       end

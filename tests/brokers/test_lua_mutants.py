@@ -55,7 +55,7 @@ UNGUARDED = {
 """Scripts without a guard."""
 UNGUARDED_PARTS = {
     *("prelude", "chunks", "prune_dead", "parking", "dead_records", "last_error", "forgetting"),
-    *("counting", "seen_workers", "streams"),
+    *("counting", "seen_workers", "streams", "task_of", "lanes", "word_lists", "exchange_events"),
 }
 """Parts that are included in scripts, and have no guard."""
 
@@ -76,7 +76,7 @@ def is_part(name: str) -> bool:
 
 
 def needs(script: Script, part: str) -> bool:
-    return re.search(rf"^-- needs .*\b{part}\b", _SOURCES[script.name], re.MULTILINE) is not None
+    return re.search(rf"^-- (?:needs|rare) .*\b{part}\b", _SOURCES[script.name], re.MULTILINE) is not None
 
 
 def mutants(line: str) -> list[str]:

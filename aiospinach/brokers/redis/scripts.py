@@ -25,11 +25,23 @@ def _listed(text: str, what: str) -> list[str]:
     return found[1].split() if found else []
 
 
+def _rare(parts: Sequence[str]) -> str:
+    """Return a function that makes the functions of these files when it is first called, and returns them in
+    a table."""
+    texts = [_text(part) for part in parts]
+    names = [name for text in texts for name in re.findall(r"^local function (\w+)", text, re.MULTILINE)]
+    made = ", ".join(f"{name} = {name}" for name in names)
+    head = ["local rare_functions", "local function rare()", "if not rare_functions then"]
+    return "\n".join([*head, *texts, f"rare_functions = {{{made}}}", "end", "return rare_functions", "end"])
+
+
 class Script:
     """A Lua script, from the file of its name. The head of the file names the keys, and the files whose
-    functions the script needs: only these precede it, since each call makes them anew. Keys of single jobs
-    follow the FIXED_KEYS of the head. A script without a line of keys reads KEYS itself, and is for several
-    queues.
+    functions the script needs: only these precede it, since each call makes them anew, which takes about a
+    thousand instructions a function. ``rare`` among them stands for files in a line of its own: their
+    functions are made if the script calls ``rare()``, and ``rare().park`` is the function ``park``. Keys of
+    single jobs follow the FIXED_KEYS of the head. A script without a line of keys reads KEYS itself, and is
+    for several queues.
 
     ``source``: a text to run in place of the file's; the keys stay.
     """
@@ -42,7 +54,8 @@ class Script:
         count = len(self.keys)
         unpacked = f"local FIXED_KEYS, {variables} = {count}, unpack(KEYS, 1, {count})" if self.keys else ""
         # Within one function: functions take over its variables faster than those of the script.
-        needed = [_text(part) for part in _listed(text, "needs")]
+        rare = _rare(_listed(text, "rare"))
+        needed = [rare if part == "rare" else _text(part) for part in _listed(text, "needs")]
         body = [_text("prelude"), "local function main()", *needed, text, "end", "return main()"]
         self.source: str = source or "\n".join([shebang, unpacked, *body])
         self.sha: str = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()

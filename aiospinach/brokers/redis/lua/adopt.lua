@@ -2,7 +2,7 @@
 -- Gives a slot to each job that ran before its task had a limit. A call reads one page of leases. No job of the task is
 -- leased until the last page.
 -- KEYS   ready jobs leases slots control lanes open wake pauses
--- needs  chunks headers gates notify
+-- needs  chunks task_of headers gates lanes notify
 -- ARGV   cursor of the page, then the tasks
 -- answer {now, cursor of the next page, or '0'}
 -- repeat gives the same slots again

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Requeues or discards dead jobs, the oldest first, some a call.
 -- KEYS   ready jobs cancels dead deadjobs wake
--- needs  chunks headers last_error dead_records requeue notify
+-- needs  chunks task_of headers last_error dead_records requeue notify
 -- ARGV   'requeue' or 'discard'; task and reason of the jobs, and their error as JSON (empty: any);
 --        the score after which this call goes on, and
 --        the score of the last job (empty: the first call)

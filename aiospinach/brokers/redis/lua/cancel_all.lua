@@ -2,7 +2,7 @@
 -- Cancels the waiting and queued jobs of the queue, or of one task, some a call.
 -- KEYS   ready jobs future cancels control lanes dedup:0 dedup:1 events
 --        and result:<id> of each cancelled job that keeps its result: a caller cannot know these ids
--- needs  chunks headers ends events forgetting
+-- needs  chunks task_of headers ends events forgetting
 -- ARGV   task (empty: all); 1 if the caller wants the jobs; how many rows of events the stream keeps, 0: there is
 --        none; then where this call goes on: 'future',
 --        'ready', 'lanes' or 'parked', the position there (empty: its beginning), and how many entries are left to look at

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Checks at one moment what seemed not to fit together, while the queue was read in pages.
 -- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open pauses
--- needs  chunks headers gates marks
+-- needs  task_of headers gates marks
 -- ARGV   'ids', cursor: a page of the ids of jobs; or the kind of a finding, and the items that may be wrong
 -- answer {now, cursor of the next page, ids} to 'ids'; else {now, the items that are wrong}
 -- repeat reads again

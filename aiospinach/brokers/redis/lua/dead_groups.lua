@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Counts dead jobs by task and error, the latest first, a page a call.
 -- KEYS   dead deadjobs
--- needs  chunks headers prune_dead dead_records
+-- needs  chunks task_of headers prune_dead dead_records
 -- ARGV   score of the job before which this page begins (empty: with the latest one), how many jobs it looks at
 -- answer {now, where the next page begins ('': this was the last one), for each group: task, error as in the JSON of the
 --        detail, how many jobs, when the latest died, its id}. Task and error are empty if they cannot be read

@@ -1,7 +1,8 @@
 #!lua
 -- Stores jobs: all or none.
 -- KEYS   ready jobs future cancels dedup:0 dedup:1 wake answers events
--- needs  chunks notify scheduled_events
+-- needs  chunks notify rare
+-- rare   scheduled_events
 -- ARGV   field and number of the call; how many rows of events the stream keeps, 0: there is none; else the count of new
 --        rows, and these, as they are without duplicates; then the jobs in rows. A row: named (1 if the user gave the ids),
 --        due (ms), count, then id and envelope of each job
@@ -13,15 +14,6 @@ local LIFE, RENEWED_AFTER = 1200000, 300000
 
 -- A field has the number, the moment when the life of the key was last prolonged, and the numbers of the duplicates.
 local last, renewed, answer = string.match(call('HGET', answers, field) or '', '^(%d+) (%d+) (.*)$')
-
-local function remember(what)
-  local is_aging = not renewed or now - renewed >= RENEWED_AFTER -- guard: life of a session
-  local since = is_aging and string.format('%.0f', now) or renewed
-  call('HSET', answers, field, number .. ' ' .. since .. ' ' .. what)
-  if is_aging then
-    call('PEXPIRE', answers, LIFE)
-  end
-end
 
 if last == number then -- guard: repeated call
   local duplicates = {}
@@ -51,12 +43,12 @@ while position < #ARGV do
   position = row.last + 1
 end
 
-local found, seen, duplicates, new_names = read_in_chunks('HMGET', jobs, ids), {}, {}, {}
+local found, seen, duplicates, new_names = read_in_chunks('HMGET', jobs, ids), {}, {}, nil
 local queued_ids, fields, future_entries = {}, {}, {}
 local queued, stored, place_in_call = 0, 0, 0 -- the length of a table takes longer to find
 -- The id of a job that was cancelled in its line stays in the line. A new job of that id takes over the place.
 local marks = call('EXISTS', cancels) == 1 and read_in_chunks('HMGET', cancels, ids)
-local unmarked_ids, moved_ids = {}, {}
+local unmarked_ids, moved_ids = marks and {}, marks and {}
 for _, row in ipairs(rows) do
   local named = row.named
   local is_later = tonumber(row.due) > now -- guard: later
@@ -70,6 +62,7 @@ for _, row in ipairs(rows) do
     else
       seen[id] = true
       if named then
+        new_names = new_names or {}
         new_names[#new_names + 1] = id
       end
       fields[2 * stored + 1], fields[2 * stored + 2] = id, ARGV[place + 1]
@@ -88,16 +81,23 @@ for _, row in ipairs(rows) do
   end
 end
 local first = #future_entries > 0 and call('ZRANGE', future, 0, 0)[1]
-call_in_chunks('HDEL', cancels, unmarked_ids)
-for _, id in ipairs(moved_ids) do
-  call('HSET', cancels, id, 'later')
+if marks then
+  call_in_chunks('HDEL', cancels, unmarked_ids)
+  for _, id in ipairs(moved_ids) do
+    call('HSET', cancels, id, 'later')
+  end
 end
 call_in_chunks('RPUSH', ready, queued_ids)
 call_in_chunks('HSET', jobs, fields)
 call_in_chunks('ZADD', future, future_entries)
 local has_earlier_due = #future_entries > 0 and call('ZRANGE', future, 0, 0)[1] ~= first
-remember(table.concat(duplicates, ' '))
-if #new_names > 0 then
+local is_aging = not renewed or now - renewed >= RENEWED_AFTER -- guard: life of a session
+local since = is_aging and string.format('%.0f', now) or renewed
+call('HSET', answers, field, number .. ' ' .. since .. ' ' .. table.concat(duplicates, ' '))
+if is_aging then
+  call('PEXPIRE', answers, LIFE)
+end
+if new_names then
   local window = math.floor(now / 600000)
   local newest = window % 2 == 0 and dedup0 or dedup1
   call_in_chunks('SADD', newest, new_names)
@@ -108,9 +108,9 @@ if has_events and #duplicates == 0 then
     redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', ARGV[place])
   end
 elseif has_events then
-  tell_stored(rows, ids, duplicates, event_rows)
+  rare().tell_stored(rows, ids, duplicates, event_rows)
 end
-if queued + #unmarked_ids + #moved_ids > 0 or has_earlier_due then
+if queued > 0 or marks and #unmarked_ids + #moved_ids > 0 or has_earlier_due then
   notify(has_earlier_due)
 end
 return {now, 'stored', duplicates}

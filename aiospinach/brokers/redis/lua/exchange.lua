@@ -2,7 +2,8 @@
 -- Settles leased jobs, and leases other jobs.
 -- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open wake pauses sess events progress
 --        and result:<id> of each settled job that keeps its result
--- needs  chunks headers last_error gates marks pausing parking prune_dead quarantine notify ends events settling leasing
+-- needs  chunks task_of gates notify rare settling leasing
+-- rare   word_lists headers last_error lanes marks pausing parking prune_dead quarantine ends events exchange_events waiting settlements repeats
 -- ARGV   session, seq, want, lease (ms), epoch that the caller knows, tasks that the caller does not know (their jobs are
 --        parked), tasks whose parked jobs the caller wants; how many rows of events the stream keeps, 0: there is none;
 --        name of the worker; settled leases that have progress; count of new rows, and these, as they are if all settlements change what the caller knows;
@@ -34,51 +35,11 @@ local MEMORY = 3600000 -- the store may be away for many leases before a call is
 local mark = ':' .. session .. '.'
 local suffix = mark .. seq
 
-local function envelopes_of(ids)
-  local answer = {}
-  for number, envelope in ipairs(read_in_chunks('HMGET', jobs, ids)) do
-    if envelope then
-      answer[#answer + 1] = ids[number]
-      answer[#answer + 1] = envelope
-    end
-  end
-  return answer
-end
-
-local function words(text)
-  local list = {}
-  for word in string.gmatch(text, '%S+') do
-    list[#list + 1] = word
-  end
-  return list
-end
-
--- Returns whether some of the parked jobs that the caller wants may run.
-local function is_wanted_left()
-  for task in string.gmatch(wanted, '%S+') do
-    if room_of(task) > 0 and first_in_lane('?' .. task, 1)[1] then
-      return true
-    end
-  end
-  return false
-end
-
 local last = call('GET', sess)
 local last_seq = last and string.match(last, '^(%d+)\n[^\n]*\n[^\n]*\n')
 if last_seq then
   if last_seq == seq then -- guard: sequence
-    local last_fenced, last_cancelled, last_leased = string.match(last, '\n([^\n]*)\n([^\n]*)\n(.*)$')
-    local live, leased_ids, names = {}, words(last_leased), {}
-    for number, id in ipairs(leased_ids) do
-      names[number] = id .. suffix
-    end
-    for number, score in ipairs(read_in_chunks('ZMSCORE', leases, names)) do
-      if score then -- guard: repeated lease
-        live[#live + 1] = leased_ids[number]
-      end
-    end
-    return {now, words(last_fenced), words(last_cancelled), envelopes_of(live), epoch,
-      (something_to_run() or is_wanted_left()) and 1 or 0}
+    return rare().answer_again(last, suffix, wanted, epoch)
   end
   if tonumber(seq) < tonumber(last_seq) then -- guard: late call
     return {now, {}, {}, {}, epoch, 0}
@@ -128,7 +89,7 @@ end
 if is_pausing then
   call('HLEN', pauses)
 end
-local fenced, cancelled, has_more, has_earlier_retry, has_settled_marks, odd = settle(sent, tasks, settled, mark)
+local fenced, cancelled, odd, has_more, has_earlier_retry, has_settled_marks = settle(sent, tasks, settled, mark)
 if has_more then
   head = call('LRANGE', ready, 0, math.min(want, CHUNK - 1))
 end
@@ -142,45 +103,18 @@ if (has_settled_marks or has_leased_marks) and call('HLEN', cancels) == 0 then
   call('HDEL', control, ' cancels')
 end
 if reported ~= '' then
-  call_in_chunks('HDEL', progress, words(reported))
+  call_in_chunks('HDEL', progress, rare().list_of_words(reported))
 end
 local leased_text = table.concat(leased_ids, ' ')
 call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..
   leased_text, 'PX', math.max(length * 2, MEMORY))
 if has_events and (last_event >= first_event or #leased_ids > 0) then
-  local row, number = '', 0
-  for place = first_event, last_event do
-    if row ~= '' then
-      redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', row)
-    end
-    row = ARGV[place]
-    if next(odd) then
-      row, number = corrected(row, number, odd)
-    end
-  end
-  row = row == '' and worker or row
-  if #starts == 1 and #leased_ids <= EVENTS_AT_ONCE then
-    row = row .. '\nstarted ' .. starts[1].task .. ' ' .. leased_text
-  else
-    for place, start in ipairs(starts) do
-      local last = starts[place + 1] and starts[place + 1].first - 1 or #leased_ids
-      for first = start.first, last, EVENTS_AT_ONCE do
-        if #row > LONGEST_ROW then
-          redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', row)
-          row = worker
-        end
-        row = row .. '\nstarted ' .. start.task .. ' ' ..
-          table.concat(leased_ids, ' ', first, math.min(last, first + EVENTS_AT_ONCE - 1))
-      end
-    end
-  end
-  if row ~= worker then
-    redis.pcall('XADD', events, 'MAXLEN', '~', event_rows, '*', 'e', row)
-  end
+  rare().write_events(first_event, last_event, event_rows, worker, odd, starts, leased_ids)
 end
 is_something_left = not is_queue_paused and (is_something_left or something_to_run()) -- guard: left in a paused queue
 has_earlier_due = has_earlier_due or has_earlier_retry
 if has_earlier_due or is_something_left then
   notify(has_earlier_due)
 end
-return {now, fenced, cancelled, leased_jobs, epoch, (is_something_left or is_wanted_left()) and 1 or 0}
+is_something_left = is_something_left or wanted ~= '' and rare().is_wanted_left(wanted)
+return {now, fenced, cancelled, leased_jobs, epoch, is_something_left and 1 or 0}

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Gathers what the queue knows of one job, and of what the job waits for.
 -- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open workers reports pauses progress
--- needs  chunks headers gates parking prune_dead dead_records
+-- needs  chunks task_of headers gates parking prune_dead dead_records
 -- ARGV   id, lease (ms), 1 if only the place is wanted, and the lease of the job, if the caller has searched the leases;
 --        '-' if it has found none; '' if it has not searched
 -- answer {now, place, envelope or record, lease, end of the lease, first line of the report of its worker, its progress, 1

@@ -24,9 +24,6 @@ end
 
 -- The worker that counts may be lost. So after a minute the limit holds with the jobs that were counted.
 local COUNTED_WITHIN = 60000
-local function is_being_counted(entry)
-  return now - moment_of(string.match(entry, ' %+(%d+)$')) < COUNTED_WITHIN
-end
 
 local limits, room, count_pending = {}, {}, {}
 
@@ -40,7 +37,7 @@ local function room_of(task)
       room[task] = 0
     elseif limit == 0 then
       room[task] = math.huge
-    elseif is_being_counted(entry) then -- guard: being counted
+    elseif now - moment_of(string.match(entry, ' %+(%d+)$')) < COUNTED_WITHIN then -- guard: being counted
       room[task] = 0
       count_pending[task] = true
     else
@@ -53,36 +50,6 @@ end
 -- Returns the first entries of a gate's lane.
 local function first_in_lane(gate, count)
   return call('ZRANGEBYLEX', lanes, '[' .. gate .. '\n', '(' .. gate .. '\n\255', 'LIMIT', 0, count)
-end
-
-local FIRST_TURN = 50000000000000
-
--- Holds jobs back, at the end of the gate's lane or at its front.
-local function hold_back(gate, ids, is_at_front)
-  local turn
-  if is_at_front then
-    local first = string.match(first_in_lane(gate, 1)[1] or '', '\n(%d+)\n')
-    turn = (tonumber(first) or FIRST_TURN) - #ids - 1
-    call('HSET', control, ' lanes', 1)
-  else
-    turn = moment_of(call('HGET', control, ' turn'))
-    turn = turn > 0 and turn or FIRST_TURN
-    call('HSET', control, ' turn', string.format('%.0f', turn + #ids), ' lanes', 1)
-  end
-  has_lanes = '1'
-  local entries = {}
-  for number, id in ipairs(ids) do
-    entries[2 * number - 1] = 0
-    entries[2 * number] = gate .. '\n' .. string.format('%014.0f', turn + number) .. '\n' .. id
-  end
-  call_in_chunks('ZADD', lanes, entries)
-end
-
--- Notes that a gate may let more jobs through.
-local function open_up(gate)
-  if has_lanes and first_in_lane(gate, 1)[1] then
-    call('SADD', open, gate)
-  end
 end
 
 local GATES_AT_ONCE = 100

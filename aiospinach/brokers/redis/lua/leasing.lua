@@ -1,37 +1,22 @@
 -- Leases jobs.
 local LARGE_PAGE, PAGES = 512, 3
 
--- Returns when a job with a mark is due: it took over a place in line, or was moved there. The mark may have the moment
--- that the envelope lacks.
-local function due_of_marked(id, envelope, mark)
-  local at = string.match(mark, '^later (%d+)$')
-  if at then -- guard: moment of a mark
-    call('HSET', jobs, id, rewritten(envelope, {at = tonumber(at)}))
-    return tonumber(at)
-  end
-  local _, _, stored = header(envelope)
-  return tonumber(stored)
-end
-
 -- Leases up to want jobs as <id><suffix>: first parked jobs of the wanted tasks, then jobs that gates let through, then
 -- jobs of ready. head has the first ids of ready. Returns the ids, ids and envelopes in turn, whether ready has more
 -- jobs, whether a job is due earlier than was known, whether marks were removed, and where the jobs of each task begin.
 local function lease_jobs(head, want, suffix, length, unknown, wanted)
-  local is_unknown = {}
-  for task in string.gmatch(unknown, '%S+') do
-    is_unknown[task] = true
-  end
   local leased_ids, leased_jobs, is_something_left, has_earlier_due, has_removed_marks = {}, {}, #head > 0, false, false
   local leased_count = 0 -- the length of a table takes longer to find
   local starts, started_task = {}, nil
   local page_size = math.min(want, CHUNK - 1) + 1
-  local lease_entries, slot_entries = {}, {}
+  local lease_entries, slot_entries = {}, has_limits and {}
   local expiry = string.format('%.0f', now + length) -- once: Lua would convert a number for each command
+  local is_unknown = unknown ~= '' and rare().set_of_words(unknown)
 
   -- Leases jobs of a line, until the number of all leased jobs is goal. Returns how many of the ids leave the line.
   local function take_from_line(ids, goal)
-    local blocked_by_task, unmarked_ids, cancelled_ids, done = {}, {}, {}, 0
-    local marks = has_cancels and read_in_chunks('HMGET', cancels, ids) or {}
+    local marks = has_cancels and read_in_chunks('HMGET', cancels, ids)
+    local unmarked_ids, cancelled_ids, blocked_by_task, done = marks and {}, marks and {}, nil, 0
     for number, envelope in ipairs(read_in_chunks('HMGET', jobs, ids)) do
       if leased_count >= goal then
         break
@@ -39,10 +24,12 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
       done = number
       local id = ids[number]
       local task = envelope and string.find(id, ID) and task_of(envelope)
-      local mark = marks[number]
-      local due = mark and task and due_of_marked(id, envelope, mark)
-      if mark and mark ~= 'asked' then
-        unmarked_ids[#unmarked_ids + 1] = id
+      local mark, due = marks and marks[number], nil
+      if mark then
+        due = task and rare().due_of_marked(id, envelope, mark)
+        if mark ~= 'asked' then
+          unmarked_ids[#unmarked_ids + 1] = id
+        end
       end
       if mark == 'gone' then -- guard: cancelled in line
         cancelled_ids[#cancelled_ids + 1] = id
@@ -50,71 +37,76 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
         cancelled_ids[#cancelled_ids + 1] = id
         call('HSET', cancels, id, 'ended')
       elseif due and due > now then -- guard: moved in line
-        has_earlier_due = put_off(id, due) or has_earlier_due
+        has_earlier_due = rare().put_off(id, due) or has_earlier_due
       elseif not task then -- guard: unreadable
-        quarantine(id, envelope or '')
-      elseif is_unknown[task] then -- guard: unknown task
-        park_job(id, envelope)
+        rare().quarantine(id, envelope or '')
+      elseif is_unknown and is_unknown[task] then -- guard: unknown task
+        rare().park_job(id, envelope)
+      elseif (room[task] or room_of(task)) > 0 then -- guard: limit
+        local name = id .. suffix
+        leased_count = leased_count + 1
+        leased_ids[leased_count] = id
+        if task ~= started_task then
+          starts[#starts + 1], started_task = {task = task, first = leased_count}, task
+        end
+        leased_jobs[2 * leased_count - 1], leased_jobs[2 * leased_count] = id, envelope
+        lease_entries[2 * leased_count - 1], lease_entries[2 * leased_count] = expiry, name
+        if limits[task] then
+          room[task] = room[task] - 1
+          slot_entries[#slot_entries + 1] = 0
+          slot_entries[#slot_entries + 1] = task .. '\n' .. name
+        end
       else
-        if (room[task] or room_of(task)) > 0 then -- guard: limit
-          local name = id .. suffix
-          leased_count = leased_count + 1
-          leased_ids[leased_count] = id
-          if task ~= started_task then
-            starts[#starts + 1], started_task = {task = task, first = leased_count}, task
-          end
-          leased_jobs[2 * leased_count - 1], leased_jobs[2 * leased_count] = id, envelope
-          lease_entries[2 * leased_count - 1], lease_entries[2 * leased_count] = expiry, name
-          if limits[task] then
-            room[task] = room[task] - 1
-            slot_entries[#slot_entries + 1] = 0
-            slot_entries[#slot_entries + 1] = task .. '\n' .. name
-          end
-        else
-          blocked_by_task[task] = blocked_by_task[task] or {}
-          table.insert(blocked_by_task[task], id)
+        blocked_by_task = blocked_by_task or {}
+        blocked_by_task[task] = blocked_by_task[task] or {}
+        table.insert(blocked_by_task[task], id)
+      end
+    end
+    if blocked_by_task then
+      for task, blocked_ids in pairs(blocked_by_task) do
+        rare().hold_back(task, blocked_ids)
+        if count_pending[task] then
+          call('SADD', open, task)
         end
       end
     end
-    for task, blocked_ids in pairs(blocked_by_task) do
-      hold_back(task, blocked_ids)
-      if count_pending[task] then
-        call('SADD', open, task)
-      end
+    if marks then
+      call_in_chunks('HDEL', jobs, cancelled_ids)
+      call_in_chunks('HDEL', cancels, unmarked_ids)
+      has_removed_marks = has_removed_marks or #unmarked_ids > 0
     end
-    call_in_chunks('HDEL', jobs, cancelled_ids)
-    call_in_chunks('HDEL', cancels, unmarked_ids)
-    has_removed_marks = has_removed_marks or #unmarked_ids > 0
     return done
   end
 
-  local looks_left = want + PAGES * LARGE_PAGE
-
-  -- Leases as many jobs of a gate as it lets through.
-  local function take_from_gate(gate, gate_room)
-    local goal = leased_count + math.min(gate_room, want - leased_count)
-    local count = math.min(goal - leased_count, CHUNK)
-    while leased_count < goal and looks_left > 0 do
-      local entries, ids_in_lane = first_in_lane(gate, count), {}
-      for number, entry in ipairs(entries) do
-        ids_in_lane[number] = string.match(entry, '\n%d+\n(.*)$') or ''
-      end
-      if #entries == 0 then
-        break
-      end
-      local done = take_from_line(ids_in_lane, goal)
-      call_in_chunks('ZREM', lanes, {unpack(entries, 1, done)})
-      looks_left = looks_left - done
-      count = LARGE_PAGE -- some of the jobs were cancelled
-    end
-  end
-
-  for task in string.gmatch(wanted, '%S+') do
-    take_from_gate('?' .. task, room_of(task))
-  end
   local gates = open_gates()
-  for _, gate in ipairs(gates) do
-    take_from_gate(gate, room_of(gate))
+  if wanted ~= '' or #gates > 0 then
+    local looks_left = want + PAGES * LARGE_PAGE
+
+    -- Leases as many jobs of a gate as it lets through.
+    local function take_from_gate(gate, gate_room)
+      local goal = leased_count + math.min(gate_room, want - leased_count)
+      local count = math.min(goal - leased_count, CHUNK)
+      while leased_count < goal and looks_left > 0 do
+        local entries, ids_in_lane = first_in_lane(gate, count), {}
+        for number, entry in ipairs(entries) do
+          ids_in_lane[number] = string.match(entry, '\n%d+\n(.*)$') or ''
+        end
+        if #entries == 0 then
+          break
+        end
+        local done = take_from_line(ids_in_lane, goal)
+        call_in_chunks('ZREM', lanes, {unpack(entries, 1, done)})
+        looks_left = looks_left - done
+        count = LARGE_PAGE -- some of the jobs were cancelled
+      end
+    end
+
+    for task in string.gmatch(wanted, '%S+') do
+      take_from_gate('?' .. task, room_of(task))
+    end
+    for _, gate in ipairs(gates) do
+      take_from_gate(gate, room_of(gate))
+    end
   end
   -- If limits block the head of the line, larger pages are read behind it, PAGES in all.
   for _ = 1, PAGES do
@@ -134,7 +126,9 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
     end
   end
   call_in_chunks('ZADD', leases, lease_entries)
-  call_in_chunks('ZADD', slots, slot_entries)
+  if has_limits then
+    call_in_chunks('ZADD', slots, slot_entries)
+  end
   for _, gate in ipairs(gates) do
     local is_full = room_of(gate) <= 0 and not count_pending[gate]
     local is_closed = is_full or not first_in_lane(gate, 1)[1] -- guard: closed gate

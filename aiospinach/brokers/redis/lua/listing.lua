@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Lists the jobs in one place of a queue, from a position on. A page ends early if its jobs are large.
 -- KEYS   ready jobs leases future dead deadjobs lanes reports progress
--- needs  chunks headers prune_dead dead_records
+-- needs  chunks task_of headers prune_dead dead_records
 -- ARGV   'ready', 'lanes', 'future', 'parked' or 'dead'; position ('': the beginning); how many jobs to return and to look
 --        at, at most; task of the jobs ('': any).
 --        Or 'leases', then leases

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Answers a question about a queue.
 -- KEYS   ready jobs leases future dead deadjobs lanes pauses
--- needs  chunks headers prune_dead dead_records counting
+-- needs  chunks task_of headers prune_dead dead_records counting
 -- ARGV   'counts'; or 'oldest'; or 'dead', offset, count; or 'job', id
 -- answer to 'counts': {now, name and entry of each pause, ready, running, waiting, parked, dead}
 --        to 'oldest': {now, when the first job in line was due, or nothing}

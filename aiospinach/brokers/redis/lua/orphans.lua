@@ -4,7 +4,7 @@
 -- a lease without a worker, and is lost when that lease ends. By then a worker that ran the job has learned that its own
 -- lease is gone. The script also frees slots whose lease is gone, forgets progress without a lease, and opens gates that have room.
 -- KEYS   ready jobs leases slots future cancels dead deadjobs control lanes open pauses progress
--- needs  chunks headers gates parking prune_dead quarantine
+-- needs  chunks task_of headers gates lanes parking prune_dead quarantine
 -- ARGV   session, number of this call, lease (ms), cursor of the page of jobs
 -- answer {now, cursor of the next page, or '0' after the last one}
 -- repeat finds other orphans: those of the first call are back in their places

@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- Counts the jobs of queues, and lists their pauses and workers, and what these did in some minutes.
--- needs  headers counting seen_workers
+-- needs  task_of headers counting seen_workers
 --        KEYS are for each queue: ready jobs leases future dead lanes pauses workers reports, and the rows of the hour
 --        of each minute
 -- ARGV   lease (ms), minutes (since 1970)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Pauses a task or the queue, or ends its pause.
 -- KEYS   ready slots control lanes open wake pauses
--- needs  chunks headers gates pausing resuming notify
+-- needs  chunks task_of gates lanes pausing resuming notify
 -- ARGV   'pause' or 'resume'; task, or '*' for the queue; to pause: end (ms; 0: none), and by whom and why
 -- answer {now, 1 if it was paused before, else 0}
 -- repeat pauses it again, with the same end, or returns 0

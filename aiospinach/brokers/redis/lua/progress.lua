@@ -2,7 +2,7 @@
 -- Stores how far running jobs have come. progress has '<moment> <step>' by lease, and the stream steps tells readers that
 -- wait of it, in the form of a row of events: progress <task> <id> <step>
 -- KEYS   leases progress steps
--- needs  chunks headers
+-- needs  chunks task_of headers
 -- ARGV   1 if events are kept, name of the worker, then for each job: lease, task, step
 -- answer {now}
 -- repeat stores the same again

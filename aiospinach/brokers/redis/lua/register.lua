@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Makes tasks known, and forgets limits of tasks that no worker has had for two weeks.
 -- KEYS   ready leases slots control lanes open cancels periodic wake pauses
--- needs  chunks gates notify
+-- needs  chunks gates lanes notify
 -- ARGV   epoch that the caller knows, name of the worker; count of tasks, then for each: task, limit (0: none), since when
 --        it holds (0: now); then for each periodic task: task, due
 -- answer {now, epoch, 1 if the server had lost earlier registrations, tasks whose running jobs the script adopt has to

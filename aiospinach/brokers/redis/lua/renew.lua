@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Prolongs leases.
 -- KEYS   leases cancels
--- needs  chunks headers marks
+-- needs  chunks task_of headers marks
 -- ARGV   lease (ms), then the leases
 -- answer {now, leases that are gone, leases whose job is to be cancelled}
 -- repeat prolongs them again

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Moves a job that waits or is queued to another moment.
 -- KEYS   ready jobs leases future cancels deadjobs control lanes wake
--- needs  headers parking marks running notify
+-- needs  task_of headers parking marks running notify
 -- ARGV   'move', 'move again' or 'running'; id; moment (ms; 0: now)
 -- answer {now, status}: where the job was. 'waiting' or 'queued': it was moved; 'running', 'failed' or 'not_set': it was
 --        not. 'marked': too many jobs run for this script to search them. A caller that gets 'marked' searches the

@@ -2,7 +2,7 @@
 -- Reads what is known of jobs that keep results: of the first ones, if all of them together are large.
 -- KEYS   jobs deadjobs
 --        and result:<id> of each job
--- needs  headers dead_records
+-- needs  task_of headers dead_records
 -- ARGV   the ids of the jobs
 -- answer {now, for each job that was read: the header of the live job, or ''; its stored end, or ''; the record of the dead job without
 --        the body of its envelope, or ''; 1 if the header in that record can be read}

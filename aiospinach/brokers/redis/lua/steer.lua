@@ -2,7 +2,7 @@
 -- Cancels a job, or requeues or discards a dead one.
 -- KEYS   ready jobs leases future cancels dead deadjobs control lanes dedup:0 dedup:1 wake events
 --        and result:<id> of the job
--- needs  chunks headers last_error parking dead_records requeue running ends events forgetting notify
+-- needs  chunks task_of headers last_error parking dead_records requeue running ends events forgetting notify
 -- ARGV   'cancel', 'cancel again', 'requeue' or 'discard'; id; the channel of orders to workers; how many rows of events
 --        the stream keeps, 0: there is none; for 'cancel again' the
 --        envelope that came with 'marked'

@@ -2,7 +2,7 @@
 -- Queues due jobs, ends pauses, and leases lost jobs to the caller, which judges them. Nothing is lost during a rescue
 -- pause.
 -- KEYS   ready jobs leases slots future dead deadjobs control lanes open periodic wake looked pauses progress
--- needs  chunks headers gates resuming parking prune_dead quarantine notify rescue_pause
+-- needs  chunks task_of headers gates lanes resuming parking prune_dead quarantine notify rescue_pause
 -- ARGV   session, number of this tick, lease (ms), grace (ms), how many lost jobs at most, then the periodic tasks that
 --        the caller knows
 -- answer {now, ms until the next tick has something to do (0: at once) or -1, lease and envelope of each lost job, task

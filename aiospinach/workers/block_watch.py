@@ -48,7 +48,7 @@ class BlockWatch:
         self._thread.start()
 
     def end(self) -> None:
-        """End the thread, and wait for it, which takes no time. If its loop is closed instead, it ends itself."""
+        """End the thread, and wait for it, which takes no time. It also ends if its loop is closed."""
         self._has_ended = True
         if self._timer is not None:
             self._timer.cancel()

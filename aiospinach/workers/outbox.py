@@ -95,6 +95,8 @@ class Outbox:
 
     def on_answer(self, result: ExchangeResult) -> Sequence[Lease]:
         """Pass each settler the result. Returns the leases of released jobs that had been cancelled."""
+        if not self._sent:
+            return ()
         results = dict.fromkeys(result.cancelled, SettleResult.CANCELLED)
         results |= dict.fromkeys(result.fenced, SettleResult.FENCED)
         self.tally.add(self._sent, results)

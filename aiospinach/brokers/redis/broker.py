@@ -164,14 +164,14 @@ class RedisBroker(Broker):
         pending = state.pending_exchange(settled)
         is_last = False
         while not is_last:
-            call = state.next_call(want, self.lease, parking, self.now(), self.events)
+            call = state.next_call(pending, want, self.lease, parking, self.now(), self.events)
             answer = await self._work(scripts.EXCHANGE, state, call.arguments, call.job_keys)
             _, fenced, cancelled, leased, epoch, is_something_left = answer
             is_last = pending.note_answer(call, fenced, cancelled)
             if state.is_lost(epoch) and not leased:
                 await self._registration.renew(state, state.registered, {})
                 is_last = False  # nothing was leased: the next call asks again
-        state.pending_exchange(())
+        state.end_exchange()
         trusted_until = call.sent_at + self.lease - self.margin
         suffix = f":{state.session}.{call.arguments[1]}"
         leases = schema.decode_leased(leased, suffix, trusted_until)

@@ -32,7 +32,7 @@ class QueueSession:
         self.limits: dict[str, tuple[int, int]] = {}
         """The registered limit of each task, and since when it holds."""
         self.periodic: set[str] = set()
-        self.pending: PendingExchange = PendingExchange(())
+        self._pending: PendingExchange | None = None
         self.has_lost_dues: bool = False
         """The server has lost the dues of periodic tasks."""
         self.is_uncertain: bool = False
@@ -90,27 +90,37 @@ class QueueSession:
     def pending_exchange(self, settled: Sequence[Settlement]) -> PendingExchange:
         """Return the exchange that settles this list. If the pending exchange has the same list, it goes
         on."""
-        if self.pending.settled is not settled:
-            self.pending = PendingExchange(settled)
-        return self.pending
+        if self._pending is None or self._pending.settled is not settled:
+            self._pending = PendingExchange(settled)
+        return self._pending
 
-    def next_call(self, want: int, lease: float, parking: Parking, now: int, event_rows: int) -> ExchangeCall:
-        """Return the next call of the pending exchange, or the last one again if it has no answer.
+    def end_exchange(self) -> None:
+        """Forget the pending exchange: all its calls are answered."""
+        self._pending = None
+
+    def next_call(
+        self,
+        pending: PendingExchange,
+        want: int,
+        lease: float,
+        parking: Parking,
+        now: int,
+        event_rows: int,
+    ) -> ExchangeCall:
+        """Return the next call of an exchange, or the last one again if it has no answer.
 
         Only the last call asks for jobs.
         """
-        left = self.pending.left
+        left = pending.left
         part = encode_settlements(left, self.keys)
         count = len(part.settled)
         if count < len(left):
             want = 0
-        call = self.pending.unanswered
+        call = pending.unanswered
         if call is None or call.want != want:
             self.seq = max(self.seq + 1, now)  # so that a lease tells when it was made
             arguments = self.exchange_arguments(part, want, lease, parking, event_rows)
-            call = self.pending.unanswered = ExchangeCall(
-                arguments, part.job_keys, count, want, time.monotonic()
-            )
+            call = pending.unanswered = ExchangeCall(arguments, part.job_keys, count, want, time.monotonic())
         return call
 
     def exchange_arguments(

@@ -25,12 +25,17 @@ class SettlementArguments(NamedTuple):
     """The keys of single jobs: each settled job that keeps its result has one."""
 
 
+_NOTHING = SettlementArguments((), [], [])
+
+
 def encode_settlements(settled: Sequence[Settlement], keys: schema.Keys) -> SettlementArguments:
     """Encode the first settlements of a list.
 
     Jobs that are simply done, without a result and a successor, stand in rows of one task, and others one by
     one. This is a part of the time of each job, so the loop calls nothing for a job that is simply done.
     """
+    if not settled:
+        return _NOTHING
     arguments: list[Any] = []
     job_keys: list[str] = []
     task, done = "", list[str]()

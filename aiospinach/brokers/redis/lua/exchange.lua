@@ -18,12 +18,11 @@
 --        If epoch is earlier than the caller's, nothing was leased. The lease of a job is <id>:<session>.<seq>
 -- repeat settles and leases nothing. The session keeps its last seq for an hour at least. The answer is the same, without
 --        the leases that were lost meanwhile. A late copy of an earlier call does nothing
-local session, seq, want, length, known_epoch = arg(), arg(), tonumber(arg()), tonumber(arg()), tonumber(arg())
-local unknown, wanted = arg(), arg()
-local event_rows, worker, reported = arg(), arg(), arg()
+local session, seq, want, length, known_epoch, unknown, wanted, event_rows, worker, reported, new_rows =
+  unpack(ARGV, 1, 11)
+want, length, known_epoch = tonumber(want), tonumber(length), tonumber(known_epoch)
 local has_events = event_rows ~= '0'
-local first_event = position + 2
-local last_event = first_event + arg() - 1
+local first_event, last_event = 12, 11 + new_rows
 position = last_event
 local epoch = moment_of(stored_epoch)
 local is_lost = epoch < known_epoch -- guard: lost registration
@@ -111,7 +110,7 @@ call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.conc
 if has_events and (last_event >= first_event or #leased_ids > 0) then
   rare().write_events(first_event, last_event, event_rows, worker, odd, starts, leased_ids)
 end
-is_something_left = not is_queue_paused and (is_something_left or something_to_run()) -- guard: left in a paused queue
+is_something_left = not is_queue_paused and (is_something_left or is_lane_to_run()) -- guard: left in a paused queue
 has_earlier_due = has_earlier_due or has_earlier_retry
 if has_earlier_due or is_something_left then
   notify(has_earlier_due)

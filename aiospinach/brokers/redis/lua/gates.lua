@@ -58,17 +58,18 @@ local function open_gates()
   return has_lanes and call('SRANDMEMBER', open, GATES_AT_ONCE) or {}
 end
 
-local function something_to_run()
-  if is_queue_paused then -- guard: nothing of a paused queue
-    return false
-  end
-  if call('LLEN', ready) > 0 then
-    return true
-  end
+local function is_lane_to_run()
   for _, gate in ipairs(open_gates()) do
     if room_of(gate) > 0 then
       return true
     end
   end
   return false
+end
+
+local function something_to_run()
+  if is_queue_paused then -- guard: nothing of a paused queue
+    return false
+  end
+  return call('LLEN', ready) > 0 or is_lane_to_run()
 end

@@ -12,9 +12,10 @@ HEIGHT = 20
 def sparkline(values: Sequence[int], failed: Sequence[int] = (), *, label: str) -> Markup:
     """An SVG of an area for all values, and one for those that failed. The stylesheet has its colours.
 
-    The last value is left out: its minute is not over, and would look like a fall.
+    The last value is left out, if there are others: its minute is not over, and would look like a fall.
     """
-    values, failed = values[:-1], failed[:-1]
+    if any(values[:-1]):
+        values, failed = values[:-1], failed[:-1]
     most = max(values, default=0) or 1
     areas = Markup('<path class="all" d="{}"/>').format(_area(values, most))
     if any(failed):

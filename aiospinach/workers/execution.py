@@ -21,15 +21,14 @@ from ..signals.receivers import share_context, while_handling
 from ..task import Task
 from ..timing import from_milliseconds
 from .body import Body, drop_pending_cancellations
-from .outbox import NO_RUN, Outbox, SettleResult
+from .outbox import APPLIED, FENCED, NO_RUN, Outbox, SettleResult
 from .results import stored_result
 from .state import PoolState
 from .verdict import log_outcome, reason_of_pause, verdict
 
 logger: Log = Log("aiospinach")
 
-RUNNING = JobStatus.RUNNING
-"""As in the class, which Python 3.11 reads it from ten times as slowly."""
+RUNNING = JobStatus.RUNNING  # Python 3.11 reads it from the class ten times as slowly
 
 
 class RunHost(Protocol):
@@ -222,11 +221,11 @@ class Execution:
                 await self._waiter
             except asyncio.CancelledError:
                 self._state.on_cancellation()
-        if self.settle_result is SettleResult.FENCED:
+        if self.settle_result is FENCED:
             self._job = msgspec.structs.replace(self._job, status=JobStatus.NOT_SET)
             self._error = self._log_fence(self._job)
             return
-        if self.settle_result is SettleResult.CANCELLED:
+        if self.settle_result is not APPLIED:  # cancelled
             cancelled = JobCancelled("the job was cancelled")
             cancelled.__cause__ = self._error
             self._error, self._outcome = cancelled, CANCELLED
@@ -268,8 +267,6 @@ class Execution:
     def on_settled(self, result: SettleResult) -> None:
         """Take the broker's answer to the settlement."""
         raise NotImplementedError
-
-    # Within.
 
     def _log_fence(self, job: Job) -> LeaseLost:
         error = LeaseLost("the store gave the job to another worker, or forgot it")

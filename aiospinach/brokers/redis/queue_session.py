@@ -127,22 +127,14 @@ class QueueSession:
         self, part: SettlementArguments, want: int, lease: float, parking: Parking, event_rows: int
     ) -> list[Any]:
         """Return the arguments of the script ``exchange``."""
+        wanted = [*parking.wanted, schema.OWN_PARKED] if self.has_own_parked else parking.wanted
+        head = [self.session, self.seq, want, schema.milliseconds(lease), self.epoch]
+        if not (event_rows or self.reported or parking.unknown or wanted):
+            return [*head, 0, *part.arguments]
         events = rows_of(self.worker, settled_lines(part.settled)) if event_rows else ()
-        return [
-            self.session,
-            self.seq,
-            want,
-            schema.milliseconds(lease),
-            self.epoch,
-            " ".join(parking.unknown),
-            " ".join([*parking.wanted, schema.OWN_PARKED] if self.has_own_parked else parking.wanted),
-            event_rows,
-            self.worker,
-            " ".join(self._take_reported(part.settled)) if self.reported else "",
-            len(events),
-            *events,
-            *part.arguments,
-        ]
+        reported = self._take_reported(part.settled) if self.reported else ()
+        options = [" ".join(parking.unknown), " ".join(wanted), " ".join(reported), event_rows, self.worker]
+        return [*head, 1, *options, len(events), *events, *part.arguments]
 
     def _take_reported(self, settled: Sequence[Settlement]) -> set[str]:
         """Return the settled leases that have progress in the store. The exchange removes it."""

@@ -4,9 +4,10 @@
 --        and result:<id> of each settled job that keeps its result
 -- needs  chunks task_of gates notify rare settling leasing
 -- rare   word_lists headers last_error lanes marks pausing parking prune_dead quarantine ends events exchange_events waiting settlements repeats
--- ARGV   session, seq, want, lease (ms), epoch that the caller knows, tasks that the caller does not know (their jobs are
---        parked), tasks whose parked jobs the caller wants; how many rows of events the stream keeps, 0: there is none;
---        name of the worker; settled leases that have progress; count of new rows, and these, as they are if all settlements change what the caller knows;
+-- ARGV   session, seq, want, lease (ms), epoch that the caller knows, 1 if options follow, else 0;
+--        the options: tasks that the caller does not know (their jobs are parked); tasks whose parked jobs the caller
+--        wants; settled leases that have progress; how many rows of events the stream keeps, 0: there is none; name of the
+--        worker; count of new rows; and these rows, as they are if all settlements change what the caller knows;
 --        then the settlements in their order, in one of three forms:
 --        task, count, that many leases that are done;
 --        task, 0, lease, action, delay (ms), detail (of a retry: the class of its error), due (ms) and envelope of the
@@ -18,12 +19,13 @@
 --        If epoch is earlier than the caller's, nothing was leased. The lease of a job is <id>:<session>.<seq>
 -- repeat settles and leases nothing. The session keeps its last seq for an hour at least. The answer is the same, without
 --        the leases that were lost meanwhile. A late copy of an earlier call does nothing
-local session, seq, want, length, known_epoch, unknown, wanted, event_rows, worker, reported, new_rows =
-  unpack(ARGV, 1, 11)
-want, length, known_epoch = tonumber(want), tonumber(length), tonumber(known_epoch)
-local has_events = event_rows ~= '0'
-local first_event, last_event = 12, 11 + new_rows
-position = last_event
+local session, seq, want, length, known_epoch, has_options = unpack(ARGV, 1, 6)
+local unknown, wanted, reported, event_rows, worker, new_rows = '', '', '', '0', '', 0
+want, length, known_epoch, position = tonumber(want), tonumber(length), tonumber(known_epoch), 6
+if has_options == '1' then
+  unknown, wanted, reported, event_rows, worker, new_rows = unpack(ARGV, 7, 12)
+  position = 12 + new_rows
+end
 local epoch = moment_of(stored_epoch)
 local is_lost = epoch < known_epoch -- guard: lost registration
 if is_lost then -- the marks of the features in use are lost as well
@@ -88,15 +90,22 @@ end
 if is_pausing then
   call('HLEN', pauses)
 end
-local fenced, cancelled, odd, has_more, has_earlier_retry, has_settled_marks = settle(sent, tasks, settled, mark)
+local fenced, cancelled, odd, has_more, has_earlier_retry, has_settled_marks
+if count > 0 then
+  fenced, cancelled, odd, has_more, has_earlier_retry, has_settled_marks = settle(sent, tasks, settled, mark)
+else
+  fenced, cancelled, odd = {}, {}, {}
+end
 if has_more then
   head = call('LRANGE', ready, 0, math.min(want, CHUNK - 1))
 end
-local leased_ids, leased_jobs, is_something_left, has_earlier_due, has_leased_marks = {}, {}, #head > 0, false, false
-local starts = {}
-if want > 0 and not is_lost and not is_queue_paused then -- guard: paused queue
-  leased_ids, leased_jobs, is_something_left, has_earlier_due, has_leased_marks, starts =
+local leased_ids, leased_jobs, starts, is_something_left, has_earlier_due, has_leased_marks
+local is_anything_there = #head > 0 or has_lanes or wanted ~= ''
+if want > 0 and is_anything_there and not is_lost and not is_queue_paused then -- guard: paused queue
+  leased_ids, leased_jobs, starts, is_something_left, has_earlier_due, has_leased_marks =
     lease_jobs(head, want, suffix, length, unknown, wanted)
+else
+  leased_ids, leased_jobs, starts, is_something_left = {}, {}, {}, #head > 0
 end
 if (has_settled_marks or has_leased_marks) and call('HLEN', cancels) == 0 then
   call('HDEL', control, ' cancels')
@@ -107,8 +116,8 @@ end
 local leased_text = table.concat(leased_ids, ' ')
 call('SET', sess, seq .. '\n' .. table.concat(fenced, ' ') .. '\n' .. table.concat(cancelled, ' ') .. '\n' ..
   leased_text, 'PX', math.max(length * 2, MEMORY))
-if has_events and (last_event >= first_event or #leased_ids > 0) then
-  rare().write_events(first_event, last_event, event_rows, worker, odd, starts, leased_ids)
+if event_rows ~= '0' then
+  rare().write_events(13, 12 + new_rows, event_rows, worker, odd, starts, leased_ids)
 end
 is_something_left = not is_queue_paused and (is_something_left or is_lane_to_run()) -- guard: left in a paused queue
 has_earlier_due = has_earlier_due or has_earlier_retry

@@ -2,8 +2,8 @@
 local LARGE_PAGE, PAGES = 512, 3
 
 -- Leases up to want jobs as <id><suffix>: first parked jobs of the wanted tasks, then jobs that gates let through, then
--- jobs of ready. head has the first ids of ready. Returns the ids, ids and envelopes in turn, whether ready has more
--- jobs, whether a job is due earlier than was known, whether marks were removed, and where the jobs of each task begin.
+-- jobs of ready. head has the first ids of ready. Returns the ids, ids and envelopes in turn, where the jobs of each task
+-- begin, whether ready has more jobs, whether a job is due earlier than was known, and whether marks were removed.
 local function lease_jobs(head, want, suffix, length, unknown, wanted)
   local leased_ids, leased_jobs, is_something_left, has_earlier_due, has_removed_marks = {}, {}, #head > 0, false, false
   local leased_count = 0 -- the length of a table takes longer to find
@@ -116,13 +116,15 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
     local done = take_from_line(head, want)
     call('LTRIM', ready, done, -1)
     is_something_left = #head > done
-    if #head < page_size then
+    if #head < page_size or is_something_left then
       break
     end
     page_size = LARGE_PAGE
     if leased_count < want then
       head = call('LRANGE', ready, 0, page_size - 1)
       is_something_left = #head > 0
+    else
+      is_something_left = call('LLEN', ready) > 0 -- some ids of the page were of cancelled or blocked jobs
     end
   end
   call_in_chunks('ZADD', leases, lease_entries)
@@ -140,5 +142,5 @@ local function lease_jobs(head, want, suffix, length, unknown, wanted)
     call('HDEL', control, ' lanes')
     has_lanes = nil
   end
-  return leased_ids, leased_jobs, is_something_left, has_earlier_due, has_removed_marks, starts
+  return leased_ids, leased_jobs, starts, is_something_left, has_earlier_due, has_removed_marks
 end

@@ -1070,7 +1070,7 @@ class Promises(RuleBasedStateMachine):
         for job in chosen:
             del self.dead[job.id]
             if is_to_run:
-                fresh = job.due_at(0, retries=0, crashes=0, parked_at=0)
+                fresh = job.due_at(0, retries=0, crashes=0, parked_at=0, error="")
                 known = self.live[job.id] = Known(fresh, JobStatus.QUEUED, job.id in with_entry)
                 self.append(known)
                 self.take_over(known)

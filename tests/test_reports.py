@@ -49,7 +49,10 @@ async def test_live_workers_are_listed(engine: Engine) -> None:
     assert (worker.number, worker.running, worker.version) == (7, 1, __version__)
     assert worker.queues == ("mail", "web")
     assert worker.started_at is not None
-    assert before <= worker.started_at <= worker.seen_at <= datetime.now(UTC) + timedelta(milliseconds=2)
+    assert (
+        before <= worker.started_at <= worker.seen_at + timedelta(milliseconds=1)
+    )  # the store drops microseconds
+    assert worker.seen_at <= datetime.now(UTC) + timedelta(milliseconds=2)
     assert 0 <= worker.loop_lag < 5
     assert worker.level == 1
     assert await engine.workers(queue="web") == [worker]

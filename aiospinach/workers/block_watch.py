@@ -17,7 +17,7 @@ logger: Log = Log("aiospinach")
 
 BLOCKED_AFTER = 1.0
 """Seconds after which an event loop that does not turn is logged."""
-TURNS = 2
+TURNS = 4
 """How often the event loop rings the thread within ``BLOCKED_AFTER`` seconds."""
 HAND_OVER_WITHIN = 0.002
 """Seconds for which the event loop waits at most until the thread has heard the ring."""
@@ -39,8 +39,9 @@ class BlockWatch:
         self._rung = threading.Event()
         self._heard = threading.Event()
         self._has_ended = False
-        self._turned_at = 0.0
-        """When the loop turned last, by time.monotonic()."""
+        self._due_at = 0.0
+        """When the loop has to ring next, by time.monotonic(). If it does not, it has been blocked since then
+        or longer."""
         self._timer: asyncio.TimerHandle | None = None
         """Rings the thread. It is None while no job runs."""
         runs.on_first_start = self._on_first_start
@@ -59,16 +60,17 @@ class BlockWatch:
 
     def _on_first_start(self) -> None:
         if self._timer is None and not self._has_ended:
-            self._note_turn()
+            self._set_timer()
 
-    def _note_turn(self) -> None:
-        self._turned_at = time.monotonic()
-        self._timer = self._loop.call_later(BLOCKED_AFTER / TURNS, self._on_timer)
+    def _set_timer(self) -> None:
+        period = BLOCKED_AFTER / TURNS
+        self._due_at = time.monotonic() + period
+        self._timer = self._loop.call_later(period, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
         if self._runs:
-            self._note_turn()
+            self._set_timer()
             self._heard.clear()
             self._rung.set()
             self._heard.wait(HAND_OVER_WITHIN)
@@ -76,24 +78,26 @@ class BlockWatch:
     # In the thread.
 
     def _work(self) -> None:
+        period = BLOCKED_AFTER / TURNS
         pause, resumed_at, logged = BLOCKED_AFTER, 0.0, -1.0
         while not (self._has_ended or self._loop.is_closed()):
             planned = time.monotonic() + pause
             if self._rung.wait(pause):
                 self._rung.clear()
                 self._heard.set()
-                pause = BLOCKED_AFTER
+                pause = period + BLOCKED_AFTER
                 continue
-            now, turned_at = time.monotonic(), self._turned_at
+            now, due_at = time.monotonic(), self._due_at
             if now - planned > BLOCKED_AFTER / 2:
                 resumed_at = now  # this thread stood still as well: the process was suspended, perhaps
-            pause = max(turned_at, resumed_at) + BLOCKED_AFTER - now
-            if self._timer is None or turned_at == logged:
+            since = max(due_at, resumed_at)
+            pause = since + BLOCKED_AFTER - now
+            if self._timer is None or due_at == logged:
                 pause = BLOCKED_AFTER
             elif pause <= 0:
-                pause = BLOCKED_AFTER / TURNS
-                if self._log_blocker(now - turned_at):
-                    logged = turned_at
+                pause = period
+                if self._log_blocker(now - since):
+                    logged = due_at
 
     def _log_blocker(self, seconds: float) -> bool:
         """Log which task blocks the event loop. Returns False if no task runs at this moment."""

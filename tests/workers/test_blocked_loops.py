@@ -7,10 +7,11 @@ import logging
 import re
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from aiospinach import Batch, Engine
+from aiospinach import Engine
 from aiospinach.workers import block_watch
 
 from ..conftest import Heard
@@ -56,21 +57,37 @@ async def test_a_blocking_body_is_logged_once_with_its_line(
 async def test_awaiting_bodies_and_plain_functions_are_not_logged(
     engine: Engine, heard: Heard, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(block_watch, "BLOCKED_AFTER", 0.1)
+    monkeypatch.setattr(block_watch, "BLOCKED_AFTER", 0.5)
     caplog.set_level(logging.WARNING)
 
     @engine.task
     async def awaits() -> None:
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(2.0)
 
     @engine.task
     def sleeps() -> None:
-        time.sleep(0.4)
+        time.sleep(2.0)
 
     await awaits.schedule()
     await sleeps.schedule()
     await engine.start_workers(stop_when_queue_empty=True)
     assert heard.count("job_finished") == 2
+    assert warnings(caplog) == []
+
+
+async def test_a_body_that_blocks_for_less_than_a_second_is_not_logged(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The time between the last turn of the loop and the block does not count."""
+
+    @engine.task
+    async def greedy() -> None:
+        for _ in range(4):
+            time.sleep(0.8)
+            await asyncio.sleep(0.24)
+
+    await greedy.schedule()
+    await engine.start_workers(stop_when_queue_empty=True)
     assert warnings(caplog) == []
 
 
@@ -85,24 +102,28 @@ async def test_the_watch_thread_ends_with_the_workers(engine: Engine) -> None:
     assert watch_threads() == []
 
 
-async def test_the_watch_costs_a_busy_loop_next_to_nothing(
-    engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_busy_loop_rings_its_watch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that asks a busy loop for the lock of the interpreter is woken a thousand times in vain."""
-    resource = pytest.importorskip("resource")
-    monkeypatch.setattr(block_watch, "BLOCKED_AFTER", 0.1)
-    caplog.set_level(logging.WARNING)
+    monkeypatch.setattr(block_watch, "BLOCKED_AFTER", 0.5)
+    looks: list[bool] = []
+
+    class Rung(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            is_rung = super().wait(timeout)
+            if threading.current_thread() is not threading.main_thread():
+                looks.append(is_rung)
+            return is_rung
+
+    mine = SimpleNamespace(Event=Rung, Thread=threading.Thread, get_ident=threading.get_ident)
+    monkeypatch.setattr(block_watch, "threading", mine)
 
     @engine.task
-    async def tiny() -> None:
-        pass
+    async def busy() -> None:
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            await asyncio.sleep(0)
 
-    for _ in range(3):
-        batch = Batch()
-        for _ in range(10_000):
-            batch.schedule(tiny)
-        await engine.schedule_batch(batch)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+    await busy.schedule()
     await engine.start_workers(stop_when_queue_empty=True)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before < 500
-    assert warnings(caplog) == []
+    assert looks.count(True) >= 5, "four times in half a second"
+    assert looks.count(False) <= 2, "it need not look"

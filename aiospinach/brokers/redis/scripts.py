@@ -37,8 +37,8 @@ def _rare(parts: Sequence[str]) -> str:
 
 class Script:
     """A Lua script, from the file of its name. The head of the file names the keys, and the files whose
-    functions the script needs: only these precede it, since each call makes them anew, which takes about a
-    thousand instructions a function. ``rare`` among them stands for files in a line of its own: their
+    functions the script needs: only these precede it, since each call makes them anew, which takes some 700
+    instructions a function. ``rare`` among them stands for files in a line of its own: their
     functions are made if the script calls ``rare()``, and ``rare().park`` is the function ``park``. Keys of
     single jobs follow the FIXED_KEYS of the head. A script without a line of keys reads KEYS itself, and is
     for several queues.

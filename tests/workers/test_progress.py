@@ -46,8 +46,10 @@ def notes(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Notes:
     note = engine._broker.note_progress
 
     async def noted(queue: str, steps: Mapping[str, tuple[str, Step]]) -> None:
-        calls.append({lease.rpartition(":")[0]: step for lease, (_, step) in steps.items()})
-        await note(queue, steps)
+        try:
+            await note(queue, steps)
+        finally:
+            calls.append({lease.rpartition(":")[0]: step for lease, (_, step) in steps.items()})
 
     monkeypatch.setattr(engine._broker, "note_progress", noted)
     return calls

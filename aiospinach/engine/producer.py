@@ -25,7 +25,7 @@ from .attached_tasks import AttachedTasks
 from .batch_order import BatchOrder, with_conclusion
 from .duplicates import set_successor, with_stored_time
 from .queue_watch import QueueWatch
-from .request import Request, new_ids, request_of
+from .request import NOT_SET, Request, new_ids, request_of
 
 RECEIVERS_WITHIN = 1.0
 """Seconds that a caller waits for receivers at most: the caller may be a web request."""
@@ -86,12 +86,11 @@ class Producer:
         now = self._broker.now()
         request = request_of(new_ids(1)[0], now, found, at, args, kwargs, body)
         request.envelope.has_meta = has_meta
-        conclude = partial(self._conclude, request)
         try:
             answer = await self._broker.enqueue(request.queue, [request.envelope], until=until)
         except EnqueueUncertain as error:
-            raise with_conclusion(error, conclude) from error
-        return await conclude(answer)
+            raise with_conclusion(error, partial(self._conclude, request)) from error
+        return await self._conclude(request, answer)
 
     async def schedule_batch(self, batch: Batch, within: float | None) -> list[Job]:
         """Store the jobs of a batch, queue by queue. Returns them in the order of the batch."""
@@ -158,8 +157,9 @@ class Producer:
         """Send job_scheduled after the broker's answer to one job, and return the job."""
         self._queue_watch.note(request.queue)
         job = request.as_job(self._namespace, True) if answer[0] else self._duplicate(request)
-        if job.status is not JobStatus.NOT_SET:
-            await self._sender.send(signals.job_scheduled, {"job": job})
+        if job.status is not NOT_SET:
+            if signals.job_scheduled.receivers:
+                await self._sender.send(signals.job_scheduled, {"job": job})
         elif not request.envelope.at_once:
             return await with_stored_time(self._broker, job)
         return job
@@ -178,7 +178,7 @@ class Producer:
         hangs for every job holds up the sender for a few time limits, and not for one time limit a job.
         """
         if signals.job_scheduled.receivers:
-            new = [job for job in jobs if job.status is not JobStatus.NOT_SET]
+            new = [job for job in jobs if job.status is not NOT_SET]
             await self._send_each(signals.job_scheduled, new)
 
     async def send_cancelled(self, envelopes: Sequence[Envelope], queue: str) -> None:

@@ -137,25 +137,23 @@ class RedisBroker(Broker):
         token: str | None = None,
         until: float | None = None,
     ) -> list[bool]:
-        here, state = self._calls.here(), self._queue(queue)
-        batcher = here.batchers.get(queue)
-        if batcher is None:
-            self._names.add(queue)
-
-            async def send(round_trip: RoundTrip) -> list[Any]:
-                until = round_trip.until if round_trip.was_sent else first_try_until(round_trip.until)
-                produce = partial(here.transport.producer_call, until=until)
-                keys = state.keys.of(scripts.ENQUEUE)
-                answer: list[Any] = await self._calls.run(
-                    scripts.ENQUEUE, produce, keys, round_trip.arguments(self.events)
-                )
-                return answer
-
-            batcher = EnqueueBatcher(
-                queue, send, self._calls.producer_session.of(queue), within=self.enqueue_timeout
-            )
-            here.batchers[queue] = batcher
+        batcher = self._calls.here().batchers.get(queue) or self._new_batcher(queue)
         return await batcher.store(jobs, token, until=until or time.monotonic() + self.enqueue_timeout)
+
+    def _new_batcher(self, queue: str) -> EnqueueBatcher:
+        here, state = self._calls.here(), self._queue(queue)
+        self._names.add(queue)
+
+        async def send(round_trip: RoundTrip) -> list[Any]:
+            until = round_trip.until if round_trip.was_sent else first_try_until(round_trip.until)
+            produce = partial(here.transport.producer_call, until=until)
+            keys, arguments = state.keys.of(scripts.ENQUEUE), round_trip.arguments(self.events)
+            answer: list[Any] = await self._calls.run(scripts.ENQUEUE, produce, keys, arguments)
+            return answer
+
+        numbers = self._calls.producer_session.of(queue)
+        batcher = here.batchers[queue] = EnqueueBatcher(queue, send, numbers, within=self.enqueue_timeout)
+        return batcher
 
     async def exchange(
         self, queue: str, settled: Sequence[Settlement], want: int, parking: Parking = NO_PARKING

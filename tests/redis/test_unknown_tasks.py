@@ -74,13 +74,16 @@ async def test_an_unknown_job_is_not_leased_to_the_same_worker_again(
         engines = [
             await worker() for _ in range(other_workers + 1)
         ]  # workers that wait longest are woken first
-        for number in range(1, 11):
+        number, rounds_left = 0, 10
+        while rounds_left:
+            number += 1
             await engines[-1].schedule("added")
             await until(lambda: len(were_parked) == number, "it runs", timeout=10)  # noqa: B023
             await until(lambda: client.info("clients")["blocked_clients"] == other_workers + 1)
-        assert [broker.counted["leases"] for broker in brokers[:-1]] == [1] * other_workers, (
-            "the other jobs are parked by the first exchange"
-        )
+            leases = [broker.counted["leases"] for broker in brokers[:-1]]
+            if min(leases) > 0 or number > 100:  # each of the others has met the task
+                rounds_left -= 1
+        assert leases == [1] * other_workers, "the other jobs are parked by the first exchange"
     assert any(were_parked)
 
 

@@ -374,3 +374,18 @@ async def test_is_something_left_ignores_waiting_and_cancelled_jobs(broker: Brok
         await asking.cancel(broker, queue, job_id)
     exchanged = await broker.exchange(queue, [], 3)
     assert (ids(exchanged.leases), exchanged.is_something_left) == (["b"], False)
+
+
+@pytest.mark.parametrize("cancelled", [1, 2])
+async def test_is_something_left_sees_jobs_behind_cancelled_ones(
+    broker: Broker, queue: str, cancelled: int
+) -> None:
+    """Ids of cancelled jobs fill the page of the line that an exchange reads."""
+    gone = [f"gone-{number}" for number in range(cancelled)]
+    await put(broker, queue, *gone, "a", "b", "c", "d")
+    for job_id in gone:
+        await asking.cancel(broker, queue, job_id)
+    exchanged = await broker.exchange(queue, [], 2)
+    assert (ids(exchanged.leases), exchanged.is_something_left) == (["a", "b"], True)
+    exchanged = await broker.exchange(queue, [], 2)
+    assert (ids(exchanged.leases), exchanged.is_something_left) == (["c", "d"], False)
